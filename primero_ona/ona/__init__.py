@@ -1,0 +1,1 @@
+"""The target system: ONA's PostgreSQL, its table contract, schema, loading and proving. Knows nothing of Dagster or of Primero."""

