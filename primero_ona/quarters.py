@@ -92,3 +92,11 @@ class Quarter:
 def current_quarter() -> Quarter:
     """The quarter that is open now, in Phnom Penh."""
     return Quarter.of(datetime.now(UTC))
+
+
+def last_quarters(number: int) -> list[Quarter]:
+    """The last so many quarters, oldest first; the open one is the last."""
+    quarters = [current_quarter()]
+    while len(quarters) < number:
+        quarters.insert(0, quarters[0].previous())
+    return quarters

@@ -1,0 +1,39 @@
+"""What all assets share: owners, groups, the note that explains partition keys, and the column schema shown in the UI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from primero_ona.ona.schema import Table
+
+OWNERS = ["team:child-protection-data"]
+
+#: Groups are numbered in the direction of the data, so that the UI's sidebar reads like the lineage.
+EXTRACT, MAP, LOAD = "1_extract", "2_map", "3_load"
+
+#: Closes each description: what people ask first when they open a partition.
+QUARTER_NOTE = (
+    "\n\nOne partition is one quarter, named by its first day in Phnom Penh: 2024-04-01 is 2024-Q2, April to June."
+)
+
+
+def contract_metadata(table: Table) -> dict[str, Any]:
+    """The column schema of a table of the contract."""
+    columns = [
+        dg.TableColumn(
+            column.name,
+            column.type,
+            f"{column.description} (personal data: {column.personal_data})",
+            constraints=dg.TableColumnConstraints(nullable=column.nullable, unique=column.name == table.key),
+        )
+        for column in table.mapped
+    ]
+    return {"dagster/column_schema": dg.TableSchema(columns=columns)}
+
+
+def arrow_metadata(schema: pa.Schema) -> dict[str, Any]:
+    """The column schema of raw cases."""
+    return {"dagster/column_schema": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])}

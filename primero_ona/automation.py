@@ -1,0 +1,189 @@
+"""Jobs, schedules and the change sensor: when a quarter is synced without anybody asking.
+
+Each schedule and the sensor is a thin shell over a pure function below it, which is given what there is and returns what
+to request. Quarters are those of Phnom Penh. "Now" never becomes a cursor: the sensor's cursor comes from the data.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from primero_ona.failures import SyncFailure
+from primero_ona.primero.changes import Changes, changes_since
+from primero_ona.quarters import TIME_ZONE, Quarter
+from primero_ona.resources import PrimeroResource
+
+#: 02:00 on the fifth day of a quarter: late entries of the last days are in, and case workers sleep.
+CLOSE_CRON = "0 2 5 1,4,7,10 *"
+REFRESH_CRON = "0 3 * * *"
+
+#: A closed quarter is refreshed for so long after its end; later edits reach it through the sensor.
+GRACE = timedelta(days=30)
+
+#: Seconds between two looks for changes. Primero reads its whole case table for one look, and people work on it.
+LOOK_EVERY = 900
+
+#: Seconds after which a failed sync is asked for again, so that a standing fault does not fill the run list.
+ASK_AGAIN_AFTER = 3_600
+
+#: Raised when the cursor's shape changes; an older one is then forgotten, which costs one sync.
+CURSOR_VERSION = 1
+
+#: Run tag with the quarter as people write it, so that runs can be found by it.
+QUARTER_TAG = "quarter"
+
+_UNFINISHED = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+)
+
+
+def sync_job(quarters: dg.PartitionsDefinition[str], selection: dg.AssetSelection) -> Any:  # noqa: ANN401
+    """The main job: pull, map and load one quarter, with all its checks."""
+    return dg.define_asset_job(
+        "sync_quarter",
+        selection=selection,
+        partitions_def=quarters,
+        description="Sync one quarter: pull it from Primero, map it, load it into ONA and check it. Safe to repeat.",
+    )
+
+
+def request(quarter: Quarter, reason: str) -> dg.RunRequest:
+    """A request to sync a quarter; the same reason asks once only."""
+    return dg.RunRequest(
+        run_key=f"{quarter.name}:{reason}", partition_key=quarter.key, tags={QUARTER_TAG: quarter.name}
+    )
+
+
+def quarters_to_refresh(now: datetime, grace: timedelta = GRACE) -> list[Quarter]:
+    """The open quarter, and the one before while it is in its grace."""
+    quarter = Quarter.of(now)
+    return [quarter.previous(), quarter] if now - quarter.start < grace else [quarter]
+
+
+def close_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
+    """Close the quarter that has just ended."""
+
+    @dg.schedule(
+        name="close_quarter",
+        cron_schedule=CLOSE_CRON,
+        execution_timezone=TIME_ZONE,
+        job=job,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="At 02:00 on the fifth day of each quarter (Phnom Penh), syncs the quarter that has just ended.",
+    )
+    def close_quarter(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        ended = Quarter.of(context.scheduled_execution_time).previous()
+        return request(ended, f"closed:{context.scheduled_execution_time:%Y-%m-%d}")
+
+    return close_quarter
+
+
+def refresh_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
+    """Refresh the open quarter nightly; for those who want a full pull each night."""
+
+    @dg.schedule(
+        name="refresh_nightly",
+        cron_schedule=REFRESH_CRON,
+        execution_timezone=TIME_ZONE,
+        job=job,
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description=(
+            "Each night at 03:00 (Phnom Penh), syncs the open quarter, and for 30 days after its end the quarter before. "
+            "Off by default: the change sensor does the same with less load on Primero."
+        ),
+    )
+    def refresh_nightly(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+        now = context.scheduled_execution_time
+        return [request(quarter, f"nightly:{now:%Y-%m-%d}") for quarter in quarters_to_refresh(now)]
+
+    return refresh_nightly
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """What became of the last sync of a quarter: whether it waits or runs, whether it failed, and when it ended (UTC)."""
+
+    unfinished: bool
+    failed: bool
+    ended: datetime | None
+
+
+def plan(there: Changes, last_runs: Mapping[Quarter, LastRun], now: datetime) -> dict[Quarter, str]:
+    """Which quarters to sync, and why: those touched by changes, and those whose last sync failed a while ago.
+
+    The reason is part of the run key: the same state of the data is asked for once, a failure once for each time.
+    """
+    wanted = dict.fromkeys(there.quarters, f"changes:{there.newest}:{there.total}")
+    for quarter, run in last_runs.items():
+        if run.failed and not run.unfinished and run.ended and (now - run.ended).total_seconds() >= ASK_AGAIN_AFTER:
+            wanted.setdefault(quarter, f"failed:{run.ended.isoformat(timespec='seconds')}")
+    return wanted
+
+
+def change_sensor(
+    job: Any,  # noqa: ANN401
+    quarters: dg.TimeWindowPartitionsDefinition,
+    modules: tuple[str, ...],
+) -> dg.SensorDefinition:
+    """Watch Primero for changes."""
+
+    @dg.sensor(
+        name="watch_primero",
+        job=job,
+        minimum_interval_seconds=LOOK_EVERY,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Every 15 minutes, asks Primero whether cases were created or changed, and syncs the quarters they belong to; "
+            "asks again for a quarter whose last sync failed an hour ago or earlier."
+        ),
+    )
+    def watch_primero(context: dg.SensorEvaluationContext, primero: PrimeroResource) -> dg.SensorResult:
+        try:
+            with primero.client() as client:
+                there = changes_since(client, read_cursor(context.cursor), modules)
+        except SyncFailure as failure:
+            # A failed read is not an empty answer: the tick says so, and the cursor stays where it is.
+            return dg.SensorResult(skip_reason=f"Primero could not be asked: {failure}", cursor=context.cursor)
+        wanted = plan(there, last_runs(context.instance, job.name), datetime.now(UTC))
+        requests = [
+            request(quarter, wanted[quarter]) for quarter in sorted(wanted) if quarters.has_partition_key(quarter.key)
+        ]
+        if requests:
+            return dg.SensorResult(run_requests=requests, cursor=write_cursor(there))
+        outside = f" ({len(wanted)} quarters before PRIMERO_ONA_START were left out)" if wanted else ""
+        return dg.SensorResult(
+            skip_reason=f"No case was created or changed since {there.newest}{outside}", cursor=write_cursor(there)
+        )
+
+    return watch_primero
+
+
+def last_runs(instance: dg.DagsterInstance, job_name: str, limit: int = 200) -> dict[Quarter, LastRun]:
+    """The last sync of each quarter among the newest `limit` runs of the job."""
+    found: dict[Quarter, LastRun] = {}
+    for record in instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=limit):
+        key = record.dagster_run.tags.get("dagster/partition")
+        if key is None or (quarter := Quarter.parse(key)) in found:
+            continue
+        status = record.dagster_run.status
+        ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else None
+        found[quarter] = LastRun(status in _UNFINISHED, status == dg.DagsterRunStatus.FAILURE, ended)
+    return found
+
+
+def read_cursor(cursor: str | None) -> Changes | None:
+    """The last look; none where there was none, or where an older version wrote it."""
+    state = json.loads(cursor) if cursor else {}
+    return Changes(state["newest"], state["total"]) if state.get("version") == CURSOR_VERSION else None
+
+
+def write_cursor(there: Changes) -> str:
+    """The look as the sensor's cursor: a stamp and a count, nothing of a case."""
+    return json.dumps({"version": CURSOR_VERSION, "newest": there.newest, "total": there.total})

@@ -1,0 +1,239 @@
+"""Asset checks: what must hold before a quarter is loaded, and what must stand in ONA afterwards.
+
+One op for each asset reads its rows once and answers all the asset's checks. Every check is partitioned, so that the UI
+shows it by quarter. Results are counts and codes; no value of a child, and no key, is ever in them. What is checked
+stands in `contract.py` and, as SQL, in `ona/verify.py`; here it becomes Dagster's.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from primero_ona.assets.ona import CASES_KEY, SERVICES_KEY
+from primero_ona.contract import ContractCheck, KeyCheck
+from primero_ona.frames import Frames
+from primero_ona.mapping.labels import Labels
+from primero_ona.mapping.membership import membership
+from primero_ona.metadata import count_table, findings_table
+from primero_ona.ona.schema import CASES, SERVICES, Table
+from primero_ona.ona.verify import Comparison, check_keys, compare_quarter, count_orphan_services
+from primero_ona.resources import OnaDatabaseResource
+from primero_ona.steps import safe_step
+
+Quarters = dg.PartitionsDefinition[str]
+Results = Iterator[dg.AssetCheckResult]
+
+ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
+
+#: Reasons of the quarantine that mean a clash of keys, as the mapping words them.
+_MAPPED = ("mapped_cases", "mapped_services")
+_CLASHES = ("case_id of another case", "unique_id of another case", "unique_id repeated")
+
+
+def asset_checks(quarters: Quarters) -> list[dg.AssetChecksDefinition]:
+    """All checks of the graph."""
+    return [
+        _no_adult_check(quarters),
+        _mapped_cases_checks(quarters),
+        _mapped_services_checks(quarters),
+        _ona_checks(quarters),
+    ]
+
+
+def answer(
+    asset: str | dg.AssetKey,
+    name: str,
+    faults: Mapping[str, int],
+    *,
+    good: str,
+    warn: bool = False,
+    **metadata: Any,  # noqa: ANN401
+) -> dg.AssetCheckResult:
+    """A check that passes where no fault was counted; its description is `good`, or says how many of which."""
+    found = {fault: count for fault, count in faults.items() if count}
+    return dg.AssetCheckResult(
+        asset_key=dg.AssetKey.from_coercible(asset),
+        check_name=name,
+        passed=not found,
+        severity=WARN if warn else ERROR,
+        description="; ".join(f"{count:,} × {fault}" for fault, count in found.items()) or good,
+        metadata={**({"faults": count_table(found, "fault")} if found else {}), **metadata},
+    )
+
+
+def _specs(
+    quarters: Quarters, asset: str | dg.AssetKey, *checks: tuple[str, str, bool], reads: Sequence[str] = ()
+) -> list[dg.AssetCheckSpec]:
+    """Check specs from (name, description, blocking); `reads` are other assets whose rows the checks need."""
+    return [
+        dg.AssetCheckSpec(
+            name, asset=asset, description=text, blocking=blocking, partitions_def=quarters, additional_deps=reads
+        )
+        for name, text, blocking in checks
+    ]
+
+
+def _no_adult_check(quarters: Quarters) -> dg.AssetChecksDefinition:
+    asset = "raw_under18_cases"
+
+    @dg.multi_asset_check(
+        name="check_raw_under18_cases",
+        specs=_specs(
+            quarters, asset, ("no_adult", "Nobody in this set is 18 or older, and nobody's age is missing.", True)
+        ),
+        ins={"cases": dg.AssetIn(asset)},
+    )
+    def check(cases: Frames) -> Results:
+        with safe_step():
+            rows = adults = 0
+            for frame in cases.read(("type_of_case", "age", "record_state", "enabled")):
+                rows += len(frame)
+                adults += int((~membership(frame)["under18"]).sum())
+        yield answer(
+            asset,
+            "no_adult",
+            {"row is not an enabled child under 18": adults},
+            good=f"all {rows:,} are under 18",
+            rows=rows,
+        )
+
+    return check
+
+
+def _mapped_specs(quarters: Quarters, asset: str, table: Table) -> list[dg.AssetCheckSpec]:
+    key = table.key
+    return _specs(
+        quarters,
+        asset,
+        (f"{key}_unique_and_present", f"Every row has a {key}, and no {key} occurs twice.", True),
+        ("contract", "Types, ranges and labels are those that the dashboards rely on.", True),
+        ("unmapped_codes", "Codes that the mapping does not know, and values it could not read.", False),
+        (
+            "key_clashes",
+            "Children or services that share a key with another; one keeps it, the other is in quarantine.",
+            False,
+        ),
+    )
+
+
+def _mapped_answers(asset: str, table: Table, rows: Frames) -> tuple[list[dg.AssetCheckResult], KeyCheck]:
+    """Read the rows once and answer the checks that both mapped assets have."""
+    keys, contract = KeyCheck(table.key), ContractCheck(table, Labels.load())
+    parents = KeyCheck("case_id")
+    for frame in rows:
+        keys.add(frame)
+        parents.add(frame)
+        contract.add(frame)
+    findings = rows.summary["findings"]
+    clashes = Counter(entry["reason"] for entry in rows.summary["quarantine"] if entry["reason"] in _CLASHES)
+    unmapped = Counter(
+        {f"{entry['field']}: {entry['code'] or '(not shown)'}": int(entry["count"]) for entry in findings}
+    )
+    count = contract.rows
+    return [
+        answer(
+            asset,
+            f"{table.key}_unique_and_present",
+            {f"{table.key} missing": keys.missing, f"{table.key} repeated": keys.repeated},
+            good=f"all {count:,} rows have a key of their own",
+            rows=count,
+        ),
+        answer(asset, "contract", contract.faults, good=f"all {count:,} rows keep the contract", rows=count),
+        answer(
+            asset, "unmapped_codes", unmapped, good="all codes are known", warn=True, codes=findings_table(findings)
+        ),
+        answer(asset, "key_clashes", clashes, good="no two share a key", warn=True),
+    ], parents
+
+
+def _mapped_cases_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
+    asset = "mapped_cases"
+
+    @dg.multi_asset_check(
+        name="check_mapped_cases", specs=_mapped_specs(quarters, asset, CASES), ins={"cases": dg.AssetIn(asset)}
+    )
+    def check(cases: Frames) -> Results:
+        with safe_step():
+            answers, _ = _mapped_answers(asset, CASES, cases)
+        yield from answers
+
+    return check
+
+
+def _mapped_services_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
+    asset = "mapped_services"
+    parent_spec = _specs(
+        quarters,
+        asset,
+        ("case_present", "Every service belongs to a mapped case of the same quarter.", True),
+        reads=["mapped_cases"],
+    )
+
+    @dg.multi_asset_check(
+        name="check_mapped_services",
+        specs=[*_mapped_specs(quarters, asset, SERVICES), *parent_spec],
+        ins={"services": dg.AssetIn(asset), "cases": dg.AssetIn("mapped_cases")},
+    )
+    def check(services: Frames, cases: Frames) -> Results:
+        with safe_step():
+            answers, parents = _mapped_answers(asset, SERVICES, services)
+            known = KeyCheck("case_id")
+            for frame in cases.read(("case_id",)):
+                known.add(frame)
+        yield from answers
+        yield answer(
+            asset,
+            "case_present",
+            {"service without a mapped case": parents.not_among(known)},
+            good="every service has its case",
+        )
+
+    return check
+
+
+def _ona_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
+    """After the load, in ONA's own SQL: the last defence, whatever ran before."""
+    unique = "Every row of the table has a key, and no key occurs twice (over all quarters)."
+    loaded = "Every mapped row of the quarter stands in ONA with equal content, or is counted as stale or quarantined."
+
+    @dg.multi_asset_check(
+        name="check_ona",
+        specs=[
+            *_specs(
+                quarters, CASES_KEY, ("keys_unique", unique, False), ("quarter_loaded", loaded, False), reads=_MAPPED
+            ),
+            *_specs(
+                quarters, SERVICES_KEY, ("keys_unique", unique, False), ("quarter_loaded", loaded, False), reads=_MAPPED
+            ),
+            *_specs(quarters, SERVICES_KEY, ("no_orphans", "No service stands in ONA without its case.", False)),
+        ],
+        ins={"cases": dg.AssetIn("mapped_cases"), "services": dg.AssetIn("mapped_services")},
+        pool="ona_database",
+    )
+    def check(ona: OnaDatabaseResource, cases: Frames, services: Frames) -> Results:
+        with safe_step(), ona.connection() as connection:
+            keys = check_keys(connection)
+            orphans = count_orphan_services(connection)
+            compared = compare_quarter(connection, cases, services)
+        for asset, table in ((CASES_KEY, CASES), (SERVICES_KEY, SERVICES)):
+            counts = keys[table.name]
+            faults = {f"{table.key} missing": counts.missing, f"{table.key} repeated": counts.repeated}
+            yield answer(
+                asset, "keys_unique", faults, good=f"all {counts.rows:,} rows have a key of their own", rows=counts.rows
+            )
+            yield _loaded(asset, compared[table.name])
+        yield answer(
+            SERVICES_KEY, "no_orphans", {"service without its case": orphans}, good="every service has its case"
+        )
+
+    return check
+
+
+def _loaded(asset: dg.AssetKey, found: Comparison) -> dg.AssetCheckResult:
+    faults = {"mapped row missing in ONA": found.missing, "mapped row with other content in ONA": found.different}
+    good = f"of {found.rows:,} mapped rows {found.equal:,} stand in ONA, {found.stale:,} are stale, {found.quarantined:,} in quarantine"
+    return answer(
+        asset, "quarter_loaded", faults, good=good, rows=found.rows, stale=found.stale, quarantined=found.quarantined
+    )

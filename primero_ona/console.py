@@ -1,0 +1,148 @@
+"""How results look in a terminal: rich tables and a progress bar, or JSON where a script asks for it.
+
+Counts, codes and messages that are safe to show; never a row of a case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from primero_ona.runs import Outcome
+
+#: The lineage with its groups opened; Dagster shows them folded otherwise.
+LINEAGE = "/asset-groups?expanded=" + ",".join(
+    f"global@primero_ona:{group}" for group in ("1_extract", "2_map", "3_load")
+)
+
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+_OUTCOMES = ("inserted", "updated", "unchanged", "stale", "removed", "quarantined")
+
+
+def note(text: str) -> None:
+    """A line for people."""
+    _out.print(text, markup=False, soft_wrap=True)
+
+
+def error(text: str) -> None:
+    """One plain message on standard error."""
+    _err.print(f"primero-ona: {text}", markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401
+    """Print a value as JSON."""
+    print(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())  # noqa: T201
+
+
+@contextmanager
+def progress(total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A progress bar over quarters; call the function at the start of each with its label."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=_err, disable=quiet or not _err.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        started = 0
+
+        def advance(label: str) -> None:
+            nonlocal started
+            bar.update(task, description=f"syncing {label}", completed=started)
+            started += 1
+
+        yield advance
+
+
+def show_outcomes(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    """What the load of each quarter did, how its checks went, and what went wrong."""
+    if as_json:
+        print_json([outcome.as_json() for outcome in outcomes])
+        return
+    table = _table("quarter", "table", *_OUTCOMES)
+    for outcome in outcomes:
+        for asset, counts in sorted(outcome.load.items()):
+            table.add_row(outcome.quarter.label, asset, *(f"{counts.get(name, 0):,}" for name in _OUTCOMES))
+    if table.row_count:
+        _out.print(table)
+    _show_checks(outcomes)
+    _show_failures(outcomes)
+
+
+def show_demo(outcomes: Sequence[Outcome]) -> None:
+    """Rows per quarter, the children in each indicator's set, and the checks."""
+    table = _table("quarter", "cases in ONA", "services in ONA", "4.8 set", "4.11a set", "exits", "quarantined")
+    for outcome in outcomes:
+        loaded = {
+            asset: sum(counts.get(name, 0) for name in ("inserted", "updated", "unchanged"))
+            for asset, counts in outcome.load.items()
+        }
+        numbers = (
+            loaded.get("ona/cases", 0),
+            loaded.get("ona/services", 0),
+            *(outcome.rows.get(asset, 0) for asset in ("raw_reintegration_cases", "raw_under18_cases", "case_exits")),
+            sum(counts.get("quarantined", 0) for counts in outcome.load.values()),
+        )
+        table.add_row(outcome.quarter.label, *(f"{number:,}" for number in numbers))
+    _out.print(table)
+    note("4.8 set: children undergoing reintegration; 4.11a set: children under 18. A child may be in both.")
+    _show_checks(outcomes)
+    _show_failures(outcomes)
+
+
+def _show_checks(outcomes: Sequence[Outcome]) -> None:
+    """One line for each check over all quarters; warnings and failures with the quarter that has them."""
+    checks = [(outcome.quarter, check) for outcome in outcomes for check in outcome.checks]
+    if not checks:
+        return
+    table = _table("asset", "check", "passed", "of", "warnings and failures")
+    for asset, name in dict.fromkeys((check.asset, check.name) for _, check in checks):
+        same = [(quarter, check) for quarter, check in checks if (check.asset, check.name) == (asset, name)]
+        bad = [f"{quarter}: {check.severity}" for quarter, check in same if not check.passed]
+        shown = ", ".join(bad[:3]) + (f", and {len(bad) - 3} more" if len(bad) > 3 else "")
+        table.add_row(asset, name, str(len(same) - len(bad)), str(len(same)), shown)
+    _out.print(table)
+
+
+def _show_failures(outcomes: Sequence[Outcome]) -> None:
+    for outcome in outcomes:
+        if outcome.failure:
+            error(f"{outcome.quarter}: {outcome.failure}")
+
+
+def show_changes(changes: Sequence[Any], *, as_json: bool) -> None:
+    """The SQL that `schema apply` would run, and why."""
+    if as_json:
+        print_json([asdict(change) for change in changes])
+        return
+    for change in changes:
+        note(f"-- {change.why}\n{change.sql.strip().rstrip(';')};\n")
+    note(f"{len(changes)} changes; `primero-ona schema apply` makes them." if changes else "Nothing is missing.")
+
+
+def show_status(rows: Sequence[Any], *, as_json: bool) -> None:
+    """The quarters that were loaded."""
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    if not rows:
+        note("No quarter is loaded yet; begin with `primero-ona backfill --from 2024-Q1`.")
+        return
+    table = _table(*(name.replace("_", " ") for name in asdict(rows[0])))
+    for row in rows:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in asdict(row).values()))
+    _out.print(table)
+
+
+def _table(*columns: str) -> Table:
+    """A table whose numbers stand right; all columns but the first two are numbers or short."""
+    table = Table(header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < 1 else "right", no_wrap=number < 1)
+    return table

@@ -1,0 +1,99 @@
+"""The table contract as a check on mapped frames: types, ranges and allowed labels by pandera, keys by hashes.
+
+Made from `ona/schema.py` and the mapping's label tables; nothing about a column is said a second time here. Faults are
+counted by column and rule. Pandera's own report quotes the failing values, so nothing of it but counts leaves this room.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from primero_ona.mapping.labels import Labels
+from primero_ona.ona.schema import Column, Table
+
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+class ContractCheck:
+    """Validates mapped frames against a table's contract and counts faults by `column: rule`."""
+
+    def __init__(self, table: Table, labels: Labels) -> None:
+        # Pandera takes a second to import, which every process that loads the graph would pay.
+        import pandera.pandas as pandera  # noqa: PLC0415
+
+        self._errors = pandera.errors.SchemaErrors
+        columns = {column.name: _pandera_column(pandera, column, labels) for column in table.mapped}
+        self._schema = pandera.DataFrameSchema(columns, strict=True, ordered=True)
+        self.faults: Counter[str] = Counter()
+        self.rows = 0
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """Validate one frame."""
+        self.rows += len(frame)
+        try:
+            self._schema.validate(frame, lazy=True)
+        except self._errors as error:
+            cases = error.failure_cases
+            counted = cases.groupby([cases["column"].fillna("frame"), "check"]).size()
+            self.faults.update({f"{column}: {rule}": int(count) for (column, rule), count in counted.items()})
+
+
+def _pandera_column(pandera: Any, column: Column, labels: Labels) -> Any:  # noqa: ANN401
+    checks = []
+    if column.within is not None:
+        low, high = column.within
+        checks.append(pandera.Check.in_range(low, high, error=f"from {low} to {high}"))
+    if column.allowed is not None:
+        checks.append(_known(pandera, column.allowed, "an allowed value", lambda value: [value]))
+    if column.labels is not None and not column.passes_through:
+        known = labels.tables[column.labels].values()
+        checks.append(
+            _known(pandera, known, "only labels of the mapping", lambda value: value.split(", ") if value else [])
+        )
+    return pandera.Column(pd.ArrowDtype(column.arrow_type), checks, nullable=column.nullable)
+
+
+def _known(pandera: Any, allowed: Iterable[str], rule: str, parts: Callable[[str], list[str]]) -> Any:  # noqa: ANN401
+    """A check that all parts of a value are allowed; each distinct value is looked at once."""
+    known = frozenset(allowed)
+
+    def holds(series: pd.Series[Any]) -> pd.Series[bool]:
+        good = [value for value in series.dropna().unique() if known.issuperset(parts(value))]
+        return series.isna() | series.isin(good)
+
+    return pandera.Check(holds, error=rule)
+
+
+class KeyCheck:
+    """Counts missing and repeated keys over all frames of a table, at 8 bytes a row."""
+
+    def __init__(self, column: str) -> None:
+        self._column = column
+        self._hashes: list[Hashes] = []
+        self.missing = 0
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """Take the keys of one frame."""
+        keys = frame[self._column]
+        present = keys[keys.notna() & (keys.str.strip() != "")]
+        self.missing += len(keys) - len(present)
+        self._hashes.append(pd.util.hash_array(present.to_numpy(object), categorize=False))
+
+    @property
+    def hashes(self) -> Hashes:
+        """The hashes of all keys."""
+        return np.concatenate([np.empty(0, np.uint64), *self._hashes])
+
+    @property
+    def repeated(self) -> int:
+        """How many rows have a key that an earlier row had already."""
+        return len(self.hashes) - len(np.unique(self.hashes))
+
+    def not_among(self, others: KeyCheck) -> int:
+        """How many rows have a key that `others` do not have."""
+        return int(np.count_nonzero(~np.isin(self.hashes, others.hashes)))

@@ -1,0 +1,232 @@
+"""Stored partitions: a folder of numbered, encrypted Parquet parts and a manifest, streamed in and out.
+
+A partition is written into a folder of its own generation, and the manifest, written last and by rename, says which
+generation counts. So a write that was killed changes nothing, and a folder without a manifest does not exist. Nothing
+lies on disk in the clear: a part is a Parquet file in memory, encrypted as a whole. The manifest holds counts, codes,
+column names and Primero's opaque ids only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import orjson
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from upath import UPath
+
+from primero_ona.failures import DataFailure, SettingsFailure, TransientFailure
+from primero_ona.frames import Frames
+from primero_ona.metadata import stored_metadata
+from primero_ona.quarters import Quarter
+from primero_ona.steps import safe_step
+
+#: Raised when the layout of parts or manifest changes; older partitions are then refused and have to be made again.
+STORE_FORMAT = 1
+
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a partition of one asset must be: its columns and types, and the version of what made it."""
+
+    schema: pa.Schema
+    version: str
+
+
+class PartitionStore:
+    """Reads and writes partitions under one folder or bucket. Keys are Fernet keys, newest first."""
+
+    def __init__(self, base: UPath, keys: str) -> None:
+        try:
+            self._fernet = MultiFernet([Fernet(key.strip()) for key in keys.split(",") if key.strip()])
+        except ValueError:
+            raise SettingsFailure(
+                "PRIMERO_ONA_STORAGE_KEYS is malformed: it takes Fernet keys, separated by commas; make one with `primero-ona keys new`"
+            ) from None
+        self.base = base
+
+    def writer(self, path: UPath, stored: Stored) -> PartitionWriter:
+        """Begin a new generation of the partition at `path`; nothing counts before its `commit`."""
+        return PartitionWriter(path, stored, self._fernet)
+
+    def open(self, path: UPath, stored: Stored) -> Frames:
+        """The partition at `path` as a stream that can be read many times.
+
+        Raises FileNotFoundError where it does not exist, DataFailure where its manifest does not fit `stored`.
+        """
+        manifest = read_manifest(path)
+        _require_fit(manifest, stored, path)
+
+        def read(columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+            for part in manifest["parts"]:
+                yield self._read_part(path / manifest["generation"] / part["name"], part, columns)
+
+        return Frames(read, lambda: manifest["summary"])
+
+    def _read_part(self, path: UPath, part: Mapping[str, Any], columns: Sequence[str] | None) -> pd.DataFrame:
+        try:
+            sealed = path.read_bytes()
+        except FileNotFoundError:
+            raise TransientFailure("a stored partition was replaced while it was read; run this step again") from None
+        if hashlib.sha256(sealed).hexdigest() != part["sha256"]:
+            raise DataFailure(f"the stored part {path.name} is damaged; materialize its asset for this quarter again")
+        try:
+            clear = self._fernet.decrypt(sealed)
+        except InvalidToken:
+            raise SettingsFailure(
+                "no key in PRIMERO_ONA_STORAGE_KEYS opens a stored partition; add the key it was made with, or materialize it again"
+            ) from None
+        table = pq.read_table(pa.BufferReader(clear), columns=list(columns) if columns is not None else None)
+        frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+        return frame
+
+
+class PartitionWriter:
+    """Writes one partition, frame by frame. Leaving it without `commit` leaves the old partition as it was."""
+
+    def __init__(self, path: UPath, stored: Stored, fernet: MultiFernet) -> None:
+        self._path, self._stored, self._fernet = path, stored, fernet
+        self._begin()
+
+    def _begin(self) -> None:
+        self._folder = self._path / f"g{datetime.now(UTC):%Y%m%d%H%M%S}-{secrets.token_hex(4)}"
+        self._parts: list[dict[str, Any]] = []
+
+    @property
+    def rows(self) -> int:
+        """Rows written so far."""
+        return sum(part["rows"] for part in self._parts)
+
+    def write(self, frame: pd.DataFrame) -> None:
+        """Add a frame with the columns of the schema; an empty one adds nothing."""
+        if frame.empty:
+            return
+        # Without pandas' own notes in the schema: pandas cannot read back what it notes of nested types.
+        table = pa.Table.from_pandas(frame, schema=self._stored.schema, preserve_index=False).replace_schema_metadata()
+        clear = io.BytesIO()
+        pq.write_table(table, clear, compression="zstd")
+        sealed = self._fernet.encrypt(clear.getvalue())
+        name = f"part-{len(self._parts):05d}.parquet.fernet"
+        _write_whole(self._folder / name, sealed)
+        self._parts.append({"name": name, "rows": len(frame), "sha256": hashlib.sha256(sealed).hexdigest()})
+
+    def restart(self) -> None:
+        """Forget what was written and begin again."""
+        self.discard()
+        self._begin()
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        _remove(self._folder)
+
+    def commit(self, summary: Mapping[str, Any]) -> None:
+        """Make this generation the partition, with what is known beside its rows, and remove older ones."""
+        manifest = {
+            "format": STORE_FORMAT,
+            "generation": self._folder.name,
+            "version": self._stored.version,
+            "columns": self._stored.schema.names,
+            "rows": self.rows,
+            "parts": self._parts,
+            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "summary": dict(summary),
+        }
+        _write_whole(self._path / _MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+        for entry in self._path.iterdir():
+            if entry.name not in {_MANIFEST, self._folder.name}:
+                _remove(entry)
+
+
+def read_manifest(path: UPath) -> dict[str, Any]:
+    """The manifest of the partition at `path`.
+
+    Raises FileNotFoundError where there is none: then the partition does not exist.
+    """
+    manifest: dict[str, Any] = orjson.loads((path / _MANIFEST).read_bytes())
+    return manifest
+
+
+def _require_fit(manifest: Mapping[str, Any], stored: Stored, path: UPath) -> None:
+    """Refuse a partition that was made for something else than what its reader needs, naming every mismatch."""
+    needed = {"format": STORE_FORMAT, "version": stored.version, "columns": stored.schema.names}
+    mismatches = [
+        f"{name} is {manifest.get(name)!r}, needed {value!r}"
+        for name, value in needed.items()
+        if manifest.get(name) != value
+    ]
+    if mismatches:
+        raise DataFailure(
+            f"the stored partition {'/'.join(path.parts[-2:])} does not fit: {'; '.join(mismatches)}; "
+            "materialize that asset for this quarter again"
+        )
+
+
+def _write_whole(path: UPath, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all; for its owner's eyes only where the storage is local."""
+    if path.protocol not in {"", "file"}:
+        path.write_bytes(content)
+        return
+    local = Path(path.path)
+    local.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = local.with_name(f".{local.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    temporary.replace(local)
+
+
+def _remove(path: UPath) -> None:
+    if path.protocol in {"", "file"}:
+        local = Path(path.path)
+        shutil.rmtree(local, ignore_errors=True) if local.is_dir() else local.unlink(missing_ok=True)
+    elif path.exists():
+        path.fs.rm(path.path, recursive=True)
+
+
+class PartitionIOManager(dg.UPathIOManager):
+    """Hands partitions between assets as streams of frames; `assets` tells what each asset's partitions must be."""
+
+    def __init__(self, store: PartitionStore, assets: Mapping[str, Stored]) -> None:
+        super().__init__(base_path=store.base)
+        self.store, self._assets = store, assets
+
+    def writer(self, asset: str, partition: str) -> PartitionWriter:
+        """A writer for a step that makes several assets in one stream and cannot hand them over one by one."""
+        return self.store.writer(self.store.base / asset / partition, self._assets[asset])
+
+    def dump_to_path(self, context: dg.OutputContext, obj: Frames, path: UPath) -> None:
+        """Store the stream, part by part."""
+        with safe_step(context.step_context.instance, context.step_context.run_id):
+            writer = self.store.writer(path, self._assets[context.asset_key.path[-1]])
+            try:
+                for frame in obj:
+                    writer.write(frame)
+                writer.commit(obj.summary)
+                context.add_output_metadata(
+                    stored_metadata(Quarter.parse(context.partition_key), writer.rows, obj.summary)
+                )
+            except BaseException:
+                writer.discard()
+                raise
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> Frames:
+        """Open the stored stream; its rows are read when somebody iterates."""
+        name = context.asset_key.path[-1]
+        with safe_step():
+            try:
+                return self.store.open(path, self._assets[name])
+            except FileNotFoundError:
+                raise DataFailure(f"{name} is not stored for this quarter; materialize it first") from None

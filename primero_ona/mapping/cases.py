@@ -1,0 +1,133 @@
+"""Cases: a raw frame of Primero becomes rows of ONA's table `cases`.
+
+What belongs here: which column comes from which field by which rule. The rules themselves are in `values.py`,
+`dates.py`, `labels.py` and `locations.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from primero_ona.mapping.columns import (
+    TEXT,
+    WHOLE,
+    Rule,
+    column,
+    read_column,
+    read_columns,
+    read_keys,
+    to_arrow,
+    to_frame,
+)
+from primero_ona.mapping.dates import read_date, read_dates
+from primero_ona.mapping.findings import Findings
+from primero_ona.mapping.labels import Labels
+from primero_ona.mapping.locations import Place, Places
+from primero_ona.mapping.mapped import Mapped, Reason, set_aside
+from primero_ona.mapping.values import read_age, read_case_source, read_codes, read_consent, read_option_name
+
+#: Primero id of a case that lost its key -> Primero id of the case that keeps it.
+Losers = Mapping[str, str]
+NO_LOSERS: Losers = MappingProxyType({})
+
+#: What is read of a raw frame.
+CASE_FIELDS = (
+    "id",
+    "last_updated_at",
+    "case_id_display",
+    "registration_date",
+    "oscar_number",
+    "disability_type",
+    "type_of_case",
+    "sex",
+    "age",
+    "protection_concerns",
+    "type_of_placement",
+    "consent_reporting",
+    "location_current",
+    "location_caregiver",
+    "status",
+    "care_date",
+    "date_of_reintegration",
+    "date_closure",
+)
+
+
+def map_cases(raw: pd.DataFrame, places: Places, labels: Labels, losers: Losers = NO_LOSERS) -> Mapped:
+    """Map one raw frame; cases without a key, and those in `losers`, go to quarantine with nothing reported of them."""
+    table = to_arrow(raw[list(CASE_FIELDS)])
+    ids, case_ids = column(table, "id"), read_keys(column(table, "case_id_display"))
+    keyless = pc.is_null(case_ids)
+    beaten = pc.and_not(pc.is_in(ids, value_set=pa.array(list(losers), ids.type)), keyless)
+    standing = pc.invert(pc.or_(keyless, beaten))
+    findings = Findings()
+    columns = _columns(_Reader(table.filter(standing), findings), case_ids.filter(standing), places, labels)
+    quarantine = [set_aside("cases", case, Reason.CASE_ID_MISSING) for case in ids.filter(keyless).to_pylist()]
+    quarantine += [
+        set_aside("cases", case, Reason.CASE_ID_TAKEN, losers[case]) for case in ids.filter(beaten).to_pylist()
+    ]
+    return Mapped(to_frame(columns), findings, quarantine)
+
+
+class _Reader:
+    """Reads fields of one raw table by rules, and counts what they report under the field's own name."""
+
+    def __init__(self, table: pa.Table, findings: Findings) -> None:
+        self._table = table
+        self._findings = findings
+
+    def plain(self, field: str) -> pa.Array:
+        return column(self._table, field)
+
+    def text(self, field: str, rule: Rule) -> pa.Array:
+        return read_column(self.plain(field), rule, TEXT, field, self._findings)
+
+    def date(self, field: str) -> pa.Array:
+        return read_dates(self.plain(field), read_date, field, self._findings)
+
+    def several(self, field: str, rule: Rule, kinds: Sequence[pa.DataType]) -> list[pa.Array]:
+        return read_columns(self.plain(field), rule, kinds, field, self._findings)
+
+
+def _columns(reader: _Reader, case_ids: pa.Array, places: Places, labels: Labels) -> dict[str, Any]:
+    age, age_group = reader.several("age", read_age, [WHOLE, TEXT])
+    consent, consent_status = reader.several("consent_reporting", read_consent, [TEXT, TEXT])
+    place_kinds = [TEXT] * len(Place._fields)
+    current = Place(*reader.several("location_current", places.read, place_kinds))
+    caregiver = Place(*reader.several("location_caregiver", places.read, place_kinds))
+    return {
+        "case_id": case_ids,
+        "registration_date": reader.date("registration_date"),
+        "case_source": reader.text("oscar_number", read_case_source),
+        "disabled": reader.text("disability_type", partial(labels.read_single, "disability_type")),
+        "type_of_case": reader.text("type_of_case", read_option_name),
+        "sex": reader.text("sex", partial(labels.read_passing, "sex")),
+        "age": age,
+        "protection_concerns": reader.text("protection_concerns", partial(labels.read_list, "protection_concerns")),
+        "placement_type": reader.text("type_of_placement", read_option_name),
+        "consent_for_reporting": consent,
+        "location_code": current.location,
+        "province_current": current.province,
+        "province_current_code": current.province_code,
+        "district_current": current.district,
+        "district_current_code": current.district_code,
+        "province_caregiver": caregiver.province,
+        "province_caregiver_code": caregiver.province_code,
+        "district_caregiver": caregiver.district,
+        "district_caregiver_code": caregiver.district_code,
+        "primero_id": reader.plain("id"),
+        "primero_updated_at": reader.plain("last_updated_at"),
+        "consent_status": consent_status,
+        "case_status": reader.text("status", read_codes),
+        "age_group": age_group,
+        "care_date": reader.date("care_date"),
+        "date_of_reintegration": reader.date("date_of_reintegration"),
+        "date_closure": reader.date("date_closure"),
+    }

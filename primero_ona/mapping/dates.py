@@ -1,0 +1,83 @@
+"""Calendar dates in Phnom Penh, from bare dates and time stamps.
+
+What belongs here: how a JSON text of a date or a time becomes a date. Where a column allows other words beside a date
+(`not implemented`), the rule for that column says so here too.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from primero_ona.mapping.columns import Rule, read_column
+from primero_ona.mapping.findings import Findings
+from primero_ona.mapping.values import Reading, clean
+from primero_ona.quarters import PHNOM_PENH
+
+DAY = pa.date32()
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_STAMP = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?"
+)
+
+#: The JSON text of a stamp as Primero writes nearly all of them. Only of this century, in which the offset is constant.
+_PLAIN_STAMP = r'^"20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z"$'
+_OFFSET = timedelta(hours=7)
+
+_NOT_IMPLEMENTED = frozenset({"not implemented", "not_implemented"})
+
+
+def read_date(value: Any) -> Reading:  # noqa: ANN401
+    """A bare date, or the date in Phnom Penh of a time stamp; what cannot be read is null and reported.
+
+    A stamp without a zone is UTC.
+    """
+    if isinstance(value, str):
+        text = clean(value)
+        return Reading(None) if text is None else _or_reported(_parse(text))
+    return Reading(None) if value is None else _or_reported(None)
+
+
+def _or_reported(day: date | None) -> Reading:
+    return Reading(day, () if day else (None,))
+
+
+def read_service_date(value: Any) -> Reading:  # noqa: ANN401
+    """As read_date; a service that was not implemented has no date, which is nothing to report."""
+    if isinstance(value, str) and (clean(value) or "").lower() in _NOT_IMPLEMENTED:
+        return Reading(None)
+    return read_date(value)
+
+
+def _parse(text: str) -> date | None:
+    try:
+        if _DATE.fullmatch(text):
+            return date.fromisoformat(text)
+        return _local_day(datetime.fromisoformat(text)) if _STAMP.fullmatch(text) else None
+    except (ValueError, OverflowError):  # no such day or hour, or beyond the years that Python knows
+        return None
+
+
+def _local_day(moment: datetime) -> date:
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return aware.astimezone(PHNOM_PENH).date()
+
+
+def read_dates(texts: pa.Array, rule: Rule, field: str, findings: Findings) -> pa.Array:
+    """A column of dates; stamps in Primero's usual form are read all at once, since hardly two of them are equal."""
+    plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN_STAMP), fill_value=False)
+    try:
+        quick = _local_days(pc.if_else(plain, texts, None))
+    except pa.ArrowInvalid:  # one of them is no real time, such as 30 February: judge them one by one
+        return read_column(texts, rule, DAY, field, findings)
+    return pc.coalesce(quick, read_column(pc.if_else(plain, None, texts), rule, DAY, field, findings))
+
+
+def _local_days(stamps: pa.Array) -> pa.Array:
+    seconds = pc.utf8_slice_codeunits(stamps, 1, 20).cast(pa.timestamp("s"))
+    return pc.add(seconds, pa.scalar(_OFFSET, pa.duration("s"))).cast(DAY)

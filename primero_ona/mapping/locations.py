@@ -1,0 +1,91 @@
+"""Places: from a location code of Primero to province and district.
+
+Official Cambodian codes have two digits each for province, district, commune and village. Primero keeps them as numbers
+written as text, so provinces 1 to 9 have lost their leading zero; codes go out without it as well. Names come from
+ONA's `locations_lookup`, which holds one row for each district.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from primero_ona.mapping.values import Reading, codes_of, joined, scalar_text
+
+_CODE = re.compile(r"0*([1-9][0-9]{0,7})")
+
+
+class Place(NamedTuple):
+    """Where a location lies, as far as it is known: a location code, and names and codes of province and district."""
+
+    location: str | None = None
+    province: str | None = None
+    province_code: str | None = None
+    district: str | None = None
+    district_code: str | None = None
+
+
+@dataclass(frozen=True)
+class Places:
+    """The names of provinces and districts by code, codes without leading zeros."""
+
+    provinces: Mapping[str, str | None] = field(repr=False)
+    districts: Mapping[str, str | None] = field(repr=False)
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> Places:
+        """From rows of `locations_lookup`: code, district, province, province_code; the first row of a code stands."""
+        return cls(
+            _names(frame["province_code"].to_list(), frame["province"].to_list()),
+            _names(frame["code"].to_list(), frame["district"].to_list()),
+        )
+
+    def read(self, value: Any) -> Reading:  # noqa: ANN401
+        """The Place of a location; a list, which Primero makes of a multi-select field, gives its places joined."""
+        codes = codes_of(value)
+        found = [self._find(code) for code in codes if code is not None]
+        unknown = tuple(place.location for place, known in found if not known)
+        return Reading(_join([place for place, _ in found]), unknown + (None,) * codes.count(None))
+
+    def _find(self, code: str) -> tuple[Place, bool]:
+        """The place of one code, and whether it is known as deep as the code goes."""
+        province_code, district_code = split_location(code)
+        place = Place(code)
+        if province_code is not None and province_code in self.provinces:
+            place = place._replace(province=self.provinces[province_code], province_code=province_code)
+        if district_code is not None and district_code in self.districts:
+            place = place._replace(district=self.districts[district_code], district_code=district_code)
+        known = place.province_code is not None and place.district_code == district_code
+        return place, known
+
+
+def split_location(code: str) -> tuple[str | None, str | None]:
+    """Province and district code in a location code, both without leading zeros; null where it holds none."""
+    match = _CODE.fullmatch(code)
+    if match is None:
+        return None, None
+    digits = match[1].zfill(len(match[1]) + len(match[1]) % 2)
+    return digits[:2].lstrip("0"), digits[:4].lstrip("0") if len(digits) >= 4 else None
+
+
+def _join(places: list[Place]) -> Place:
+    if len(places) == 1:
+        return places[0]
+    return Place(*(joined(list(part)) for part in zip(*places, strict=True)))
+
+
+def _names(codes: list[Any], names: list[Any]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for code, name in zip(codes, names, strict=True):
+        text = (_text(code) or "").lstrip("0")
+        if text:
+            found.setdefault(text, _text(name))
+    return found
+
+
+def _text(value: Any) -> str | None:  # noqa: ANN401
+    return None if pd.isna(value) else scalar_text(value)

@@ -1,0 +1,79 @@
+"""Membership: which cases count for which indicator, and which have to leave ONA.
+
+What belongs here: the two sets, decided on the rows received, never by a filter of the server. The pull sorts by it,
+and the mapping uses it again so that a case that is in both sets is mapped once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from primero_ona.frames import Frames
+from primero_ona.mapping.columns import Flags, column, holds, to_arrow
+from primero_ona.mapping.values import codes_of, is_true, read_age
+
+REINTEGRATION = "children_undergoing_reintegration_55427"
+
+#: Indicator 4.11a counts children below this age: 18 is out.
+ADULT = 18
+
+#: What has to be read of a raw frame to decide membership.
+MEMBERSHIP_FIELDS = ("type_of_case", "age", "record_state", "enabled")
+
+
+def membership(raw: pd.DataFrame) -> pd.DataFrame:
+    """For each raw case four booleans: `reintegration`, `under18`, `exit`, `age_missing`; the index is the frame's.
+
+    `exit`: disabled, or in neither set. `age_missing`: not disabled, but without an age that can be read, so that
+    nobody knows whether the case belongs to under18.
+    """
+    table = to_arrow(raw[list(MEMBERSHIP_FIELDS)])
+    enabled = _enabled(column(table, "record_state"), column(table, "enabled"))
+    reintegration = enabled & holds(column(table, "type_of_case"), lambda value: REINTEGRATION in codes_of(value))
+    under18 = enabled & holds(column(table, "age"), _is_minor)
+    return pd.DataFrame(
+        {
+            "reintegration": reintegration,
+            "under18": under18,
+            "exit": ~(reintegration | under18),
+            "age_missing": enabled & holds(column(table, "age"), lambda value: _age(value) is None),
+        },
+        index=raw.index,
+    )
+
+
+def _enabled(record_state: pa.Array, enabled: pa.Array) -> Flags:
+    """`record_state` decides; where it is absent, `enabled`, which is the same thing under another name."""
+    absent = holds(record_state, lambda value: codes_of(value) == [])
+    return np.where(absent, holds(enabled, is_true), holds(record_state, is_true))
+
+
+def _age(value: Any) -> int | None:  # noqa: ANN401
+    age: int | None = read_age(value).value[0]
+    return age
+
+
+def _is_minor(value: Any) -> bool:  # noqa: ANN401
+    age = _age(value)
+    return age is not None and age < ADULT
+
+
+def without_under18(raw: pd.DataFrame) -> pd.DataFrame:
+    """The cases of a raw frame that are not in the set under18."""
+    return raw[~membership(raw)["under18"].to_numpy()]
+
+
+def quarter_cases(reintegration: Frames, under18: Frames) -> Frames:
+    """Both raw streams of a quarter as one, each case once: one that is in both is taken from under18."""
+
+    def read(columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+        needed = None if columns is None else tuple(dict.fromkeys((*columns, *MEMBERSHIP_FIELDS)))
+        yield from under18.read(columns)
+        yield from map(without_under18, reintegration.read(needed))
+
+    return Frames(read)

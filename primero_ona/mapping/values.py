@@ -1,0 +1,154 @@
+"""Values as Primero sends them, read one at a time: texts, codes, numbers, yes and no.
+
+What belongs here: rules that judge one decoded JSON value, without tables. A rule returns a Reading: what goes into
+ONA, and what has to be reported. Dates have their own module; labels and places come with their tables.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import orjson
+
+_WHOLE_NUMBER = re.compile(r"0*([0-9]{1,3})(\.0+)?")
+_DIGITS = re.compile(r"[0-9]+")
+_YES = frozenset({"true", "t", "yes", "1"})
+_NO = frozenset({"false", "f", "no", "0"})
+
+#: Stands for a JSON text that cannot be read: like an object, it is a value of no use anywhere.
+_UNREADABLE: dict[str, Any] = {}
+
+#: Above this a JSON number with a fraction is no longer exact, so its digits would be invented.
+_EXACT = 2**53
+
+OLDEST = 130
+
+
+class Reading(NamedTuple):
+    """What one value becomes, and the codes to report for it (None: something to report that is no code)."""
+
+    value: Any
+    reported: tuple[str | None, ...] = ()
+
+
+def decode(text: str | None) -> Any:  # noqa: ANN401
+    """The value behind a JSON text; null for null, and an empty object for a text that is no JSON."""
+    if text is None:
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return _UNREADABLE
+
+
+def clean(text: str) -> str | None:
+    """A text without NUL characters, which PostgreSQL cannot hold, and without blanks around it; blank is null."""
+    return text.replace("\0", "").strip() or None
+
+
+def scalar_text(value: Any) -> str | None:  # noqa: ANN401
+    """The text of a text, a number (its digits) or a JSON boolean; null for anything else, and for blank text."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return str(int(value))
+    return str(value) if isinstance(value, int | float) else None
+
+
+def key_text(value: Any) -> str | None:  # noqa: ANN401
+    """A key, as text; null where there is none."""
+    return None if isinstance(value, bool) else scalar_text(value)
+
+
+def codes_of(value: Any) -> list[str | None]:  # noqa: ANN401
+    """The codes of a value: of a list its elements, else itself; empty ones are left out.
+
+    None stands for something that is no code: an object, or a list within a list.
+    """
+    elements = value if isinstance(value, list) else [value]
+    codes = [(element, scalar_text(element)) for element in elements]
+    return [code for element, code in codes if code is not None or isinstance(element, dict | list)]
+
+
+def is_true(value: Any) -> bool:  # noqa: ANN401
+    """Whether a flag of Primero's own is set: JSON true, or the text `true`."""
+    return value is True or (isinstance(value, str) and _folded(value) == "true")
+
+
+def _folded(value: Any) -> str | None:  # noqa: ANN401
+    text = scalar_text(value)
+    return None if text is None else text.lower()
+
+
+def read_age(value: Any) -> Reading:  # noqa: ANN401
+    """The age in years and its group; an age that is missing or cannot be read is null, `unknown`, and reported."""
+    age = _whole_number(value)
+    if age is None or not 0 <= age <= OLDEST:
+        return Reading((None, "unknown"), (None,))
+    return Reading((age, _age_group(age)))
+
+
+def _whole_number(value: Any) -> int | None:  # noqa: ANN401
+    if isinstance(value, str):
+        match = _WHOLE_NUMBER.fullmatch(clean(value) or "")
+        return int(match[1]) if match else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if value == int(value) else None
+
+
+def _age_group(age: int) -> str:
+    for first, last in ((0, 4), (5, 9), (10, 14), (15, 17)):
+        if age <= last:
+            return f"{first}-{last}"
+    return "18+"
+
+
+def read_case_source(value: Any) -> Reading:  # noqa: ANN401
+    """`oscar` for a case that OSCaR knows by a number, else `primero`; the number itself is not kept."""
+    blank = isinstance(value, str) and clean(value) is None
+    return Reading("primero" if value in (None, False, 0) or blank else "oscar")
+
+
+def read_consent(value: Any) -> Reading:  # noqa: ANN401
+    """Two texts: `true` or `false` as the dashboards know it, and `given`, `refused` or `not recorded`."""
+    text = _folded(value)
+    if text in _YES:
+        return Reading(("true", "given"))
+    if text in _NO:
+        return Reading(("false", "refused"))
+    return Reading(("false", "not recorded"), _consent_reported(value))
+
+
+def _consent_reported(value: Any) -> tuple[str | None, ...]:  # noqa: ANN401
+    if isinstance(value, list):
+        return (None,) if value else ()
+    return tuple(codes_of(value))
+
+
+def read_option_name(value: Any) -> Reading:  # noqa: ANN401
+    """The words of an option id without its numeric suffix: `kinship_care_12345` becomes `kinship care`."""
+    codes = codes_of(value)
+    names = [_option_name(code) for code in codes if code is not None]
+    return Reading(joined(names), (None,) * codes.count(None))
+
+
+def _option_name(code: str) -> str | None:
+    parts = [part.strip() for part in code.split("_")]
+    if _DIGITS.fullmatch(parts[-1]):
+        parts.pop()
+    return " ".join(part for part in parts if part) or None
+
+
+def read_codes(value: Any) -> Reading:  # noqa: ANN401
+    """The codes themselves, joined with `, `."""
+    codes = codes_of(value)
+    return Reading(joined(codes), (None,) * codes.count(None))
+
+
+def joined(texts: list[str | None]) -> str | None:
+    """The texts joined with `, `; null where there are none."""
+    return ", ".join(text for text in texts if text is not None) or None

@@ -1,0 +1,107 @@
+"""The load: one transaction that brings ONA's `cases` and `services` to what a quarter says, or leaves them as they were.
+
+What belongs here: the order of the steps, the lock, and the counts. Each step is told in its own room: `staging.py`
+(into temporary tables), `decisions.py` (what becomes of each row), `merge.py` (writing), `bookkeeping.py` (remembering).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import psycopg
+
+from primero_ona.failures import TransientFailure
+from primero_ona.frames import Frames
+from primero_ona.ona.bookkeeping import keep_quarantine, keep_run, keep_unmapped
+from primero_ona.ona.connection import translated
+from primero_ona.ona.decisions import decide_cases, decide_services
+from primero_ona.ona.merge import remove_exits, remove_services, write_cases, write_services
+from primero_ona.ona.staging import stage_exits, stage_rows
+from primero_ona.ona.target import Target
+from primero_ona.quarters import Quarter
+
+#: The advisory lock of all loads into one database: the bytes of "primero" as a number, so that it is nobody else's.
+LOCK = int.from_bytes(b"primero")
+
+
+@dataclass(frozen=True)
+class TableCounts:
+    """What became of the rows of one table.
+
+    received = inserted + updated + unchanged + stale + quarantined. `quarantined` counts what the load itself set aside;
+    what the mapping set aside was never received. `removed` are rows of exits, and services that their case has no more.
+    """
+
+    received: int
+    inserted: int
+    updated: int
+    unchanged: int
+    stale: int
+    removed: int
+    quarantined: int
+
+    @property
+    def written(self) -> int:
+        """Rows inserted, updated or removed."""
+        return self.inserted + self.updated + self.removed
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What a load did; `open_quarantine` counts the quarter's entries in quarantine, the mapping's and the load's."""
+
+    cases: TableCounts
+    services: TableCounts
+    open_quarantine: int
+
+
+def load_quarter(
+    conn: psycopg.Connection,
+    *,
+    quarter: Quarter,
+    run_id: str,
+    cases: Frames,
+    services: Frames,
+    exits: Frames,
+    now: datetime,
+) -> LoadResult:
+    """Load a quarter's mapped cases, mapped services and exits in one transaction; all of it or nothing.
+
+    `conn` comes from `connect` and is in no transaction; `now` is aware, and stamps the rows that are written. The
+    summaries of `cases` and `services` are read after their rows. Raises DataFailure where the rows cannot be loaded or
+    ONA lacks something, TransientFailure where another sync holds the lock, else what `database_failure` says.
+    """
+    with translated(f"loading {quarter.name} into ONA"), conn.transaction():
+        _lock(conn)
+        target = Target.find(conn)
+        received = stage_rows(conn, target, cases, services)
+        stage_exits(conn, exits)
+        removed = remove_exits(conn, target)
+        decided = {"cases": decide_cases(conn, target), "services": decide_services(conn, target)}
+        removed["services"] += remove_services(conn, target)
+        counts = {table: _count(received[table], decided[table], removed[table]) for table in received}
+        write_cases(conn, target, now, counts["cases"].inserted + counts["cases"].updated)
+        write_services(conn, target, counts["services"].inserted + counts["services"].updated)
+        summaries = (cases.summary, services.summary)
+        still_open = keep_quarantine(conn, quarter, run_id, now, summaries)
+        keep_unmapped(conn, quarter, run_id, summaries)
+        version = cases.summary.get("mapping_version")
+        keep_run(conn, quarter, run_id, now, version, {table: asdict(counted) for table, counted in counts.items()})
+    return LoadResult(counts["cases"], counts["services"], still_open)
+
+
+def _lock(conn: psycopg.Connection) -> None:
+    """Let one load after the other into ONA: two at once would decide on rows that the other is about to change."""
+    try:
+        conn.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+    except psycopg.errors.LockNotAvailable:
+        raise TransientFailure(
+            "another sync is loading into ONA and did not end in time; nothing was changed, the next try may succeed"
+        ) from None
+
+
+def _count(received: int, decided: dict[str, int], removed: int) -> TableCounts:
+    """Unchanged are those of which nothing else was decided: unchanged services are not listed."""
+    listed = {name: decided.get(name, 0) for name in ("inserted", "updated", "stale", "quarantined")}
+    return TableCounts(received=received, unchanged=received - sum(listed.values()), removed=removed, **listed)

@@ -1,0 +1,186 @@
+"""Writing into ONA's `cases` and `services` what was decided: exits leave, changed rows come, nothing else is touched.
+
+What belongs here: every statement that deletes from, inserts into or updates ONA's two tables. Order matters: services
+go before their case and come after it, so that a foreign key between the tables, if ONA has one, holds at every moment.
+An unchanged row is not even locked: ON CONFLICT would lock it and write to the log, so it is filtered before.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import psycopg
+from psycopg import sql
+
+from primero_ona.failures import TransientFailure
+from primero_ona.ona.schema import CASES, SERVICES, Table
+from primero_ona.ona.target import Target, commas, different
+
+
+def remove_exits(conn: psycopg.Connection, target: Target) -> dict[str, int]:
+    """Remove the staged exits' rows, unless ONA's are newer, and remember the exits; return the rows per table."""
+    target.run(conn, _FORGET_OUTDATED_EXITS)
+    target.run(conn, _LEAVING)
+    services = target.run(conn, _REMOVE_SERVICES_OF_EXITS) + target.run(conn, _REMOVE_OLD_SERVICES_OF_EXITS)
+    cases = target.run(conn, _REMOVE_CASES_OF_EXITS)
+    target.run(conn, _REMEMBER_EXITS)
+    return {"cases": cases, "services": services}
+
+
+def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expected: int) -> None:
+    """Write the cases that are new or changed, and stamp them with `now`; `expected` is their number.
+
+    A case whose key has changed loses its old row, and the services with it, which come back with the new key. Raises
+    TransientFailure where ONA's rows were changed by somebody else meanwhile.
+    """
+    target.run(conn, _REMOVE_SERVICES_OF_RENAMED)
+    target.run(conn, _REMOVE_RENAMED)
+    # A literal without a type fits a column of type timestamp and one of type text alike.
+    stamp = sql.Literal(f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
+    written = target.run(
+        conn,
+        _WRITE_CASES,
+        columns=commas(CASES.mapped_names),
+        staged=commas(CASES.mapped_names, "s"),
+        stamp=stamp,
+        changes=_changes(CASES, "last_updated_date"),
+    )
+    _insist_on(written, expected, CASES)
+    target.run(conn, _FORGET_EXITS_OF_RETURNED)
+
+
+def remove_services(conn: psycopg.Connection, target: Target) -> int:
+    """Remove the services that their case, where it is applied, does not have any more; return their number."""
+    return target.run(conn, _REMOVE_SERVICES) + target.run(conn, _REMOVE_OLD_SERVICES)
+
+
+def write_services(conn: psycopg.Connection, target: Target, expected: int) -> None:
+    """Write the services that are new or changed; raises as write_cases."""
+    written = target.run(
+        conn,
+        _WRITE_SERVICES,
+        columns=commas(SERVICES.mapped_names),
+        staged=commas(SERVICES.mapped_names, "s"),
+        changes=_changes(SERVICES),
+        differs=different(SERVICES, "v", "excluded"),
+    )
+    _insist_on(written, expected, SERVICES)
+
+
+def _changes(table: Table, *more: str) -> sql.Composed:
+    names = [name for name in (*table.mapped_names, *more) if name != table.key]
+    return sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in names)
+
+
+def _insist_on(written: int, expected: int, table: Table) -> None:
+    if written != expected:
+        raise TransientFailure(
+            f"{written:,} rows of {table.name} were written where {expected:,} should have been: somebody else writes into "
+            "ONA at the same time, or a trigger interferes; nothing was changed, the next try may succeed"
+        )
+
+
+_FORGET_OUTDATED_EXITS = """
+DELETE FROM staged_exits AS e
+ USING {cases} AS c
+ WHERE c.primero_id::uuid = e.primero_id AND c.primero_updated_at::timestamptz > e.last_updated_at
+"""
+
+# The old pipeline's rows have no Primero id; one whose key a case of this load claims is that case's.
+_LEAVING = """
+CREATE TEMPORARY TABLE leaving ON COMMIT DROP AS
+SELECT c.case_id
+  FROM {cases} AS c
+  JOIN staged_exits AS e ON e.primero_id = c.primero_id::uuid
+UNION
+SELECT c.case_id
+  FROM {cases} AS c
+  JOIN staged_exits AS e ON e.case_id = c.case_id
+ WHERE c.primero_id IS NULL
+   AND NOT EXISTS (SELECT FROM staged_cases AS s WHERE s.case_id = c.case_id)
+"""
+
+_REMOVE_SERVICES_OF_EXITS = """
+DELETE FROM {services} AS v USING staged_exits AS e WHERE v.primero_case_id::uuid = e.primero_id
+"""
+
+_REMOVE_OLD_SERVICES_OF_EXITS = """
+DELETE FROM {services} AS v USING leaving WHERE v.primero_case_id IS NULL AND v.case_id = leaving.case_id
+"""
+
+_REMOVE_CASES_OF_EXITS = """
+DELETE FROM {cases} AS c USING leaving WHERE c.case_id = leaving.case_id
+"""
+
+_REMEMBER_EXITS = """
+INSERT INTO primero_sync.exits AS x (primero_id, case_id, last_updated_at)
+SELECT e.primero_id, e.case_id, e.last_updated_at
+  FROM staged_exits AS e
+ WHERE NOT EXISTS (
+    SELECT FROM primero_sync.exits AS known
+     WHERE known.primero_id = e.primero_id AND known.last_updated_at >= e.last_updated_at)
+ON CONFLICT (primero_id) DO UPDATE
+   SET case_id = excluded.case_id, last_updated_at = excluded.last_updated_at
+ WHERE x.last_updated_at < excluded.last_updated_at
+"""
+
+_FORGET_EXITS_OF_RETURNED = """
+DELETE FROM primero_sync.exits AS x USING case_decisions AS d WHERE d.applied AND x.primero_id = d.primero_id
+"""
+
+_REMOVE_SERVICES_OF_RENAMED = """
+DELETE FROM {services} AS v
+ USING case_decisions AS d, {cases} AS c
+ WHERE d.applied AND c.primero_id::uuid = d.primero_id AND c.case_id <> d.case_id
+   AND v.primero_case_id::uuid = d.primero_id
+"""
+
+_REMOVE_RENAMED = """
+DELETE FROM {cases} AS c
+ USING case_decisions AS d
+ WHERE d.applied AND c.primero_id::uuid = d.primero_id AND c.case_id <> d.case_id
+"""
+
+# The last condition never lets one child's row become another's, even if somebody else wrote it a moment ago.
+_WRITE_CASES = """
+INSERT INTO {cases} AS c ({columns}, last_updated_date)
+SELECT {staged}, {stamp}
+  FROM staged_cases AS s
+  JOIN case_decisions AS d ON d.primero_id = s.primero_id::uuid
+ WHERE d.decision IN ('inserted', 'updated')
+ON CONFLICT (case_id) DO UPDATE
+   SET {changes}
+ WHERE c.primero_id IS NULL OR c.primero_id = excluded.primero_id
+"""
+
+# A service that is staged for an applied case stays, or moves there.
+_REMOVE_SERVICES = """
+DELETE FROM {services} AS v
+ USING case_decisions AS d
+ WHERE d.applied AND v.primero_case_id::uuid = d.primero_id
+   AND NOT EXISTS (
+    SELECT FROM staged_services AS s
+      JOIN case_decisions AS own ON own.primero_id = s.primero_case_id::uuid
+     WHERE s.unique_id = v.unique_id AND own.applied)
+"""
+
+_REMOVE_OLD_SERVICES = """
+DELETE FROM {services} AS v
+ USING case_decisions AS d
+ WHERE d.applied AND v.primero_case_id IS NULL AND v.case_id = d.case_id
+   AND NOT EXISTS (
+    SELECT FROM staged_services AS s
+      JOIN case_decisions AS own ON own.primero_id = s.primero_case_id::uuid
+     WHERE s.unique_id = v.unique_id AND own.applied)
+"""
+
+_WRITE_SERVICES = """
+INSERT INTO {services} AS v ({columns})
+SELECT {staged}
+  FROM staged_services AS s
+  JOIN service_decisions AS d ON d.unique_id = s.unique_id
+ WHERE d.decision IN ('inserted', 'updated')
+ON CONFLICT (unique_id) DO UPDATE
+   SET {changes}
+ WHERE {differs}
+"""

@@ -1,0 +1,137 @@
+"""Mapped frames into temporary tables, where SQL can compare them with what ONA holds.
+
+What belongs here: making the temporary tables with the column types found in ONA, streaming frames into them, and
+refusing rows that no load could take. What does not belong here: deciding or writing anything in ONA's tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+from pyarrow import csv
+
+from primero_ona.failures import DataFailure
+from primero_ona.frames import Frames
+from primero_ona.ona.schema import CASES, SERVICES, Table
+from primero_ona.ona.target import Target, commas
+
+_EXITS = pa.schema(
+    [("id", pa.string()), ("case_id_display", pa.string()), ("last_updated_at", pa.timestamp("ms", "UTC"))]
+)
+
+#: Every value that is not null in quotes, so that COPY tells an empty text from null.
+_CSV = csv.WriteOptions(include_header=False, quoting_style="all_valid")
+
+#: Memory of one sort or hash while staged rows are joined with ONA's. PostgreSQL's 4 MB would send the joins of 300,000
+#: services to disk; more than this brings nothing, and a server of 1 GB bears it a few times over.
+WORK_MEMORY = "64MB"
+
+
+def stage_rows(conn: psycopg.Connection, target: Target, cases: Frames, services: Frames) -> dict[str, int]:
+    """Fill `staged_cases` and `staged_services` in the running transaction; return the rows per table.
+
+    The columns have the types that ONA's have, text or typed, so that comparing is comparing like with like. Raises
+    DataFailure where the rows hold a key twice, lack one, or hold a service without its case.
+    """
+    rows = {table.name: _stage(conn, target, table, frames) for table, frames in ((CASES, cases), (SERVICES, services))}
+    # Statements over a quarter take tenths of a second; compiling them first would take longer than that.
+    conn.execute(sql.SQL("SET LOCAL work_mem = {}; SET LOCAL jit = off").format(sql.Literal(WORK_MEMORY)))
+    conn.execute("ANALYZE staged_cases, staged_services")
+    _refuse_unusable(conn)
+    return rows
+
+
+def stage_exits(conn: psycopg.Connection, exits: Frames) -> None:
+    """Fill `staged_exits` (primero_id, case_id, last_updated_at) in the running transaction, each case once."""
+    conn.execute(
+        "CREATE TEMPORARY TABLE received_exits (primero_id uuid, case_id text, last_updated_at timestamptz) ON COMMIT DROP"
+    )
+    names = ["primero_id", "case_id", "last_updated_at"]
+    for frame in exits.read(_EXITS.names):
+        _copy(conn, "received_exits", names, _to_csv(frame, _EXITS, "exits"))
+    # The display id is the JSON text that Primero sent, so quotes stand around it, or none around a number.
+    conn.execute("""
+        CREATE TEMPORARY TABLE staged_exits ON COMMIT DROP AS
+        SELECT DISTINCT ON (primero_id) primero_id, btrim(btrim(case_id, '"')) AS case_id, last_updated_at
+          FROM received_exits
+         WHERE primero_id IS NOT NULL AND last_updated_at IS NOT NULL
+         ORDER BY primero_id, last_updated_at DESC
+    """)
+    conn.execute("ANALYZE staged_exits")
+
+
+def _stage(conn: psycopg.Connection, target: Target, table: Table, frames: Frames) -> int:
+    name = f"staged_{table.name}"
+    conn.execute(
+        sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+            sql.Identifier(name), commas(table.mapped_names), target.name(table)
+        )
+    )
+    rows = 0
+    for frame in frames:
+        # One COPY per frame: a frame that cannot be read never breaks off a COPY, whose reason the server would log.
+        _copy(conn, name, table.mapped_names, _to_csv(frame, table.arrow_schema(), table.name))
+        rows += len(frame)
+    return rows
+
+
+def _to_csv(frame: pd.DataFrame, schema: pa.Schema, what: str) -> memoryview:
+    sink = pa.BufferOutputStream()
+    try:
+        csv.write_csv(pa.Table.from_pandas(frame, schema=schema, preserve_index=False), sink, _CSV)
+    except (pa.ArrowException, KeyError, TypeError, ValueError):
+        raise DataFailure(
+            f"a frame of {what} does not have the columns and types of the table contract; map the quarter again"
+        ) from None
+    return memoryview(sink.getvalue())
+
+
+def _copy(conn: psycopg.Connection, name: str, columns: Sequence[str], rows: memoryview) -> None:
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(sql.Identifier(name), commas(columns))
+    with conn.cursor() as cursor, cursor.copy(statement) as copy:
+        for block in _blocks(rows):
+            copy.write(block)
+
+
+def _blocks(rows: memoryview, size: int = 1 << 18) -> Iterator[memoryview]:
+    """Pieces of a frame's text: libpq copies what it is given, so a whole frame at once would be held twice."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _refuse_unusable(conn: psycopg.Connection) -> None:
+    """Refuse rows without which the rest would be wrong; the mapping sets such rows aside, so there should be none."""
+    for problem, query in _UNUSABLE.items():
+        row = conn.execute(query).fetchone()
+        if row and row[0]:
+            raise DataFailure(
+                f"{row[0]:,} times among the mapped rows, {problem}; nothing was loaded, map the quarter again"
+            )
+
+
+_UNUSABLE = {
+    "a case_id occurs more than once": """
+        SELECT count(*) FROM (SELECT FROM staged_cases GROUP BY case_id HAVING count(*) > 1) AS repeated
+    """,
+    "a Primero id occurs more than once": """
+        SELECT count(*) FROM (SELECT FROM staged_cases GROUP BY primero_id HAVING count(*) > 1) AS repeated
+    """,
+    "a unique_id occurs more than once": """
+        SELECT count(*) FROM (SELECT FROM staged_services GROUP BY unique_id HAVING count(*) > 1) AS repeated
+    """,
+    "a case lacks its case_id, its Primero id or the time of its last change": """
+        SELECT count(*) FROM staged_cases
+         WHERE case_id IS NULL OR primero_id IS NULL OR primero_updated_at IS NULL
+    """,
+    "a service lacks its unique_id": "SELECT count(*) FROM staged_services WHERE unique_id IS NULL",
+    "a service belongs to no mapped case": """
+        SELECT count(*) FROM staged_services AS s
+         WHERE NOT EXISTS (
+            SELECT FROM staged_cases AS c
+             WHERE c.primero_id::uuid = s.primero_case_id::uuid AND c.case_id = s.case_id)
+    """,
+}

@@ -1,0 +1,82 @@
+"""Where ONA's tables are: the schema they stand in, and their names as identifiers.
+
+What belongs here: finding the tables and what they have. What does not belong here: changing or reading their rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from primero_ona.ona.schema import CASES, LOCATIONS_LOOKUP, SERVICES, TABLES, Table
+
+#: The schema of this project's own tables: runs, quarantine, unmapped codes, exits.
+BOOKKEEPING = "primero_sync"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The schema that holds ONA's tables."""
+
+    schema: str
+
+    @classmethod
+    def find(cls, conn: psycopg.Connection) -> Target:
+        """The first schema of the search path that has one of ONA's tables, else the current schema."""
+        row = conn.execute(_FIND_SCHEMA, {"tables": [table.name for table in TABLES]}).fetchone()
+        return cls(row[0] if row and row[0] else "public")
+
+    def name(self, table: Table) -> sql.Identifier:
+        """The table's name with its schema."""
+        return sql.Identifier(self.schema, table.name)
+
+    @property
+    def names(self) -> dict[str, sql.Composable]:
+        """The names of ONA's tables, for the placeholders of a statement."""
+        return {table.name: self.name(table) for table in (CASES, SERVICES, LOCATIONS_LOOKUP)}
+
+    def run(self, conn: psycopg.Connection, statement: LiteralString, **parts: sql.Composable) -> int:
+        """Execute a statement whose placeholders are ONA's tables, and parts given by name; return the rows it touched."""
+        return conn.execute(sql.SQL(statement).format(**self.names, **parts)).rowcount
+
+    def columns(self, conn: psycopg.Connection, table: Table) -> frozenset[str]:
+        """The columns that the table has in ONA; empty where there is no such table."""
+        found = conn.execute(_FIND_COLUMNS, {"schema": self.schema, "table": table.name})
+        return frozenset(row[0] for row in found)
+
+
+_FIND_SCHEMA = """
+SELECT COALESCE(
+    (SELECT path.name
+       FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, place)
+       JOIN pg_catalog.pg_namespace AS n ON n.nspname = path.name
+       JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid
+      WHERE c.relkind IN ('r', 'p') AND c.relname = ANY (%(tables)s)
+      ORDER BY path.place
+      LIMIT 1),
+    current_schema())
+"""
+
+_FIND_COLUMNS = """
+SELECT a.attname
+  FROM pg_catalog.pg_attribute AS a
+  JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+  JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND c.relkind IN ('r', 'p')
+   AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+
+def commas(names: Iterable[str], alias: str | None = None) -> sql.Composed:
+    """Column names as a list, each with the table's alias where one is given."""
+    return sql.SQL(", ").join(sql.Identifier(alias, name) if alias else sql.Identifier(name) for name in names)
+
+
+def different(table: Table, left: str, right: str) -> sql.Composed:
+    """The condition that two rows differ in a mapped column; null and null are equal, null and an empty text are not."""
+    names = table.mapped_names
+    return sql.SQL("ROW({}) IS DISTINCT FROM ROW({})").format(commas(names, left), commas(names, right))

@@ -1,0 +1,196 @@
+"""Complete and stable pulls: every case of a window, once, in its present state, while case workers go on working.
+
+Why so distrustful. A filter that Primero does not like is silently dropped (every case comes) or its error swallowed
+(none comes, status 200). No order has a tie-breaker, so pages by offset lose rows. So the cases are walked by
+`created_at`, which never changes, every row is checked against the window, and a count at the end must agree.
+
+What does not belong here: HTTP (`client.py`), which cases count (the mapping's membership), storing (the sink).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+import pandas as pd
+
+from primero_ona.failures import DataFailure, RefusedFailure, TransientFailure
+from primero_ona.primero.client import PrimeroClient
+from primero_ona.primero.fields import CASE_FIELDS, OPTIONAL_FIELDS
+from primero_ona.primero.walk import ALL_TIME, Walk, Window, stamp
+
+logger = logging.getLogger(__name__)
+
+#: Walks of one pull: the first, and two more where the final count disagrees. A busy afternoon may spoil one walk; a
+#: server that disagrees three times does not tell the truth about its cases.
+WALKS = 3
+
+#: How often an answer of "no cases" is asked before it is believed, and the seconds between: a database time-out inside
+#: Primero looks the same, and passes.
+EMPTY_ASKED = 3
+EMPTY_PAUSE = 2.0
+
+#: The count leaves out what was stamped in the last seconds before the walk began: such cases may not be committed yet.
+SETTLE_SECONDS = 2
+
+#: Offsets, in hours, that a server's own time zone may add to the stamps that Primero compares. Cambodia's comes first.
+_ZONES = (7, *[hours for hours in range(-12, 15) if hours not in (0, 7)])
+
+
+Answer = TypeVar("Answer")
+
+
+class Sink(Protocol):
+    """Where a pull puts its raw frames."""
+
+    def restart(self) -> None:
+        """Forget everything that was written: the walk begins anew."""
+
+    def write(self, frame: pd.DataFrame) -> None:
+        """Take a frame of raw cases (RAW_SCHEMA), each `id` in one frame of the whole walk only."""
+
+
+@dataclass
+class PullReport:
+    """What a pull saw: counts and facts, no rows. `seconds` are those spent waiting for Primero."""
+
+    received: int = 0
+    kept: int = 0
+    walks: int = 1
+    version: str | None = None
+    zone_hours: float = 0.0
+    missing_optional: list[str] = field(default_factory=list)
+    requests: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    pulled_at: str = ""
+
+
+def pull_cases(client: PrimeroClient, window: Window, sink: Sink, *, empty_pause: float = EMPTY_PAUSE) -> PullReport:
+    """Walk the window into the sink until a walk is proved complete.
+
+    Raises TransientFailure where three walks did not agree with Primero's own count, RefusedFailure where the account
+    may not read a needed field or sees no case at all, DataFailure where Primero ignored a filter.
+    """
+    report = PullReport(version=client.version(), pulled_at=stamp(datetime.now(UTC)))
+    zone = find_zone(client, empty_pause)
+    report.zone_hours = zone.total_seconds() / 3600
+    settled = (client.server_time or datetime.now(UTC)) - timedelta(seconds=SETTLE_SECONDS)
+    for number in range(1, WALKS + 1):
+        sink.restart()
+        walk = Walk(client, window, zone, settled)
+        for frame in walk.frames():
+            sink.write(frame)
+        lacking = _lacking(client, window, walk, zone, empty_pause)
+        if lacking <= 0 and not walk.doubles():
+            break
+        logger.warning("walk %d of %s: %d cases lacking, %d doubled", number, WALKS, max(lacking, 0), walk.doubles())
+    else:
+        raise TransientFailure(
+            f"Primero counted {lacking} cases more than it gave (or gave {walk.doubles()} twice), {WALKS} times over; "
+            "nothing was stored; the next run tries again"
+        )
+    report.walks = number
+    report.received, report.kept = walk.received, walk.kept
+    report.missing_optional = _check_fields(client, walk)
+    report.requests, report.bytes, report.seconds = (
+        client.traffic.requests,
+        client.traffic.bytes,
+        client.traffic.seconds,
+    )
+    return report
+
+
+def find_zone(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> timedelta:
+    """The offset from UTC that the server's stored stamps carry; nearly always none.
+
+    Primero writes a stamp in its process's zone and compares it as if it were UTC, so on a server that does not run in
+    UTC every window is off by hours, and its answers do not show it. Asks for a known case by its own stamp.
+
+    Raises RefusedFailure where the account sees no case at all.
+    """
+    newest: dict[str, str | int] = {
+        "last_updated_at": ALL_TIME,
+        "order_by": "created_at",
+        "order": "desc",
+        "per": 3,
+        "fields": "created_at",
+    }
+    rows = _insist(lambda: client.page("cases", newest).rows, pause)
+    if not rows:
+        raise RefusedFailure(
+            "Primero shows this account no case at all, of any time; check that its role may read cases with the scope `all`"
+        )
+    for hours in (0, *_ZONES):
+        zone = timedelta(hours=hours)
+        if any(_found_at(client, row, zone) for row in rows[: None if hours == 0 else 1]):
+            if hours:
+                logger.warning("Primero keeps its stamps %+d hours off UTC; windows are asked accordingly", hours)
+            return zone
+    raise DataFailure(
+        "Primero does not find a case by the time stamp it gives for it, in any time zone, so no quarter could be cut right; "
+        "its administrators have to look at the server's time zone"
+    )
+
+
+def _found_at(client: PrimeroClient, row: dict[str, Any], zone: timedelta) -> bool:
+    """Whether Primero finds the case within two seconds of its stamp, shifted by `zone`."""
+    moment = datetime.fromisoformat(row["last_updated_at"]) + zone
+    around = f"{stamp(moment - timedelta(seconds=2))}..{stamp(moment + timedelta(seconds=2))}"
+    return client.page("cases", {"id": row["id"], "last_updated_at": around, "per": 0}).total > 0
+
+
+def _lacking(client: PrimeroClient, window: Window, walk: Walk, zone: timedelta, pause: float) -> int:
+    """How many cases Primero counts in the settled part of the window beyond those received there.
+
+    Fewer than received is fair: a case edited meanwhile has left. A count of nothing after cases came is not believed.
+    """
+    until = walk.counted_until
+    if until <= window.start:
+        return 0
+    question: dict[str, str | int] = {**window.filters(zone, until=until), "per": 0, "fields": "created_at"}
+    total = _insist(lambda: client.page("cases", question).total, pause, times=EMPTY_ASKED if walk.received else 1)
+    if not total and walk.counted:
+        raise TransientFailure("Primero counted no case in the quarter just after it gave some; try again later")
+    return total - walk.counted
+
+
+def _check_fields(client: PrimeroClient, walk: Walk) -> list[str]:
+    """Make sure that the needed fields occur; return the optional ones that do not.
+
+    A field that no case of a small quarter has ever had is absent without fault, so the newest cases of all time are
+    asked before the account is blamed.
+    """
+    missing = [name for name in CASE_FIELDS if name not in walk.seen_fields] if walk.received else []
+    if missing:
+        question: dict[str, str | int] = {
+            "last_updated_at": ALL_TIME,
+            "order_by": "created_at",
+            "order": "desc",
+            "per": 1000,
+            "fields": ",".join(missing),
+        }
+        seen: set[str] = set().union(*client.page("cases", question).rows)
+        missing = [name for name in missing if name not in seen]
+    needed = [name for name in missing if name not in OPTIONAL_FIELDS]
+    if needed:
+        raise RefusedFailure(
+            f"no case has the field{'s' if len(needed) > 1 else ''} {', '.join(needed)}; Primero leaves out what the account's "
+            "role may not read: let its administrators grant the forms with these fields"
+        )
+    return [name for name in missing if name in OPTIONAL_FIELDS]
+
+
+def _insist(ask: Callable[[], Answer], pause: float, times: int = EMPTY_ASKED) -> Answer:
+    """Ask again where the answer is empty: Primero's own errors look like emptiness."""
+    answer = ask()
+    for _ in range(times - 1):
+        if answer:
+            break
+        time.sleep(pause)
+        answer = ask()
+    return answer

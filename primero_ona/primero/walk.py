@@ -1,0 +1,271 @@
+"""One walk over the cases of a window, newest creation first, each page bounded by the smallest `created_at` seen so far.
+
+`created_at` never changes, so no edit can move a case past the walker. Pages overlap at their border, so a case is held
+back until no later page can bring it again; of two copies the newest stands. Versions 2.11 and 2.12 compare
+`created_at` in whole seconds, therefore borders are decided by whole seconds here, which holds for every version.
+
+What does not belong here: whether a walk was complete (`pull.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from primero_ona.failures import DataFailure
+from primero_ona.frames import BATCH_ROWS
+from primero_ona.primero.client import PAGE_ROWS, Page, PrimeroClient
+from primero_ona.primero.fields import CASE_FIELDS, RAW_SCHEMA, cut_services, json_text
+
+#: A range without a lower end is silently dropped by Primero, one without an upper end is fair.
+ALL_TIME = "1970-01-01T00:00:00Z.."
+
+_SECOND = timedelta(seconds=1)
+_MILLISECOND = timedelta(milliseconds=1)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Case(NamedTuple):
+    """A case as received, with its two stamps read (UTC); `created` is None where Primero has none."""
+
+    row: dict[str, Any]
+    updated: datetime
+    created: datetime | None
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which cases are pulled: `last_updated_at` from `start` (included) to `end` (excluded), both aware.
+
+    An open window is asked without its end, so that no case can leave it while it is walked. `modules` are Primero's
+    module ids; none means all.
+    """
+
+    start: datetime
+    end: datetime
+    is_open: bool
+    modules: tuple[str, ...] = ()
+
+    def filters(self, zone: timedelta, *, until: datetime | None = None) -> dict[str, str]:
+        """Primero's filters: whole seconds, a second wider than the window, in the zone in which its stamps are kept.
+
+        `until` (included) closes the window at an earlier point in time.
+        """
+        end = until or (None if self.is_open else self.end)
+        asked = {"last_updated_at": f"{stamp(self.start - _SECOND + zone)}..{stamp(end + zone) if end else ''}"}
+        if self.modules:
+            asked["module_id"] = ",".join(self.modules)
+        return asked
+
+
+class Walk:
+    """One walk; read `frames()` to the end, then the counts are complete.
+
+    `settled` is Primero's own time shortly before the walk began: what was stamped later may come and go. `zone` is the
+    offset of the server's stamps from UTC. Counts: `received` distinct cases, `kept` those inside the exact window,
+    `counted` those stamped up to `counted_until`, which a count by Primero must not exceed.
+    """
+
+    def __init__(self, client: PrimeroClient, window: Window, zone: timedelta, settled: datetime) -> None:
+        self._client, self._window, self._zone, self._settled = client, window, zone, settled
+        self.counted_until = _floor(min(settled, window.end))
+        self.received = self.kept = self.counted = 0
+        self.seen_fields: set[str] = set()
+        self._ids: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+
+    def frames(self) -> Iterator[pd.DataFrame]:
+        """The cases of the window as raw frames (RAW_SCHEMA), at most BATCH_ROWS rows each."""
+        batches: list[pa.RecordBatch] = []
+        for cases in self._distinct():
+            self._count(cases)
+            batches += _batches([case for case in cases if self._window.start <= case.updated < self._window.end])
+            while sum(map(len, batches)) >= BATCH_ROWS:
+                whole = pa.Table.from_batches(batches)
+                yield _frame(whole.slice(0, BATCH_ROWS))
+                batches = whole.slice(BATCH_ROWS).to_batches()
+        if batches:
+            yield _frame(pa.Table.from_batches(batches))
+
+    def doubles(self) -> int:
+        """How many cases came again when no page should have brought them; 0 in a sound walk."""
+        ids = np.concatenate(self._ids) if self._ids else np.empty(0, np.int64)
+        return len(ids) - len(np.unique(ids))
+
+    def _count(self, cases: list[Case]) -> None:
+        self._ids.append(np.fromiter((hash(case.row["id"]) for case in cases), np.int64, len(cases)))
+        self.received += len(cases)
+        self.kept += sum(self._window.start <= case.updated < self._window.end for case in cases)
+        self.counted += sum(_floor(case.updated) <= self.counted_until for case in cases)
+
+    def _distinct(self) -> Iterator[list[Case]]:
+        """Lists of cases, each case once: those that no later page can bring again.
+
+        The next page is asked for while this one is worked on; it is still one request at a time.
+        """
+        held: dict[str, Case] = {}
+        bound: datetime | None = None
+        ahead = ThreadPoolExecutor(1, "primero-page")
+        try:
+            answer = ahead.submit(self._ask, bound)
+            while True:
+                page = answer.result()
+                cases = self._read(page)
+                _check_order(cases, bound)
+                ends = len(page.rows) < page.per
+                if not ends:
+                    lower = _next_bound(cases)
+                    if lower is None or (bound is not None and lower >= bound):
+                        cases += self._tied(lower)
+                        ends = lower is None
+                        lower = lower and _floor(lower - _MILLISECOND) - _MICROSECOND
+                    bound = lower
+                    if not ends:
+                        answer = ahead.submit(self._ask, bound)
+                _keep_newest(held, cases)
+                yield _release(held, None if ends else bound)
+                if ends:
+                    return
+        finally:
+            ahead.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, bound: datetime | None) -> Page:
+        """The newest cases created up to `bound`; the first page has none, so that cases without a stamp are seen."""
+        asked = {**self._window.filters(self._zone), "order_by": "created_at", "order": "desc"}
+        if bound is not None:
+            asked["created_at"] = f"1970-01-01T00:00:00Z..{stamp(bound)}"
+        return self._page(asked)
+
+    def _tied(self, bound: datetime | None) -> list[Case]:
+        """All cases created in the second before `bound`: more than fit on a page, so they are paged by identifier.
+
+        The window is asked open, so that no edit moves a case out of it and shifts the pages. Without a bound a whole
+        page had no `created_at`: then all of the window is paged.
+        """
+        is_open = Window(self._window.start, self._window.end, is_open=True, modules=self._window.modules)
+        asked = {**is_open.filters(self._zone), "order_by": "unique_identifier", "order": "asc"}
+        if bound is not None:
+            second = _floor(bound - _MILLISECOND)
+            asked["created_at"] = f"{stamp(second)}..{stamp(second + _SECOND - _MICROSECOND)}"
+        cases: list[Case] = []
+        number = 1
+        while True:
+            page = self._page({**asked, "page": str(number)})
+            cases += self._read(page, is_open=True)
+            if len(page.rows) < page.per:
+                return cases
+            number += 1
+
+    def _page(self, asked: dict[str, str]) -> Page:
+        page = self._client.page("cases", {**asked, "fields": ",".join(CASE_FIELDS), "per": PAGE_ROWS})
+        if page.per <= 0:
+            raise DataFailure(
+                f"Primero gives {page.per} cases a page where {PAGE_ROWS} were asked for, so no walk is possible"
+            )
+        return page
+
+    def _read(self, page: Page, *, is_open: bool = False) -> list[Case]:
+        """Read the stamps of a page's rows and check each row against the window that was asked for."""
+        cases = [_case(row) for row in page.rows]
+        self.seen_fields.update(*(case.row.keys() for case in cases))
+        late = self._window.end + _SECOND
+        no_end = is_open or self._window.is_open
+        strangers = sum(
+            case.updated < self._window.start - _SECOND
+            or not (no_end or case.updated < late or case.updated >= self._settled)
+            for case in cases
+        )
+        if strangers:
+            raise DataFailure(
+                f"Primero ignored the filter on last_updated_at: {strangers} of {len(cases)} cases lie outside; nothing was stored"
+            )
+        if self._window.modules and any(case.row.get("module_id") not in self._window.modules for case in cases):
+            raise DataFailure(
+                "Primero ignored the filter on module_id; may the account's role read it? nothing was stored"
+            )
+        return cases
+
+
+def stamp(moment: datetime) -> str:
+    """A point in time as Primero must be asked: UTC with `Z`; whole seconds, or with the fraction where there is one."""
+    utc = moment.astimezone(UTC)
+    return utc.strftime("%Y-%m-%dT%H:%M:%S") + (f".{utc.microsecond:06d}Z" if utc.microsecond else "Z")
+
+
+def _case(row: dict[str, Any]) -> Case:
+    """Read the identity and the stamps that Primero always gives; without them a case cannot be placed."""
+    updated = _moment(row.get("last_updated_at"))
+    if not isinstance(row.get("id"), str) or updated is None:
+        raise DataFailure("Primero sent a case without a readable id or last_updated_at; is PRIMERO_URL a Primero v2?")
+    return Case(row, updated, _moment(row.get("created_at")))
+
+
+def _moment(value: object) -> datetime | None:
+    """Read a stamp of Primero, which is ISO 8601 in UTC; None where it is absent or unreadable."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def _floor(moment: datetime) -> datetime:
+    return moment.replace(microsecond=0)
+
+
+def _check_order(cases: list[Case], bound: datetime | None) -> None:
+    """The walk stands on the order and on the bound; a server that keeps neither cannot be walked."""
+    seconds = [_floor(case.created) for case in cases if case.created is not None]
+    beyond = bound is not None and seconds and max(seconds) > _floor(bound)
+    if beyond or any(later > earlier for earlier, later in pairwise(seconds)):
+        raise DataFailure("Primero does not keep the order by created_at, or ignores its bound; nothing was stored")
+
+
+def _next_bound(cases: list[Case]) -> datetime | None:
+    """The smallest creation stamp of a full page, rounded up to the next millisecond, since replies cut the rest off."""
+    created = [case.created for case in cases if case.created is not None]
+    return min(created) + _MILLISECOND if created else None
+
+
+def _keep_newest(held: dict[str, Case], cases: list[Case]) -> None:
+    for case in cases:
+        known = held.get(case.row["id"])
+        if known is None or known.updated <= case.updated:
+            held[case.row["id"]] = case
+
+
+def _release(held: dict[str, Case], bound: datetime | None) -> list[Case]:
+    """Take out of `held` what a page up to `bound` cannot bring again; everything, where no page follows."""
+    border = None if bound is None else _floor(bound) + _SECOND
+    ready = [case for case in held.values() if border is None or case.created is None or case.created >= border]
+    for case in ready:
+        del held[case.row["id"]]
+    return ready
+
+
+def _batches(cases: list[Case]) -> list[pa.RecordBatch]:
+    """Cases in the form in which they are stored (RAW_SCHEMA): this is where everything not allowed is cut."""
+    if not cases:
+        return []
+    columns: dict[str, list[Any]] = {
+        name: [json_text(case.row.get(name)) for case in cases]
+        for name in RAW_SCHEMA.names
+        if name not in {"id", "last_updated_at", "created_at", "services_section"}
+    }
+    columns["id"] = [case.row["id"] for case in cases]
+    columns["last_updated_at"] = [case.updated for case in cases]
+    columns["created_at"] = [case.created for case in cases]
+    columns["services_section"] = [cut_services(case.row.get("services_section")) for case in cases]
+    return [pa.RecordBatch.from_pydict(columns, schema=RAW_SCHEMA)]
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.combine_chunks().to_pandas(types_mapper=pd.ArrowDtype)
+    return frame

@@ -1,0 +1,79 @@
+"""Configuration in, client or connection out: how the steps reach Primero, ONA and the stored partitions.
+
+A resource whose fields are empty, as in production, takes them from the environment when a step asks for it, so that
+no secret stands in Dagster's configuration and a missing variable is named in one sentence. Tests fill the fields.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import psycopg
+from upath import UPath
+
+from primero_ona.assets.stored import stored_assets
+from primero_ona.io_manager import PartitionIOManager, PartitionStore
+from primero_ona.ona.connection import connect
+from primero_ona.primero.client import PrimeroClient
+from primero_ona.settings import OnaSettings, PrimeroSettings, StorageSettings, read_one
+
+
+class PrimeroResource(dg.ConfigurableResource[PrimeroClient]):
+    """The Primero that the settings PRIMERO_… name."""
+
+    url: str | None = None
+    username: str | None = None
+    password: str | None = None
+    pause: float = 1.0
+
+    def client(self) -> PrimeroClient:
+        """A client; use it as a context manager."""
+        if self.url and self.username and self.password:
+            return PrimeroClient(self.url, self.username, self.password, pause=self.pause)
+        settings = read_one(PrimeroSettings)
+        return PrimeroClient(
+            settings.url, settings.username, settings.password.get_secret_value(), settings.ca_bundle, pause=self.pause
+        )
+
+
+class OnaDatabaseResource(dg.ConfigurableResource[psycopg.Connection]):
+    """The database that ONA_DATABASE_URL names."""
+
+    url: str | None = None
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection]:
+        """A connection that is closed at the end, whatever happened."""
+        url = self.url or read_one(OnaSettings).database_url.get_secret_value()
+        with connect(url, application_name="primero-ona") as connection:
+            yield connection
+
+
+class PartitionStorage(dg.ConfigurableIOManagerFactory[PartitionIOManager]):
+    """The encrypted partitions that the settings PRIMERO_ONA_STORAGE_… name."""
+
+    url: str | None = None
+    fernet_keys: str | None = None
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> PartitionIOManager:
+        """The IO manager of a run."""
+        return PartitionIOManager(self.store(context.instance), stored_assets())
+
+    def store(self, instance: dg.DagsterInstance | None = None) -> PartitionStore:
+        """The store itself, for commands that work on partitions without a run."""
+        if self.url and self.fernet_keys:
+            return PartitionStore(UPath(self.url), self.fernet_keys)
+        settings = read_one(StorageSettings)
+        return PartitionStore(
+            UPath(settings.storage_url or default_storage(instance)), settings.storage_keys.get_secret_value()
+        )
+
+
+def default_storage(instance: dg.DagsterInstance | None) -> Path:
+    """`partitions/` beside Dagster's own storage."""
+    home = os.environ.get("DAGSTER_HOME") or (
+        instance.root_directory if instance and not instance.is_ephemeral else None
+    )
+    return Path(home or ".dagster_home") / "partitions"

@@ -1,0 +1,133 @@
+"""Real Dagster runs from the command line: execute the main job for a quarter, and tell what came of it.
+
+The runs are stored in the instance of DAGSTER_HOME, so the UI shows them like any other.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from primero_ona.automation import QUARTER_TAG
+from primero_ona.failures import SettingsFailure
+from primero_ona.quarters import Quarter
+
+#: What the console shows of a run comes from its outcome; Dagster's own log would repeat it with every event.
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass
+class Outcome:
+    """What came of the sync of one quarter: rows by asset, what the load did, checks, and the failure if there was one."""
+
+    quarter: Quarter
+    run_id: str = ""
+    rows: dict[str, int] = field(default_factory=dict)
+    load: dict[str, dict[str, int]] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+    failure: str | None = None
+    exit_code: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The outcome for a script."""
+        return {
+            "quarter": self.quarter.name,
+            "run_id": self.run_id,
+            "rows": self.rows,
+            "load": self.load,
+            "checks": [
+                {"asset": c.asset, "name": c.name, "passed": c.passed, "severity": c.severity, "text": c.text}
+                for c in self.checks
+            ],
+            "failure": self.failure,
+            "exit_code": self.exit_code,
+        }
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of one asset check."""
+
+    asset: str
+    name: str
+    passed: bool
+    severity: str
+    text: str
+
+
+def ensure_home() -> Path:
+    """DAGSTER_HOME, by default `.dagster_home` here; a new one gets the project's dagster.yaml.
+
+    Raises SettingsFailure where DAGSTER_HOME is not an absolute path, which Dagster insists on.
+    """
+    home = Path(os.environ.setdefault("DAGSTER_HOME", str(Path.cwd() / ".dagster_home")))
+    if not home.is_absolute():
+        raise SettingsFailure("DAGSTER_HOME must be an absolute path")
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not (home / "dagster.yaml").exists() and Path("dagster.yaml").exists():
+        shutil.copyfile("dagster.yaml", home / "dagster.yaml")
+    return home
+
+
+def sync_quarter(job: dg.JobDefinition, instance: dg.DagsterInstance, quarter: Quarter) -> Outcome:
+    """Execute the main job for a quarter in this process and wait for its end."""
+    result = job.execute_in_process(
+        instance=instance,
+        partition_key=quarter.key,
+        tags={QUARTER_TAG: quarter.name},
+        run_config=_QUIET,
+        raise_on_error=False,
+    )
+    outcome = Outcome(quarter, run_id=result.run_id)
+    for event in result.all_events:
+        _take(event, outcome)
+    if not result.success and outcome.failure is None:
+        outcome.failure, outcome.exit_code = "the run failed; see it in the Dagster UI", 1
+    return outcome
+
+
+def _take(event: dg.DagsterEvent, outcome: Outcome) -> None:
+    """Add what one event of the run tells."""
+    if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
+        _take_materialization(event.step_materialization_data.materialization, outcome)
+    elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        data = event.asset_check_evaluation_data
+        name = data.asset_key.to_user_string()
+        outcome.checks.append(Check(name, data.check_name, data.passed, data.severity.value, data.description or ""))
+    elif event.event_type == dg.DagsterEventType.STEP_FAILURE and outcome.failure is None:
+        outcome.failure, outcome.exit_code = _read_failure(event, outcome)
+
+
+def _take_materialization(materialization: dg.AssetMaterialization, outcome: Outcome) -> None:
+    asset = materialization.asset_key.to_user_string()
+    numbers = {
+        name: int(value.value or 0)
+        for name, value in materialization.metadata.items()
+        if isinstance(value, dg.IntMetadataValue)
+    }
+    outcome.rows[asset] = numbers.get("dagster/row_count", 0)
+    if "inserted" in numbers:
+        outcome.load[asset] = {name: count for name, count in numbers.items() if not name.startswith("dagster/")}
+
+
+def _read_failure(event: dg.DagsterEvent, outcome: Outcome) -> tuple[str, int]:
+    """The plain message of a failed step, and the exit code that belongs to it."""
+    told = event.step_failure_data.user_failure_data
+    if told is not None and told.description:
+        code = told.metadata.get("exit_code")
+        return told.description, int(code.value) if isinstance(code, dg.IntMetadataValue) and code.value else 1
+    failed = [check for check in outcome.checks if not check.passed and check.severity == "ERROR"]
+    if failed:
+        return "; ".join(f"check {check.name} on {check.asset} failed: {check.text}" for check in failed), 1
+    return f"step {event.step_key} failed; see run {outcome.run_id} in the Dagster UI", 1
+
+
+def worst(outcomes: Mapping[Quarter, Outcome]) -> int:
+    """The exit code of several syncs: the largest, since 3 (not reached) hides more than 1 (a check failed)."""
+    return max((outcome.exit_code for outcome in outcomes.values()), default=0)

@@ -1,0 +1,103 @@
+"""What surrounds the graph in `demo` and `dev`: the settings' Primero and ONA, or the sandbox where none is set.
+
+The sandbox is started by the command, which owns it to the end, and told to the graph and to child processes by the same
+environment variables that name a real Primero and a real ONA. Its database and its key stay between two runs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+from dotenv import dotenv_values
+
+from primero_ona.quarters import PHNOM_PENH, last_quarters
+from primero_ona.sandbox.cases import Wish
+from primero_ona.sandbox.postgres import SandboxPostgres
+from primero_ona.sandbox.primero import SandboxPrimero
+
+#: With none of these set, in the environment or in `.env`, the sandbox serves.
+_VARIABLES = ("PRIMERO_URL", "PRIMERO_USERNAME", "PRIMERO_PASSWORD", "ONA_DATABASE_URL")
+
+#: Quarters in which the sandbox has cases, the open one included.
+QUARTERS = 8
+
+_FOLDER = Path(".sandbox")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Whether the sandbox serves, and one sentence about it for people."""
+
+    is_sandbox: bool
+    told: str
+
+
+@contextmanager
+def surroundings(*, cases: int, seed: int) -> Iterator[Surroundings]:
+    """Start the sandbox unless a Primero or an ONA is set; put what it offers into the environment.
+
+    Raises SettingsFailure where the extra with the sandbox's parts is not installed.
+    """
+    named = {**dotenv_values(".env"), **os.environ}
+    if any(named.get(variable) for variable in _VARIABLES):
+        yield Surroundings(is_sandbox=False, told="Using the Primero and the ONA database that the settings name.")
+        return
+    _FOLDER.mkdir(exist_ok=True, mode=0o700)
+    wish = Wish(cases, seed, now=_day_made())
+    with SandboxPostgres(_FOLDER) as postgres, SandboxPrimero(wish).serve() as primero:
+        os.environ.update(
+            PRIMERO_URL=primero.url,
+            PRIMERO_USERNAME=primero.username,
+            PRIMERO_PASSWORD=primero.password,
+            ONA_DATABASE_URL=postgres.url("ona"),
+            PRIMERO_ONA_START=os.environ.get("PRIMERO_ONA_START") or last_quarters(QUARTERS)[0].key,
+            PRIMERO_ONA_STORAGE_KEYS=os.environ.get("PRIMERO_ONA_STORAGE_KEYS") or _own_key(),
+        )
+        yield Surroundings(
+            is_sandbox=True,
+            told=f"Using the sandbox: a synthetic Primero with {cases:,} cases at {primero.url}, and an embedded PostgreSQL.\n"
+            f"  psql '{postgres.url('ona')}'",
+        )
+
+
+def _own_key() -> str:
+    """The sandbox's key, made once."""
+    return _made_once("storage.key", lambda: Fernet.generate_key().decode())
+
+
+def _day_made() -> datetime:
+    """The day on which this sandbox was first started: its cases end there, so that they are the same ever after."""
+    return datetime.fromisoformat(
+        _made_once("made", lambda: datetime.now(PHNOM_PENH).replace(microsecond=0).isoformat())
+    )
+
+
+def _made_once(name: str, make: Callable[[], str]) -> str:
+    """The content of a small file of the sandbox, made when it is not there; readable by its owner only."""
+    path = _FOLDER / name
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(make())
+    return path.read_text()
+
+
+def run_dagster_dev(port: int) -> int:
+    """Run `dagster dev` until it ends or is interrupted; its exit code."""
+    command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+    environment = {**os.environ, "DAGSTER_REDACT_USER_CODE_ERRORS": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
+    process = subprocess.Popen(command, env=environment)  # noqa: S603 our own interpreter; the port was read as a number
+    # A shell that starts us in the background lets us inherit an ignored SIGINT; then SIGTERM has to end both.
+    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return process.wait()

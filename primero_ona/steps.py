@@ -1,0 +1,57 @@
+"""The Dagster side of failures: what a step does when the rooms below it fail.
+
+Every asset, check and IO manager runs the rooms inside `safe_step`. A SyncFailure keeps its message; any other exception
+loses it, since its text may quote a row, and keeps its type and place. Permanent failures are not retried, neither the
+step nor the run.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+
+from primero_ona.failures import SyncFailure
+
+#: Dagster's run retries start a run anew after any failed step, unless the run carries this tag.
+_NO_RUN_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
+
+_PACKAGE = Path(__file__).parent
+
+
+@contextmanager
+def safe_step(instance: dg.DagsterInstance | None = None, run_id: str | None = None) -> Iterator[None]:
+    """Turn what fails inside into a dg.Failure that is safe to show; keep Dagster from retrying what cannot help."""
+    try:
+        yield
+    except (dg.Failure, dg.RetryRequested):
+        raise
+    except SyncFailure as failure:
+        _stop_retries(failure.retry, instance, run_id)
+        raise _failure(str(failure), type(failure).__name__, failure.exit_code, retry=failure.retry) from None
+    except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
+        _stop_retries(False, instance, run_id)
+        text = f"unexpected {type(error).__name__} at {_place(error)}; please report this line (its text is withheld: it may quote data)"
+        raise _failure(text, type(error).__name__, 1, retry=False) from None
+
+
+def _failure(text: str, kind: str, exit_code: int, *, retry: bool) -> dg.Failure:
+    metadata = {"kind": dg.MetadataValue.text(kind), "exit_code": dg.MetadataValue.int(exit_code)}
+    return dg.Failure(description=text, metadata=metadata, allow_retries=retry)
+
+
+def _stop_retries(retry: bool, instance: dg.DagsterInstance | None, run_id: str | None) -> None:
+    if not retry and instance is not None and run_id is not None and instance.has_run(run_id):
+        instance.add_run_tags(run_id, _NO_RUN_RETRY)
+
+
+def _place(error: BaseException) -> str:
+    """File and line, inside this package, where the exception passed last."""
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_PACKAGE)
+    ]
+    frames = [frame for frame in frames if Path(frame.filename) != Path(__file__)] or frames
+    return f"{Path(frames[-1].filename).relative_to(_PACKAGE)}:{frames[-1].lineno}" if frames else "an unknown place"

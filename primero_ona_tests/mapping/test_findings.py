@@ -1,0 +1,66 @@
+"""Findings: what may be shown of a code that no table knows."""
+
+from __future__ import annotations
+
+import pytest
+
+from primero_ona.mapping.findings import Findings
+from primero_ona_tests.mapping.helpers import found, map_all, map_one
+
+
+@pytest.mark.parametrize("code", ["a", "new_option_12345", "NaN", "1299", "-5", "x" * 100])
+def test_a_code_is_reported_by_its_text(code):
+    """Nobody could add a missing label without knowing the code."""
+    assert found_after(code) == [{"field": "sex", "code": code, "count": 1}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 101,
+        "two words",
+        "line\nbreak",
+        "tab\there",
+        "bell\x07",
+        "a\u00a0b",
+        "ឈ្មោះកុមារ",
+        "someone@example.org",
+        "",
+        None,
+    ],
+)
+def test_free_text_is_reported_by_field_and_count_only(text):
+    """Somebody may have written a name where a code belongs, and many read reports; Khmer needs no blanks."""
+    assert found_after(text) == [{"field": "sex", "code": None, "count": 1}]
+
+
+def found_after(code):
+    findings = Findings()
+    findings.add("sex", code)
+    return findings.as_list()
+
+
+def test_every_row_counts_and_different_hidden_texts_count_together():
+    """A report that counts texts rather than rows would make a wide-spread fault look small."""
+    mapped = map_all(*[{"sex": "x_1"}] * 3, {"sex": "some text"}, {"sex": "other text"}, {"sex": ["x_1", "x_1"]})
+    assert found(mapped) == [("sex", None, 2), ("sex", "x_1", 5)]
+
+
+def test_findings_of_batches_add_up():
+    """A quarter is many batches; the report is one."""
+    first, second = Findings(), Findings()
+    first.add("sex", "b", 2)
+    second.add("sex", "b")
+    second.add("age", None)
+    first.merge(second)
+    assert first.as_list() == [
+        {"field": "age", "code": None, "count": 1},
+        {"field": "sex", "code": "b", "count": 3},
+    ]
+
+
+@pytest.mark.parametrize("field", ["age", "registration_date", "care_date", "date_of_reintegration", "date_closure"])
+def test_what_stands_for_an_age_or_a_date_is_never_shown(field):
+    """These fields hold no codes, so whatever stands there is a child's datum."""
+    _, findings = map_one(**{field: "secret"})
+    assert findings == [(field, None, 1)]

@@ -1,0 +1,112 @@
+"""Streams: a whole quarter, from two raw streams to mapped batches and one summary."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from primero_ona.frames import Frames
+from primero_ona.mapping import streams
+from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
+from primero_ona.mapping.version import MAPPING_VERSION
+from primero_ona_tests.mapping.helpers import LABELS, PLACES
+from primero_ona_tests.raw import raw_frame, uuid_of
+
+TYPE = "children_undergoing_reintegration_55427"
+
+
+def case(number, key=None, **fields):
+    key = key or f"K-{number}"
+    section = [{"unique_id": f"s-{number}"}]
+    return {"id": uuid_of(number), "case_id_display": key, "record_state": True, "services_section": section, **fields}
+
+
+BOTH = case(1, age=9, type_of_case=TYPE, sex="x_1")
+ADULT = case(2, age=40, type_of_case=TYPE, sex="x_1")
+CHILD = case(3, "K-2", age=5, created_at="2024-02-01T00:00:00.000Z")
+KEYLESS = case(4, " ", age=6, sex="x_2")
+
+
+def nobody(contested):
+    return {}
+
+
+def quarter(size):
+    """The reintegration stream and the under-18 stream, in batches of a size."""
+    return [
+        Frames.of(*(raw_frame(*cases[start : start + size]) for start in range(0, len(cases), size)))
+        for cases in ([BOTH, ADULT], [BOTH, CHILD, KEYLESS])
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_quarter_becomes_rows_and_one_summary(size):
+    """What the load gets must not depend on where batches end; the case that is in both sets is there once."""
+    cases = map_cases_stream(*quarter(size), PLACES, LABELS, nobody)
+    frame = pd.concat(cases)
+    assert sorted(frame["primero_id"]) == [uuid_of(1), uuid_of(2)]
+    assert sorted(cases.summary["quarantine"], key=lambda entry: entry["primero_id"]) == [
+        {"table": "cases", "primero_id": uuid_of(3), "other_id": uuid_of(2), "reason": "case_id of another case"},
+        {"table": "cases", "primero_id": uuid_of(4), "other_id": None, "reason": "case_id missing"},
+    ]
+    assert cases.summary["findings"] == [{"field": "sex", "code": "x_1", "count": 2}]
+    assert (cases.summary["raw_cases"], cases.summary["rows"]) == (4, 2)
+    assert json.loads(json.dumps(cases.summary)) == cases.summary
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_services_follow_their_cases_into_quarantine(size):
+    """The services of the child without a key must not appear under the child who has it."""
+    cases = map_cases_stream(*quarter(size), PLACES, LABELS, nobody)
+    list(cases)
+    services = map_services_stream(*quarter(size), LABELS, nobody, quarantined_cases(cases.summary))
+    assert sorted(pd.concat(services)["unique_id"]) == ["s-1", "s-2"]
+    assert {(entry["primero_id"], entry["reason"]) for entry in services.summary["quarantine"]} == {
+        (uuid_of(3), "case quarantined"),
+        (uuid_of(4), "case quarantined"),
+    }
+    assert (services.summary["raw_cases"], services.summary["rows"]) == (4, 2)
+
+
+def test_reading_twice_gives_the_same_and_counts_once():
+    """The load may read again after a broken connection; figures must not double."""
+    cases = map_cases_stream(*quarter(2), PLACES, LABELS, nobody)
+    first, before = pd.concat(cases), dict(cases.summary)
+    pd.testing.assert_frame_equal(first, pd.concat(cases))
+    assert cases.summary == before
+
+
+def test_a_mapped_frame_is_never_larger_than_a_batch(monkeypatch):
+    """Cases have several services each, so a full raw batch gives more rows than a frame may have."""
+    monkeypatch.setattr(streams, "BATCH_ROWS", 2)
+    raw = raw_frame(case(1, age=3, services_section=[{"unique_id": str(n)} for n in range(5)]), case(2, age=3))
+    frames = list(map_services_stream(Frames.of(), Frames.of(raw), LABELS, nobody))
+    assert [list(frame["unique_id"]) for frame in frames] == [["0", "1"], ["2", "3"], ["4", "s-2"]]
+    assert all(list(frame.index) == [0, 1] for frame in frames)
+
+
+def test_an_empty_quarter_has_an_empty_summary():
+    """A quarter in which nothing changed is no fault."""
+    cases = map_cases_stream(Frames.of(), Frames.of(raw_frame()), PLACES, LABELS, nobody)
+    assert [len(frame) for frame in cases] == [0]
+    assert cases.summary == {
+        "findings": [],
+        "quarantine": [],
+        "raw_cases": 0,
+        "rows": 0,
+        "mapping_version": MAPPING_VERSION,
+    }
+
+
+def test_mapping_reads_only_the_fields_it_names():
+    """The parts are encrypted columns; what is not needed need not be opened."""
+
+    def only(*cases):
+        frame = raw_frame(*cases)
+        return Frames(lambda columns: iter([frame[list(columns)]]))
+
+    cases = map_cases_stream(only(ADULT), only(CHILD), PLACES, LABELS, nobody)
+    services = map_services_stream(only(ADULT), only(CHILD), LABELS, nobody, frozenset({uuid_of(3)}))
+    assert len(pd.concat(cases)) == len(pd.concat(services)) == 1

@@ -1,0 +1,42 @@
+"""Raw frames for tests, built from cases as Primero's JSON has them, through the package's own list of fields."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from primero_ona.primero.fields import RAW_SCHEMA, cut_services, json_text
+
+_STAMPS = ("last_updated_at", "created_at")
+
+
+def uuid_of(number: int) -> str:
+    """An id in the form of Primero's; smaller numbers give smaller ids."""
+    return str(uuid.UUID(int=number))
+
+
+def raw_frame(*cases: Mapping[str, Any]) -> pd.DataFrame:
+    """The raw frame of cases; of each case what it does not name is absent, but an id and times are filled in."""
+    rows = [_row({**_defaults(number), **case}) for number, case in enumerate(cases)]
+    return pa.Table.from_pylist(rows, schema=RAW_SCHEMA).to_pandas(types_mapper=pd.ArrowDtype)
+
+
+def _defaults(number: int) -> dict[str, Any]:
+    return {
+        "id": uuid_of(number),
+        "created_at": "2024-01-15T02:11:09.514Z",
+        "last_updated_at": "2024-03-02T08:00:01.209Z",
+        "enabled": True,
+    }
+
+
+def _row(case: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {name: json_text(case.get(name)) for name in RAW_SCHEMA.names}
+    for name in _STAMPS:
+        row[name] = None if case.get(name) is None else datetime.fromisoformat(case[name])
+    return {**row, "id": case["id"], "services_section": cut_services(case.get("services_section"))}

