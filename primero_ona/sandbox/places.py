@@ -59,8 +59,12 @@ class Place:
 
 @cache
 def places() -> tuple[Place, ...]:
-    """All places, parents before their children."""
-    return tuple(_walk())
+    """All places, parents before their children, each code once: the gazetteer has a few villages with a wrong code."""
+    found: dict[str, Place] = {}
+    for place in _walk():
+        if place.code.isdecimal() or place.code == COUNTRY:
+            found.setdefault(place.code, place)
+    return tuple(found.values())
 
 
 @cache
