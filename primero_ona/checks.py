@@ -18,7 +18,7 @@ from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.membership import membership
 from primero_ona.metadata import count_table, findings_table
 from primero_ona.ona.schema import CASES, SERVICES, Table
-from primero_ona.ona.verify import Comparison, check_keys, compare_quarter, count_orphan_services
+from primero_ona.ona.verify import Comparison, KeyCounts, check_keys, compare_quarter, count_orphan_services
 from primero_ona.resources import OnaDatabaseResource
 from primero_ona.steps import safe_step
 
@@ -27,8 +27,11 @@ Results = Iterator[dg.AssetCheckResult]
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
-#: Reasons of the quarantine that mean a clash of keys, as the mapping words them.
+#: What the checks after the load read and ask about.
+_TABLES = ((CASES_KEY, CASES), (SERVICES_KEY, SERVICES))
 _MAPPED = ("mapped_cases", "mapped_services")
+
+#: Reasons of the quarantine that mean a clash of keys, as the mapping words them.
 _CLASHES = ("case_id of another case", "unique_id of another case", "unique_id repeated")
 
 
@@ -217,18 +220,27 @@ def _ona_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
             keys = check_keys(connection)
             orphans = count_orphan_services(connection)
             compared = compare_quarter(connection, cases, services)
-        for asset, table in ((CASES_KEY, CASES), (SERVICES_KEY, SERVICES)):
-            counts = keys[table.name]
-            faults = {f"{table.key} missing": counts.missing, f"{table.key} repeated": counts.repeated}
-            yield answer(
-                asset, "keys_unique", faults, good=f"all {counts.rows:,} rows have a key of their own", rows=counts.rows
-            )
-            yield _loaded(asset, compared[table.name])
-        yield answer(
-            SERVICES_KEY, "no_orphans", {"service without its case": orphans}, good="every service has its case"
-        )
+            answers = [
+                *(_keys_unique(asset, table, keys) for asset, table in _TABLES),
+                *(_loaded(asset, compared[table.name]) for asset, table in _TABLES),
+                answer(
+                    SERVICES_KEY, "no_orphans", {"service without its case": orphans}, good="every service has its case"
+                ),
+            ]
+        yield from answers
 
     return check
+
+
+def _keys_unique(asset: dg.AssetKey, table: Table, keys: Mapping[str, KeyCounts]) -> dg.AssetCheckResult:
+    """All key columns of a table: its own key, and of cases Primero's id too."""
+    own = {name: counts for name, counts in keys.items() if name.startswith(f"{table.name}.")}
+    missing = {f"{name} missing": counts.missing for name, counts in own.items()}
+    repeated = {f"{name} repeated": counts.repeated for name, counts in own.items()}
+    rows = own[f"{table.name}.{table.key}"].rows
+    return answer(
+        asset, "keys_unique", missing | repeated, good=f"all {rows:,} rows have a key of their own", rows=rows
+    )
 
 
 def _loaded(asset: dg.AssetKey, found: Comparison) -> dg.AssetCheckResult:

@@ -100,3 +100,11 @@ def last_quarters(number: int) -> list[Quarter]:
     while len(quarters) < number:
         quarters.insert(0, quarters[0].previous())
     return quarters
+
+
+def quarters_between(first: Quarter, last: Quarter) -> list[Quarter]:
+    """All quarters from the first to the last, both included, oldest first."""
+    quarters = [first]
+    while quarters[-1] < last:
+        quarters.append(quarters[-1].next())
+    return quarters

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,8 +125,3 @@ def _read_failure(event: dg.DagsterEvent, outcome: Outcome) -> tuple[str, int]:
     if failed:
         return "; ".join(f"check {check.name} on {check.asset} failed: {check.text}" for check in failed), 1
     return f"step {event.step_key} failed; see run {outcome.run_id} in the Dagster UI", 1
-
-
-def worst(outcomes: Mapping[Quarter, Outcome]) -> int:
-    """The exit code of several syncs: the largest, since 3 (not reached) hides more than 1 (a check failed)."""
-    return max((outcome.exit_code for outcome in outcomes.values()), default=0)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from primero_ona.failures import TransientFailure
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.walk import ALL_TIME, stamp
-from primero_ona.quarters import Quarter
+from primero_ona.quarters import Quarter, quarters_between
 
 #: A stamp is taken before its row is committed, and bulk changes commit hundreds of rows at once, so a look reaches back
 #: this far. An hour is cheap (a count); minutes were seen to lose rows.
@@ -48,7 +48,11 @@ def changes_since(client: PrimeroClient, before: Changes | None, modules: tuple[
     if before and (before.newest, before.total) == (newest, total):
         return Changes(newest, total)
     seen_until = datetime.fromisoformat(before.newest) - OVERLAP if before else since
-    return Changes(newest, total, _span(Quarter.of(min(seen_until, since)), Quarter.of(datetime.fromisoformat(newest))))
+    return Changes(
+        newest,
+        total,
+        tuple(quarters_between(Quarter.of(min(seen_until, since)), Quarter.of(datetime.fromisoformat(newest)))),
+    )
 
 
 def _newest(client: PrimeroClient, known: str | None, scope: dict[str, str]) -> str:
@@ -66,10 +70,3 @@ def _newest(client: PrimeroClient, known: str | None, scope: dict[str, str]) -> 
     if not rows:
         raise TransientFailure("Primero shows no case where there were some; looking again at the next tick")
     return str(rows[0]["last_updated_at"])
-
-
-def _span(first: Quarter, last: Quarter) -> tuple[Quarter, ...]:
-    quarters = [first]
-    while quarters[-1] < last:
-        quarters.append(quarters[-1].next())
-    return tuple(quarters)

