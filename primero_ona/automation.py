@@ -16,6 +16,7 @@ from primero_ona.failures import SyncFailure
 from primero_ona.primero.changes import Changes, changes_since
 from primero_ona.quarters import TIME_ZONE, Quarter
 from primero_ona.resources import PrimeroResource
+from primero_ona.steps import unexpected_withheld
 
 #: 02:00 on the fifth day of a quarter: late entries of the last days are in, and case workers sleep.
 CLOSE_CRON = "0 2 5 1,4,7,10 *"
@@ -146,18 +147,19 @@ def change_sensor(
     )
     def watch_primero(context: dg.SensorEvaluationContext, primero: PrimeroResource) -> dg.SensorResult:
         try:
-            with primero.client() as client:
+            with unexpected_withheld(), primero.client() as client:
                 there = changes_since(client, read_cursor(context.cursor), modules)
         except SyncFailure as failure:
             # A failed read is not an empty answer: the tick says so, and the cursor stays where it is.
             return dg.SensorResult(skip_reason=f"Primero could not be asked: {failure}", cursor=context.cursor)
         wanted = plan(there, last_runs(context.instance, job.name), datetime.now(UTC))
-        requests = [
-            request(quarter, wanted[quarter]) for quarter in sorted(wanted) if quarters.has_partition_key(quarter.key)
-        ]
-        if requests:
+        inside = [quarter for quarter in sorted(wanted) if quarters.has_partition_key(quarter.key)]
+        left_out = len(wanted) - len(inside)
+        outside = f"; {left_out} quarters before PRIMERO_ONA_START were left out" if left_out else ""
+        if inside:
+            context.log.info("Cases were created or changed in %s%s", ", ".join(map(str, inside)), outside)
+            requests = [request(quarter, wanted[quarter]) for quarter in inside]
             return dg.SensorResult(run_requests=requests, cursor=write_cursor(there))
-        outside = f" ({len(wanted)} quarters before PRIMERO_ONA_START were left out)" if wanted else ""
         return dg.SensorResult(
             skip_reason=f"No case was created or changed since {there.newest}{outside}", cursor=write_cursor(there)
         )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: The lineage with its groups opened; Dagster shows them folded otherwise.
 LINEAGE = "/asset-groups?expanded=" + ",".join(
-    f"global@primero_ona:{group}" for group in ("1_extract", "2_map", "3_load")
+    f"global@global:{group}" for group in ("1_extract", "2_map", "3_load")
 )
 
 _out = Console(highlight=False)

@@ -13,9 +13,10 @@ import io
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,15 @@ class PartitionWriter:
         _remove(self._folder)
 
     def commit(self, summary: Mapping[str, Any]) -> None:
-        """Make this generation the partition, with what is known beside its rows, and remove older ones."""
+        """Make this generation the partition, with what is known beside its rows, and remove older ones.
+
+        Raises TransientFailure where another run, begun later, has replaced the partition meanwhile.
+        """
+        there = {entry.name for entry in self._folder.iterdir()} if self._folder.exists() else set()
+        if not there.issuperset(part["name"] for part in self._parts):
+            raise TransientFailure(
+                "another run stored the same partition while this one was at it; its rows stand, run this one again"
+            )
         manifest = {
             "format": STORE_FORMAT,
             "generation": self._folder.name,
@@ -147,16 +156,23 @@ class PartitionWriter:
         }
         _write_whole(self._path / _MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
         for entry in self._path.iterdir():
-            if entry.name not in {_MANIFEST, self._folder.name}:
+            # Names begin with the time, so what is removed began earlier; a writer that began later goes on.
+            if entry.name != _MANIFEST and entry.name < self._folder.name:
                 _remove(entry)
 
 
 def read_manifest(path: UPath) -> dict[str, Any]:
     """The manifest of the partition at `path`.
 
-    Raises FileNotFoundError where there is none: then the partition does not exist.
+    Raises FileNotFoundError where there is none: then the partition does not exist. DataFailure where it is damaged.
     """
-    manifest: dict[str, Any] = orjson.loads((path / _MANIFEST).read_bytes())
+    try:
+        manifest: dict[str, Any] = orjson.loads((path / _MANIFEST).read_bytes())
+    except orjson.JSONDecodeError:
+        raise DataFailure(
+            f"the manifest of the stored partition {'/'.join(path.parts[-2:])} is damaged; "
+            "materialize that asset for this quarter again"
+        ) from None
     return manifest
 
 
@@ -181,11 +197,18 @@ def _write_whole(path: UPath, content: bytes) -> None:
         path.write_bytes(content)
         return
     local = Path(path.path)
-    local.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_private(local.parent)
     temporary = local.with_name(f".{local.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
     temporary.replace(local)
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder and those above it for the owner only; `mkdir` gives its mode to the last one alone."""
+    if not folder.exists():
+        _make_private(folder.parent)
+        folder.mkdir(exist_ok=True, mode=0o700)
 
 
 def _remove(path: UPath) -> None:
@@ -197,36 +220,56 @@ def _remove(path: UPath) -> None:
 
 
 class PartitionIOManager(dg.UPathIOManager):
-    """Hands partitions between assets as streams of frames; `assets` tells what each asset's partitions must be."""
+    """Hands partitions between assets as streams of frames; `assets` tells what each asset's partitions must be.
 
-    def __init__(self, store: PartitionStore, assets: Mapping[str, Stored]) -> None:
-        super().__init__(base_path=store.base)
-        self.store, self._assets = store, assets
+    `find_store` is asked when a step first needs the store: where a setting is missing, that step fails with its message.
+    Dagster makes IO managers before any step, and a failure there would show neither the message nor that it is permanent.
+    """
+
+    def __init__(self, find_store: Callable[[], PartitionStore], assets: Mapping[str, Stored]) -> None:
+        super().__init__()
+        self._find_store, self._assets = find_store, assets
+
+    @cached_property
+    def store(self) -> PartitionStore:
+        """The store of all partitions."""
+        return self._find_store()
 
     def writer(self, asset: str, partition: str) -> PartitionWriter:
         """A writer for a step that makes several assets in one stream and cannot hand them over one by one."""
         return self.store.writer(self.store.base / asset / partition, self._assets[asset])
 
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
+        """See IOManager."""
+        with safe_step(context.step_context.instance, context.step_context.run_id):
+            self._base_path = self.store.base
+            super().handle_output(context, obj)
+
+    def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
+        """See IOManager."""
+        with safe_step(context.step_context.instance, context.step_context.run_id):
+            self._base_path = self.store.base
+            return super().load_input(context)
+
+    def make_directory(self, path: UPath) -> None:
+        """See UPathIOManager; the writer makes its folders itself, for the owner only."""
+
     def dump_to_path(self, context: dg.OutputContext, obj: Frames, path: UPath) -> None:
         """Store the stream, part by part."""
-        with safe_step(context.step_context.instance, context.step_context.run_id):
-            writer = self.store.writer(path, self._assets[context.asset_key.path[-1]])
-            try:
-                for frame in obj:
-                    writer.write(frame)
-                writer.commit(obj.summary)
-                context.add_output_metadata(
-                    stored_metadata(Quarter.parse(context.partition_key), writer.rows, obj.summary)
-                )
-            except BaseException:
-                writer.discard()
-                raise
+        writer = self.store.writer(path, self._assets[context.asset_key.path[-1]])
+        try:
+            for frame in obj:
+                writer.write(frame)
+            writer.commit(obj.summary)
+        except BaseException:
+            writer.discard()
+            raise
+        context.add_output_metadata(stored_metadata(Quarter.parse(context.partition_key), writer.rows, obj.summary))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Frames:
         """Open the stored stream; its rows are read when somebody iterates."""
         name = context.asset_key.path[-1]
-        with safe_step():
-            try:
-                return self.store.open(path, self._assets[name])
-            except FileNotFoundError:
-                raise DataFailure(f"{name} is not stored for this quarter; materialize it first") from None
+        try:
+            return self.store.open(path, self._assets[name])
+        except FileNotFoundError:
+            raise DataFailure(f"{name} is not stored for this quarter; materialize it first") from None

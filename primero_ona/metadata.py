@@ -37,11 +37,11 @@ def stored_metadata(quarter: Quarter, rows: int, summary: Mapping[str, Any]) -> 
         **quarter_metadata(quarter, rows),
         "quarantined": sum(quarantine.values()),
         "unmapped": sum(int(entry["count"]) for entry in findings),
-        "quarantine by reason": count_table(quarantine, "reason"),
-        "unmapped codes": findings_table(findings),
     }
     for name, counts in summary.get("aggregates", {}).items():
         metadata[f"by {name}"] = count_table(counts, name, small_cells=True)
+    metadata["quarantine by reason"] = count_table(quarantine, "reason")
+    metadata["unmapped codes"] = findings_table(findings)
     return metadata
 
 

@@ -29,9 +29,10 @@ def require_partition(quarters: dg.TimeWindowPartitionsDefinition, quarter: Quar
     """
     if quarters.has_partition_key(quarter.key):
         return quarter.key
-    first, last = (
-        Quarter.parse(key or "") for key in (quarters.get_first_partition_key(), quarters.get_last_partition_key())
-    )
+    first_key, last_key = quarters.get_first_partition_key(), quarters.get_last_partition_key()
+    if first_key is None or last_key is None:
+        raise SettingsFailure("there is no quarter yet: PRIMERO_ONA_START lies in the future")
+    first, last = Quarter.parse(first_key), Quarter.parse(last_key)
     raise SettingsFailure(
         f"there is no quarter {quarter}; there are {first} (PRIMERO_ONA_START) to {last}, which is still open"
     )

@@ -58,8 +58,8 @@ class PartitionStorage(dg.ConfigurableIOManagerFactory[PartitionIOManager]):
     fernet_keys: str | None = None
 
     def create_io_manager(self, context: dg.InitResourceContext) -> PartitionIOManager:
-        """The IO manager of a run."""
-        return PartitionIOManager(self.store(context.instance), stored_assets())
+        """The IO manager of a run; it finds the store when a step needs it."""
+        return PartitionIOManager(lambda: self.store(context.instance), stored_assets())
 
     def store(self, instance: dg.DagsterInstance | None = None) -> PartitionStore:
         """The store itself, for commands that work on partitions without a run."""

@@ -65,6 +65,8 @@ def ensure_home() -> Path:
 
     Raises SettingsFailure where DAGSTER_HOME is not an absolute path, which Dagster insists on.
     """
+    # The second wall behind `safe_step`: what Dagster itself records of an exception then quotes nothing.
+    os.environ.setdefault("DAGSTER_REDACT_USER_CODE_ERRORS", "1")
     home = Path(os.environ.setdefault("DAGSTER_HOME", str(Path.cwd() / ".dagster_home")))
     if not home.is_absolute():
         raise SettingsFailure("DAGSTER_HOME must be an absolute path")

@@ -26,14 +26,26 @@ _PACKAGE = Path(__file__).parent
 def safe_step(instance: dg.DagsterInstance | None = None, run_id: str | None = None) -> Iterator[None]:
     """Turn what fails inside into a dg.Failure that is safe to show; keep Dagster from retrying what cannot help."""
     try:
-        yield
-    except (dg.Failure, dg.RetryRequested):
-        raise
+        with unexpected_withheld():
+            yield
     except SyncFailure as failure:
-        _stop_retries(failure.retry, instance, run_id)
+        if not failure.retry:
+            stop_run_retries(instance, run_id)
         raise _failure(str(failure), type(failure).__name__, failure.exit_code, retry=failure.retry) from None
+    except dg.Failure as failure:
+        if not failure.allow_retries:
+            stop_run_retries(instance, run_id)
+        raise
+
+
+@contextmanager
+def unexpected_withheld() -> Iterator[None]:
+    """Let failures pass, and turn any other exception into a dg.Failure that tells its type and place only."""
+    try:
+        yield
+    except (SyncFailure, dg.Failure, dg.RetryRequested):
+        raise
     except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
-        _stop_retries(False, instance, run_id)
         text = f"unexpected {type(error).__name__} at {_place(error)}; please report this line (its text is withheld: it may quote data)"
         raise _failure(text, type(error).__name__, 1, retry=False) from None
 
@@ -43,8 +55,9 @@ def _failure(text: str, kind: str, exit_code: int, *, retry: bool) -> dg.Failure
     return dg.Failure(description=text, metadata=metadata, allow_retries=retry)
 
 
-def _stop_retries(retry: bool, instance: dg.DagsterInstance | None, run_id: str | None) -> None:
-    if not retry and instance is not None and run_id is not None and instance.has_run(run_id):
+def stop_run_retries(instance: dg.DagsterInstance | None, run_id: str | None) -> None:
+    """Keep Dagster from starting the run anew: what failed in it would fail again."""
+    if instance is not None and run_id is not None and instance.has_run(run_id):
         instance.add_run_tags(run_id, _NO_RUN_RETRY)
 
 

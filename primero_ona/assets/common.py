@@ -20,8 +20,8 @@ QUARTER_NOTE = (
 )
 
 
-def contract_metadata(table: Table) -> dict[str, Any]:
-    """The column schema of a table of the contract."""
+def contract_metadata(table: Table, *, loaded: bool = False) -> dict[str, Any]:
+    """The column schema of a table of the contract, as mapped, or as loaded with what the load itself sets."""
     columns = [
         dg.TableColumn(
             column.name,
@@ -29,7 +29,7 @@ def contract_metadata(table: Table) -> dict[str, Any]:
             f"{column.description} (personal data: {column.personal_data})",
             constraints=dg.TableColumnConstraints(nullable=column.nullable, unique=column.name == table.key),
         )
-        for column in table.mapped
+        for column in (table.columns if loaded else table.mapped)
     ]
     return {"dagster/column_schema": dg.TableSchema(columns=columns)}
 

@@ -13,8 +13,9 @@ from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
 from primero_ona.mapping.version import MAPPING_VERSION
+from primero_ona.metadata import SMALL_CELL
 from primero_ona.ona.places import fill_places, holders, read_places, service_holders
-from primero_ona.ona.schema import CASES, SERVICES
+from primero_ona.ona.schema import CASES, SERVICES, Column, Table
 from primero_ona.primero.reference import districts
 from primero_ona.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.steps import safe_step
@@ -23,12 +24,14 @@ from primero_ona.steps import safe_step
 _CASE_AGGREGATES = ("type_of_case", "age_group", "sex")
 _SERVICE_AGGREGATES = ("service_type",)
 
+_EMPTY, _RARE = "(empty)", "(rare values)"
+
 
 def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
     """The mapped cases and the mapped services."""
 
     @dg.asset(
-        description="Cases mapped to ONA's columns: codes became labels, places got their names." + QUARTER_NOTE,
+        description="Cases as rows of ONA's table: codes became labels, places have names." + QUARTER_NOTE,
         group_name=MAP,
         owners=OWNERS,
         kinds={"pandas", "parquet"},
@@ -55,8 +58,10 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
             with ona.connection() as connection:
                 return holders(connection, case_ids)
 
-        mapped = map_cases_stream(raw_reintegration_cases, raw_under18_cases, Places.of(places), Labels.load(), holding)
-        return counting(mapped, _CASE_AGGREGATES)
+        with safe_step(context.instance, context.run_id):
+            known, labels = Places.of(places), Labels.load()
+            mapped = map_cases_stream(raw_reintegration_cases, raw_under18_cases, known, labels, holding)
+            return counting(mapped, CASES, _CASE_AGGREGATES)
 
     @dg.asset(
         description="Services of the mapped cases, one row each; dates are those of Phnom Penh." + QUARTER_NOTE,
@@ -68,20 +73,25 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
         partitions_def=quarters,
     )
     def mapped_services(
-        raw_reintegration_cases: Frames, raw_under18_cases: Frames, mapped_cases: Frames, ona: OnaDatabaseResource
+        context: dg.AssetExecutionContext,
+        raw_reintegration_cases: Frames,
+        raw_under18_cases: Frames,
+        mapped_cases: Frames,
+        ona: OnaDatabaseResource,
     ) -> Frames:
         def holding(unique_ids: frozenset[str]) -> Mapping[str, str]:
             with ona.connection() as connection:
                 return service_holders(connection, unique_ids)
 
-        excluded = quarantined_cases(dict(mapped_cases.summary))
-        mapped = map_services_stream(raw_reintegration_cases, raw_under18_cases, Labels.load(), holding, excluded)
-        return counting(mapped, _SERVICE_AGGREGATES)
+        with safe_step(context.instance, context.run_id):
+            excluded = quarantined_cases(mapped_cases.summary)
+            mapped = map_services_stream(raw_reintegration_cases, raw_under18_cases, Labels.load(), holding, excluded)
+            return counting(mapped, SERVICES, _SERVICE_AGGREGATES)
 
     return [mapped_cases, mapped_services]
 
 
-def counting(frames: Frames, columns: Sequence[str]) -> Frames:
+def counting(frames: Frames, table: Table, columns: Sequence[str]) -> Frames:
     """The same stream, whose summary also tells how often each value of a few columns occurs."""
     counts: dict[str, Counter[str]] = {column: Counter() for column in columns}
 
@@ -90,12 +100,19 @@ def counting(frames: Frames, columns: Sequence[str]) -> Frames:
             counter.clear()
         for frame in frames:
             for column, counter in counts.items():
-                counter.update(
-                    {str(value): int(n) for value, n in frame[column].fillna("(empty)").value_counts().items()}
-                )
+                counter.update({str(value): int(n) for value, n in frame[column].fillna(_EMPTY).value_counts().items()})
             yield frame
 
     def summary() -> dict[str, Any]:
-        return {**frames.summary, "aggregates": {column: dict(counter) for column, counter in counts.items()}}
+        return {**frames.summary, "aggregates": {name: _showable(table.column(name), counts[name]) for name in columns}}
 
     return Frames(read, summary)
+
+
+def _showable(column: Column, counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts by value, rare values that are in no list as one: a text that somebody wrote can stand where a code is due."""
+    listed = set(column.allowed or (Labels.load().tables[column.labels].values() if column.labels else ()))
+    shown: Counter[str] = Counter()
+    for value, count in counts.items():
+        shown[value if value in listed or value == _EMPTY or count >= SMALL_CELL else _RARE] += count
+    return dict(shown)

@@ -28,7 +28,7 @@ _TABLES = {
 DASHBOARDS = dg.AssetSpec(
     "ona_dashboards",
     deps=[CASES_KEY, SERVICES_KEY],
-    description="The ONA dashboards of UNICEF and the ministries, fed by the tables `cases` and `services`.",
+    description="The ONA dashboards of UNICEF and the ministries.\n\nFed by the tables `cases` and `services`.",
     group_name=LOAD,
     owners=OWNERS,
     kinds={"dashboard"},
@@ -52,7 +52,7 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
                 owners=OWNERS,
                 kinds={"postgres", "table"},
                 code_version=MAPPING_VERSION,
-                metadata={**contract_metadata(table), "dagster/table_name": table.name},
+                metadata={**contract_metadata(table, loaded=True), "dagster/table_name": table.name},
             )
             for key, (table, text) in _TABLES.items()
         ],

@@ -36,9 +36,9 @@ _SETS = {
 }
 
 _DESCRIPTIONS = {
-    "raw_reintegration_cases": "Cases of children undergoing reintegration, as Primero sent them (indicator 4.8).",
-    "raw_under18_cases": "Cases of children under 18, as Primero sent them (indicator 4.11a).",
-    "case_exits": "Cases that left: disabled, or in neither set any more; their rows leave ONA.",
+    "raw_reintegration_cases": "Children undergoing reintegration, as Primero sent them.\n\nThe set of indicator 4.8.",
+    "raw_under18_cases": "Children under 18, as Primero sent them.\n\nThe set of indicator 4.11a.",
+    "case_exits": "Cases that left both sets, or were disabled; their rows leave ONA.",
 }
 
 

@@ -113,7 +113,7 @@ DELETE FROM {cases} AS c USING leaving WHERE c.case_id = leaving.case_id
 """
 
 _REMEMBER_EXITS = """
-INSERT INTO primero_sync.exits AS x (primero_id, case_id, last_updated_at)
+INSERT INTO primero_sync.exits (primero_id, case_id, last_updated_at)
 SELECT e.primero_id, e.case_id, e.last_updated_at
   FROM staged_exits AS e
  WHERE NOT EXISTS (
@@ -121,7 +121,6 @@ SELECT e.primero_id, e.case_id, e.last_updated_at
      WHERE known.primero_id = e.primero_id AND known.last_updated_at >= e.last_updated_at)
 ON CONFLICT (primero_id) DO UPDATE
    SET case_id = excluded.case_id, last_updated_at = excluded.last_updated_at
- WHERE x.last_updated_at < excluded.last_updated_at
 """
 
 _FORGET_EXITS_OF_RETURNED = """

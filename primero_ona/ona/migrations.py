@@ -113,6 +113,8 @@ def _declared(column: Column, table: Table) -> sql.Composed:
 def _index(conn: psycopg.Connection, target: Target, table: Table, column: str, *, unique: bool) -> Iterator[Change]:
     """Index the column where no index of that kind serves; the key of a table that is still to be made has one."""
     present = target.columns(conn, table)
+    if unique:
+        _refuse_deferrable(conn, target, table, column)
     if (not present and column == table.key) or _is_indexed(conn, target, table, column, unique=unique):
         return
     if unique and column in present:
@@ -129,7 +131,17 @@ def _index(conn: psycopg.Connection, target: Target, table: Table, column: str, 
 
 def _is_indexed(conn: psycopg.Connection, target: Target, table: Table, column: str, *, unique: bool) -> bool:
     names = {"schema": target.schema, "table": table.name, "column": column}
-    return conn.execute(_UNIQUE_INDEX if unique else _ANY_INDEX, names).fetchone() == (True,)
+    return conn.execute(_USABLE_INDEX if unique else _ANY_INDEX, names).fetchone() == (True,)
+
+
+def _refuse_deferrable(conn: psycopg.Connection, target: Target, table: Table, column: str) -> None:
+    """Refuse a constraint that ON CONFLICT fails on, even where there is a usable index beside it."""
+    names = {"schema": target.schema, "table": table.name, "column": column}
+    if conn.execute(_DEFERRABLE_INDEX, names).fetchone() == (True,):
+        raise DataFailure(
+            f"the unique constraint on {table.name}.{column} in ONA is deferrable, so rows cannot be merged by it; "
+            "ask ONA's administrators to make it NOT DEFERRABLE, then plan again"
+        )
 
 
 def _refuse_repeated(conn: psycopg.Connection, target: Target, table: Table, column: str) -> None:
@@ -153,5 +165,8 @@ SELECT EXISTS (
        AND i.indisvalid AND i.indpred IS NULL)
 """
 
-#: One that ON CONFLICT accepts: unique, over this column alone, and not deferrable.
-_UNIQUE_INDEX = _ANY_INDEX.removesuffix(")\n") + "       AND i.indisunique AND i.indimmediate AND i.indnkeyatts = 1)\n"
+_UNIQUE_INDEX = _ANY_INDEX.removesuffix(")\n") + "       AND i.indisunique AND i.indnkeyatts = 1"
+
+#: One that ON CONFLICT accepts, and one that it fails on.
+_USABLE_INDEX = _UNIQUE_INDEX + " AND i.indimmediate)"
+_DEFERRABLE_INDEX = _UNIQUE_INDEX + " AND NOT i.indimmediate)"

@@ -10,7 +10,9 @@ sessions; Basic works on every version and keeps no session.
 
 from __future__ import annotations
 
+import json
 import logging
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +25,6 @@ import orjson
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
-from urllib3.util import Retry
 
 from primero_ona.failures import DataFailure, PermanentFailure, RefusedFailure, SyncFailure, TransientFailure
 
@@ -39,17 +40,19 @@ TIMEOUT = (5, 180)
 #: Seconds that one answer may take altogether: an answer that trickles for ever never meets the time limit above.
 ANSWER_SECONDS = 600
 
-#: Attempts after the first, and the longest pauses (seconds) between them: 1 + 2 + 4 + 8 + 16 with up to 1 s of jitter,
-#: so about half a minute in sum where the server says nothing, and at most 5 × 60 s where it asks for more by
-#: Retry-After (Primero itself says 60 while a configuration is applied). After that Dagster's run retry takes over.
+#: Attempts after the first, for whatever passes: 429, 500, 502 to 504, a connection that was refused, reset or silent, an
+#: answer that broke off. One count for all of them, so that two kinds of trouble do not multiply. The pauses between are
+#: 1 + 2 + 4 + 8 + 16 seconds, each with up to 1 s of jitter: at most 36 seconds in sum where the server says nothing, and
+#: at most 5 × 60 s where it asks for more by Retry-After (Primero itself says 60 while a configuration is applied).
 RETRIES = 5
-RETRY_AFTER_MAX = 60
+RETRY_AFTER_MAX = 60.0
 
-#: Of those, attempts after a connection that was reset or silent: each may cost the 180 seconds above.
-READ_RETRIES = 2
+#: Of those, attempts after a silence or a reset: each may have cost the 180 seconds above.
+SILENT_RETRIES = 2
 
-#: Answers that broke off after their first bytes (cut, broken gzip, no JSON) are asked again this often.
-BODY_RETRIES = 2
+#: Seconds that one question may take altogether, waiting and pauses included, before it is a transient failure and
+#: Dagster's run retry takes over. It holds the worst honest cases: 3 × 180 s of silence, 5 × 60 s of Retry-After.
+PATIENCE = 900.0
 
 #: The stock web server in front of Primero refuses request lines above 1 KB (414).
 URL_BYTES = 1_000
@@ -79,7 +82,8 @@ class Page:
 class PrimeroClient:
     """A connection to one Primero as one user. Use it as a context manager; it is for one thread at a time.
 
-    `timeout` is seconds to connect and seconds of silence; `pause` scales the pauses between attempts (seconds).
+    `timeout` is seconds to connect and seconds of silence; `answer_seconds` is what one answer may take, `patience` what
+    one question may take with all its attempts and pauses; `pause` scales the pauses between attempts (all in seconds).
     Raises RefusedFailure where login or permission is refused (never asked twice: six failed logins lock the account),
     TransientFailure where Primero cannot be reached or breaks off, DataFailure where an answer has not the known shape.
     """
@@ -90,12 +94,14 @@ class PrimeroClient:
     ca_bundle: str | None = None
     timeout: tuple[float, float] = TIMEOUT
     pause: float = 1.0
+    answer_seconds: float = ANSWER_SECONDS
+    patience: float = PATIENCE
     traffic: Traffic = field(default_factory=Traffic)
 
     def __post_init__(self) -> None:
         self.url = self.url.rstrip("/")
         self._host = urlsplit(self.url).netloc.rpartition("@")[2]
-        # urllib3 warns of every retry with the whole URL; what is worth saying is said in the failure.
+        # urllib3 warns with the whole URL; what is worth saying is said here, without it.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         self._session = requests.Session()
         self._session.auth = HTTPBasicAuth(self.username.encode(), self.password.encode())
@@ -103,18 +109,9 @@ class PrimeroClient:
             {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "primero-ona"}
         )
         self._session.verify = self.ca_bundle or True
-        retry = Retry(
-            total=RETRIES,
-            read=READ_RETRIES,
-            backoff_factor=self.pause,
-            backoff_jitter=self.pause,
-            status_forcelist=_RETRY_STATUS,
-            allowed_methods={"GET"},
-            raise_on_status=False,
-            retry_after_max=RETRY_AFTER_MAX,
-        )
+        # urllib3 shall not repeat anything: its own retries know no total, and multiply with ours.
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
+            self._session.mount(scheme, HTTPAdapter(max_retries=0))
         self.server_time: datetime | None = None
 
     def __enter__(self) -> Self:
@@ -124,15 +121,20 @@ class PrimeroClient:
         self._session.close()
 
     def get(self, path: str, params: Mapping[str, str | int] | None = None) -> dict[str, Any]:
-        """GET `/api/v2/<path>` and decode its JSON object."""
-        for attempt in range(BODY_RETRIES + 1):
+        """GET `/api/v2/<path>` and decode its JSON object; what may pass is asked again, within `patience`."""
+        deadline = time.monotonic() + self.patience
+        for attempt in range(RETRIES + 1):
             try:
-                return self._ask(path, params or {})
-            except _BrokenAnswerError as broken:
-                reason = str(broken)
-                logger.warning("Primero's answer to %s was not usable (%s), attempt %d", path, reason, attempt + 1)
-                time.sleep(attempt * self.pause)
-        raise TransientFailure(f"Primero at {self._host} answered {path} {BODY_RETRIES + 1} times unusably: {reason}")
+                return self._ask(path, params or {}, deadline)
+            except _PassingError as passing:
+                pause = passing.retry_after or self.pause * (2**attempt + random.random())  # noqa: S311 jitter, no secret
+                if attempt >= passing.retries or time.monotonic() + pause > deadline:
+                    raise TransientFailure(
+                        f"Primero at {self._host} {passing.said.format(path=path)}, {attempt + 1} times over; try again later"
+                    ) from None
+                logger.warning("%s %s; attempt %d", path, passing.said.format(path="it"), attempt + 1)
+                time.sleep(pause)
+        raise AssertionError  # the last attempt returns or raises
 
     def page(self, path: str, params: Mapping[str, str | int]) -> Page:
         """GET one page of a list, and check that it has the shape of one."""
@@ -164,8 +166,8 @@ class PrimeroClient:
         version = settings.get("primero_version") if isinstance(settings, dict) else None
         return version if isinstance(version, str) else None
 
-    def _ask(self, path: str, params: Mapping[str, str | int]) -> dict[str, Any]:
-        """Send one request (urllib3 repeats it where that can help) and decode the answer."""
+    def _ask(self, path: str, params: Mapping[str, str | int], deadline: float) -> dict[str, Any]:
+        """Send one request and decode the answer."""
         request = self._session.prepare_request(
             requests.Request("GET", f"{self.url}/api/v2/{path}", params=dict(params)),
         )
@@ -174,24 +176,25 @@ class PrimeroClient:
                 f"the request for {path} would be longer than {URL_BYTES} bytes, which Primero's web server refuses"
             )
         started = time.monotonic()
+        timeout = (self.timeout[0], max(min(self.timeout[1], deadline - started), 0.1))
         self.traffic.requests += 1
         try:
             with self._session.send(
-                request, timeout=self.timeout, stream=True, allow_redirects=False, **self._environment(request.url)
+                request, timeout=timeout, stream=True, allow_redirects=False, **self._environment(request.url)
             ) as response:
-                content = _read(response, started + ANSWER_SECONDS)
+                content = _read(response, min(started + self.answer_seconds, deadline))
                 self.traffic.bytes += response.raw.tell()
         except requests.RequestException as error:
             raise self._unreachable(error, path) from None
         finally:
             self.traffic.seconds += time.monotonic() - started
         if response.status_code != 200:
-            raise self._refused(response.status_code, path)
+            raise self._refused(response, path)
         self._note_time(response.headers.get("Date"))
         try:
-            answer = orjson.loads(content)
-        except orjson.JSONDecodeError:
-            raise _BrokenAnswerError("it is not JSON") from None
+            answer = _decode(content)
+        except ValueError:
+            raise _PassingError("answered {path} with something that is not JSON") from None
         if not isinstance(answer, dict):
             raise DataFailure(f"Primero's answer to {path} is no JSON object; is PRIMERO_URL a Primero v2?")
         return answer
@@ -217,9 +220,7 @@ class PrimeroClient:
                 "authority's certificate in PRIMERO_CA_BUNDLE"
             )
         if isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)):
-            return _BrokenAnswerError("it broke off")
-        if isinstance(error, requests.exceptions.RetryError):
-            return TransientFailure(f"Primero at {self._host} kept answering {path} with errors; try again later")
+            return _PassingError("broke off while answering {path}")
         if isinstance(
             error,
             (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema),
@@ -229,35 +230,38 @@ class PrimeroClient:
             return TransientFailure(
                 f"the host {self._host} of PRIMERO_URL is not known; check the address, then the network"
             )
+        if isinstance(error, requests.exceptions.ConnectTimeout):
+            return _PassingError("cannot be reached for {path} (no connection in time; check the network)")
         if isinstance(error, requests.exceptions.Timeout):
-            return TransientFailure(f"Primero at {self._host} did not answer {path} in time; try again later")
-        return TransientFailure(
-            f"Primero at {self._host} cannot be reached, or broke off at {path}; check the network, try again later"
-        )
+            return _PassingError("did not answer {path} in time", retries=SILENT_RETRIES)
+        return _PassingError("cannot be reached, or broke off at {path} (check the network)", retries=SILENT_RETRIES)
 
-    def _refused(self, status: int, path: str) -> SyncFailure:
+    def _refused(self, response: requests.Response, path: str) -> Exception:
         """The failure for an answer other than 200."""
+        status = response.status_code
         if status == 401:
             return LoginRefusedFailure(
                 f"Primero at {self._host} refuses the login; check PRIMERO_USERNAME and PRIMERO_PASSWORD (it was asked once; "
                 "after six failed logins Primero locks the account for 30 minutes)"
             )
         if status == 403:
-            return RefusedFailure(
-                f"Primero refuses {path} to this account (403); its role needs read permission for it"
+            return AnswerRefusedFailure(
+                f"Primero refuses {path} to this account (403); its role needs read permission for it", status
             )
         if status in _RETRY_STATUS:
-            return TransientFailure(f"Primero at {self._host} kept answering {path} with {status}; try again later")
+            asked = _retry_after(response.headers.get("Retry-After"))
+            return _PassingError(f"kept answering {{path}} with {status}", retry_after=asked * min(self.pause, 1.0))
         if 300 <= status < 400:
             return RefusedFailure(
                 f"Primero at {self._host} redirects {path} ({status}); set PRIMERO_URL to the final https address"
             )
         if status == 404:
-            return RefusedFailure(
-                f"there is no {path} at {self._host} (404); check that PRIMERO_URL is the address of a Primero v2"
+            return AnswerRefusedFailure(
+                f"there is no {path} at {self._host} (404); check that PRIMERO_URL is the address of a Primero v2",
+                status,
             )
-        return RefusedFailure(
-            f"Primero at {self._host} refuses {path} with status {status}; trying again would not help"
+        return AnswerRefusedFailure(
+            f"Primero at {self._host} refuses {path} with status {status}; trying again would not help", status
         )
 
 
@@ -265,8 +269,39 @@ class LoginRefusedFailure(RefusedFailure):
     """The login was refused; asked exactly once."""
 
 
-class _BrokenAnswerError(Exception):
-    """An answer that began and is not usable; asked again a few times."""
+class AnswerRefusedFailure(RefusedFailure):
+    """Primero answered with an error that asking again does not mend; `status` is that of HTTP."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class _PassingError(Exception):
+    """What may pass: asked again up to `retries` times, after `retry_after` seconds where the server named a time.
+
+    `said` is what Primero did, with `{path}` where the path belongs.
+    """
+
+    def __init__(self, said: str, *, retries: int = RETRIES, retry_after: float = 0.0) -> None:
+        super().__init__(said)
+        self.said, self.retries, self.retry_after = said, retries, retry_after
+
+
+def _retry_after(header: str | None) -> float:
+    """Seconds that the server asks us to wait, up to RETRY_AFTER_MAX; 0 where it says nothing, or names a date."""
+    try:
+        return min(max(float(header or 0), 0.0), RETRY_AFTER_MAX)
+    except ValueError:
+        return 0.0
+
+
+def _decode(content: bytes) -> Any:  # noqa: ANN401
+    """Decode JSON; raises ValueError. orjson refuses whole answers for one number beyond a double, or half a character."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return json.loads(content)
 
 
 def _read(response: requests.Response, deadline: float) -> bytes:
@@ -275,5 +310,5 @@ def _read(response: requests.Response, deadline: float) -> bytes:
     for piece in response.iter_content(chunk_size=1 << 18):
         pieces.append(piece)
         if time.monotonic() > deadline:
-            raise TransientFailure(f"an answer of Primero did not end within {ANSWER_SECONDS} seconds; try again later")
+            raise TransientFailure("an answer of Primero did not end in the time that one may take; try again later")
     return b"".join(pieces)

@@ -6,6 +6,7 @@ addresses, telephone numbers, notes and photographs have no place here, whatever
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -64,7 +65,12 @@ EXIT_SCHEMA = pa.schema([("id", pa.string()), ("case_id_display", pa.string()), 
 
 def json_text(value: Any) -> str | None:  # noqa: ANN401
     """The JSON text of a value as Primero sent it; null for null."""
-    return None if value is None else orjson.dumps(value).decode()
+    if value is None:
+        return None
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # a whole number beyond 64 bits, or half a character: valid JSON that orjson does not write
+        return json.dumps(value)
 
 
 def cut_services(section: Any) -> list[dict[str, str | None] | None] | None:  # noqa: ANN401

@@ -13,6 +13,7 @@ from primero_ona.failures import DataFailure, TransientFailure
 from primero_ona.frames import Frames
 from primero_ona.ona.connection import connect
 from primero_ona.ona.load import LOCK, TableCounts, load_quarter
+from primero_ona.ona.merge import remove_services
 from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.primero.fields import EXIT_SCHEMA
 from primero_ona_tests.ona.rows import (
@@ -167,6 +168,31 @@ def test_a_service_moves_to_another_case_of_the_same_load(ona_url, ona):
     assert service_ids(ona_url) == {"service-1": "case-2"}
 
 
+def test_a_service_moves_away_from_a_case_whose_key_changes(ona_url, ona):
+    """The case that had it is applied under its new key, so it does not keep the service."""
+    load(ona, [case(1), case(2)], [service(1, 1)])
+    result = load(ona, [case(1, case_id="new"), case(2)], [service(1, 2)])
+    assert result.services == counts(1, updated=1)
+    assert service_ids(ona_url) == {"service-1": "case-2"}
+
+
+def test_a_service_moves_away_from_an_old_row_that_is_adopted(ona_url, ona):
+    """The old pipeline had it with a case whose true services are known now."""
+    old_row(ona, 1)
+    result = load(ona, [case(1), case(2)], [service(1, 2, unique_id="old-1")])
+    assert result.services == counts(1, updated=1)
+    assert service_ids(ona_url) == {"old-1": "case-2"}
+
+
+def test_a_service_that_only_a_stale_case_claims_leaves_its_old_case(ona_url, ona):
+    """A stale case brings nothing, so it cannot keep a service where it is not any more."""
+    load(ona, [case(1)], [service(1, 1)])
+    load(ona, [case(2, primero_updated_at=at(9))], quarter=Q2)
+    result = load(ona, [case(1), case(2)], [service(1, 2)])
+    assert result.services == counts(1, stale=1, removed=1)
+    assert service_ids(ona_url) == {}
+
+
 def test_an_exit_removes_the_case_and_its_services(ona_url, ona):
     """A disabled case, or one that has left both sets, must leave the dashboards."""
     load(ona, [case(1), case(2)], [service(1, 1), service(2, 2)])
@@ -285,6 +311,14 @@ def test_two_cases_that_swap_their_case_ids_both_get_the_new_one(ona_url, ona):
     result = load(ona, swapped, [service(1, 1, case_id="case-2"), service(2, 2, case_id="case-1")])
     assert (result.cases, result.services) == (counts(2, updated=2), counts(2, updated=2))
     assert case_ids(ona_url) == {"case-1": id_of(2), "case-2": id_of(1)}
+
+
+def test_a_new_case_may_take_the_key_that_another_leaves(ona_url, ona):
+    """It is a new child in the counts, not a change of the one that had the key before."""
+    load(ona, [case(1)], [service(1, 1)])
+    result = load(ona, [case(1, case_id="new"), case(2, case_id="case-1")], [service(1, 1, case_id="new")])
+    assert result.cases == counts(2, inserted=1, updated=1)
+    assert case_ids(ona_url) == {"case-1": id_of(2), "new": id_of(1)}
 
 
 def test_a_case_id_held_by_another_child_is_quarantined_with_its_services(ona_url, ona):
@@ -461,6 +495,20 @@ def test_rows_that_do_not_arrive_are_noticed(ona_url, ona):
     with pytest.raises(TransientFailure, match="0 rows of services were written where 1 should"):
         load(ona, [case(1)], [service(1, 1)])
     assert case_ids(ona_url) == {}
+
+
+def test_a_row_that_appears_after_the_decision_never_becomes_another_childs(ona_url, ona, monkeypatch):
+    """ONA has other writers, whom our lock does not stop; the last guard is in the statement itself."""
+
+    def somebody_writes_first(*arguments):
+        with connect(ona_url) as other:
+            other.execute("INSERT INTO cases (case_id, primero_id) VALUES ('case-1', %s)", (id_of(2),))
+        return remove_services(*arguments)
+
+    monkeypatch.setattr("primero_ona.ona.load.remove_services", somebody_writes_first)
+    with pytest.raises(TransientFailure, match="0 rows of cases were written where 1 should"):
+        load(ona, [case(1)])
+    assert case_ids(ona_url) == {"case-1": id_of(2)}
 
 
 def test_tables_are_found_by_the_search_path(ona_url, empty_ona):
