@@ -20,6 +20,12 @@ from primero_ona.steps import unexpected_withheld
 
 #: 02:00 on the fifth day of a quarter: late entries of the last days are in, and case workers sleep.
 CLOSE_CRON = "0 2 5 1,4,7,10 *"
+
+#: The reference data is read in seconds, so an hour before the quarter is closed is early enough, even with two retries. A
+#: run of its own, and not a part of closing: a list that cannot be read today must not keep a quarter from being closed.
+BEFORE_CLOSE_CRON = "0 1 5 1,4,7,10 *"
+WEEKLY_CRON = "0 1 * * 1"
+
 REFRESH_CRON = "0 3 * * *"
 
 #: A closed quarter is refreshed for so long after its end; later edits reach it through the sensor.
@@ -55,6 +61,25 @@ def sync_job(quarters: dg.PartitionsDefinition[str], selection: dg.AssetSelectio
     )
 
 
+def remap_job(quarters: dg.PartitionsDefinition[str], selection: dg.AssetSelection) -> Any:  # noqa: ANN401
+    """Map and load a quarter again from what is stored of it."""
+    return dg.define_asset_job(
+        "remap_quarter",
+        selection=selection,
+        partitions_def=quarters,
+        description="Map a stored quarter again, load it into ONA and check it, without asking Primero. For changed labels.",
+    )
+
+
+def reference_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
+    """Refresh places, options and forms, and ONA's two tables made of them."""
+    return dg.define_asset_job(
+        "refresh_reference",
+        selection=selection,
+        description="Read Primero's places, options and forms anew, and bring ONA's lookup and dictionary up to date.",
+    )
+
+
 def request(quarter: Quarter, reason: str) -> dg.RunRequest:
     """A request to sync a quarter; the same reason asks once only."""
     return dg.RunRequest(
@@ -66,6 +91,21 @@ def quarters_to_refresh(now: datetime, grace: timedelta = GRACE) -> list[Quarter
     """The open quarter, and the one before while it is in its grace."""
     quarter = Quarter.of(now)
     return [quarter.previous(), quarter] if now - quarter.start < grace else [quarter]
+
+
+def reference_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
+    """Refresh the reference data weekly, and before a quarter is closed."""
+    return dg.ScheduleDefinition(
+        name="refresh_reference",
+        cron_schedule=[WEEKLY_CRON, BEFORE_CLOSE_CRON],
+        execution_timezone=TIME_ZONE,
+        job=job,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=(
+            "Each Monday at 01:00 (Phnom Penh), and an hour before a quarter is closed, reads Primero's places, options and "
+            "forms anew."
+        ),
+    )
 
 
 def close_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
@@ -157,7 +197,7 @@ def change_sensor(
         left_out = len(wanted) - len(inside)
         outside = f"; {left_out} quarters before PRIMERO_ONA_START were left out" if left_out else ""
         if inside:
-            context.log.info("Cases were created or changed in %s%s", ", ".join(map(str, inside)), outside)
+            context.log.info("asks for a sync of %s%s", ", ".join(map(str, inside)), outside)
             requests = [request(quarter, wanted[quarter]) for quarter in inside]
             return dg.SensorResult(run_requests=requests, cursor=write_cursor(there))
         return dg.SensorResult(

@@ -136,7 +136,7 @@ def _mapped_specs(quarters: Quarters, asset: str, table: Table) -> list[dg.Asset
 
 def _mapped_answers(asset: str, table: Table, rows: Frames) -> tuple[list[dg.AssetCheckResult], KeyCheck]:
     """Read the rows once and answer the checks that both mapped assets have."""
-    keys, contract = KeyCheck(table.key), ContractCheck(table, Labels.load())
+    keys, contract = KeyCheck(table.key), _contract(table, rows)
     parents = KeyCheck("case_id")
     for frame in rows:
         keys.add(frame)
@@ -162,6 +162,11 @@ def _mapped_answers(asset: str, table: Table, rows: Frames) -> tuple[list[dg.Ass
         ),
         answer(asset, "key_clashes", clashes, good="no two share a key", warn=True),
     ], parents
+
+
+def _contract(table: Table, rows: Frames) -> ContractCheck:
+    """The contract, with the labels by which these rows were mapped, whatever Primero says by now."""
+    return ContractCheck(table, Labels.load().beside(rows.summary.get("primero_labels", {})))
 
 
 def _mapped_cases_checks(quarters: Quarters) -> dg.AssetChecksDefinition:

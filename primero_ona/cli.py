@@ -12,8 +12,22 @@ import sys
 import typer
 
 from primero_ona import console
-from primero_ona.commands import keys, schema, sync, try_out
+from primero_ona.commands import (
+    config,
+    dictionary,
+    erasure,
+    keys,
+    labels,
+    places,
+    quarantine,
+    reference,
+    schema,
+    sync,
+    try_out,
+    verify,
+)
 from primero_ona.failures import SyncFailure
+from primero_ona.process import forbid_core_dumps, unexpected
 
 app = typer.Typer(
     help="Child-protection cases from Primero to the ONA dashboards, quarter by quarter.",
@@ -21,19 +35,33 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (try_out.demo, try_out.dev, sync.sync, sync.backfill, sync.status):
+for command in (
+    try_out.demo,
+    try_out.dev,
+    sync.sync,
+    sync.backfill,
+    sync.remap,
+    sync.status,
+    verify.verify,
+    erasure.forget,
+    erasure.purge,
+):
     app.command()(command)
-for group in (schema, keys):
+for group in (schema, reference, labels, places, dictionary, quarantine, config, keys):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 
 def main() -> None:
     """Run the command line; a failure is one plain message and an exit code, never a traceback."""
+    forbid_core_dumps()
     try:
         app()
     except SyncFailure as failure:
         console.error(str(failure))
         sys.exit(failure.exit_code)
+    except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
+        console.error(unexpected(error))
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ Counts, codes and messages that are safe to show; never a row of a case.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,16 +17,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from primero_ona.quarters import PHNOM_PENH
+
 if TYPE_CHECKING:
     from primero_ona.runs import Outcome
 
 #: The lineage with its groups opened; Dagster shows them folded otherwise.
-LINEAGE = "/asset-groups?expanded=" + ",".join(
-    f"global@global:{group}" for group in ("1_extract", "2_map", "3_load")
-)
+LINEAGE = "/asset-groups?expanded=" + ",".join(f"global@global:{group}" for group in ("1_extract", "2_map", "3_load"))
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
+
+#: The outcomes of a load whose rows stand in ONA afterwards.
+STANDING = ("inserted", "updated", "unchanged")
+
+_SEVERITIES = {"WARN": "with a warning", "ERROR": "failed"}
 
 _OUTCOMES = ("inserted", "updated", "unchanged", "stale", "removed", "quarantined")
 
@@ -77,12 +84,9 @@ def show_outcomes(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
 
 def show_demo(outcomes: Sequence[Outcome]) -> None:
     """Rows per quarter, the children in each indicator's set, and the checks."""
-    table = _table("quarter", "cases in ONA", "services in ONA", "4.8 set", "4.11a set", "exits", "quarantined")
+    table = _table("quarter", "cases", "services", "in 4.8", "in 4.11a", "exits", "quarantined")
     for outcome in outcomes:
-        loaded = {
-            asset: sum(counts.get(name, 0) for name in ("inserted", "updated", "unchanged"))
-            for asset, counts in outcome.load.items()
-        }
+        loaded = {asset: sum(counts.get(name, 0) for name in STANDING) for asset, counts in outcome.load.items()}
         numbers = (
             loaded.get("ona/cases", 0),
             loaded.get("ona/services", 0),
@@ -91,22 +95,22 @@ def show_demo(outcomes: Sequence[Outcome]) -> None:
         )
         table.add_row(outcome.quarter.label, *(f"{number:,}" for number in numbers))
     _out.print(table)
-    note("4.8 set: children undergoing reintegration; 4.11a set: children under 18. A child may be in both.")
+    note("in 4.8: children undergoing reintegration; in 4.11a: children under 18; a child may be in both.")
     _show_checks(outcomes)
     _show_failures(outcomes)
 
 
 def _show_checks(outcomes: Sequence[Outcome]) -> None:
-    """One line for each check over all quarters; warnings and failures with the quarter that has them."""
+    """One line for each check over all quarters."""
     checks = [(outcome.quarter, check) for outcome in outcomes for check in outcome.checks]
     if not checks:
         return
-    table = _table("asset", "check", "passed", "of", "warnings and failures")
+    table = _table("check", "passed", "not passed")
     for asset, name in dict.fromkeys((check.asset, check.name) for _, check in checks):
         same = [(quarter, check) for quarter, check in checks if (check.asset, check.name) == (asset, name)]
-        bad = [f"{quarter}: {check.severity}" for quarter, check in same if not check.passed]
-        shown = ", ".join(bad[:3]) + (f", and {len(bad) - 3} more" if len(bad) > 3 else "")
-        table.add_row(asset, name, str(len(same) - len(bad)), str(len(same)), shown)
+        bad = Counter(check.severity for _, check in same if not check.passed)
+        words = ", ".join(f"{count} {_SEVERITIES[severity]}" for severity, count in bad.items())
+        table.add_row(f"{asset}: {name}", f"{len(same) - bad.total()} of {len(same)}", words)
     _out.print(table)
 
 
@@ -134,10 +138,19 @@ def show_status(rows: Sequence[Any], *, as_json: bool) -> None:
     if not rows:
         note("No quarter is loaded yet; begin with `primero-ona backfill --from 2024-Q1`.")
         return
-    table = _table(*(name.replace("_", " ") for name in asdict(rows[0])))
+    table = _table("quarter", "loaded (Phnom Penh)", "changed", "cases", "services", "stale", "quarantined", "unmapped")
     for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in asdict(row).values()))
+        standing = [sum(row.counts.get(name, {}).get(kind, 0) for kind in STANDING) for name in ("cases", "services")]
+        numbers = (*standing, row.stale, row.quarantined, row.unmapped)
+        table.add_row(
+            row.quarter, _local(row.finished_at), _local(row.changed_at), *(f"{number:,}" for number in numbers)
+        )
     _out.print(table)
+
+
+def _local(moment: datetime | None) -> str:
+    """A point in time as people in Phnom Penh write it."""
+    return f"{moment.astimezone(PHNOM_PENH):%Y-%m-%d %H:%M}" if moment else "never"
 
 
 def _table(*columns: str) -> Table:

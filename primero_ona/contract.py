@@ -51,7 +51,8 @@ def _pandera_column(pandera: Any, column: Column, labels: Labels) -> Any:  # noq
     if column.allowed is not None:
         checks.append(_known(pandera, column.allowed, "an allowed value", lambda value: [value]))
     if column.labels is not None and not column.passes_through:
-        known = labels.tables[column.labels].values()
+        # A label of Primero's may hold `, ` itself, so labels are taken apart like the values.
+        known = {part for label in labels.all_of(column.labels).values() for part in label.split(", ")}
         checks.append(
             _known(pandera, known, "only labels of the mapping", lambda value: value.split(", ") if value else [])
         )

@@ -15,10 +15,25 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 from primero_ona.assets.mapped import mapped_assets  # noqa: E402
 from primero_ona.assets.ona import DASHBOARDS, ona_assets  # noqa: E402
 from primero_ona.assets.raw import PRIMERO, raw_assets  # noqa: E402
-from primero_ona.automation import change_sensor, close_schedule, refresh_schedule, sync_job  # noqa: E402
+from primero_ona.assets.reference import reference_assets  # noqa: E402
+from primero_ona.audit import Scope  # noqa: E402
+from primero_ona.automation import (  # noqa: E402
+    change_sensor,
+    close_schedule,
+    reference_job,
+    reference_schedule,
+    refresh_schedule,
+    remap_job,
+    sync_job,
+)
 from primero_ona.checks import asset_checks  # noqa: E402
 from primero_ona.partitions import quarterly_partitions  # noqa: E402
+from primero_ona.process import forbid_core_dumps  # noqa: E402
+from primero_ona.proof import COMPLETE, complete_check, mend_job, verify_job, verify_schedule  # noqa: E402
+from primero_ona.quarters import Quarter  # noqa: E402
+from primero_ona.reference_checks import reference_checks  # noqa: E402
 from primero_ona.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource  # noqa: E402
+from primero_ona.retention import purge_job, purge_schedule  # noqa: E402
 from primero_ona.settings import GraphSettings, read_one  # noqa: E402
 
 _EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}
@@ -36,23 +51,35 @@ def build_defs(
     """
     settings = settings or read_one(GraphSettings)
     quarters = quarterly_partitions(settings.start)
-    modules = tuple(name.strip() for name in settings.modules.split(",") if name.strip())
-    quarterly = [raw_assets(quarters, modules), *mapped_assets(quarters), ona_assets(quarters)]
-    job = sync_job(quarters, dg.AssetSelection.assets(*quarterly))
+    raw, from_raw = raw_assets(quarters, settings.policy), [*mapped_assets(quarters), ona_assets(quarters)]
+    quarterly, reference = [raw, *from_raw], reference_assets()
+    scope = Scope(Quarter.parse(settings.start), settings.policy)
+    job = sync_job(quarters, dg.AssetSelection.assets(*quarterly) - dg.AssetSelection.checks(COMPLETE))
+    remap = remap_job(quarters, dg.AssetSelection.assets(*from_raw) - dg.AssetSelection.checks(COMPLETE))
+    refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), verify_job()
+    purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
     return dg.Definitions(
-        assets=[PRIMERO, *quarterly, DASHBOARDS],
-        asset_checks=asset_checks(quarters),
-        jobs=[job],
-        schedules=[close_schedule(job), refresh_schedule(job)],
-        sensors=[change_sensor(job, quarters, modules)],
+        assets=[PRIMERO, *reference, *quarterly, DASHBOARDS],
+        asset_checks=[*reference_checks(), *asset_checks(quarters), complete_check(scope)],
+        jobs=[job, remap, refresh, verify, mend_job(scope), *purges],
+        schedules=[
+            reference_schedule(refresh),
+            close_schedule(job),
+            refresh_schedule(job),
+            verify_schedule(verify),
+            *map(purge_schedule, purges),
+        ],
+        # The sensor looks at all modules: a case that moves to one that is not included has to leave ONA.
+        sensors=[change_sensor(job, quarters, ())],
         resources={
             "primero": PrimeroResource(),
             "ona": OnaDatabaseResource(),
-            "io_manager": PartitionStorage(),
+            "io_manager": PartitionStorage(rules=settings.policy.suffix),
             **(resources or {}),
         },
         executor=executor or _EXECUTORS[settings.executor],
     )
 
 
+forbid_core_dumps()
 defs = build_defs()

@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,12 @@ from primero_ona.steps import safe_step
 #: Raised when the layout of parts or manifest changes; older partitions are then refused and have to be made again.
 STORE_FORMAT = 1
 
-_MANIFEST = "manifest.json"
+#: The file of a partition that says what counts.
+MANIFEST = "manifest.json"
+
+#: A generation without a manifest is taken for abandoned after this time. The longest pull of a country takes hours; a
+#: shorter time could take the parts away from a run that is still writing them.
+_ABANDONED = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,21 @@ class PartitionStore:
         return Frames(read, lambda: manifest["summary"])
 
     def _read_part(self, path: UPath, part: Mapping[str, Any], columns: Sequence[str] | None) -> pd.DataFrame:
+        clear = self.unseal(path, part)
+        table = pq.read_table(pa.BufferReader(clear), columns=list(columns) if columns is not None else None)
+        frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+        return frame
+
+    def seal(self, clear: bytes) -> bytes:
+        """Encrypt a part with the newest key."""
+        return self._fernet.encrypt(clear)
+
+    def unseal(self, path: UPath, part: Mapping[str, Any]) -> bytes:
+        """Read a part and decrypt it; `part` is its entry in the manifest.
+
+        Raises TransientFailure where it was replaced meanwhile, DataFailure where it is damaged, SettingsFailure where no
+        key opens it.
+        """
         try:
             sealed = path.read_bytes()
         except FileNotFoundError:
@@ -86,14 +107,11 @@ class PartitionStore:
         if hashlib.sha256(sealed).hexdigest() != part["sha256"]:
             raise DataFailure(f"the stored part {path.name} is damaged; materialize its asset for this quarter again")
         try:
-            clear = self._fernet.decrypt(sealed)
+            return self._fernet.decrypt(sealed)
         except InvalidToken:
             raise SettingsFailure(
                 "no key in PRIMERO_ONA_STORAGE_KEYS opens a stored partition; add the key it was made with, or materialize it again"
             ) from None
-        table = pq.read_table(pa.BufferReader(clear), columns=list(columns) if columns is not None else None)
-        frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
-        return frame
 
 
 class PartitionWriter:
@@ -104,7 +122,7 @@ class PartitionWriter:
         self._begin()
 
     def _begin(self) -> None:
-        self._folder = self._path / f"g{datetime.now(UTC):%Y%m%d%H%M%S}-{secrets.token_hex(4)}"
+        self._folder = self._path / new_generation()
         self._parts: list[dict[str, Any]] = []
 
     @property
@@ -122,7 +140,7 @@ class PartitionWriter:
         pq.write_table(table, clear, compression="zstd")
         sealed = self._fernet.encrypt(clear.getvalue())
         name = f"part-{len(self._parts):05d}.parquet.fernet"
-        _write_whole(self._folder / name, sealed)
+        write_whole(self._folder / name, sealed)
         self._parts.append({"name": name, "rows": len(frame), "sha256": hashlib.sha256(sealed).hexdigest()})
 
     def restart(self) -> None:
@@ -132,7 +150,7 @@ class PartitionWriter:
 
     def discard(self) -> None:
         """Remove what was written."""
-        _remove(self._folder)
+        remove(self._folder)
 
     def commit(self, summary: Mapping[str, Any]) -> None:
         """Make this generation the partition, with what is known beside its rows, and remove older ones.
@@ -154,11 +172,33 @@ class PartitionWriter:
             "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "summary": dict(summary),
         }
-        _write_whole(self._path / _MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+        replaced = _generation(self._path)
+        write_whole(self._path / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
         for entry in self._path.iterdir():
-            # Names begin with the time, so what is removed began earlier; a writer that began later goes on.
-            if entry.name != _MANIFEST and entry.name < self._folder.name:
-                _remove(entry)
+            if entry.name != self._folder.name and (entry.name == replaced or _is_abandoned(entry.name)):
+                remove(entry)
+
+
+def new_generation() -> str:
+    """The name of a new generation; it begins with the time."""
+    return f"g{datetime.now(UTC):%Y%m%d%H%M%S}-{secrets.token_hex(4)}"
+
+
+def _generation(path: UPath) -> str | None:
+    """The generation that counts now, if there is one."""
+    try:
+        return str(read_manifest(path)["generation"])
+    except (FileNotFoundError, DataFailure):  # a damaged manifest is about to be replaced
+        return None
+
+
+def _is_abandoned(name: str) -> bool:
+    """Whether a folder is a generation that some killed run left behind; a younger one may belong to a run at work."""
+    begun = re.match(r"g(\d{14})-", name)
+    return (
+        begun is not None
+        and datetime.now(UTC) - datetime.strptime(begun[1], "%Y%m%d%H%M%S").replace(tzinfo=UTC) > _ABANDONED
+    )
 
 
 def read_manifest(path: UPath) -> dict[str, Any]:
@@ -167,7 +207,7 @@ def read_manifest(path: UPath) -> dict[str, Any]:
     Raises FileNotFoundError where there is none: then the partition does not exist. DataFailure where it is damaged.
     """
     try:
-        manifest: dict[str, Any] = orjson.loads((path / _MANIFEST).read_bytes())
+        manifest: dict[str, Any] = orjson.loads((path / MANIFEST).read_bytes())
     except orjson.JSONDecodeError:
         raise DataFailure(
             f"the manifest of the stored partition {'/'.join(path.parts[-2:])} is damaged; "
@@ -191,7 +231,7 @@ def _require_fit(manifest: Mapping[str, Any], stored: Stored, path: UPath) -> No
         )
 
 
-def _write_whole(path: UPath, content: bytes) -> None:
+def write_whole(path: UPath, content: bytes) -> None:
     """Write a file so that it is there whole or not at all; for its owner's eyes only where the storage is local."""
     if path.protocol not in {"", "file"}:
         path.write_bytes(content)
@@ -211,7 +251,8 @@ def _make_private(folder: Path) -> None:
         folder.mkdir(exist_ok=True, mode=0o700)
 
 
-def _remove(path: UPath) -> None:
+def remove(path: UPath) -> None:
+    """Remove a file, or a folder with all that is in it."""
     if path.protocol in {"", "file"}:
         local = Path(path.path)
         shutil.rmtree(local, ignore_errors=True) if local.is_dir() else local.unlink(missing_ok=True)
@@ -235,9 +276,13 @@ class PartitionIOManager(dg.UPathIOManager):
         """The store of all partitions."""
         return self._find_store()
 
-    def writer(self, asset: str, partition: str) -> PartitionWriter:
-        """A writer for a step that makes several assets in one stream and cannot hand them over one by one."""
-        return self.store.writer(self.store.base / asset / partition, self._assets[asset])
+    def writer(self, asset: str, partition: str | None = None) -> PartitionWriter:
+        """A writer for a step that makes several assets in one stream and cannot hand them over one by one.
+
+        An asset without partitions is stored like one partition, in the asset's own folder.
+        """
+        folder = self.store.base / asset
+        return self.store.writer(folder / partition if partition else folder, self._assets[asset])
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
         """See IOManager."""
@@ -264,7 +309,10 @@ class PartitionIOManager(dg.UPathIOManager):
         except BaseException:
             writer.discard()
             raise
-        context.add_output_metadata(stored_metadata(Quarter.parse(context.partition_key), writer.rows, obj.summary))
+        if context.has_asset_partitions:
+            context.add_output_metadata(stored_metadata(Quarter.parse(context.partition_key), writer.rows, obj.summary))
+        else:
+            context.add_output_metadata({"dagster/row_count": writer.rows})
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Frames:
         """Open the stored stream; its rows are read when somebody iterates."""
@@ -272,4 +320,5 @@ class PartitionIOManager(dg.UPathIOManager):
         try:
             return self.store.open(path, self._assets[name])
         except FileNotFoundError:
-            raise DataFailure(f"{name} is not stored for this quarter; materialize it first") from None
+            when = " for this quarter" if context.has_asset_partitions else " yet"
+            raise DataFailure(f"{name} is not stored{when}; materialize it first") from None

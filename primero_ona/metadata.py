@@ -6,7 +6,7 @@ What belongs here: turning counts into Dagster metadata. What is counted is deci
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -38,6 +38,8 @@ def stored_metadata(quarter: Quarter, rows: int, summary: Mapping[str, Any]) -> 
         "quarantined": sum(quarantine.values()),
         "unmapped": sum(int(entry["count"]) for entry in findings),
     }
+    if "labels_version" in summary:
+        metadata["labels version"] = summary["labels_version"]
     for name, counts in summary.get("aggregates", {}).items():
         metadata[f"by {name}"] = count_table(counts, name, small_cells=True)
     metadata["quarantine by reason"] = count_table(quarantine, "reason")
@@ -63,6 +65,12 @@ def findings_table(findings: Any) -> dg.TableMetadataValue:  # noqa: ANN401
         for entry in ordered
     ]
     return _table(rows, ["field", "code", "rows"])
+
+
+def facts_table(rows: Sequence[Mapping[str, object]]) -> dg.TableMetadataValue:
+    """Facts about configuration, never about cases: one row each, all with the same columns; at most TABLE_ROWS."""
+    texts = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows[:TABLE_ROWS]]
+    return _table(texts, list(texts[0]) if texts else ["none"])
 
 
 def _table(rows: list[dict[str, str]], columns: list[str]) -> dg.TableMetadataValue:

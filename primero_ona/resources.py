@@ -15,9 +15,10 @@ from upath import UPath
 
 from primero_ona.assets.stored import stored_assets
 from primero_ona.io_manager import PartitionIOManager, PartitionStore
-from primero_ona.ona.connection import connect
+from primero_ona.ona.connection import connect, parameters_of
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.settings import OnaSettings, PrimeroSettings, StorageSettings, read_one
+from primero_ona.transport import database_protection
 
 
 class PrimeroResource(dg.ConfigurableResource[PrimeroClient]):
@@ -34,7 +35,12 @@ class PrimeroResource(dg.ConfigurableResource[PrimeroClient]):
             return PrimeroClient(self.url, self.username, self.password, pause=self.pause)
         settings = read_one(PrimeroSettings)
         return PrimeroClient(
-            settings.url, settings.username, settings.password.get_secret_value(), settings.ca_bundle, pause=self.pause
+            settings.url,
+            settings.username,
+            settings.password.get_secret_value(),
+            settings.ca_bundle,
+            pause=self.pause,
+            insecure=settings.insecure,
         )
 
 
@@ -46,20 +52,35 @@ class OnaDatabaseResource(dg.ConfigurableResource[psycopg.Connection]):
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection]:
         """A connection that is closed at the end, whatever happened."""
-        url = self.url or read_one(OnaSettings).database_url.get_secret_value()
-        with connect(url, application_name="primero-ona") as connection:
+        url, insecure = self._target()
+        with connect(url, application_name="primero-ona", insecure=insecure) as connection:
             yield connection
+
+    def protection(self) -> str:
+        """How the connection is protected, in words for the metadata of a load."""
+        url, insecure = self._target()
+        return database_protection(parameters_of(url), override=insecure)
+
+    def _target(self) -> tuple[str, bool]:
+        if self.url:
+            return self.url, False
+        settings = read_one(OnaSettings)
+        return settings.database_url.get_secret_value(), settings.insecure
 
 
 class PartitionStorage(dg.ConfigurableIOManagerFactory[PartitionIOManager]):
-    """The encrypted partitions that the settings PRIMERO_ONA_STORAGE_… name."""
+    """The encrypted partitions that the settings PRIMERO_ONA_STORAGE_… name.
+
+    `rules`: the suffix of the policy under which they are pulled; default: that of the settings.
+    """
 
     url: str | None = None
     fernet_keys: str | None = None
+    rules: str | None = None
 
     def create_io_manager(self, context: dg.InitResourceContext) -> PartitionIOManager:
         """The IO manager of a run; it finds the store when a step needs it."""
-        return PartitionIOManager(lambda: self.store(context.instance), stored_assets())
+        return PartitionIOManager(lambda: self.store(context.instance), stored_assets(self.rules))
 
     def store(self, instance: dg.DagsterInstance | None = None) -> PartitionStore:
         """The store itself, for commands that work on partitions without a run."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,9 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass
-class Outcome:
-    """What came of the sync of one quarter: rows by asset, what the load did, checks, and the failure if there was one."""
+class RunOutcome:
+    """What came of a run: rows by asset, what was written into ONA, checks, and the failure if there was one."""
 
-    quarter: Quarter
     run_id: str = ""
     rows: dict[str, int] = field(default_factory=dict)
     load: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -36,7 +36,6 @@ class Outcome:
     def as_json(self) -> dict[str, Any]:
         """The outcome for a script."""
         return {
-            "quarter": self.quarter.name,
             "run_id": self.run_id,
             "rows": self.rows,
             "load": self.load,
@@ -47,6 +46,27 @@ class Outcome:
             "failure": self.failure,
             "exit_code": self.exit_code,
         }
+
+
+@dataclass(kw_only=True)
+class Outcome(RunOutcome):
+    """What came of the sync of one quarter."""
+
+    quarter: Quarter
+
+    def as_json(self) -> dict[str, Any]:
+        """The outcome for a script."""
+        return {"quarter": self.quarter.name, **super().as_json()}
+
+
+@dataclass(frozen=True)
+class Mending:
+    """What came of a run that mends single cases: what it did (see `audit.Mended`), or why it failed."""
+
+    run_id: str
+    done: dict[str, Any]
+    failure: str | None
+    exit_code: int
 
 
 @dataclass(frozen=True)
@@ -77,7 +97,7 @@ def ensure_home() -> Path:
 
 
 def sync_quarter(job: dg.JobDefinition, instance: dg.DagsterInstance, quarter: Quarter) -> Outcome:
-    """Execute the main job for a quarter in this process and wait for its end."""
+    """Execute a job for a quarter in this process and wait for its end."""
     result = job.execute_in_process(
         instance=instance,
         partition_key=quarter.key,
@@ -85,15 +105,40 @@ def sync_quarter(job: dg.JobDefinition, instance: dg.DagsterInstance, quarter: Q
         run_config=_QUIET,
         raise_on_error=False,
     )
-    outcome = Outcome(quarter, run_id=result.run_id)
+    outcome = Outcome(quarter=quarter, run_id=result.run_id)
+    _read(result, outcome)
+    return outcome
+
+
+def run_unpartitioned(job: dg.JobDefinition, instance: dg.DagsterInstance) -> RunOutcome:
+    """Execute a job that has no quarters in this process and wait for its end."""
+    result = job.execute_in_process(instance=instance, run_config=_QUIET, raise_on_error=False)
+    outcome = RunOutcome(run_id=result.run_id)
+    _read(result, outcome)
+    return outcome
+
+
+def mend(job: dg.JobDefinition, instance: dg.DagsterInstance, cases: Sequence[str]) -> Mending:
+    """Execute the mending job for these cases, or for all that differ where none is named."""
+    config = {**_QUIET, "ops": {"mend": {"config": {"cases": list(cases)}}}}
+    result = job.execute_in_process(instance=instance, run_config=config, raise_on_error=False)
+    outcome = RunOutcome(run_id=result.run_id)
+    _read(result, outcome)
+    told = [event.asset_observation_data.asset_observation for event in result.get_asset_observation_events()]
+    found = told[-1].metadata["mended"].value if told and result.success else {}
+    done = dict(found) if isinstance(found, Mapping) else {}
+    return Mending(result.run_id, done, outcome.failure, outcome.exit_code)
+
+
+def _read(result: dg.ExecuteInProcessResult, outcome: RunOutcome) -> None:
+    """Take from a run's events what came of it."""
     for event in result.all_events:
         _take(event, outcome)
     if not result.success and outcome.failure is None:
         outcome.failure, outcome.exit_code = "the run failed; see it in the Dagster UI", 1
-    return outcome
 
 
-def _take(event: dg.DagsterEvent, outcome: Outcome) -> None:
+def _take(event: dg.DagsterEvent, outcome: RunOutcome) -> None:
     """Add what one event of the run tells."""
     if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
         _take_materialization(event.step_materialization_data.materialization, outcome)
@@ -105,7 +150,7 @@ def _take(event: dg.DagsterEvent, outcome: Outcome) -> None:
         outcome.failure, outcome.exit_code = _read_failure(event, outcome)
 
 
-def _take_materialization(materialization: dg.AssetMaterialization, outcome: Outcome) -> None:
+def _take_materialization(materialization: dg.AssetMaterialization, outcome: RunOutcome) -> None:
     asset = materialization.asset_key.to_user_string()
     numbers = {
         name: int(value.value or 0)
@@ -117,7 +162,7 @@ def _take_materialization(materialization: dg.AssetMaterialization, outcome: Out
         outcome.load[asset] = {name: count for name, count in numbers.items() if not name.startswith("dagster/")}
 
 
-def _read_failure(event: dg.DagsterEvent, outcome: Outcome) -> tuple[str, int]:
+def _read_failure(event: dg.DagsterEvent, outcome: RunOutcome) -> tuple[str, int]:
     """The plain message of a failed step, and the exit code that belongs to it."""
     told = event.step_failure_data.user_failure_data
     if told is not None and told.description:

@@ -1,18 +1,24 @@
 """Every setting, once: its variable, its type, its default and what it is for.
 
-Settings come from the environment, or from `.env` in the working directory during development. Nothing is read when this
-module is imported. A missing or malformed variable is named in one plain sentence, all of them at once; values are
-never shown, because some are secrets.
+Settings come from the environment, or from `.env` in the working directory during development; a secret may stand in a
+file instead, which `<variable>_FILE` names. Nothing is read when this module is imported. A missing or malformed variable
+is named in one plain sentence, all of them at once; values are never shown, because some are secrets. What is shown of a
+setting, and the page that documents them all, is made in `setting_texts.py`.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+import os
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from primero_ona.failures import SettingsFailure
+from primero_ona.primero.policy import ConsentPolicy, LocationPrecision, PullPolicy
 from primero_ona.quarters import Quarter
 
 _CONFIG = SettingsConfigDict(
@@ -20,10 +26,58 @@ _CONFIG = SettingsConfigDict(
 )
 
 
-class PrimeroSettings(BaseSettings):
-    """Where Primero is and who asks."""
+#: What is appended to a secret's variable to name a file that holds it.
+FILE_SUFFIX = "_FILE"
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether the value of a setting must never be shown."""
+    return field.annotation is SecretStr
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Secrets from the files that `<variable>_FILE` names; a variable and its file together are refused."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """See PydanticBaseSettingsSource; None where the setting has no file."""
+        variable = str(field.validation_alias or field_name)
+        named = {**dotenv_values(".env"), **os.environ}
+        path = named.get(variable + FILE_SUFFIX)
+        if not path or not is_secret(field):
+            return None, variable, False
+        if named.get(variable):
+            raise SettingsFailure(f"{variable} and {variable}{FILE_SUFFIX} are both set; keep one of them")
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), variable, False
+        except (OSError, UnicodeDecodeError):
+            raise SettingsFailure(f"the file that {variable}{FILE_SUFFIX} names cannot be read as text") from None
+
+    def __call__(self) -> dict[str, Any]:
+        """The secrets that stand in files, by variable."""
+        found = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())
+        return {variable: value for value, variable, _ in found if value is not None}
+
+
+class _Settings(BaseSettings):
+    """What all groups of settings share."""
 
     model_config = _CONFIG
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 pydantic's signature; its folder of secrets is not used
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then secrets in files, then `.env`."""
+        return init_settings, env_settings, _SecretFiles(settings_cls), dotenv_settings
+
+
+class PrimeroSettings(_Settings):
+    """Where Primero is and who asks."""
 
     url: str = Field(
         validation_alias="PRIMERO_URL",
@@ -39,17 +93,25 @@ class PrimeroSettings(BaseSettings):
         validation_alias="PRIMERO_CA_BUNDLE",
         description="certificates of a private authority, a file in PEM form",
     )
+    insecure: bool = Field(
+        False,
+        validation_alias="PRIMERO_ONA_INSECURE_PRIMERO",
+        description="`yes` lets a Primero on another machine be asked without https: passwords and cases go in the clear",
+    )
 
 
-class OnaSettings(BaseSettings):
+class OnaSettings(_Settings):
     """Where ONA's database is."""
-
-    model_config = _CONFIG
 
     database_url: SecretStr = Field(
         validation_alias="ONA_DATABASE_URL",
         min_length=1,
-        description="libpq URL, postgresql://user:password@host:5432/database",
+        description="libpq URL, postgresql://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.pem",
+    )
+    insecure: bool = Field(
+        False,
+        validation_alias="PRIMERO_ONA_INSECURE_ONA",
+        description="`yes` lets an ONA database on another machine be written to without sslmode=verify-full: others may read along",
     )
 
     @field_validator("database_url")
@@ -60,10 +122,8 @@ class OnaSettings(BaseSettings):
         return value
 
 
-class StorageSettings(BaseSettings):
+class StorageSettings(_Settings):
     """Where stored partitions are, and the keys that encrypt them."""
-
-    model_config = _CONFIG
 
     storage_url: str | None = Field(
         None,
@@ -77,10 +137,8 @@ class StorageSettings(BaseSettings):
     )
 
 
-class GraphSettings(BaseSettings):
+class GraphSettings(_Settings):
     """What shapes the graph when the code location is loaded."""
-
-    model_config = _CONFIG
 
     start: str = Field(
         "2020-01-01",
@@ -93,7 +151,23 @@ class GraphSettings(BaseSettings):
     modules: str = Field(
         "",
         validation_alias="PRIMERO_ONA_MODULES",
-        description="Primero modules to include, separated by commas; default: all",
+        description="Primero modules to include, separated by commas; cases of other modules leave ONA; default: all",
+    )
+    location_precision: LocationPrecision = Field(
+        "village",
+        validation_alias="PRIMERO_ONA_LOCATION_PRECISION",
+        description="how exact locations are kept: `village`, `commune` or `district`; the rest is cut before anything is stored",
+    )
+    consent_policy: ConsentPolicy = Field(
+        "include",
+        validation_alias="PRIMERO_ONA_CONSENT_POLICY",
+        description="which cases come by consent to share for reporting: `include` all, `exclude_refused`, or `given_only`",
+    )
+    retention_quarters: int | None = Field(
+        None,
+        validation_alias="PRIMERO_ONA_RETENTION_QUARTERS",
+        ge=1,
+        description="how many past quarters of stored partitions are kept; older ones are deleted each night; default: all",
     )
 
     @field_validator("start")
@@ -104,6 +178,15 @@ class GraphSettings(BaseSettings):
         except SettingsFailure:
             raise ValueError("must be a quarter like 2020-Q1, or its first day") from None
 
+    @property
+    def policy(self) -> PullPolicy:
+        """What of Primero's cases may come."""
+        modules = tuple(sorted({name.strip() for name in self.modules.split(",")} - {""}))
+        return PullPolicy(self.location_precision, self.consent_policy, modules)
+
+
+#: All groups, in the order in which they are documented.
+GROUPS: tuple[type[BaseSettings], ...] = (PrimeroSettings, OnaSettings, StorageSettings, GraphSettings)
 
 SettingsClass = TypeVar("SettingsClass", bound=BaseSettings)
 
@@ -120,8 +203,10 @@ def read(*classes: type[SettingsClass]) -> tuple[SettingsClass, ...]:
             found.append(group())
         except ValidationError as error:
             faults += [_fault(fault["loc"], fault["type"], fault["msg"]) for fault in error.errors(include_input=False)]
+        except SettingsFailure as failure:
+            faults.append(str(failure))
     if faults:
-        raise SettingsFailure(f"settings: {'; '.join(faults)}; see the table of settings in README.md")
+        raise SettingsFailure(f"settings: {'; '.join(faults)}; see docs/settings.md")
     return tuple(found)
 
 

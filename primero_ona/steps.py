@@ -7,19 +7,21 @@ step nor the run.
 
 from __future__ import annotations
 
-import traceback
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import dagster as dg
 
 from primero_ona.failures import SyncFailure
+from primero_ona.process import unexpected
 
 #: Dagster's run retries start a run anew after any failed step, unless the run carries this tag.
 _NO_RUN_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
 
-_PACKAGE = Path(__file__).parent
+# Where Dagster redacts an exception in its event log, it gives the whole of it to this logger, which writes to stderr.
+# A filter, since Dagster sets its loggers up anew in each process, and forgets everything else about this one.
+logging.getLogger("dagster.redacted_errors").addFilter(lambda _record: False)
 
 
 @contextmanager
@@ -46,8 +48,7 @@ def unexpected_withheld() -> Iterator[None]:
     except (SyncFailure, dg.Failure, dg.RetryRequested):
         raise
     except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
-        text = f"unexpected {type(error).__name__} at {_place(error)}; please report this line (its text is withheld: it may quote data)"
-        raise _failure(text, type(error).__name__, 1, retry=False) from None
+        raise _failure(unexpected(error), type(error).__name__, 1, retry=False) from None
 
 
 def _failure(text: str, kind: str, exit_code: int, *, retry: bool) -> dg.Failure:
@@ -59,12 +60,3 @@ def stop_run_retries(instance: dg.DagsterInstance | None, run_id: str | None) ->
     """Keep Dagster from starting the run anew: what failed in it would fail again."""
     if instance is not None and run_id is not None and instance.has_run(run_id):
         instance.add_run_tags(run_id, _NO_RUN_RETRY)
-
-
-def _place(error: BaseException) -> str:
-    """File and line, inside this package, where the exception passed last."""
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_PACKAGE)
-    ]
-    frames = [frame for frame in frames if Path(frame.filename) != Path(__file__)] or frames
-    return f"{Path(frames[-1].filename).relative_to(_PACKAGE)}:{frames[-1].lineno}" if frames else "an unknown place"

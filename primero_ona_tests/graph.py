@@ -90,9 +90,7 @@ class Graph:
         """Run the main job for a quarter."""
         return sync_quarter(self.defs.resolve_job_def("sync_quarter"), self.instance, quarter)
 
-    def execute(
-        self, selection: dg.AssetSelection, quarter: Quarter = Q1, **tags: str
-    ) -> dg.ExecuteInProcessResult:
+    def execute(self, selection: dg.AssetSelection, quarter: Quarter = Q1, **tags: str) -> dg.ExecuteInProcessResult:
         """Run only some assets or checks for a quarter."""
         job = dg.define_asset_job("a_part", selection=selection)
         part = dg.Definitions(
@@ -101,12 +99,6 @@ class Graph:
         return part.resolve_job_def("a_part").execute_in_process(
             instance=self.instance, raise_on_error=False, tags={"dagster/partition": quarter.key, **tags}
         )
-
-    def checks(self, *assets: str, quarter: Quarter = Q1) -> dict[str, dg.AssetCheckEvaluation]:
-        """Run the checks of some assets, without the assets; results by the check's name."""
-        keys = [dg.AssetKey.from_user_string(asset) for asset in assets]
-        result = self.execute(dg.AssetSelection.checks_for_assets(*keys), quarter)
-        return {found.check_name: found for found in result.get_asset_check_evaluations()}
 
     def write(self, asset: str, *frames: pd.DataFrame, summary: dict[str, Any] | None = None) -> None:
         """Replace the stored partition of 2024-Q1."""

@@ -12,7 +12,7 @@ from primero_ona.ona.schema import Table
 OWNERS = ["team:child-protection-data"]
 
 #: Groups are numbered in the direction of the data, so that the UI's sidebar reads like the lineage.
-EXTRACT, MAP, LOAD = "1_extract", "2_map", "3_load"
+REFERENCE, EXTRACT, MAP, LOAD = "0_reference", "1_extract", "2_map", "3_load"
 
 #: Closes each description: what people ask first when they open a partition.
 QUARTER_NOTE = (

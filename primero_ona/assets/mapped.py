@@ -8,16 +8,19 @@ import dagster as dg
 import pandas as pd
 
 from primero_ona.assets.common import MAP, OWNERS, QUARTER_NOTE, contract_metadata
+from primero_ona.assets.reference import LOOKUP_KEY, REFERENCE_KEY, fill_if_empty
 from primero_ona.frames import Frames
+from primero_ona.io_manager import PartitionIOManager
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
 from primero_ona.mapping.version import MAPPING_VERSION
 from primero_ona.metadata import SMALL_CELL
-from primero_ona.ona.places import fill_places, holders, read_places, service_holders
+from primero_ona.ona.places import holders, read_places, service_holders
 from primero_ona.ona.schema import CASES, SERVICES, Column, Table
-from primero_ona.primero.reference import districts
-from primero_ona.resources import OnaDatabaseResource, PrimeroResource
+from primero_ona.primero.reference import Reference
+from primero_ona.reference import labels_in_use, stored_reference
+from primero_ona.resources import OnaDatabaseResource
 from primero_ona.steps import safe_step
 
 #: What the UI shows of the rows: one dimension at a time, so that no cell describes a child.
@@ -31,6 +34,7 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
     """The mapped cases and the mapped services."""
 
     @dg.asset(
+        deps=[REFERENCE_KEY, LOOKUP_KEY],
         description="Cases as rows of ONA's table: codes became labels, places have names." + QUARTER_NOTE,
         group_name=MAP,
         owners=OWNERS,
@@ -43,15 +47,14 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
         context: dg.AssetExecutionContext,
         raw_reintegration_cases: Frames,
         raw_under18_cases: Frames,
-        primero: PrimeroResource,
+        io_manager: dg.ResourceParam[PartitionIOManager],
         ona: OnaDatabaseResource,
     ) -> Frames:
         with safe_step(context.instance, context.run_id), ona.connection() as connection:
+            reference = stored_reference(io_manager.store)
             places = read_places(connection)
-            if places.empty:
-                with primero.client() as client:
-                    filled = fill_places(connection, districts(client))
-                context.log.info("ONA's locations_lookup was empty; filled it with %d districts from Primero", filled)
+            if places.empty and reference is not None:
+                fill_if_empty(context, connection, reference)
                 places = read_places(connection)
 
         def holding(case_ids: frozenset[str]) -> Mapping[str, str]:
@@ -59,12 +62,13 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
                 return holders(connection, case_ids)
 
         with safe_step(context.instance, context.run_id):
-            known, labels = Places.of(places), Labels.load()
+            known, labels = Places.of(places), labels_in_use(reference)
             mapped = map_cases_stream(raw_reintegration_cases, raw_under18_cases, known, labels, holding)
-            return counting(mapped, CASES, _CASE_AGGREGATES)
+            return counting(telling(mapped, labels, reference), CASES, _CASE_AGGREGATES)
 
     @dg.asset(
-        description="Services of the mapped cases, one row each; dates are those of Phnom Penh." + QUARTER_NOTE,
+        deps=[REFERENCE_KEY],
+        description="Services of the mapped cases, one row each." + QUARTER_NOTE,
         group_name=MAP,
         owners=OWNERS,
         kinds={"pandas", "parquet"},
@@ -77,6 +81,7 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
         raw_reintegration_cases: Frames,
         raw_under18_cases: Frames,
         mapped_cases: Frames,
+        io_manager: dg.ResourceParam[PartitionIOManager],
         ona: OnaDatabaseResource,
     ) -> Frames:
         def holding(unique_ids: frozenset[str]) -> Mapping[str, str]:
@@ -85,10 +90,38 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
 
         with safe_step(context.instance, context.run_id):
             excluded = quarantined_cases(mapped_cases.summary)
-            mapped = map_services_stream(raw_reintegration_cases, raw_under18_cases, Labels.load(), holding, excluded)
-            return counting(mapped, SERVICES, _SERVICE_AGGREGATES)
+            reference = stored_reference(io_manager.store)
+            labels = labels_in_use(reference)
+            mapped = map_services_stream(raw_reintegration_cases, raw_under18_cases, labels, holding, excluded)
+            return counting(telling(mapped, labels, reference), SERVICES, _SERVICE_AGGREGATES)
 
     return [mapped_cases, mapped_services]
+
+
+def telling(frames: Frames, labels: Labels, reference: Reference | None) -> Frames:
+    """The same stream, whose summary also tells by which labels it was mapped.
+
+    `labels_version` differs when any label differs, Primero's included, `mapping_version` when a rule or labels.yaml does:
+    only the latter makes a partition useless to its readers, or each refresh would have every quarter mapped anew.
+    `primero_labels` are those of Primero's that were used, and `reference` says what was known of Primero's lists.
+    """
+
+    def summary() -> dict[str, Any]:
+        used: dict[str, dict[str, str]] = {}
+        for entry in frames.summary["findings"]:
+            label = labels.primeros.get(entry["field"], {}).get(entry["code"])
+            if label is not None:
+                used.setdefault(entry["field"], {})[entry["code"]] = label
+        facts = reference.facts if reference else {}
+        told = {name: {key: fact[key] for key in ("fetched_at", "fingerprint")} for name, fact in facts.items()}
+        return {
+            **frames.summary,
+            "labels_version": labels.version,
+            "primero_labels": used,
+            "reference": told,
+        }
+
+    return Frames(frames.read, summary)
 
 
 def counting(frames: Frames, table: Table, columns: Sequence[str]) -> Frames:

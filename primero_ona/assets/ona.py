@@ -69,6 +69,7 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[Any]]:
         quarter = Quarter.parse(context.partition_key)
         with safe_step(context.instance, context.run_id), ona.connection() as connection:
+            protection = ona.protection()
             result = load_quarter(
                 connection,
                 quarter=quarter,
@@ -79,7 +80,8 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
                 now=datetime.now(UTC),
             )
         for key, counts in ((CASES_KEY, result.cases), (SERVICES_KEY, result.services)):
-            yield dg.MaterializeResult(asset_key=key, metadata=_metadata(quarter, counts))
+            metadata = {**_metadata(quarter, counts), "connection to ONA": protection}
+            yield dg.MaterializeResult(asset_key=key, metadata=metadata)
 
     return load_quarter_into_ona
 

@@ -10,15 +10,18 @@ import dagster as dg
 import pandas as pd
 
 from primero_ona.assets.common import EXTRACT, OWNERS, QUARTER_NOTE, arrow_metadata
+from primero_ona.assets.reference import fetch_if_missing
 from primero_ona.assets.stored import PULL_VERSION
 from primero_ona.io_manager import PartitionIOManager
-from primero_ona.mapping.membership import membership
+from primero_ona.mapping.membership import membership, without_consent
 from primero_ona.metadata import count_table, quarter_metadata
+from primero_ona.ona.erased import erased_subjects, without_erased
 from primero_ona.primero.fields import EXIT_SCHEMA, RAW_SCHEMA
+from primero_ona.primero.policy import ConsentPolicy, PullPolicy
 from primero_ona.primero.pull import PullReport, pull_cases
 from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter
-from primero_ona.resources import PrimeroResource
+from primero_ona.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.steps import safe_step
 
 PRIMERO = dg.AssetSpec(
@@ -42,10 +45,24 @@ _DESCRIPTIONS = {
 }
 
 
+#: Why a case went where it went, as the table of the membership tells it.
+EXIT_REASON = "exit: disabled, in neither set, or kept out by consent"
+CONSENT_REASON = "kept out by the consent policy"
+MODULE_REASON = "exit: of a module that is not included"
+ERASED_REASON = "kept out: erased by `primero-ona forget`, but still in Primero"
+
+
 class QuarterSink:
     """Sorts raw cases into the three assets while they arrive, and counts why each went where."""
 
-    def __init__(self, storage: PartitionIOManager, partition: str) -> None:
+    def __init__(
+        self,
+        storage: PartitionIOManager,
+        partition: str,
+        consent: ConsentPolicy = "include",
+        erased: frozenset[str] = frozenset(),
+    ) -> None:
+        self._consent, self._erased = consent, erased
         self._writers = {asset: storage.writer(asset, partition) for asset in _SETS}
         self.reasons: Counter[str] = Counter()
 
@@ -57,11 +74,28 @@ class QuarterSink:
 
     def write(self, frame: pd.DataFrame) -> None:
         """Take a frame of raw cases."""
+        frame = self._without_erased(frame)
         sets = membership(frame)
+        kept_out = without_consent(frame, self._consent)
+        self.reasons[CONSENT_REASON] += int((kept_out & ~sets["exit"].to_numpy()).sum())
+        sets.loc[kept_out, ["reintegration", "under18"]] = False
+        sets.loc[kept_out, "exit"] = True
         for asset, column in _SETS.items():
             chosen = frame[sets[column].to_numpy()]
             self._writers[asset].write(chosen[EXIT_SCHEMA.names] if asset == "case_exits" else chosen)
         self.reasons.update(_reasons(sets))
+
+    def leave(self, frame: pd.DataFrame) -> None:
+        """Take cases of modules that are not included: their rows leave ONA."""
+        frame = self._without_erased(frame)
+        self._writers["case_exits"].write(frame[EXIT_SCHEMA.names])
+        self.reasons[MODULE_REASON] += len(frame)
+
+    def _without_erased(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Nothing is stored of a case that was erased, not even that it left."""
+        kept = without_erased(frame, self._erased)
+        self.reasons[ERASED_REASON] += len(frame) - len(kept)
+        return kept
 
     def commit(self, facts: dict[str, Any]) -> dict[str, int]:
         """Make the three partitions count; return their rows."""
@@ -81,12 +115,12 @@ def _reasons(sets: pd.DataFrame) -> dict[str, int]:
         "undergoing reintegration": int(sets["reintegration"].sum()),
         "under 18": int(sets["under18"].sum()),
         "in both": int(both.sum()),
-        "exit: disabled, or in neither set": int(sets["exit"].sum()),
+        EXIT_REASON: int(sets["exit"].sum()),
         "age missing or unreadable": int(sets["age_missing"].sum()),
     }
 
 
-def raw_assets(quarters: dg.PartitionsDefinition[str], modules: tuple[str, ...]) -> dg.AssetsDefinition:
+def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg.AssetsDefinition:
     """The three raw assets, made by one pull."""
 
     @dg.multi_asset(
@@ -99,7 +133,7 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], modules: tuple[str, ...])
                 group_name=EXTRACT,
                 owners=OWNERS,
                 kinds={"primero", "parquet"},
-                code_version=PULL_VERSION,
+                code_version=PULL_VERSION + policy.suffix,
                 metadata=arrow_metadata(EXIT_SCHEMA if asset == "case_exits" else RAW_SCHEMA),
             )
             for asset in _SETS
@@ -108,14 +142,21 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], modules: tuple[str, ...])
         pool="primero_api",
     )
     def pull_quarter(
-        context: dg.AssetExecutionContext, primero: PrimeroResource, io_manager: dg.ResourceParam[PartitionIOManager]
+        context: dg.AssetExecutionContext,
+        primero: PrimeroResource,
+        ona: OnaDatabaseResource,
+        io_manager: dg.ResourceParam[PartitionIOManager],
     ) -> Iterator[dg.MaterializeResult[Any]]:
         with safe_step(context.instance, context.run_id):
+            fetch_if_missing(context, primero, io_manager)
             quarter = Quarter.parse(context.partition_key)
-            sink = QuarterSink(io_manager, quarter.key)
+            with ona.connection() as connection:
+                erased = erased_subjects(connection)
+            sink = QuarterSink(io_manager, quarter.key, policy.consent, erased)
             try:
                 with primero.client() as client:
-                    report = pull_cases(client, window_of(quarter, modules), sink)
+                    report = pull_cases(client, window_of(quarter, policy), sink)
+                    protection = client.protection
                 rows = sink.commit(_facts(quarter, report))
             except BaseException:
                 sink.discard()
@@ -124,15 +165,18 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], modules: tuple[str, ...])
             context.log.warning(
                 "Primero shows no %s to this account; these columns stay empty", ", ".join(report.missing_optional)
             )
+        facts = {"policy": policy.told, "connection to Primero": protection}
         for asset in _SETS:
-            yield dg.MaterializeResult(asset_key=asset, metadata=_metadata(quarter, rows[asset], report, sink.reasons))
+            yield dg.MaterializeResult(
+                asset_key=asset, metadata={**facts, **_metadata(quarter, rows[asset], report, sink.reasons)}
+            )
 
     return pull_quarter
 
 
-def window_of(quarter: Quarter, modules: tuple[str, ...]) -> Window:
+def window_of(quarter: Quarter, policy: PullPolicy) -> Window:
     """The window of a quarter, open while the quarter runs."""
-    return Window(quarter.start, quarter.end, quarter.is_open(datetime.now(UTC)), modules)
+    return Window(quarter.start, quarter.end, quarter.is_open(datetime.now(UTC)), policy.modules, policy.precision)
 
 
 def _facts(quarter: Quarter, report: PullReport) -> dict[str, Any]:
@@ -150,7 +194,10 @@ def _metadata(quarter: Quarter, rows: int, report: PullReport, reasons: Counter[
         "cases in the window": report.kept,
         "membership": count_table(reasons, "reason"),
         "age missing or unreadable": reasons["age missing or unreadable"],
-        "exits": reasons["exit: disabled, or in neither set"],
+        "exits": reasons[EXIT_REASON] + reasons[MODULE_REASON],
+        "kept out by consent": reasons[CONSENT_REASON],
+        "kept out by module": report.other_modules,
+        "kept out as erased": reasons[ERASED_REASON],
         "Primero version": report.version or "not told to this account",
         "requests": report.requests,
         "waited for Primero (s)": round(report.seconds, 2),

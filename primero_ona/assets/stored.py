@@ -8,17 +8,22 @@ from primero_ona.io_manager import Stored
 from primero_ona.mapping.version import MAPPING_VERSION
 from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.primero.fields import EXIT_SCHEMA, RAW_SCHEMA
+from primero_ona.reference import ASSET, STORED
+from primero_ona.settings import GraphSettings, read_one
 
 #: Changes with the allow-list, so that a partition pulled with fewer fields is not taken for one with all of them.
 PULL_VERSION = hashlib.sha256(str((RAW_SCHEMA, EXIT_SCHEMA)).encode()).hexdigest()[:12]
 
 
-def stored_assets() -> dict[str, Stored]:
-    """By asset name."""
+def stored_assets(rules: str | None = None) -> dict[str, Stored]:
+    """By asset name, for what was pulled under a policy (its `suffix`); default: that of the settings."""
+    rules = read_one(GraphSettings).policy.suffix if rules is None else rules
+    pulled, mapped = PULL_VERSION + rules, MAPPING_VERSION + rules
     return {
-        "raw_reintegration_cases": Stored(RAW_SCHEMA, PULL_VERSION),
-        "raw_under18_cases": Stored(RAW_SCHEMA, PULL_VERSION),
-        "case_exits": Stored(EXIT_SCHEMA, PULL_VERSION),
-        "mapped_cases": Stored(CASES.arrow_schema(), MAPPING_VERSION),
-        "mapped_services": Stored(SERVICES.arrow_schema(), MAPPING_VERSION),
+        ASSET: STORED,
+        "raw_reintegration_cases": Stored(RAW_SCHEMA, pulled),
+        "raw_under18_cases": Stored(RAW_SCHEMA, pulled),
+        "case_exits": Stored(EXIT_SCHEMA, pulled),
+        "mapped_cases": Stored(CASES.arrow_schema(), mapped),
+        "mapped_services": Stored(SERVICES.arrow_schema(), mapped),
     }

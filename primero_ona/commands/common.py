@@ -14,6 +14,7 @@ from primero_ona.quarters import Quarter
 if TYPE_CHECKING:
     import psycopg
 
+    from primero_ona.io_manager import PartitionStore
     from primero_ona.runs import Outcome
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]
@@ -38,22 +39,36 @@ def apply_schema() -> int:
     return len(changes)
 
 
-def sync_quarters(wanted: Sequence[Quarter], *, quiet: bool = False) -> list[Outcome]:
-    """Run the main job for each quarter in turn, showing progress."""
+@contextmanager
+def partition_store() -> Iterator[PartitionStore]:
+    """The stored partitions that the settings name."""
+    import dagster as dg  # noqa: PLC0415
+
+    from primero_ona.resources import PartitionStorage  # noqa: PLC0415
+    from primero_ona.runs import ensure_home  # noqa: PLC0415
+
+    ensure_home()
+    with dg.DagsterInstance.get() as instance:
+        yield PartitionStorage().store(instance)
+
+
+def sync_quarters(wanted: Sequence[Quarter], *, quiet: bool = False, job_name: str = "sync_quarter") -> list[Outcome]:
+    """Run the main job, or another one by quarter, for each quarter in turn, showing progress."""
     import dagster as dg  # noqa: PLC0415
 
     from primero_ona.partitions import quarterly_partitions, require_partition  # noqa: PLC0415
     from primero_ona.runs import ensure_home, sync_quarter  # noqa: PLC0415
     from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read, read_one  # noqa: PLC0415
 
-    read(PrimeroSettings, OnaSettings, StorageSettings, GraphSettings)
+    primero = [PrimeroSettings] if job_name == "sync_quarter" else []
+    read(*primero, OnaSettings, StorageSettings, GraphSettings)
     quarters = quarterly_partitions(read_one(GraphSettings).start)
     for quarter in wanted:
         require_partition(quarters, quarter)
     ensure_home()
     from primero_ona.definitions import build_defs  # noqa: PLC0415
 
-    job = build_defs().resolve_job_def("sync_quarter")
+    job = build_defs().resolve_job_def(job_name)
     with dg.DagsterInstance.get() as instance, console.progress(len(wanted), quiet=quiet) as advance:
         outcomes = []
         for quarter in wanted:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import typer
 
+from primero_ona import console
+
 app = typer.Typer(help="Keys of the stored partitions.", no_args_is_help=True)
 
 
 @app.callback()
 def keys() -> None:
     """Keys of the stored partitions."""
+
+
+@app.command("rotate")
+def keys_rotate() -> None:
+    """Re-encrypt all stored partitions with the first key of PRIMERO_ONA_STORAGE_KEYS; then the others can go."""
+    from primero_ona.partition_upkeep import rotate  # noqa: PLC0415
+    from primero_ona.resources import PartitionStorage  # noqa: PLC0415
+
+    count = rotate(PartitionStorage().store())
+    console.note(f"{count} stored partitions re-encrypted with the newest key; older keys are not needed any more.")
 
 
 @app.command("new")

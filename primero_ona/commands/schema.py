@@ -19,6 +19,15 @@ def schema_plan(*, as_json: AsJson = False) -> None:
         console.show_changes(plan(connection), as_json=as_json)
 
 
+@app.command("roles")
+def schema_roles() -> None:
+    """Print the SQL that makes the database's roles and the dashboards' views, for ONA's administrators. Changes nothing."""
+    from primero_ona.ona.roles import roles_sql  # noqa: PLC0415
+
+    with ona_connection() as connection:
+        typer.echo(roles_sql(connection))
+
+
 @app.command("apply")
 def apply() -> None:
     """Add what is missing in ONA's database; nothing is ever changed or removed."""

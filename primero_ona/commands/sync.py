@@ -1,4 +1,4 @@
-"""`sync` and `backfill`: real Dagster runs, in the instance of DAGSTER_HOME."""
+"""`sync`, `backfill` and `remap`: real Dagster runs, in the instance of DAGSTER_HOME."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from primero_ona import console
-from primero_ona.commands.common import AsJson, ona_connection, sync_quarters
-from primero_ona.failures import SettingsFailure
+from primero_ona.commands.common import AsJson, ona_connection, partition_store, sync_quarters
+from primero_ona.failures import DataFailure, SettingsFailure
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 
 if TYPE_CHECKING:
@@ -33,10 +33,38 @@ def backfill(
     as_json: AsJson = False,
 ) -> None:
     """Sync several quarters, one run each, oldest first. A quarter that fails does not stop the others."""
+    _finish(sync_quarters(_range(first, last), quiet=as_json), as_json=as_json)
+
+
+def remap(
+    first: Annotated[str, typer.Option("--from", help="First quarter, like 2023-Q1.")],
+    last: Annotated[str | None, typer.Option("--to", help="Last quarter; default: the open one.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Map and load stored quarters again with the labels and names of now, without asking Primero."""
+    from primero_ona.reference import stored_quarters  # noqa: PLC0415
+
+    asked = _range(first, last)
+    with partition_store() as store:
+        stored = set(stored_quarters(store, "raw_under18_cases"))
+    wanted = [quarter for quarter in asked if quarter in stored]
+    if not wanted:
+        raise DataFailure(
+            f"none of the quarters {asked[0]} to {asked[-1]} is stored; `primero-ona backfill` brings them"
+        )
+    if not as_json and len(wanted) < len(asked):
+        missing = ", ".join(str(quarter) for quarter in asked if quarter not in stored)
+        console.note(f"Not stored, so left as they are: {missing}; `primero-ona backfill` brings them.")
+    _finish(sync_quarters(wanted, quiet=as_json, job_name="remap_quarter"), as_json=as_json)
+
+
+def _range(first: str, last: str | None) -> list[Quarter]:
+    """The quarters that the options --from and --to name."""
     start, end = Quarter.parse(first), Quarter.parse(last) if last else current_quarter()
     if end < start:
         raise SettingsFailure(f"--from {start} is later than --to {end}")
-    _finish(sync_quarters(quarters_between(start, end), quiet=as_json), as_json=as_json)
+    return quarters_between(start, end)
 
 
 def status(*, as_json: AsJson = False) -> None:

@@ -6,8 +6,10 @@ from the id itself (`type_of_case`) are in `values.py`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
@@ -19,9 +21,14 @@ from primero_ona.mapping.values import Reading, codes_of, joined
 
 @dataclass(frozen=True)
 class Labels:
-    """The tables, `{field of Primero: {option id: label}}`; ids are compared with regard to case."""
+    """The tables, `{field of Primero: {option id: label}}`; ids are compared with regard to case.
+
+    `tables` are those of `labels.yaml`, which the dashboards rely on. `primeros` are Primero's own labels of the same
+    fields: they serve for ids that `tables` does not know, and such an id is reported nevertheless.
+    """
 
     tables: Mapping[str, Mapping[str, str]]
+    primeros: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def load(cls) -> Labels:
@@ -29,11 +36,33 @@ class Labels:
         tables = yaml.safe_load(source())
         return cls(MappingProxyType({field: MappingProxyType(table) for field, table in tables.items()}))
 
+    def beside(self, primeros: Mapping[str, Mapping[str, str]]) -> Labels:
+        """The same tables, with Primero's own labels for ids that they do not know."""
+        return Labels(self.tables, primeros)
+
+    def label(self, field: str, code: str) -> str | None:
+        """The label of one id; null where nobody knows it."""
+        return self.tables[field].get(code) or self.primeros.get(field, {}).get(code)
+
+    def all_of(self, field: str) -> dict[str, str]:
+        """Every id of a field with its label: Primero's first, in its order, then those that only we know."""
+        primeros, ours = self.primeros.get(field, {}), self.tables[field]
+        return {code: ours.get(code, label) for code, label in primeros.items()} | dict(ours)
+
+    @property
+    def version(self) -> str:
+        """A short text that differs when any label differs."""
+        labels = {field: self.all_of(field) for field in self.tables}
+        return hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:12]
+
     def read_single(self, field: str, value: Any) -> Reading:  # noqa: ANN401
-        """The label of a code, or of a list of codes joined; unknown ones are left out and reported, none is null."""
+        """The label of a code, or of a list of codes joined; null where there is none.
+
+        Codes that `labels.yaml` does not know are reported, and left out where Primero does not know them either.
+        """
         table = self.tables[field]
         codes = codes_of(value)
-        labels = [table.get(code) for code in codes if code is not None]
+        labels = [self.label(field, code) for code in codes if code is not None]
         return Reading(joined(labels), tuple(code for code in codes if code not in table))
 
     def read_list(self, field: str, value: Any) -> Reading:  # noqa: ANN401
@@ -44,7 +73,7 @@ class Labels:
     def read_passing(self, field: str, value: Any) -> Reading:  # noqa: ANN401
         """As read_single, but a single code that is unknown passes through as it is; it is reported nevertheless."""
         reading = self.read_single(field, value)
-        if reading.reported and not isinstance(value, list):
+        if reading.value is None and reading.reported and not isinstance(value, list):
             return Reading(reading.reported[0], reading.reported)
         return reading
 

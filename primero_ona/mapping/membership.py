@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from primero_ona.frames import Frames
 from primero_ona.mapping.columns import Flags, column, holds, to_arrow
-from primero_ona.mapping.values import codes_of, is_true, read_age
+from primero_ona.mapping.values import codes_of, is_true, read_age, read_consent
 
 REINTEGRATION = "children_undergoing_reintegration_55427"
 
@@ -45,6 +45,19 @@ def membership(raw: pd.DataFrame) -> pd.DataFrame:
         },
         index=raw.index,
     )
+
+
+def without_consent(raw: pd.DataFrame, policy: str) -> Flags:
+    """For each raw case whether a consent policy keeps it out of ONA.
+
+    `exclude_refused` keeps out those whose consent to share for reporting was refused, `given_only` also those where none
+    is recorded, `include` nobody.
+    """
+    accepted = {"include": None, "exclude_refused": ("given", "not recorded"), "given_only": ("given",)}[policy]
+    if accepted is None:
+        return np.zeros(len(raw), dtype=np.bool_)
+    consent = column(to_arrow(raw[["consent_reporting"]]), "consent_reporting")
+    return holds(consent, lambda value: read_consent(value).value[1] not in accepted)
 
 
 def _enabled(record_state: pa.Array, enabled: pa.Array) -> Flags:

@@ -13,6 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from primero_ona.failures import SettingsFailure, database_failure
+from primero_ona.transport import database_protection
 
 #: Seconds for one statement. The largest one writes the services of a quarter, a few seconds for 300,000 rows; a disk
 #: that is fifty times slower still passes, and a statement that hangs ends within the hour.
@@ -32,19 +33,14 @@ def connect(
     connect_timeout: int = 10,
     statement_timeout: float = STATEMENT_TIMEOUT,
     lock_timeout: float = LOCK_TIMEOUT,
+    insecure: bool = False,
 ) -> psycopg.Connection:
     """Open a session in ONA's database: in autocommit, in UTC, all timeouts in seconds.
 
-    Raises SettingsFailure for a malformed URL, else what `database_failure` makes of the refusal. No message holds the
-    URL or a part of it.
+    Raises SettingsFailure for a malformed URL, and for one to another machine without `sslmode=verify-full` unless
+    `insecure`; else what `database_failure` makes of the refusal. No message holds the URL or a part of it.
     """
-    try:
-        conninfo_to_dict(url)
-    except psycopg.Error:
-        raise SettingsFailure(
-            "ONA_DATABASE_URL is not a database URL; write it like postgresql://user:password@host:5432/database "
-            "(special characters of the password as %-codes)",
-        ) from None
+    database_protection(parameters_of(url), override=insecure)
     with translated("connecting to ONA's database"):
         conn = psycopg.connect(
             url,
@@ -60,6 +56,17 @@ def connect(
             conn.close()
             raise
         return conn
+
+
+def parameters_of(url: str) -> dict[str, object]:
+    """The libpq parameters in a URL; raises SettingsFailure where it is none."""
+    try:
+        return dict(conninfo_to_dict(url))
+    except psycopg.Error:
+        raise SettingsFailure(
+            "ONA_DATABASE_URL is not a database URL; write it like postgresql://user:password@host:5432/database "
+            "(special characters of the password as %-codes)",
+        ) from None
 
 
 def _set_session(conn: psycopg.Connection, statement_timeout: float, lock_timeout: float) -> None:

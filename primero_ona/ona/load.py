@@ -6,6 +6,7 @@ What belongs here: the order of the steps, the lock, and the counts. Each step i
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -16,7 +17,7 @@ from primero_ona.frames import Frames
 from primero_ona.ona.bookkeeping import keep_quarantine, keep_run, keep_unmapped
 from primero_ona.ona.connection import translated
 from primero_ona.ona.decisions import decide_cases, decide_services
-from primero_ona.ona.merge import remove_exits, remove_services, write_cases, write_services
+from primero_ona.ona.merge import forget_exits_of_fresh, remove_exits, remove_services, write_cases, write_services
 from primero_ona.ona.staging import stage_exits, stage_rows
 from primero_ona.ona.target import Target
 from primero_ona.quarters import Quarter
@@ -56,7 +57,7 @@ class LoadResult:
     open_quarantine: int
 
 
-def load_quarter(
+def load_quarter(  # noqa: PLR0913 all by name
     conn: psycopg.Connection,
     *,
     quarter: Quarter,
@@ -65,18 +66,23 @@ def load_quarter(
     services: Frames,
     exits: Frames,
     now: datetime,
+    only: Collection[str] | None = None,
 ) -> LoadResult:
     """Load a quarter's mapped cases, mapped services and exits in one transaction; all of it or nothing.
 
     `conn` comes from `connect` and is in no transaction; `now` is aware, and stamps the rows that are written. The
-    summaries of `cases` and `services` are read after their rows. Raises DataFailure where the rows cannot be loaded or
+    summaries of `cases` and `services` are read after their rows. `only`: the rows are no whole quarter but these cases
+    (Primero ids), asked of Primero just now; then nothing is said of the quarter's other cases, and no load of the quarter
+    is recorded. Raises DataFailure where the rows cannot be loaded or
     ONA lacks something, TransientFailure where another sync holds the lock, else what `database_failure` says.
     """
     with translated(f"loading {quarter.name} into ONA"), conn.transaction():
-        _lock(conn)
+        lock_loads(conn)
         target = Target.find(conn)
         received = stage_rows(conn, target, cases, services)
         stage_exits(conn, exits)
+        if only is not None:
+            forget_exits_of_fresh(conn)
         removed = remove_exits(conn, target)
         decided = {"cases": decide_cases(conn, target), "services": decide_services(conn, target)}
         removed["services"] += remove_services(conn, target)
@@ -84,14 +90,15 @@ def load_quarter(
         write_cases(conn, target, now, counts["cases"].inserted + counts["cases"].updated)
         write_services(conn, target, counts["services"].inserted + counts["services"].updated)
         summaries = (cases.summary, services.summary)
-        still_open = keep_quarantine(conn, quarter, run_id, now, summaries)
-        keep_unmapped(conn, quarter, run_id, summaries)
-        version = cases.summary.get("mapping_version")
-        keep_run(conn, quarter, run_id, now, version, {table: asdict(counted) for table, counted in counts.items()})
+        still_open = keep_quarantine(conn, quarter, run_id, now, summaries, only)
+        if only is None:
+            keep_unmapped(conn, quarter, run_id, summaries)
+            version = cases.summary.get("mapping_version")
+            keep_run(conn, quarter, run_id, now, version, {table: asdict(counted) for table, counted in counts.items()})
     return LoadResult(counts["cases"], counts["services"], still_open)
 
 
-def _lock(conn: psycopg.Connection) -> None:
+def lock_loads(conn: psycopg.Connection) -> None:
     """Let one load after the other into ONA: two at once would decide on rows that the other is about to change."""
     try:
         conn.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))

@@ -27,6 +27,14 @@ def remove_exits(conn: psycopg.Connection, target: Target) -> dict[str, int]:
     return {"cases": cases, "services": services}
 
 
+def forget_exits_of_fresh(conn: psycopg.Connection) -> None:
+    """Forget the exits of staged cases that were asked of Primero just now and are no newer than the exit says.
+
+    An exit guards against old data. A case may come back with the stamp it left with: its role's scope grew again, say.
+    """
+    conn.execute(_FORGET_EXITS_OF_FRESH)
+
+
 def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expected: int) -> None:
     """Write the cases that are new or changed, and stamp them with `now`; `expected` is their number.
 
@@ -121,6 +129,12 @@ SELECT e.primero_id, e.case_id, e.last_updated_at
      WHERE known.primero_id = e.primero_id AND known.last_updated_at >= e.last_updated_at)
 ON CONFLICT (primero_id) DO UPDATE
    SET case_id = excluded.case_id, last_updated_at = excluded.last_updated_at
+"""
+
+_FORGET_EXITS_OF_FRESH = """
+DELETE FROM primero_sync.exits AS x
+ USING staged_cases AS s
+ WHERE x.primero_id = s.primero_id::uuid AND x.last_updated_at <= s.primero_updated_at::timestamptz
 """
 
 _FORGET_EXITS_OF_RETURNED = """

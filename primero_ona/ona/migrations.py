@@ -15,8 +15,8 @@ from psycopg import sql
 
 from primero_ona.failures import DataFailure
 from primero_ona.ona.connection import translated
-from primero_ona.ona.schema import CASES, SERVICES, TABLES, Column, Table
-from primero_ona.ona.target import BOOKKEEPING, Target
+from primero_ona.ona.schema import CASES, SERVICES, TABLES, VIEWS, Column, Table, View
+from primero_ona.ona.target import BOOKKEEPING, Target, commas
 
 #: Columns that must hold every value once: the keys that a load's ON CONFLICT needs, and Primero's id, so that no case
 #: stands in ONA twice.
@@ -45,6 +45,7 @@ def plan(conn: psycopg.Connection) -> list[Change]:
             *(change for table in TABLES for change in _table(conn, target, table)),
             *(change for table, name in _UNIQUE for change in _index(conn, target, table, name, unique=True)),
             *(change for table, name in _INDEXED for change in _index(conn, target, table, name, unique=False)),
+            *(change for view in VIEWS for change in _view(conn, target, view)),
         ]
 
 
@@ -84,11 +85,11 @@ def _table(conn: psycopg.Connection, target: Target, table: Table) -> Iterator[C
     """Create the table where it is missing, else add the columns that it lacks."""
     present = target.columns(conn, table)
     if not present:
-        columns = sql.SQL(",\n    ").join(_declared(column, table) for column in table.columns)
+        columns = sql.SQL(",\n    ").join([*(_declared(column, table) for column in table.columns), *_joint_key(table)])
         create = sql.SQL("CREATE TABLE IF NOT EXISTS {} (\n    {}\n);").format(target.name(table), columns)
         yield Change(create.as_string(conn), f"ONA has no table {table.name}: {table.description}")
         return
-    if table.key not in present:
+    if table.key not in present and not table.key_rest:
         raise DataFailure(
             f"the table {target.schema}.{table.name} in ONA has no column {table.key}, so it is not the dashboards' table; "
             "check the database and the search path of ONA_DATABASE_URL"
@@ -103,11 +104,27 @@ def _table(conn: psycopg.Connection, target: Target, table: Table) -> Iterator[C
 
 def _declared(column: Column, table: Table) -> sql.Composed:
     parts = [sql.Identifier(column.name), sql.SQL(column.type)]
-    if column.name == table.key:
+    if column.name == table.key and not table.key_rest:
         parts.append(sql.SQL("PRIMARY KEY"))
     elif not column.nullable:
         parts.append(sql.SQL("NOT NULL"))
     return sql.SQL(" ").join(parts)
+
+
+def _joint_key(table: Table) -> list[sql.Composed]:
+    """The key of a table that needs more than one column for it."""
+    if not table.key_rest:
+        return []
+    return [sql.SQL("PRIMARY KEY ({})").format(commas((table.key, *table.key_rest)))]
+
+
+def _view(conn: psycopg.Connection, target: Target, view: View) -> Iterator[Change]:
+    """Create the view where ONA has nothing of that name; what stands there already stays as it is."""
+    name = sql.Identifier(target.schema, view.name)
+    if conn.execute(_FIND_RELATION, {"schema": target.schema, "name": view.name}).fetchone() is None:
+        query = sql.SQL(view.query).format(**target.names)
+        statement = sql.SQL("CREATE OR REPLACE VIEW {} AS {};").format(name, query)
+        yield Change(statement.as_string(conn), f"ONA has no view {view.name}: {view.description}")
 
 
 def _index(conn: psycopg.Connection, target: Target, table: Table, column: str, *, unique: bool) -> Iterator[Change]:
@@ -153,6 +170,14 @@ def _refuse_repeated(conn: psycopg.Connection, target: Target, table: Table, col
             "ask ONA's administrators to remove the surplus rows, then plan again"
         )
 
+
+#: Asked of the catalog, which every login may read: `to_regclass` fails where a login may not use the schema.
+_FIND_RELATION = """
+SELECT 1
+  FROM pg_catalog.pg_class AS c
+  JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE n.nspname = %(schema)s AND c.relname = %(name)s
+"""
 
 #: An index over the whole table that begins with the column; a partial or invalid one serves nobody.
 _ANY_INDEX = """

@@ -8,11 +8,11 @@ does not belong here: SQL, and how a value is mapped. The order of the columns i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, LiteralString
 
 import pyarrow as pa
 
-ColumnType = Literal["text", "date", "integer", "timestamp", "timestamptz", "uuid"]
+ColumnType = Literal["text", "date", "integer", "boolean", "timestamp", "timestamptz", "uuid"]
 #: How a column bears on a child: `key` names the case, `quasi-identifier` can help to single a child out, `sensitive`
 #: says something about it that must not be known, `none` is neither.
 PersonalData = Literal["key", "quasi-identifier", "sensitive", "none"]
@@ -22,6 +22,7 @@ _ARROW: dict[ColumnType, pa.DataType] = {
     "text": pa.string(),
     "date": pa.date32(),
     "integer": pa.int32(),
+    "boolean": pa.bool_(),
     "timestamp": pa.timestamp("ms"),
     "timestamptz": pa.timestamp("ms", tz="UTC"),
     "uuid": pa.string(),
@@ -35,7 +36,9 @@ class Column:
     `added`: this project brought it, the dashboards do not know it. `labels`: the field of Primero whose label table in
     the mapping gives the values, one or several joined with `, `; `passes_through` where unknown values are kept as they
     are. `allowed`: the values themselves, where they are few and fixed. `within`: smallest and largest number.
-    `set_by_load`: not in the mapped frames.
+    `set_by_load`: not in the mapped frames. `field`: the field of Primero that the column comes from; `derived` where the
+    column says something else than the field's own label. `options`: how a value is made of an option's id where no label
+    table says it: its words (`names`), or the id itself (`ids`).
     """
 
     name: str
@@ -49,6 +52,9 @@ class Column:
     allowed: tuple[str, ...] | None = None
     within: tuple[int, int] | None = None
     set_by_load: bool = False
+    field: str | None = None
+    derived: bool = False
+    options: Literal["names", "ids"] | None = None
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -58,12 +64,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table in ONA; `key` is the name of its key column, which holds every value once and is never null."""
+    """One table in ONA; `key` is the name of its key column, which holds every value once and is never null.
+
+    Where one column is not enough, the key goes on with `key_rest`. `section`: the subform of Primero whose elements are
+    the rows; None for a table of cases, or of no records at all.
+    """
 
     name: str
     key: str
     description: str
     columns: tuple[Column, ...]
+    key_rest: tuple[str, ...] = ()
+    section: str | None = None
 
     @property
     def mapped(self) -> tuple[Column, ...]:
@@ -84,8 +96,8 @@ class Table:
         return pa.schema([pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in self.mapped])
 
 
-def _place(name: str, description: str) -> Column:
-    return Column(name, "text", description, "quasi-identifier")
+def _place(name: str, description: str, field: str, *, derived: bool = True) -> Column:
+    return Column(name, "text", description, "quasi-identifier", field=field, derived=derived)
 
 
 CASES = Table(
@@ -93,44 +105,83 @@ CASES = Table(
     key="case_id",
     description="One row per case of indicator 4.8 or 4.11a, in its present state.",
     columns=(
-        Column("case_id", "text", "Case ID shown in Primero; the key", "key", nullable=False),
+        Column("case_id", "text", "Case ID shown in Primero; the key", "key", nullable=False, field="case_id_display"),
         Column("last_updated_date", "timestamp", "UTC time of the sync that last changed this row", set_by_load=True),
-        Column("registration_date", "date", "Date of registration", "quasi-identifier"),
+        Column("registration_date", "date", "Date of registration", "quasi-identifier", field="registration_date"),
         Column(
             "case_source",
             "text",
             "`oscar` for a case that has an OSCaR number, else `primero`",
             allowed=("oscar", "primero"),
+            field="oscar_number",
+            derived=True,
         ),
         Column(
-            "disabled", "text", "Recorded disability; empty does not mean none", "sensitive", labels="disability_type"
+            "disabled",
+            "text",
+            "Recorded disability; empty does not mean none",
+            "sensitive",
+            labels="disability_type",
+            field="disability_type",
         ),
-        Column("type_of_case", "text", "Type of case: Primero's option without its number", "sensitive"),
-        Column("sex", "text", "Sex", "quasi-identifier", labels="sex", passes_through=True),
-        Column("age", "integer", "Age in completed years", "quasi-identifier", within=(0, 130)),
+        Column(
+            "type_of_case",
+            "text",
+            "Type of case: Primero's option without its number",
+            "sensitive",
+            field="type_of_case",
+            options="names",
+        ),
+        Column("sex", "text", "Sex", "quasi-identifier", labels="sex", passes_through=True, field="sex"),
+        Column("age", "integer", "Age in completed years", "quasi-identifier", within=(0, 130), field="age"),
         Column(
             "protection_concerns",
             "text",
             "Protection concerns, joined with `, `; an empty text where there are none",
             "sensitive",
             labels="protection_concerns",
+            field="protection_concerns",
         ),
-        Column("placement_type", "text", "Type of placement: Primero's option without its number", "sensitive"),
+        Column(
+            "placement_type",
+            "text",
+            "Type of placement: Primero's option without its number",
+            "sensitive",
+            field="type_of_placement",
+            options="names",
+        ),
         Column(
             "consent_for_reporting",
             "text",
             "`true` where consent to share for reporting is recorded, else `false`",
             allowed=("true", "false"),
+            field="consent_reporting",
         ),
-        _place("location_code", "Code of the current location, as Primero has it"),
-        _place("province_current", "Province of the current location"),
-        _place("province_current_code", "Code of the province of the current location, without leading zero"),
-        _place("district_current", "District of the current location"),
-        _place("district_current_code", "Code of the district of the current location, without leading zero"),
-        _place("province_caregiver", "Province of the caregiver"),
-        _place("province_caregiver_code", "Code of the province of the caregiver, without leading zero"),
-        _place("district_caregiver", "District of the caregiver"),
-        _place("district_caregiver_code", "Code of the district of the caregiver, without leading zero"),
+        _place("location_code", "Code of the current location, as Primero has it", "location_current"),
+        _place("province_current", "Province of the current location", "location_current"),
+        _place(
+            "province_current_code",
+            "Code of the province of the current location, without leading zero",
+            "location_current",
+        ),
+        _place("district_current", "District of the current location", "location_current"),
+        _place(
+            "district_current_code",
+            "Code of the district of the current location, without leading zero",
+            "location_current",
+        ),
+        _place("province_caregiver", "Province of the caregiver", "location_caregiver"),
+        _place(
+            "province_caregiver_code",
+            "Code of the province of the caregiver, without leading zero",
+            "location_caregiver",
+        ),
+        _place("district_caregiver", "District of the caregiver", "location_caregiver"),
+        _place(
+            "district_caregiver_code",
+            "Code of the district of the caregiver, without leading zero",
+            "location_caregiver",
+        ),
         Column("primero_id", "uuid", "Primero's own id of the case, never shown to people", "key", added=True),
         Column("primero_updated_at", "timestamptz", "When the case was last changed in Primero", added=True),
         Column(
@@ -139,8 +190,17 @@ CASES = Table(
             "Consent with `refused` and `not recorded` kept apart",
             added=True,
             allowed=("given", "refused", "not recorded"),
+            field="consent_reporting",
+            derived=True,
         ),
-        Column("case_status", "text", "Status of the case in Primero, such as open or closed", added=True),
+        Column(
+            "case_status",
+            "text",
+            "Status of the case in Primero, such as open or closed",
+            added=True,
+            field="status",
+            options="ids",
+        ),
         Column(
             "age_group",
             "text",
@@ -148,26 +208,60 @@ CASES = Table(
             "quasi-identifier",
             added=True,
             allowed=("0-4", "5-9", "10-14", "15-17", "18+", "unknown"),
+            field="age",
+            derived=True,
         ),
-        Column("care_date", "date", "Start of the placement", "quasi-identifier", added=True),
-        Column("date_of_reintegration", "date", "Date of reintegration", "quasi-identifier", added=True),
-        Column("date_closure", "date", "Date of the closure of the case", "quasi-identifier", added=True),
+        Column("care_date", "date", "Start of the placement", "quasi-identifier", added=True, field="care_date"),
+        Column(
+            "date_of_reintegration",
+            "date",
+            "Date of reintegration",
+            "quasi-identifier",
+            added=True,
+            field="date_of_reintegration",
+        ),
+        Column(
+            "date_closure",
+            "date",
+            "Date of the closure of the case",
+            "quasi-identifier",
+            added=True,
+            field="date_closure",
+        ),
     ),
 )
 
 SERVICES = Table(
     name="services",
     key="unique_id",
+    section="services_section",
     description="One row per service recorded in a case.",
     columns=(
         Column("unique_id", "text", "Primero's id of the service; the key", "key", nullable=False),
         Column("case_id", "text", "The case that received the service", "key", nullable=False),
-        Column("service_type", "text", "Type of service", "sensitive", labels="service_type"),
-        Column("service_date", "date", "Day in Phnom Penh on which the service was given", "quasi-identifier"),
+        Column("service_type", "text", "Type of service", "sensitive", labels="service_type", field="service_type"),
+        Column(
+            "service_date",
+            "date",
+            "Day in Phnom Penh on which the service was given",
+            "quasi-identifier",
+            field="service_implemented_day_time",
+        ),
         Column("primero_case_id", "uuid", "Primero's own id of the case", "key", added=True),
-        Column("service_subtypes", "text", "Primero's ids of the subtypes, joined with `, `", "sensitive", added=True),
+        Column(
+            "service_subtypes",
+            "text",
+            "Primero's ids of the subtypes, joined with `, `",
+            "sensitive",
+            added=True,
+            field="service_subtype",
+            options="ids",
+        ),
     ),
 )
+
+#: The texts of `status` in locations_lookup: a code that Primero has no more, or has disabled, is retired, and stays.
+CURRENT, RETIRED = "current", "retired"
 
 LOCATIONS_LOOKUP = Table(
     name="locations_lookup",
@@ -178,7 +272,67 @@ LOCATIONS_LOOKUP = Table(
         Column("district", "text", "Name of the district"),
         Column("province", "text", "Name of the province"),
         Column("province_code", "text", "Code of the province, without leading zero"),
+        Column("district_km", "text", "Name of the district in Khmer", added=True),
+        Column("province_km", "text", "Name of the province in Khmer", added=True),
+        Column("gazetteer_code", "text", "Official code of the district, four digits", added=True),
+        Column(
+            "status",
+            "text",
+            "`retired` where Primero has the district no more, or has disabled it; else `current`",
+            added=True,
+            allowed=(CURRENT, RETIRED),
+        ),
     ),
 )
 
-TABLES = (CASES, SERVICES, LOCATIONS_LOOKUP)
+DATA_DICTIONARY = Table(
+    name="data_dictionary",
+    key="table_name",
+    key_rest=("column_name", "option_id"),
+    description="What the columns of ONA's tables mean, and their options, in English and Khmer.",
+    columns=(
+        Column("table_name", "text", "Table or view", nullable=False),
+        Column("column_name", "text", "Column of it", nullable=False),
+        Column("primero_form", "text", "Form of Primero that shows the field; empty where there is none"),
+        Column("primero_field", "text", "Field of Primero that the column comes from; empty where there is none"),
+        Column("field_label_en", "text", "What the column means, in English"),
+        Column(
+            "field_label_km",
+            "text",
+            "What the column means, in Khmer; untranslated where it equals the English text: then `reviewed` is false",
+        ),
+        Column(
+            "option_id", "text", "Id of the option; empty in the row that describes the column itself", nullable=False
+        ),
+        Column("option_value", "text", "The option exactly as it stands in the table; empty in the column's own row"),
+        Column(
+            "option_value_km",
+            "text",
+            "The option in Khmer; untranslated where it equals `option_value`: then `reviewed` is false",
+        ),
+        Column("sort_order", "integer", "Place of the column in its table, and of the option among its options"),
+        Column("reviewed", "boolean", "Whether a person approved the Khmer text; new and changed texts begin as false"),
+    ),
+)
+
+TABLES = (CASES, SERVICES, LOCATIONS_LOOKUP, DATA_DICTIONARY)
+
+
+@dataclass(frozen=True)
+class View:
+    """One view that this project makes in ONA: what it shows, and the query, whose placeholders are ONA's tables."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    query: LiteralString
+
+
+VIEWS = (
+    View(
+        name="data_dicitonary",
+        description="The table data_dictionary, spelt as older documents spell it.",
+        columns=DATA_DICTIONARY.columns,
+        query="SELECT * FROM {data_dictionary}",
+    ),
+)

@@ -16,6 +16,7 @@ from pyarrow import csv
 
 from primero_ona.failures import DataFailure
 from primero_ona.frames import Frames
+from primero_ona.ona.erased import remove_erased
 from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.ona.target import Target, commas
 
@@ -38,6 +39,8 @@ def stage_rows(conn: psycopg.Connection, target: Target, cases: Frames, services
     DataFailure where the rows hold a key twice, lack one, or hold a service without its case.
     """
     rows = {table.name: _stage(conn, target, table, frames) for table, frames in ((CASES, cases), (SERVICES, services))}
+    for name, erased in remove_erased(conn).items():
+        rows[name] -= erased
     # Statements over a quarter take tenths of a second; compiling them first would take longer than that.
     conn.execute(sql.SQL("SET LOCAL work_mem = {}; SET LOCAL jit = off").format(sql.Literal(WORK_MEMORY)))
     conn.execute("ANALYZE staged_cases, staged_services")
@@ -52,7 +55,7 @@ def stage_exits(conn: psycopg.Connection, exits: Frames) -> None:
     )
     names = ["primero_id", "case_id", "last_updated_at"]
     for frame in exits.read(_EXITS.names):
-        _copy(conn, "received_exits", names, _to_csv(frame, _EXITS, "exits"))
+        copy_csv(conn, "received_exits", names, to_csv(frame, _EXITS, "exits"))
     # The display id is the JSON text that Primero sent, so quotes stand around it, or none around a number.
     conn.execute("""
         CREATE TEMPORARY TABLE staged_exits ON COMMIT DROP AS
@@ -74,15 +77,17 @@ def _stage(conn: psycopg.Connection, target: Target, table: Table, frames: Frame
     rows = 0
     for frame in frames:
         # One COPY per frame: a frame that cannot be read never breaks off a COPY, whose reason the server would log.
-        _copy(conn, name, table.mapped_names, _to_csv(frame, table.arrow_schema(), table.name))
+        copy_csv(conn, name, table.mapped_names, to_csv(frame, table.arrow_schema(), table.name))
         rows += len(frame)
     return rows
 
 
-def _to_csv(frame: pd.DataFrame, schema: pa.Schema, what: str) -> memoryview:
+def to_csv(frame: pd.DataFrame, schema: pa.Schema, what: str) -> memoryview:
+    """A frame as the text that COPY reads; raises DataFailure where it does not have the schema. `what` names its rows."""
     sink = pa.BufferOutputStream()
     try:
-        csv.write_csv(pa.Table.from_pandas(frame, schema=schema, preserve_index=False), sink, _CSV)
+        # In one piece: pyarrow 26 writes rubbish where the first of several pieces is empty.
+        csv.write_csv(pa.Table.from_pandas(frame, schema=schema, preserve_index=False).combine_chunks(), sink, _CSV)
     except (pa.ArrowException, KeyError, TypeError, ValueError):
         raise DataFailure(
             f"a frame of {what} does not have the columns and types of the table contract; map the quarter again"
@@ -90,7 +95,8 @@ def _to_csv(frame: pd.DataFrame, schema: pa.Schema, what: str) -> memoryview:
     return memoryview(sink.getvalue())
 
 
-def _copy(conn: psycopg.Connection, name: str, columns: Sequence[str], rows: memoryview) -> None:
+def copy_csv(conn: psycopg.Connection, name: str, columns: Sequence[str], rows: memoryview) -> None:
+    """Copy rows made by `to_csv` into a temporary table."""
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(sql.Identifier(name), commas(columns))
     with conn.cursor() as cursor, cursor.copy(statement) as copy:
         for block in _blocks(rows):

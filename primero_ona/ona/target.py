@@ -12,7 +12,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from primero_ona.ona.schema import CASES, LOCATIONS_LOOKUP, SERVICES, TABLES, Table
+from primero_ona.ona.schema import TABLES, Table
 
 #: The schema of this project's own tables: runs, quarantine, unmapped codes, exits.
 BOOKKEEPING = "primero_sync"
@@ -37,7 +37,7 @@ class Target:
     @property
     def names(self) -> dict[str, sql.Composable]:
         """The names of ONA's tables, for the placeholders of a statement."""
-        return {table.name: self.name(table) for table in (CASES, SERVICES, LOCATIONS_LOOKUP)}
+        return {table.name: self.name(table) for table in TABLES}
 
     def run(self, conn: psycopg.Connection, statement: LiteralString, **parts: sql.Composable) -> int:
         """Execute a statement whose placeholders are ONA's tables, and parts given by name; return the rows it touched."""

@@ -101,7 +101,9 @@ def catalogue(lookups: Sequence[Row], forms: Sequence[Row]) -> Catalogue:
     """
     by_lookup = {str(lookup.get("unique_id")): lookup.get("values") or () for lookup in lookups}
     sections = {
-        field.get("subform_section_id"): field.get("name") for _, field in _fields(forms) if field.get("type") == "subform"
+        field.get("subform_section_id"): field.get("name")
+        for _, field in _fields(forms)
+        if field.get("type") == "subform"
     }
     ranked = sorted(_fields(forms), key=lambda pair: _rank(*pair))
     found: dict[tuple[str | None, str], Field] = {}

@@ -26,7 +26,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
-from primero_ona.failures import DataFailure, PermanentFailure, RefusedFailure, SyncFailure, TransientFailure
+from primero_ona.failures import DataFailure, PermanentFailure, RefusedFailure, TransientFailure
+from primero_ona.transport import web_protection
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class PrimeroClient:
 
     `timeout` is seconds to connect and seconds of silence; `answer_seconds` is what one answer may take, `patience` what
     one question may take with all its attempts and pauses; `pause` scales the pauses between attempts (all in seconds).
+    `insecure` admits plain http to another machine; `protection` tells how the connection is protected.
     Raises RefusedFailure where login or permission is refused (never asked twice: six failed logins lock the account),
     TransientFailure where Primero cannot be reached or breaks off, DataFailure where an answer has not the known shape.
     """
@@ -97,9 +99,11 @@ class PrimeroClient:
     answer_seconds: float = ANSWER_SECONDS
     patience: float = PATIENCE
     traffic: Traffic = field(default_factory=Traffic)
+    insecure: bool = False
 
     def __post_init__(self) -> None:
         self.url = self.url.rstrip("/")
+        self.protection = web_protection(self.url, override=self.insecure)
         self._host = urlsplit(self.url).netloc.rpartition("@")[2]
         # urllib3 warns with the whole URL; what is worth saying is said here, without it.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -185,7 +189,7 @@ class PrimeroClient:
                 content = _read(response, min(started + self.answer_seconds, deadline))
                 self.traffic.bytes += response.raw.tell()
         except requests.RequestException as error:
-            raise self._unreachable(error, path) from None
+            raise self._unreachable(error) from None
         finally:
             self.traffic.seconds += time.monotonic() - started
         if response.status_code != 200:
@@ -212,7 +216,7 @@ class PrimeroClient:
             except ValueError:
                 self.server_time = None
 
-    def _unreachable(self, error: requests.RequestException, path: str) -> Exception:
+    def _unreachable(self, error: requests.RequestException) -> Exception:
         """The failure for a request that got no whole answer."""
         if isinstance(error, requests.exceptions.SSLError):
             return RefusedFailure(

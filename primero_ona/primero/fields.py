@@ -39,6 +39,9 @@ CASE_FIELDS = (
 #: Dates that indicator 4.8 would like; where the role may not read them they are null, and said so.
 OPTIONAL_FIELDS = frozenset({"care_date", "date_of_reintegration", "date_closure"})
 
+#: All that is asked about a case that may have to leave because of its module.
+LEAVING_FIELDS = ("case_id_display", "module_id", "created_at")
+
 #: Kept of each element of `services_section`; all other nested keys (free-text notes among them) are cut on arrival.
 SERVICE_FIELDS = ("unique_id", "service_type", "service_subtype", "service_implemented_day_time", "_destroy")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -20,7 +20,7 @@ import pandas as pd
 
 from primero_ona.failures import DataFailure, RefusedFailure, TransientFailure
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.fields import CASE_FIELDS, OPTIONAL_FIELDS
+from primero_ona.primero.fields import CASE_FIELDS, LEAVING_FIELDS, OPTIONAL_FIELDS, json_text
 from primero_ona.primero.walk import ALL_TIME, Walk, Window, stamp
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,9 @@ class Sink(Protocol):
     def write(self, frame: pd.DataFrame) -> None:
         """Take a frame of raw cases (RAW_SCHEMA), each `id` in one frame of the whole walk only."""
 
+    def leave(self, frame: pd.DataFrame) -> None:
+        """Take a frame of cases of modules that are not included (RAW_SCHEMA, mostly empty): they have to leave ONA."""
+
 
 @dataclass
 class PullReport:
@@ -63,6 +66,7 @@ class PullReport:
     walks: int = 1
     version: str | None = None
     zone_hours: float = 0.0
+    other_modules: int = 0
     missing_optional: list[str] = field(default_factory=list)
     requests: int = 0
     bytes: int = 0
@@ -86,6 +90,10 @@ def pull_cases(client: PrimeroClient, window: Window, sink: Sink, *, empty_pause
         for frame in walk.frames():
             sink.write(frame)
         lacking = _lacking(client, window, walk, zone, empty_pause)
+        if window.modules:
+            others = Walk(client, replace(window, modules=()), zone, settled, LEAVING_FIELDS)
+            report.other_modules = _leave_others(others, window.modules, sink)
+            lacking = max(lacking, _lacking(client, replace(window, modules=()), others, zone, empty_pause))
         if lacking <= 0 and not walk.doubles():
             break
         logger.warning("walk %d of %s: %d cases lacking, %d doubled", number, WALKS, max(lacking, 0), walk.doubles())
@@ -96,13 +104,26 @@ def pull_cases(client: PrimeroClient, window: Window, sink: Sink, *, empty_pause
         )
     report.walks = number
     report.received, report.kept = walk.received, walk.kept
-    report.missing_optional = _check_fields(client, walk)
+    report.missing_optional = check_fields(client, walk.seen_fields) if walk.received else []
     report.requests, report.bytes, report.seconds = (
         client.traffic.requests,
         client.traffic.bytes,
         client.traffic.seconds,
     )
     return report
+
+
+def _leave_others(walk: Walk, modules: tuple[str, ...], sink: Sink) -> int:
+    """Walk the window without the filter on modules, and let the cases of other modules leave; how many they are.
+
+    A case that moved to another module is not seen by a filtered walk, and would stay in ONA for ever.
+    """
+    wanted, left = [json_text(module) for module in modules], 0
+    for frame in walk.frames():
+        others = frame[~frame["module_id"].isin(wanted).to_numpy()]
+        left += len(others)
+        sink.leave(others)
+    return left
 
 
 def find_zone(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> timedelta:
@@ -120,7 +141,7 @@ def find_zone(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> timedelta:
         "per": 3,
         "fields": "created_at",
     }
-    rows = _insist(lambda: client.page("cases", newest).rows, pause)
+    rows = insist(lambda: client.page("cases", newest).rows, pause)
     if not rows:
         raise RefusedFailure(
             "Primero shows this account no case at all, of any time; check that its role may read cases with the scope `all`"
@@ -153,19 +174,19 @@ def _lacking(client: PrimeroClient, window: Window, walk: Walk, zone: timedelta,
     if until <= window.start:
         return 0
     question: dict[str, str | int] = {**window.filters(zone, until=until), "per": 0, "fields": "created_at"}
-    total = _insist(lambda: client.page("cases", question).total, pause, times=EMPTY_ASKED if walk.received else 1)
+    total = insist(lambda: client.page("cases", question).total, pause, times=EMPTY_ASKED if walk.received else 1)
     if not total and walk.counted:
         raise TransientFailure("Primero counted no case in the quarter just after it gave some; try again later")
     return total - walk.counted
 
 
-def _check_fields(client: PrimeroClient, walk: Walk) -> list[str]:
-    """Make sure that the needed fields occur; return the optional ones that do not.
+def check_fields(client: PrimeroClient, seen_fields: set[str]) -> list[str]:
+    """Make sure that the needed fields occur among those seen; return the optional ones that do not.
 
     A field that no case of a small quarter has ever had is absent without fault, so the newest cases of all time are
     asked before the account is blamed.
     """
-    missing = [name for name in CASE_FIELDS if name not in walk.seen_fields] if walk.received else []
+    missing = [name for name in CASE_FIELDS if name not in seen_fields]
     if missing:
         question: dict[str, str | int] = {
             "last_updated_at": ALL_TIME,
@@ -185,7 +206,7 @@ def _check_fields(client: PrimeroClient, walk: Walk) -> list[str]:
     return [name for name in missing if name in OPTIONAL_FIELDS]
 
 
-def _insist(ask: Callable[[], Answer], pause: float, times: int = EMPTY_ASKED) -> Answer:
+def insist(ask: Callable[[], Answer], pause: float, times: int = EMPTY_ASKED) -> Answer:
     """Ask again where the answer is empty: Primero's own errors look like emptiness."""
     answer = ask()
     for _ in range(times - 1):

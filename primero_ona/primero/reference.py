@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from primero_ona.failures import DataFailure, TransientFailure
 from primero_ona.frames import BATCH_ROWS, Frames
-from primero_ona.primero.client import PAGE_ROWS, ForbiddenFailure, PrimeroClient
+from primero_ona.primero.client import PAGE_ROWS, AnswerRefusedFailure, PrimeroClient
 
 ListName = Literal["lookups", "forms", "locations"]
 LISTS: tuple[ListName, ...] = get_args(ListName)
@@ -130,7 +130,9 @@ def refresh(client: PrimeroClient, last: Reference | None, now: datetime) -> Ref
     for name in LISTS:
         try:
             lists[name] = ReferenceList(_fetch(client, name), stamp, version)
-        except ForbiddenFailure:
+        except AnswerRefusedFailure as refused:
+            if refused.status != 403:
+                raise
             lists[name] = replace(last.lists[name], refused=True) if last else ReferenceList([], refused=True)
     return Reference(lists)
 
@@ -156,15 +158,18 @@ def complete_list(client: PrimeroClient, path: str, key: str, params: Mapping[st
     Raises TransientFailure where pages and `total` do not agree: somebody edited the list meanwhile.
     """
     found: dict[str, dict[str, Any]] = {}
+    # A row that goes between two pages moves the others up, one of them past the reader: the last total would not tell.
+    totals: set[int] = set()
     number = 1
     while True:
         page = client.page(path, {**params, "per": PAGE_ROWS, "page": number})
+        totals.add(page.total)
         found.update((str(row.get(key)), row) for row in page.rows)
         if len(page.rows) < page.per or page.per <= 0:
             break
         number += 1
-    if len(found) != page.total:
+    if totals != {len(found)}:
         raise TransientFailure(
-            f"Primero gave {len(found)} of {page.total} {path}; the list is not whole; try again later"
+            f"Primero gave {len(found)} of {page.total} {path}; the list is not whole, or was edited meanwhile; try again later"
         )
     return list(found.values())

@@ -9,9 +9,9 @@ What does not belong here: whether a walk was complete (`pull.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from primero_ona.failures import DataFailure
 from primero_ona.frames import BATCH_ROWS
 from primero_ona.primero.client import PAGE_ROWS, Page, PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, RAW_SCHEMA, cut_services, json_text
+from primero_ona.primero.policy import LOCATION_FIELDS, LocationPrecision, cut_location
 
 #: A range without a lower end is silently dropped by Primero, one without an upper end is fair.
 ALL_TIME = "1970-01-01T00:00:00Z.."
@@ -46,13 +47,14 @@ class Window:
     """Which cases are pulled: `last_updated_at` from `start` (included) to `end` (excluded), both aware.
 
     An open window is asked without its end, so that no case can leave it while it is walked. `modules` are Primero's
-    module ids; none means all.
+    module ids; none means all. `precision` is how exact locations are kept.
     """
 
     start: datetime
     end: datetime
     is_open: bool
     modules: tuple[str, ...] = ()
+    precision: LocationPrecision = "village"
 
     def filters(self, zone: timedelta, *, until: datetime | None = None) -> dict[str, str]:
         """Primero's filters: whole seconds, a second wider than the window, in the zone in which its stamps are kept.
@@ -74,8 +76,16 @@ class Walk:
     `counted` those stamped up to `counted_until`, which a count by Primero must not exceed.
     """
 
-    def __init__(self, client: PrimeroClient, window: Window, zone: timedelta, settled: datetime) -> None:
+    def __init__(
+        self,
+        client: PrimeroClient,
+        window: Window,
+        zone: timedelta,
+        settled: datetime,
+        fields: Sequence[str] = CASE_FIELDS,
+    ) -> None:
         self._client, self._window, self._zone, self._settled = client, window, zone, settled
+        self._fields = fields
         self.counted_until = _floor(min(settled, window.end))
         self.received = self.kept = self.counted = 0
         self.seen_fields: set[str] = set()
@@ -86,13 +96,16 @@ class Walk:
         batches: list[pa.RecordBatch] = []
         for cases in self._distinct():
             self._count(cases)
-            batches += _batches([case for case in cases if self._window.start <= case.updated < self._window.end])
+            batches += raw_batches(
+                [case for case in cases if self._window.start <= case.updated < self._window.end],
+                self._window.precision,
+            )
             while sum(map(len, batches)) >= BATCH_ROWS:
                 whole = pa.Table.from_batches(batches)
-                yield _frame(whole.slice(0, BATCH_ROWS))
+                yield raw_frame(whole.slice(0, BATCH_ROWS))
                 batches = whole.slice(BATCH_ROWS).to_batches()
         if batches:
-            yield _frame(pa.Table.from_batches(batches))
+            yield raw_frame(pa.Table.from_batches(batches))
 
     def doubles(self) -> int:
         """How many cases came again when no page should have brought them; 0 in a sound walk."""
@@ -149,7 +162,7 @@ class Walk:
         The window is asked open, so that no edit moves a case out of it and shifts the pages. Without a bound a whole
         page had no `created_at`: then all of the window is paged.
         """
-        is_open = Window(self._window.start, self._window.end, is_open=True, modules=self._window.modules)
+        is_open = replace(self._window, is_open=True)
         asked = {**is_open.filters(self._zone), "order_by": "unique_identifier", "order": "asc"}
         if bound is not None:
             second = _floor(bound - _MILLISECOND)
@@ -164,7 +177,7 @@ class Walk:
             number += 1
 
     def _page(self, asked: dict[str, str]) -> Page:
-        page = self._client.page("cases", {**asked, "fields": ",".join(CASE_FIELDS), "per": PAGE_ROWS})
+        page = self._client.page("cases", {**asked, "fields": ",".join(self._fields), "per": PAGE_ROWS})
         if page.per <= 0:
             raise DataFailure(
                 f"Primero gives {page.per} cases a page where {PAGE_ROWS} were asked for, so no walk is possible"
@@ -173,7 +186,7 @@ class Walk:
 
     def _read(self, page: Page, *, is_open: bool = False) -> list[Case]:
         """Read the stamps of a page's rows and check each row against the window that was asked for."""
-        cases = [_case(row) for row in page.rows]
+        cases = [read_case(row) for row in page.rows]
         self.seen_fields.update(*(case.row.keys() for case in cases))
         late = self._window.end + _SECOND
         no_end = is_open or self._window.is_open
@@ -199,7 +212,7 @@ def stamp(moment: datetime) -> str:
     return utc.strftime("%Y-%m-%dT%H:%M:%S") + (f".{utc.microsecond:06d}Z" if utc.microsecond else "Z")
 
 
-def _case(row: dict[str, Any]) -> Case:
+def read_case(row: dict[str, Any]) -> Case:
     """Read the identity and the stamps that Primero always gives; without them a case cannot be placed."""
     updated = _moment(row.get("last_updated_at"))
     if not isinstance(row.get("id"), str) or updated is None:
@@ -250,15 +263,17 @@ def _release(held: dict[str, Case], bound: datetime | None) -> list[Case]:
     return ready
 
 
-def _batches(cases: list[Case]) -> list[pa.RecordBatch]:
+def raw_batches(cases: list[Case], precision: LocationPrecision = "village") -> list[pa.RecordBatch]:
     """Cases in the form in which they are stored (RAW_SCHEMA): this is where everything not allowed is cut."""
     if not cases:
         return []
     columns: dict[str, list[Any]] = {
         name: [json_text(case.row.get(name)) for case in cases]
         for name in RAW_SCHEMA.names
-        if name not in {"id", "last_updated_at", "created_at", "services_section"}
+        if name not in {"id", "last_updated_at", "created_at", "services_section", *LOCATION_FIELDS}
     }
+    for name in LOCATION_FIELDS:
+        columns[name] = [json_text(cut_location(case.row.get(name), precision)) for case in cases]
     columns["id"] = [case.row["id"] for case in cases]
     columns["last_updated_at"] = [case.updated for case in cases]
     columns["created_at"] = [case.created for case in cases]
@@ -266,6 +281,7 @@ def _batches(cases: list[Case]) -> list[pa.RecordBatch]:
     return [pa.RecordBatch.from_pydict(columns, schema=RAW_SCHEMA)]
 
 
-def _frame(table: pa.Table) -> pd.DataFrame:
+def raw_frame(table: pa.Table) -> pd.DataFrame:
+    """A table of raw cases as a frame with Arrow dtypes."""
     frame: pd.DataFrame = table.combine_chunks().to_pandas(types_mapper=pd.ArrowDtype)
     return frame

@@ -17,6 +17,7 @@ import orjson
 from primero_ona.sandbox import reference
 from primero_ona.sandbox.access import Login, Role
 from primero_ona.sandbox.casting import cast, parse
+from primero_ona.sandbox.changes import ReferenceData
 from primero_ona.sandbox.columns import Rows
 from primero_ona.sandbox.faults import Fault
 from primero_ona.sandbox.paging import PER_CAP, Page, PageError, cut
@@ -86,6 +87,8 @@ class Endpoints:
         self.switches = switches
         self.login = login
         self.random = np.random.default_rng()
+        self.reference = ReferenceData()
+        self._ranked: dict[str, tuple[Sequence[dict[str, Any]], Rows]] = {}
         self._routes: dict[str, Callable[[Mapping[str, Any]], Answer]] = {
             "/api/v2/cases": self._cases,
             "/api/v2/lookups": self._lookups,
@@ -175,26 +178,35 @@ class Endpoints:
 
     def _lookups(self, query: Mapping[str, Any]) -> Answer:
         page = Page.of(query)
-        return self._listed(reference.lookups(), page, query)
+        return self._listed(self.reference.lookups(), page, query)
 
     def _locations(self, query: Mapping[str, Any]) -> Answer:
         page = Page.of(query, default=100, cap=None)
         if query.get("order_by", "code") not in {"code", "name", "hierarchy", "id"}:
             return error(500, "/api/v2/locations", "PG::UndefinedColumn: ERROR:  column does not exist")
-        found = reference.locations(hierarchy=query.get("hierarchy") == "true")
+        found = self.reference.locations(hierarchy=query.get("hierarchy") == "true")
         wanted = cast(query.get("disabled", ""))
         if wanted is not None:
             kept = wanted if isinstance(wanted, list) else [wanted]
-            found = tuple(row for row in found if row["disabled"] in kept)
+            found = [row for row in found if row["disabled"] in kept]
         return self._listed(found, page, query)
 
     def _listed(self, rows: Sequence[dict[str, Any]], page: Page, query: Mapping[str, Any]) -> Answer:
         """A page of a list that has no order unless one is asked for."""
-        shuffled = [rows[at] for at in self.random.permutation(len(rows))]
+        order = self.random.permutation(len(rows))
         if name := query.get("order_by"):
-            shuffled.sort(key=lambda row: orjson.dumps(row.get(name)), reverse=query.get("order") == "desc")
+            ranks = self._ranks(rows, name)
+            order = np.lexsort((order, -ranks if query.get("order") == "desc" else ranks))
         start, end = page.span
-        return _list([orjson.dumps(row) for row in shuffled[start:end]], page.metadata(len(rows)))
+        return _list([orjson.dumps(rows[at]) for at in order[start:end]], page.metadata(len(rows)))
+
+    def _ranks(self, rows: Sequence[dict[str, Any]], name: str) -> Rows:
+        """The place of each row in the order of a column; equal values have equal places. Kept while the rows are the same."""
+        known = self._ranked.get(name)
+        if known is None or known[0] is not rows:
+            keys = np.array([orjson.dumps(row.get(name)) for row in rows], dtype=object)
+            known = self._ranked[name] = rows, np.unique(keys, return_inverse=True)[1]
+        return known[1]
 
     def _forms(self, query: Mapping[str, Any]) -> Answer:
         found = [

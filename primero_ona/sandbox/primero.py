@@ -26,6 +26,7 @@ from primero_ona.quarters import Quarter
 from primero_ona.sandbox.access import PASSWORD, USERNAME, Login, Role
 from primero_ona.sandbox.app import Endpoints, Switches
 from primero_ona.sandbox.cases import DEFAULT_CASES, Wish, generate
+from primero_ona.sandbox.changes import ReferenceData
 from primero_ona.sandbox.control import Control
 from primero_ona.sandbox.faults import Fault, Faults, Kind
 from primero_ona.sandbox.server import LogEntry, SandboxServer
@@ -66,7 +67,8 @@ class SandboxPrimero:
         self.switches = switches or Switches()
         self.faults = Faults()
         self.login = Login(self._time)
-        self._app = SandboxServer(Endpoints(self.cases, self.switches, self.login), self.faults)
+        self._endpoints = Endpoints(self.cases, self.switches, self.login)
+        self._app = SandboxServer(self._endpoints, self.faults)
         self._waiting: list[tuple[int, Edit]] = []
         self._app.after.append(self._run_waiting)
         self._port: int | None = None
@@ -87,6 +89,11 @@ class SandboxPrimero:
     def role(self) -> Role:
         """What the user may do."""
         return self.switches.role
+
+    @property
+    def reference(self) -> ReferenceData:
+        """Lookups and places, which may be edited while it runs."""
+        return self._endpoints.reference
 
     @property
     def log(self) -> deque[LogEntry]:

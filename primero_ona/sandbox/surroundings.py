@@ -48,7 +48,7 @@ def surroundings(*, cases: int, seed: int) -> Iterator[Surroundings]:
     Raises SettingsFailure where the extra with the sandbox's parts is not installed.
     """
     named = {**dotenv_values(".env"), **os.environ}
-    if any(named.get(variable) for variable in _VARIABLES):
+    if any(named.get(variable) or named.get(f"{variable}_FILE") for variable in _VARIABLES):
         yield Surroundings(is_sandbox=False, told="Using the Primero and the ONA database that the settings name.")
         return
     _FOLDER.mkdir(exist_ok=True, mode=0o700)

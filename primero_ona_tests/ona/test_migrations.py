@@ -7,7 +7,7 @@ import pytest
 from primero_ona.failures import DataFailure, RefusedFailure
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
-from primero_ona.ona.schema import TABLES
+from primero_ona.ona.schema import TABLES, VIEWS
 from primero_ona_tests.ona.rows import SHAPES, case, load, make_tables, read
 
 OLD = "CREATE TABLE cases (case_id varchar(20), age text); CREATE TABLE services (unique_id text, case_id text)"
@@ -24,7 +24,7 @@ def test_an_empty_database_gets_all_tables_with_all_columns(ona_url, ona):
     """The sandbox and a new ONA begin with nothing."""
     query = "SELECT table_name AS t, column_name AS c FROM information_schema.columns WHERE table_schema = 'public'"
     found = {(row["t"], row["c"]) for row in read(ona_url, query)}
-    assert found == {(table.name, column.name) for table in TABLES for column in table.columns}
+    assert found == {(relation.name, column.name) for relation in (*TABLES, *VIEWS) for column in relation.columns}
 
 
 def test_an_existing_table_keeps_its_columns_and_rows(ona_url, empty_ona):
@@ -126,3 +126,13 @@ def test_a_login_that_may_not_change_the_schema_is_told_so(postgres, ona_url, em
         with pytest.raises(RefusedFailure, match=r"lacks a privilege .* \(SQLSTATE 42501\)"):
             apply(reader, changes)
     empty_ona.execute("DROP ROLE reader")
+
+
+def test_a_dictionary_made_by_hand_keeps_its_columns_and_gets_ours(ona_url, empty_ona):
+    """Nobody knows the columns of the table that ONA has; its rows are somebody's work, and its name may be misspelt."""
+    empty_ona.execute("CREATE TABLE data_dictionary (field text, khmer text)")
+    empty_ona.execute("CREATE TABLE data_dicitonary (field text)")
+    empty_ona.execute("INSERT INTO data_dictionary VALUES ('sex', 'ភេទ')")
+    apply(empty_ona, plan(empty_ona))
+    assert plan(empty_ona) == []
+    assert read(ona_url, "SELECT field, table_name FROM data_dictionary") == [{"field": "sex", "table_name": None}]

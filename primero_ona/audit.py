@@ -1,0 +1,274 @@
+"""Proving that ONA holds what Primero holds, without trusting the syncs; and mending just what differs.
+
+What belongs here: bringing the inventory, the mapping and ONA's comparison together, and loading single cases. The rooms
+do the work; Dagster's side of it is in `proof.py`. Nothing is stored on the way, and only counts and Primero's ids leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import NAMESPACE_OID, uuid5
+
+import numpy as np
+import pandas as pd
+import psycopg
+import pyarrow as pa
+
+from primero_ona.failures import RefusedFailure, TransientFailure
+from primero_ona.frames import Frames
+from primero_ona.mapping.cases import map_cases
+from primero_ona.mapping.labels import Labels
+from primero_ona.mapping.locations import Places
+from primero_ona.mapping.membership import membership, without_consent
+from primero_ona.mapping.services import map_services
+from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
+from primero_ona.ona.audit import KNOWN_SCHEMA, MENDABLE, AuditTables, QuarterAudit, stamp_in_ona
+from primero_ona.ona.load import TableCounts, load_quarter
+from primero_ona.ona.places import holders, read_places, service_holders
+from primero_ona.primero.client import PrimeroClient
+from primero_ona.primero.fields import EXIT_SCHEMA, RAW_SCHEMA, json_text
+from primero_ona.primero.inventory import InventoryReport, fetch_cases, standing_of, take_inventory
+from primero_ona.primero.policy import PullPolicy
+from primero_ona.primero.pull import EMPTY_PAUSE
+from primero_ona.quarters import Quarter
+
+#: Cases in ONA that the inventory does not show are asked for one by one, this many at most: at a second each, twenty
+#: minutes. More of them have one cause, which the first ones show; the rest are counted as unconfirmed.
+CONFIRM_MOST = 1_000
+
+#: A repair takes no cases out of ONA that are merely out of the account's scope when they are more than this share of it
+#: (and more than a handful): then the account has lost its scope, and the dashboards would lose the children.
+SCOPE_LOSS_SHARE, HANDFUL = 0.05, 10
+
+#: Cases of one repair that are fetched and loaded together.
+REPAIR_BATCH = 2_000
+
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What ONA is to hold: cases that the policy lets come, last changed since the first quarter, under these labels."""
+
+    first: Quarter
+    policy: PullPolicy = field(default_factory=PullPolicy)
+    labels: Labels = field(default_factory=Labels.load, repr=False)
+
+    def sets(self, raw: pd.DataFrame) -> pd.DataFrame:
+        """The membership of raw cases under the policy: booleans `reintegration`, `under18` and `exit`."""
+        sets = membership(raw)
+        kept_out = without_consent(raw, self.policy.consent)
+        if self.policy.modules:
+            wanted = [json_text(module) for module in self.policy.modules]
+            kept_out = kept_out | ~raw["module_id"].isin(wanted).to_numpy(bool)
+        sets.loc[kept_out, ["reintegration", "under18"]] = False
+        sets.loc[kept_out, "exit"] = True
+        return sets
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A comparison of all of Primero with all of ONA, by quarter."""
+
+    quarters: list[QuarterAudit]
+    inventory: InventoryReport
+
+    @property
+    def total(self) -> QuarterAudit:
+        """The sums over all quarters."""
+        counts = {
+            name: sum(getattr(quarter, name) for quarter in self.quarters)
+            for name in QuarterAudit.__dataclass_fields__
+            if name != "quarter"
+        }
+        return QuarterAudit("total", **counts)
+
+
+@dataclass
+class Mended:
+    """What a repair did: rows by table and outcome, cases it could not mend."""
+
+    asked: int = 0
+    cases: dict[str, int] = field(default_factory=dict)
+    services: dict[str, int] = field(default_factory=dict)
+
+    def add(self, cases: TableCounts, services: TableCounts) -> None:
+        """Count what one load did."""
+        for sums, counts in ((self.cases, cases), (self.services, services)):
+            for name in TableCounts.__dataclass_fields__:
+                sums[name] = sums.get(name, 0) + getattr(counts, name)
+
+
+def audit(
+    client: PrimeroClient,
+    conn: psycopg.Connection,
+    scope: Scope,
+    *,
+    grace: timedelta = timedelta(),
+    empty_pause: float = EMPTY_PAUSE,
+) -> tuple[Audit, AuditTables]:
+    """Compare Primero with ONA; the tables tell the findings as long as `conn` lives, which is in no transaction.
+
+    `grace`: a case that changed within it before the inventory counts as pending, not as a difference.
+    """
+    tables = AuditTables(conn)
+    sink = _ExpectingSink(tables, scope, Places.of(read_places(conn)))
+    inventory = take_inventory(client, sink, scope.policy.precision, empty_pause=empty_pause)
+    tables.note({case: standing_of(client, case) for case in tables.unknown()[:CONFIRM_MOST]})
+    quarters = tables.compare(since=scope.first.start, settled_until=inventory.settled - grace)
+    return Audit(quarters, inventory), tables
+
+
+class _ExpectingSink:
+    """Maps each frame of the inventory and writes what ONA should hold into the audit's tables."""
+
+    def __init__(self, tables: AuditTables, scope: Scope, places: Places) -> None:
+        self._tables, self._scope, self._places = tables, scope, places
+
+    def restart(self) -> None:
+        """See Sink."""
+        self._tables.restart()
+
+    def leave(self, frame: pd.DataFrame) -> None:
+        """See Sink; an inventory asks for all modules and lets nobody leave."""
+
+    def write(self, frame: pd.DataFrame) -> None:
+        """See Sink."""
+        belongs = ~self._scope.sets(frame)["exit"].to_numpy()
+        chosen = frame[belongs].reset_index(drop=True)
+        cases = map_cases(chosen, self._places, self._scope.labels)
+        keyless = frozenset(entry["primero_id"] for entry in cases.quarantine)
+        services = map_services(chosen, self._scope.labels, keyless)
+        known = pd.DataFrame(
+            {
+                "primero_id": frame["id"],
+                "updated_at": frame["last_updated_at"],
+                "belongs": belongs,
+                "has_key": ~frame["id"].isin(list(keyless)),
+            }
+        )[KNOWN_SCHEMA.names]
+        self._tables.write(known, cases.frame, services.frame)
+
+
+def repair(
+    client: PrimeroClient, conn: psycopg.Connection, scope: Scope, found: Audit, tables: AuditTables, run_id: str
+) -> Mended:
+    """Fetch and load what an audit found to differ, and take out of ONA what was confirmed not to belong there.
+
+    Raises RefusedFailure where so many cases are out of the account's scope that the account must have lost it.
+    """
+    total = found.total
+    if total.out_of_scope > max(HANDFUL, SCOPE_LOSS_SHARE * total.ona):
+        raise RefusedFailure(
+            f"{total.out_of_scope:,} of ONA's {total.ona:,} cases are out of this account's scope in Primero; nothing was "
+            "changed: let its role read cases with the scope `all`, then verify again"
+        )
+    wanted = [case for case, *_ in tables.findings(MENDABLE) if case]
+    exits = [
+        _exit(case, case_id, updated)
+        for case, case_id, updated, _ in tables.findings(("gone", "out_of_scope", "unclaimed"))
+    ]
+    mended = mend_cases(client, conn, scope, wanted, run_id)
+    load = _Loader(conn, scope, run_id, mended)
+    for quarter, rows in _by_quarter(exits).items():
+        load(quarter, _raw([]), rows)
+    mended.asked += len(exits)
+    return mended
+
+
+def mend_cases(
+    client: PrimeroClient, conn: psycopg.Connection, scope: Scope, ids: Sequence[str], run_id: str
+) -> Mended:
+    """Fetch these cases in their present state and load them, each in its quarter; one that is gone leaves ONA."""
+    mended = Mended(asked=len(ids))
+    load = _Loader(conn, scope, run_id, mended)
+    for start in range(0, len(ids), REPAIR_BATCH):
+        wanted = list(ids[start : start + REPAIR_BATCH])
+        raw = _raw(fetch_cases(client, wanted, scope.policy.precision))
+        exits = _by_quarter(_exits_of_absent(client, conn, sorted(set(wanted) - set(raw["id"]))))
+        quarters = [Quarter.of(moment) for moment in raw["last_updated_at"]]
+        for quarter in sorted({*quarters, *exits}):
+            chosen = raw[np.array([own == quarter for own in quarters], bool)].reset_index(drop=True)
+            load(quarter, chosen, exits.get(quarter, []))
+    return mended
+
+
+def _exits_of_absent(client: PrimeroClient, conn: psycopg.Connection, ids: Iterable[str]) -> list[Mapping[str, object]]:
+    """Exits of cases that Primero did not give, each confirmed; they leave with the state that ONA has of them."""
+    exits = []
+    for case in ids:
+        if standing_of(client, case) == "there":
+            raise TransientFailure("Primero shows a case by itself that it leaves out of a list; try again later")
+        exits.append(_exit(case, None, stamp_in_ona(conn, case)))
+    return exits
+
+
+def _exit(case: str | None, case_id: str | None, updated: datetime | None) -> Mapping[str, object]:
+    """An exit as the pull keeps it. A row of the old pipeline has no Primero id, so one is made from its key."""
+    text = None if case_id is None else f'"{case_id}"'
+    own = case or str(uuid5(NAMESPACE_OID, case_id or ""))
+    return {"id": own, "case_id_display": text, "last_updated_at": updated or _NEVER}
+
+
+def _by_quarter(exits: Iterable[Mapping[str, object]]) -> dict[Quarter, list[Mapping[str, object]]]:
+    found: dict[Quarter, list[Mapping[str, object]]] = {}
+    for row in exits:
+        moment = row["last_updated_at"]
+        if isinstance(moment, datetime):
+            found.setdefault(Quarter.of(moment), []).append(row)
+    return found
+
+
+@dataclass(frozen=True)
+class _Loader:
+    """Maps and loads cases of one quarter through the same streams and the same load as a sync."""
+
+    conn: psycopg.Connection
+    scope: Scope
+    run_id: str
+    mended: Mended
+
+    def __call__(self, quarter: Quarter, raw: pd.DataFrame, gone: Sequence[Mapping[str, object]]) -> None:
+        """Load raw cases, and the exits of those that are gone."""
+        sets = self.scope.sets(raw)
+        members = Frames.of(raw[sets["reintegration"].to_numpy()]), Frames.of(raw[sets["under18"].to_numpy()])
+        exits = _exits(raw[sets["exit"].to_numpy()], gone)
+        places, labels = Places.of(read_places(self.conn)), self.scope.labels
+        cases = _kept(map_cases_stream(*members, places, labels, lambda keys: holders(self.conn, keys)))
+        excluded = quarantined_cases(cases.summary)
+        services = map_services_stream(*members, labels, lambda keys: service_holders(self.conn, keys), excluded)
+        result = load_quarter(
+            self.conn,
+            quarter=quarter,
+            run_id=self.run_id,
+            cases=cases,
+            services=_kept(services),
+            exits=Frames.of(exits),
+            now=datetime.now(UTC),
+            only=[*raw["id"], *exits["id"]],
+        )
+        self.mended.add(result.cases, result.services)
+
+
+def _exits(raw: pd.DataFrame, gone: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    left = pa.Table.from_pandas(raw[EXIT_SCHEMA.names], EXIT_SCHEMA, preserve_index=False).replace_schema_metadata()
+    rows = pa.Table.from_pylist([dict(row) for row in gone], schema=EXIT_SCHEMA)
+    frame: pd.DataFrame = pa.concat_tables([left, rows]).to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
+
+
+def _kept(stream: Frames) -> Frames:
+    """A stream read once and kept, so that its summary is complete before the next one needs it."""
+    frames = list(stream)
+    return Frames.of(*frames, summary=stream.summary)
+
+
+def _raw(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Raw frames as one; an empty one where there are none."""
+    tables = [
+        pa.Table.from_pandas(frame, RAW_SCHEMA, preserve_index=False).replace_schema_metadata() for frame in frames
+    ]
+    whole: pd.DataFrame = pa.concat_tables([RAW_SCHEMA.empty_table(), *tables]).to_pandas(types_mapper=pd.ArrowDtype)
+    return whole

@@ -1,0 +1,36 @@
+"""`dictionary`: ONA's data dictionary as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from primero_ona import console
+from primero_ona.commands.common import ona_connection
+from primero_ona.failures import SettingsFailure
+
+app = typer.Typer(help="The data dictionary in English and Khmer.", no_args_is_help=True)
+
+
+@app.callback()
+def dictionary() -> None:
+    """The data dictionary in English and Khmer."""
+
+
+@app.command("export")
+def export(
+    csv: Annotated[Path, typer.Option("--csv", help="File to write: CSV in UTF-8 with the mark that Excel needs.")],
+) -> None:
+    """Write ONA's data dictionary into a CSV file, for reading and for reviewing the Khmer texts."""
+    from primero_ona.dictionary import as_csv  # noqa: PLC0415
+    from primero_ona.ona.dictionary import read_dictionary  # noqa: PLC0415
+
+    with ona_connection() as connection:
+        rows = read_dictionary(connection)
+    try:
+        csv.write_text(as_csv(rows), encoding="utf-8", newline="")
+    except OSError:
+        raise SettingsFailure(f"{csv} cannot be written; name another file with --csv") from None
+    console.note(f"{len(rows)} rows written into {csv}.")

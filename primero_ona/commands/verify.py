@@ -1,0 +1,87 @@
+"""`verify`: does ONA hold what Primero holds, whatever the syncs say; and mending what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from primero_ona import console, console_audit
+from primero_ona.commands.common import AsJson, ona_connection
+
+if TYPE_CHECKING:
+    from primero_ona.audit import Audit
+    from primero_ona.runs import Mending
+
+
+def verify(
+    *,
+    repair: Annotated[bool, typer.Option("--repair", help="Fetch and load just the cases that differ.")] = False,
+    grace: Annotated[int, typer.Option(min=0, help="Minutes within which a change counts as pending.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare all of Primero with all of ONA, without trusting the syncs; exit code 1 on any difference."""
+    found, mended = _audited(grace), None
+    if repair and found.total.differences:
+        if not as_json:
+            console_audit.show_audit(found)
+        mended = run_mending()
+        if not as_json:
+            console_audit.show_mended(mended.run_id, mended.done)
+        found = _audited(grace)
+    if as_json:
+        console.print_json({**_as_json(found), "mended": asdict(mended) if mended else None})
+    else:
+        console_audit.show_audit(found)
+    raise typer.Exit(1 if found.total.differences else 0)
+
+
+def run_mending(cases: Sequence[str] = ()) -> Mending:
+    """Run the mending job for these cases, or all that differ, so that the UI shows it; a failure ends the command."""
+    import dagster as dg  # noqa: PLC0415
+
+    from primero_ona.runs import ensure_home, mend  # noqa: PLC0415
+
+    ensure_home()
+    from primero_ona.definitions import build_defs  # noqa: PLC0415
+
+    with dg.DagsterInstance.get() as instance:
+        mended = mend(build_defs().resolve_job_def("mend_ona"), instance, cases)
+    if mended.failure:
+        console.error(mended.failure)
+        raise typer.Exit(mended.exit_code)
+    return mended
+
+
+def _audited(grace: int) -> Audit:
+    from primero_ona.audit import Scope, audit  # noqa: PLC0415
+    from primero_ona.proof import labelled  # noqa: PLC0415
+    from primero_ona.quarters import Quarter  # noqa: PLC0415
+    from primero_ona.resources import PartitionStorage, PrimeroResource  # noqa: PLC0415
+    from primero_ona.settings import (  # noqa: PLC0415
+        GraphSettings,
+        OnaSettings,
+        PrimeroSettings,
+        StorageSettings,
+        read,
+        read_one,
+    )
+
+    read(PrimeroSettings, OnaSettings, StorageSettings, GraphSettings)
+    graph = read_one(GraphSettings)
+    scope = labelled(Scope(Quarter.parse(graph.start), graph.policy), PartitionStorage().store())
+    with PrimeroResource().client() as client, ona_connection() as connection:
+        found, _ = audit(client, connection, scope, grace=timedelta(minutes=grace))
+    return found
+
+
+def _as_json(found: Audit) -> dict[str, Any]:
+    return {
+        "differences": found.total.differences,
+        "total": asdict(found.total),
+        "quarters": [asdict(quarter) for quarter in found.quarters],
+        "inventory": asdict(found.inventory),
+    }

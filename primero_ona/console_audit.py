@@ -1,0 +1,73 @@
+"""How an audit and the quarantine look in a terminal: counts and Primero's opaque ids, never a row of a case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from primero_ona import console
+
+if TYPE_CHECKING:
+    from primero_ona.audit import Audit
+    from primero_ona.ona.quarantine import Entry
+
+_COLUMNS = (
+    "primero", "ona", "missing", "extra", "stale", "different", "services", "quarantined", "pending",
+)  # fmt: skip
+
+_out = Console(highlight=False)
+
+
+def show_audit(found: Audit) -> None:
+    """One line for each quarter and one for all, then what it means."""
+    table = Table(header_style="bold")
+    table.add_column("quarter", no_wrap=True)
+    for name in _COLUMNS:
+        table.add_column("other services" if name == "services" else name, justify="right")
+    for quarter in found.quarters:
+        table.add_row(quarter.quarter, *_cells(quarter))
+    table.add_section()
+    table.add_row("total", *_cells(found.total), style="bold")
+    _out.print(table)
+    total = found.total
+    if total.extra:
+        console.note(
+            f"Of {total.extra:,} extra, {total.gone:,} are gone from Primero, {total.out_of_scope:,} out of scope."
+        )
+    if total.differences:
+        console.note(f"{total.differences:,} cases differ; `primero-ona verify --repair` mends them.")
+    else:
+        console.note("Complete: ONA holds what Primero holds, and nothing else.")
+
+
+def _cells(quarter: Any) -> list[str]:  # noqa: ANN401
+    return [f"{getattr(quarter, name):,}" for name in _COLUMNS]
+
+
+def show_mended(run_id: str, done: Mapping[str, Any]) -> None:
+    """What a mending run did."""
+    console.note(f"{done['asked']:,} cases were asked for and mended, run {run_id}:")
+    for table in ("cases", "services"):
+        counts = ", ".join(f"{count:,} {name}" for name, count in done[table].items() if count) or "nothing to do"
+        console.note(f"  {table}: {counts}")
+
+
+def show_quarantine(entries: Sequence[Entry]) -> None:
+    """The entries, one line each."""
+    if not entries:
+        console.note("The quarantine is empty.")
+        return
+    table = Table(header_style="bold")
+    for name in ("quarter", "table", "Primero id", "other id", "reason", "rows", "first seen", "last seen", "resolved"):
+        table.add_column(name, overflow="fold", justify="right" if name == "rows" else "left")
+    for entry in entries:
+        resolved = f"{entry.resolved_at:%Y-%m-%d %H:%M}" if entry.resolved_at else "open"
+        seen = (f"{moment:%Y-%m-%d %H:%M}" for moment in (entry.first_seen, entry.last_seen))
+        table.add_row(
+            entry.quarter, entry.table_name, entry.primero_id, entry.other_id or "", entry.reason, f"{entry.entries:,}",
+            *seen, resolved,
+        )  # fmt: skip
+    _out.print(table)

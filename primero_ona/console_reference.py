@@ -1,0 +1,70 @@
+"""How places, labels and the reference data look in a terminal: names and codes of configuration, and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from primero_ona import console
+
+if TYPE_CHECKING:
+    from primero_ona.mapping.label_changes import LabelChange
+    from primero_ona.ona.lookup import ChangedName
+    from primero_ona.quarters import Quarter
+    from primero_ona.runs import RunOutcome
+
+_out = Console(highlight=False)
+
+
+def show_names(names: Sequence[ChangedName]) -> None:
+    """Changed names of places, one line each."""
+    if not names:
+        console.note("All names of places are those in use.")
+        return
+    table = _table("code", "column", "in use", "Primero's")
+    for name in names:
+        table.add_row(name.code, name.column_name, name.in_use or "", name.primeros)
+    _out.print(table)
+
+
+def show_labels(changes: Sequence[LabelChange], outdated: Sequence[Quarter]) -> None:
+    """Labels that differ, one line each, and the quarters that were mapped with other labels."""
+    if changes:
+        table = _table("field", "code", "ours", "Primero's", "rows", "what")
+        for change in changes:
+            table.add_row(
+                change.field, change.code, change.ours, change.primeros, f"{change.rows:,}", change.kind.value
+            )
+        _out.print(table)
+    else:
+        console.note("All labels are Primero's, and every code is known.")
+    if outdated:
+        console.note(
+            f"Mapped with other labels than now: {', '.join(map(str, outdated))}; `primero-ona remap --from {outdated[0]}` "
+            "maps them again."
+        )
+
+
+def show_refresh(outcome: RunOutcome) -> None:
+    """What a refresh wrote into ONA, and what its checks found."""
+    if outcome.load:
+        table = _table("table", "inserted", "updated", "unchanged")
+        for asset, counts in sorted(outcome.load.items()):
+            table.add_row(asset, *(f"{counts.get(name, 0):,}" for name in ("inserted", "updated", "unchanged")))
+        _out.print(table)
+    for check in outcome.checks:
+        if not check.passed:
+            console.note(f"{check.severity}: {check.asset}, {check.name}: {check.text}")
+    if outcome.failure:
+        console.error(outcome.failure)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(header_style="bold")
+    for column in columns:
+        right = column in {"rows", "inserted", "updated", "unchanged"}
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    return table

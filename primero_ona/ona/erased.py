@@ -1,0 +1,57 @@
+"""Who was erased and is kept out: reading the audit lines, and taking such cases out of raw frames and staged rows.
+
+What does not belong here: erasing (`erasure.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import pandas as pd
+import psycopg
+
+from primero_ona.ona.connection import translated
+
+
+def subject_of(primero_id: str) -> str:
+    """What an audit line calls a case: the SHA-256 of its Primero id in small letters, in hexadecimal."""
+    return hashlib.sha256(primero_id.lower().encode()).hexdigest()
+
+
+def erased_subjects(conn: psycopg.Connection) -> frozenset[str]:
+    """The subjects of all erasures."""
+    with translated("reading the erasures in ONA"):
+        return frozenset(row[0] for row in conn.execute("SELECT subject FROM primero_sync.erasures").fetchall())
+
+
+def without_erased(raw: pd.DataFrame, erased: frozenset[str]) -> pd.DataFrame:
+    """The cases of a raw frame that were not erased."""
+    if not erased:
+        return raw
+    return raw[[subject_of(case) not in erased for case in raw["id"]]].reset_index(drop=True)
+
+
+def remove_erased(conn: psycopg.Connection) -> dict[str, int]:
+    """Take erased cases out of the staged rows, whatever brought them there; return how many rows, by table.
+
+    The second wall: a pull that began before the erasure may still have stored the case.
+    """
+    if conn.execute("SELECT FROM primero_sync.erasures LIMIT 1").fetchone() is None:
+        return {}
+    return {
+        "services": conn.execute(_UNSTAGE_SERVICES).rowcount,
+        "cases": conn.execute(_UNSTAGE_CASES).rowcount,
+    }
+
+
+_UNSTAGE_SERVICES = """
+DELETE FROM staged_services AS s
+ USING primero_sync.erasures AS e
+ WHERE e.subject = encode(sha256(convert_to(s.primero_case_id::text, 'UTF8')), 'hex')
+"""
+
+_UNSTAGE_CASES = """
+DELETE FROM staged_cases AS s
+ USING primero_sync.erasures AS e
+ WHERE e.subject = encode(sha256(convert_to(s.primero_id::text, 'UTF8')), 'hex')
+"""

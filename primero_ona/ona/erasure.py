@@ -1,0 +1,102 @@
+"""Erasure: a case and its services leave ONA on request, with every trace in the bookkeeping, and do not come back.
+
+What remains is one line in `primero_sync.erasures`: when, how many rows, and the SHA-256 of Primero's id of the case. That
+id is a random UUID, so its hash tells nothing to whoever does not have the id already; it is what keeps the case out while
+it is still in Primero. What does not belong here: the stored partitions (`partition_upkeep.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import LiteralString
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+
+from primero_ona.failures import SettingsFailure
+from primero_ona.ona.connection import translated
+from primero_ona.ona.erased import subject_of
+from primero_ona.ona.load import lock_loads
+from primero_ona.ona.target import Target
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What an erasure removed from ONA: rows of its two tables, and entries of the bookkeeping."""
+
+    cases: int = 0
+    services: int = 0
+    bookkeeping: int = 0
+
+
+def read_ids(texts: Iterable[str]) -> list[str]:
+    """Primero ids as Primero writes them; raises SettingsFailure, without the text, where one is no UUID."""
+    try:
+        return list(dict.fromkeys(str(UUID(text.strip())) for text in texts))
+    except ValueError:
+        raise SettingsFailure(
+            "--primero-id takes Primero's own id of a case, 36 characters like 51f2adb5-0000-0000-0000-0000c063aeb0; "
+            "the short Case ID that people see will not do"
+        ) from None
+
+
+def erase(conn: psycopg.Connection, ids: Sequence[str], now: datetime) -> Erased:
+    """Remove cases from ONA and from the bookkeeping in one transaction, and write an audit line for each.
+
+    Repeating it is safe, and counts up what was still found. `conn` is in no transaction; `now` is aware.
+    """
+    total = Erased()
+    with translated("erasing cases from ONA"), conn.transaction():
+        lock_loads(conn)
+        target = Target.find(conn)
+        for case in ids:
+            found = _erase(conn, target, case)
+            line = {"subject": subject_of(case), "now": now, **vars(found)}
+            conn.execute(_WRITE_LINE, line)
+            total = Erased(*(old + new for old, new in zip(vars(total).values(), vars(found).values(), strict=True)))
+    return total
+
+
+def _erase(conn: psycopg.Connection, target: Target, case: str) -> Erased:
+    known = {"case": case}
+
+    def run(statement: LiteralString) -> int:
+        return conn.execute(sql.SQL(statement).format(**target.names), known).rowcount
+
+    services = run(_ERASE_SERVICES)
+    cases = run(_ERASE_CASE)
+    return Erased(cases, services, run(_ERASE_QUARANTINE) + run(_ERASE_EXIT))
+
+
+def note_stored_rows(conn: psycopg.Connection, rows: Mapping[str, int]) -> None:
+    """Add to the audit lines how many rows of stored partitions went, by Primero id."""
+    with translated("noting an erasure in ONA"), conn.transaction():
+        for case, count in rows.items():
+            conn.execute(
+                "UPDATE primero_sync.erasures SET stored_rows = stored_rows + %s WHERE subject = %s",
+                (count, subject_of(case)),
+            )
+
+
+_ERASE_SERVICES = """
+DELETE FROM {services} AS v
+ WHERE v.primero_case_id::text = %(case)s
+    OR v.case_id IN (SELECT c.case_id FROM {cases} AS c WHERE c.primero_id::text = %(case)s)
+"""
+
+_ERASE_CASE = "DELETE FROM {cases} AS c WHERE c.primero_id::text = %(case)s"
+
+_ERASE_QUARANTINE = "DELETE FROM primero_sync.quarantine WHERE primero_id = %(case)s OR other_id = %(case)s"
+
+_ERASE_EXIT = "DELETE FROM primero_sync.exits WHERE primero_id::text = %(case)s"
+
+_WRITE_LINE = """
+INSERT INTO primero_sync.erasures AS e (subject, erased_at, cases, services, bookkeeping)
+VALUES (%(subject)s, %(now)s, %(cases)s, %(services)s, %(bookkeeping)s)
+ON CONFLICT (subject) DO UPDATE
+   SET erased_at = excluded.erased_at, cases = e.cases + excluded.cases, services = e.services + excluded.services,
+       bookkeeping = e.bookkeeping + excluded.bookkeeping
+"""

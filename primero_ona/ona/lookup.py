@@ -1,0 +1,216 @@
+"""Keeping ONA's `locations_lookup` up to date with Primero's districts, without changing a name that is in use.
+
+What belongs here: the rules of names, new and retired districts, and accepting a changed name. The dashboards group by
+names, and cases carry them, so a name in ONA changes only when a person accepts it: until then the change is on record
+in `primero_sync.place_names`. A code that Primero has no more stays, marked `retired`: old cases still carry it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import psycopg
+from psycopg.rows import class_row
+
+from primero_ona.failures import DataFailure, SettingsFailure
+from primero_ona.ona.connection import translated
+from primero_ona.ona.schema import CURRENT, LOCATIONS_LOOKUP, RETIRED
+from primero_ona.ona.target import Target
+from primero_ona.ona.upkeep import Row, Text, Upkeep, insert_rows, locked, read_rows, update_row
+from primero_ona.texts import plain, same
+
+#: What people see of a place, and therefore does not change by itself.
+_NAMES = ("district", "province", "province_code", "district_km", "province_km")
+
+
+class District(Protocol):
+    """A district as Primero has it; codes without leading zeros, empty texts where a name is not translated."""
+
+    @property
+    def code(self) -> str: ...  # noqa: D102
+    @property
+    def district(self) -> str: ...  # noqa: D102
+    @property
+    def province(self) -> str: ...  # noqa: D102
+    @property
+    def province_code(self) -> str: ...  # noqa: D102
+    @property
+    def district_km(self) -> str: ...  # noqa: D102
+    @property
+    def province_km(self) -> str: ...  # noqa: D102
+    @property
+    def current(self) -> bool: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class ChangedName:
+    """A name that Primero has changed: the district's code in ONA, the column, the text in use, and Primero's."""
+
+    code: str
+    column_name: str
+    in_use: str | None
+    primeros: str
+
+
+@dataclass(frozen=True)
+class LookupResult:
+    """What keeping the lookup did; `retired` are all districts of ONA that Primero has no more, or has disabled."""
+
+    rows: Upkeep
+    retired: list[str]
+    changed_names: list[ChangedName]
+
+
+def keep_lookup(conn: psycopg.Connection, districts: Sequence[District], now: datetime) -> LookupResult:
+    """Bring `locations_lookup` up to date; `now` is aware and dates the changed names.
+
+    New districts are added, what was empty is filled, a district that is gone is marked. Names in use stay as they are.
+    Raises DataFailure where Primero names no district or a code twice, TransientFailure where the table is kept locked.
+    """
+    codes = {district.code for district in districts}
+    if not districts or len(codes) != len(districts):
+        raise DataFailure(
+            "Primero's districts are none, or have a code twice; ONA's locations_lookup was left as it is"
+        )
+    with locked(conn, LOCATIONS_LOOKUP, "keeping ONA's locations_lookup up to date") as target:
+        there = {(row["code"] or "").lstrip("0"): row for row in read_rows(conn, target, LOCATIONS_LOOKUP)}
+        provinces = {row["province_code"]: row for row in there.values()}
+        wanted = {district.code: _row(district) for district in districts}
+        new = [_in_use(row, provinces) for code, row in wanted.items() if code not in there]
+        insert_rows(conn, target, LOCATIONS_LOOKUP, new)
+        updated = 0
+        for code, row in there.items():
+            if changes := _changes(row, wanted.get(code), code):
+                update_row(conn, target, LOCATIONS_LOOKUP, {"code": row["code"]}, changes)
+                updated += 1
+        present = {**there, **{row["code"] or "": row for row in new}}
+        changed = [name for code, row in wanted.items() for name in _changed_names(present[code], row)]
+        _record(conn, changed, now)
+    retired = sorted(code for code in present if wanted.get(code, {}).get("status") != CURRENT)
+    return LookupResult(Upkeep(len(new), updated, len(there) - updated), retired, changed)
+
+
+def _row(district: District) -> Row:
+    return {
+        "code": district.code,
+        "district": district.district,
+        "province": district.province,
+        "province_code": district.province_code,
+        "district_km": district.district_km or None,
+        "province_km": district.province_km or None,
+        "gazetteer_code": _gazetteer_code(district.code),
+        "status": CURRENT if district.current else RETIRED,
+    }
+
+
+def _gazetteer_code(code: str) -> Text:
+    """The official code: two digits for the province, two for the district."""
+    return code.zfill(4) if code.isdecimal() else None
+
+
+def _in_use(row: Row, provinces: dict[Text, Row]) -> Row:
+    """A new district, with the names that its province already has in ONA."""
+    known = provinces.get(row["province_code"], {})
+    return {**row, **{name: known[name] for name in ("province", "province_km") if known.get(name)}}
+
+
+def _changes(row: Row, wanted: Row | None, code: str) -> Row:
+    """What to write into a row that is there: what it lacks, and its status."""
+    wanted = wanted or {"gazetteer_code": _gazetteer_code(code), "status": RETIRED}
+    filled = {name: text for name, text in wanted.items() if text and not plain(row[name])}
+    return filled | ({"status": wanted["status"]} if row["status"] != wanted["status"] else {})
+
+
+def _changed_names(row: Row, wanted: Row) -> list[ChangedName]:
+    """Where both have a name and they differ to a reader; what was empty has been filled, what Primero lost stays."""
+    return [
+        ChangedName(row["code"] or "", name, row[name], wanted[name] or "")
+        for name in _NAMES
+        if plain(row[name]) and plain(wanted[name]) and not same(row[name], wanted[name])
+    ]
+
+
+def _record(conn: psycopg.Connection, changed: Sequence[ChangedName], now: datetime) -> None:
+    """Open the findings that are new, and resolve those that are seen no more."""
+    conn.execute(
+        "CREATE TEMPORARY TABLE seen_names (code text, column_name text, in_use text, primeros text) ON COMMIT DROP"
+    )
+    with conn.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO seen_names VALUES (%s, %s, %s, %s)",
+            [(name.code, name.column_name, name.in_use, name.primeros) for name in changed],
+        )
+    conn.execute(_RESOLVE_GONE, {"now": now})
+    conn.execute(_OPEN_NEW, {"now": now})
+
+
+def changed_names(conn: psycopg.Connection) -> list[ChangedName]:
+    """The changed names that nobody has accepted yet, by code."""
+    with (
+        translated("reading the changed names of places"),
+        conn.cursor(row_factory=class_row(ChangedName)) as cursor,
+    ):
+        return cursor.execute(_READ_OPEN).fetchall()
+
+
+def accept_names(conn: psycopg.Connection, codes: Collection[str] | None, now: datetime) -> list[ChangedName]:
+    """Take Primero's names for the districts, or all districts of the provinces, with these codes; None means all.
+
+    Returns what was changed. Raises SettingsFailure where a code has no changed name.
+    """
+    with locked(conn, LOCATIONS_LOOKUP, "accepting names of places") as target:
+        provinces = {row["code"]: row["province_code"] for row in read_rows(conn, target, LOCATIONS_LOOKUP)}
+        there = changed_names(conn)
+        chosen = [name for name in there if codes is None or {name.code, provinces.get(name.code)} & set(codes)]
+        _refuse_unknown(codes, chosen, provinces)
+        for name in chosen:
+            _accept(conn, target, name, now)
+    return chosen
+
+
+def _refuse_unknown(codes: Collection[str] | None, chosen: Sequence[ChangedName], provinces: dict[Text, Text]) -> None:
+    met = {name.code for name in chosen} | {provinces.get(name.code) for name in chosen}
+    if unknown := sorted(set(codes or ()) - met):
+        raise SettingsFailure(
+            f"no name has changed for the code {', '.join(unknown)}; nothing was accepted; "
+            "`primero-ona places changes` lists those that have"
+        )
+
+
+def _accept(conn: psycopg.Connection, target: Target, name: ChangedName, now: datetime) -> None:
+    update_row(conn, target, LOCATIONS_LOOKUP, {"code": name.code}, {name.column_name: name.primeros})
+    conn.execute(_ACCEPT, {"now": now, "code": name.code, "column_name": name.column_name})
+
+
+_RESOLVE_GONE = """
+UPDATE primero_sync.place_names AS p
+   SET resolved_at = %(now)s
+ WHERE p.resolved_at IS NULL
+   AND NOT EXISTS (
+    SELECT FROM seen_names AS s
+     WHERE (s.code, s.column_name, s.primeros) = (p.code, p.column_name, p.primeros)
+       AND s.in_use IS NOT DISTINCT FROM p.in_use)
+"""
+
+_OPEN_NEW = """
+INSERT INTO primero_sync.place_names (code, column_name, in_use, primeros, first_seen)
+SELECT code, column_name, in_use, primeros, %(now)s
+  FROM seen_names
+ON CONFLICT (code, column_name) WHERE resolved_at IS NULL DO NOTHING
+"""
+
+_READ_OPEN = """
+SELECT code, column_name, in_use, primeros
+  FROM primero_sync.place_names
+ WHERE resolved_at IS NULL
+ ORDER BY length(code), code, column_name
+"""
+
+_ACCEPT = """
+UPDATE primero_sync.place_names
+   SET resolved_at = %(now)s, accepted = true
+ WHERE code = %(code)s AND column_name = %(column_name)s AND resolved_at IS NULL
+"""

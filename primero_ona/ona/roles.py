@@ -1,0 +1,128 @@
+"""Who may do what in ONA's database: four roles, and views for dashboards, as SQL for ONA's administrators to run.
+
+`ona_owner` owns the tables and changes their schema, `ona_loader` writes rows and cannot change anything else,
+`ona_dashboard` reads views without the ids of Primero, `ona_auditor` reads the bookkeeping and no child's row. They are
+groups: a login is made a member of one. What does not belong here: executing it, which is the administrators' to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+from psycopg import sql
+
+from primero_ona.ona.connection import translated
+from primero_ona.ona.schema import CASES, SERVICES, TABLES, Table
+from primero_ona.ona.target import BOOKKEEPING, Target
+
+#: The schema of the dashboards' views. They have the tables' names, so that a dashboard needs another search path only.
+VIEWS_SCHEMA = "ona_views"
+
+ROLES = ("ona_owner", "ona_loader", "ona_dashboard", "ona_auditor")
+
+#: Not shown to dashboards: ids by which a row could be found in Primero.
+_HIDDEN = frozenset({"primero_id", "primero_case_id"})
+
+
+def roles_sql(conn: psycopg.Connection) -> str:
+    """The SQL, for the schema and the database that this connection sees; every statement may be repeated."""
+    with translated("reading where ONA's tables are"):
+        target = Target.find(conn)
+        database = conn.info.dbname
+    head = (
+        "-- Roles of ONA's database, printed by `primero-ona schema roles`; to be run by a superuser, after `schema apply`.\n"
+        "-- Then make each login a member of one role: GRANT ona_loader TO some_login;\n"
+    )
+    statements = [
+        *_roles(),
+        *_database(database, target),
+        *_tables(target),
+        *_bookkeeping(),
+        *_views(target),
+        *_search_path(target),
+    ]
+    return head + "".join(statement.as_string(conn) + ";\n" for statement in statements)
+
+
+def _roles() -> Iterator[sql.Composed]:
+    for role in ROLES:
+        yield sql.SQL("DO $$ BEGIN CREATE ROLE {} NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$").format(
+            sql.Identifier(role)
+        )
+
+
+def _database(database: str, target: Target) -> Iterator[sql.Composed]:
+    """Nobody creates anything but the owner; the loader needs temporary tables, which go with its transaction."""
+    names = {"db": sql.Identifier(database), "schema": sql.Identifier(target.schema)}
+    for statement in (
+        "REVOKE CREATE, TEMPORARY ON DATABASE {db} FROM PUBLIC",
+        "REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
+        "GRANT CREATE, TEMPORARY ON DATABASE {db} TO ona_owner",
+        "GRANT TEMPORARY ON DATABASE {db} TO ona_loader",
+        "GRANT USAGE, CREATE ON SCHEMA {schema} TO ona_owner",
+        "GRANT USAGE ON SCHEMA {schema} TO ona_loader",
+    ):
+        yield sql.SQL(statement).format(**names)
+
+
+def _tables(target: Target) -> Iterator[sql.Composed]:
+    for table in TABLES:
+        name = target.name(table)
+        yield sql.SQL("ALTER TABLE {} OWNER TO ona_owner").format(name)
+        yield sql.SQL("REVOKE ALL ON {} FROM PUBLIC, ona_dashboard, ona_auditor").format(name)
+        yield sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO ona_loader").format(name)
+
+
+def _bookkeeping() -> Iterator[sql.Composed]:
+    """The loader keeps its books, but takes no line of an erasure away; the auditor reads them."""
+    schema = sql.Identifier(BOOKKEEPING)
+    for statement in (
+        "ALTER SCHEMA {schema} OWNER TO ona_owner",
+        _OWN_ALL,
+        "REVOKE ALL ON SCHEMA {schema} FROM PUBLIC",
+        "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC",
+        "GRANT USAGE ON SCHEMA {schema} TO ona_loader, ona_auditor",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO ona_loader",
+        "REVOKE DELETE ON {schema}.erasures, {schema}.runs FROM ona_loader",
+        "REVOKE INSERT, UPDATE, DELETE ON {schema}.schema_version FROM ona_loader",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO ona_auditor",
+    ):
+        yield sql.SQL(statement).format(schema=schema, name=sql.Literal(BOOKKEEPING))
+
+
+def _views(target: Target) -> Iterator[sql.Composed]:
+    schema = sql.Identifier(VIEWS_SCHEMA)
+    yield sql.SQL("CREATE SCHEMA IF NOT EXISTS {schema}").format(schema=schema)
+    yield sql.SQL("ALTER SCHEMA {schema} OWNER TO ona_owner").format(schema=schema)
+    yield sql.SQL("GRANT USAGE ON SCHEMA {schema} TO ona_dashboard").format(schema=schema)
+    for table in TABLES:
+        view = sql.Identifier(VIEWS_SCHEMA, table.name)
+        yield sql.SQL("CREATE OR REPLACE VIEW {} WITH (security_barrier) AS SELECT {} FROM {}").format(
+            view, sql.SQL(", ").join(map(sql.Identifier, shown_columns(table))), target.name(table)
+        )
+        yield sql.SQL("ALTER VIEW {} OWNER TO ona_owner").format(view)
+        yield sql.SQL("GRANT SELECT ON {} TO ona_dashboard").format(view)
+
+
+def shown_columns(table: Table) -> list[str]:
+    """The columns that a dashboard sees."""
+    return [column.name for column in table.columns if table not in (CASES, SERVICES) or column.name not in _HIDDEN]
+
+
+def _search_path(target: Target) -> Iterator[sql.Composed]:
+    """A member of a role does not inherit its settings, so this is a hint for each login."""
+    yield sql.SQL("COMMENT ON SCHEMA {} IS {}").format(
+        sql.Identifier(VIEWS_SCHEMA),
+        sql.Literal(
+            f"What dashboards read. ALTER ROLE a_dashboard_login SET search_path = {VIEWS_SCHEMA}; lets queries that name the "
+            f"tables of {target.schema} without a schema go on as they are."
+        ),
+    )
+
+
+_OWN_ALL = """DO $$ DECLARE entry record; BEGIN
+    FOR entry IN SELECT tablename FROM pg_tables WHERE schemaname = {name} LOOP
+        EXECUTE format('ALTER TABLE %I.%I OWNER TO ona_owner', {name}, entry.tablename);
+    END LOOP;
+END $$"""

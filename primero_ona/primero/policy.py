@@ -1,0 +1,65 @@
+"""What of a case may come at all: how exact its location is, which modules, and which consent. Applied before storing.
+
+What belongs here: the policy as one value, its text in the version of stored partitions, and the cutting of locations.
+Which cases a consent policy leaves out is decided with the membership, in `assets/raw.py`; the modules are asked for in
+`walk.py` and `pull.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+LocationPrecision = Literal["village", "commune", "district"]
+ConsentPolicy = Literal["include", "exclude_refused", "given_only"]
+
+#: Digits that are kept of an official Cambodian code: two each for province, district, commune and village.
+_DIGITS: Mapping[LocationPrecision, int] = {"village": 8, "commune": 6, "district": 4}
+
+_CODE = re.compile(r"0*([1-9][0-9]{0,7})")
+
+#: The fields that tell where a child or its caregiver lives.
+LOCATION_FIELDS = ("location_current", "location_caregiver")
+
+
+@dataclass(frozen=True)
+class PullPolicy:
+    """The rules of one installation; the default is that of the old pipeline: everything of the allow-list comes.
+
+    `modules` are Primero's module ids, sorted; none means all.
+    """
+
+    precision: LocationPrecision = "village"
+    consent: ConsentPolicy = "include"
+    modules: tuple[str, ...] = ()
+
+    @property
+    def suffix(self) -> str:
+        """What the version of a stored partition ends with, so that one made under other rules is refused; "" by default."""
+        rules = {"location": self.precision, "consent": self.consent, "modules": "+".join(self.modules)}
+        default = {"location": "village", "consent": "include", "modules": ""}
+        return "".join(f",{name}={value}" for name, value in rules.items() if value != default[name])
+
+    @property
+    def told(self) -> str:
+        """The rules in one line for people."""
+        modules = " and ".join(self.modules) or "all modules"
+        return f"location to the {self.precision}, consent: {self.consent.replace('_', ' ')}, {modules}"
+
+
+def cut_location(value: Any, precision: LocationPrecision) -> Any:  # noqa: ANN401
+    """The location code, or list of codes, no more exact than `precision`; what cannot be cut for certain is dropped.
+
+    Codes go without leading zeros, as Primero keeps them. At `village` everything stays as it came.
+    """
+    if precision == "village" or value is None:
+        return value
+    if isinstance(value, list):
+        return list(dict.fromkeys(cut_location(element, precision) for element in value))
+    match = _CODE.fullmatch(str(value).strip()) if isinstance(value, (str, int)) else None
+    if match is None:
+        return None
+    digits = match[1].zfill(len(match[1]) + len(match[1]) % 2)
+    return digits[: _DIGITS[precision]].lstrip("0")

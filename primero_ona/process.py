@@ -1,0 +1,39 @@
+"""What every process of this project does about its own end: no core dump, and no exception that tells what it saw.
+
+What belongs here: what holds for the command line and for Dagster's processes alike. `UMask` and the like of a service are
+in `deploy/`.
+"""
+
+from __future__ import annotations
+
+import resource
+import traceback
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+#: Files that only pass exceptions on; the place before them is the one to tell.
+_PASSING_ON = frozenset({str(_PACKAGE / "steps.py"), str(_PACKAGE / "cli.py")})
+
+
+def forbid_core_dumps() -> None:
+    """Never leave this process's memory on disk when it crashes: it may hold rows of children."""
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
+def unexpected(error: BaseException) -> str:
+    """What may be said of an exception that nobody foresaw: its type and place, never its text."""
+    return (
+        f"unexpected {type(error).__name__} at {_place(error)}; please report this line "
+        "(its text is withheld: it may quote data)"
+    )
+
+
+def _place(error: BaseException) -> str:
+    """File and line, inside this package, where the exception passed last."""
+    passed = traceback.extract_tb(error.__traceback__)
+    frames = [
+        frame for frame in passed if Path(frame.filename).is_relative_to(_PACKAGE) and frame.filename not in _PASSING_ON
+    ]
+    return f"{Path(frames[-1].filename).relative_to(_PACKAGE)}:{frames[-1].lineno}" if frames else "an unknown place"

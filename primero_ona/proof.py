@@ -1,0 +1,187 @@
+"""Dagster's side of the audit: the asset check that proves ONA complete, its monthly job, and the job that mends.
+
+A thin shell over `audit.py`. The check is unpartitioned, since it compares all of Primero with all of ONA; so it is no
+part of the quarterly job, and the UI shows beside `ona/cases` when ONA was last proved complete.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from primero_ona.assets.ona import CASES_KEY
+from primero_ona.audit import Audit, Mended, Scope, audit, mend_cases, repair
+from primero_ona.io_manager import PartitionIOManager, PartitionStore
+from primero_ona.ona.audit import QuarterAudit
+from primero_ona.quarters import TIME_ZONE
+from primero_ona.reference import labels_in_use, stored_reference
+from primero_ona.resources import OnaDatabaseResource, PrimeroResource
+from primero_ona.steps import safe_step
+
+CHECK_NAME = "complete"
+COMPLETE = dg.AssetCheckKey(CASES_KEY, CHECK_NAME)
+
+#: 04:00 on the tenth: after the fifth, when a quarter is closed, and while case workers sleep. A full read of Primero, so
+#: not more often than monthly by itself; `primero-ona verify` does it at any time.
+VERIFY_CRON = "0 4 10 * *"
+
+#: A change that the sensor may not have brought yet is no difference for the monthly check: it looks every 15 minutes,
+#: and a sync of a large quarter takes a while.
+GRACE = timedelta(hours=2)
+
+#: What the table in the UI shows of a quarter.
+COLUMNS = (
+    "primero", "ona", "missing", "extra", "stale", "different", "services", "quarantined", "pending",
+)  # fmt: skip
+
+
+#: Under this name the observation of a mending run tells what it did, as JSON.
+MENDED = "mended"
+
+
+class MendConfig(dg.Config):
+    """Which cases to fetch and load, by Primero id; none: whatever an audit finds to differ."""
+
+    cases: list[str] = Field(default_factory=list)
+
+
+def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
+    """The check that compares all of Primero with all of ONA."""
+
+    @dg.asset_check(
+        asset=CASES_KEY,
+        name=CHECK_NAME,
+        pool="primero_api",
+        description=(
+            "All of Primero's cases that belong in ONA stand there in their present state with their services, and nothing "
+            "else does: proved by an inventory of Primero that knows nothing of the syncs. Monthly; `primero-ona verify` "
+            "does the same, and mends with `--repair`."
+        ),
+    )
+    def complete(
+        context: dg.AssetCheckExecutionContext,
+        primero: PrimeroResource,
+        ona: OnaDatabaseResource,
+        io_manager: dg.ResourceParam[PartitionIOManager],
+    ) -> dg.AssetCheckResult:
+        with (
+            safe_step(context.op_execution_context.instance, context.op_execution_context.run_id),
+            primero.client() as client,
+            ona.connection() as connection,
+        ):
+            found, _ = audit(client, connection, labelled(scope, io_manager.store), grace=GRACE)
+        return dg.AssetCheckResult(
+            passed=not found.total.differences, description=sentence(found), metadata=_metadata(found)
+        )
+
+    return complete
+
+
+def verify_job() -> Any:  # noqa: ANN401
+    """The job of the check."""
+    return dg.define_asset_job(
+        "verify_ona",
+        selection=dg.AssetSelection.checks(COMPLETE),
+        description="Compare all of Primero with all of ONA, without trusting the syncs. Changes nothing.",
+    )
+
+
+def verify_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
+    """Prove ONA complete once a month."""
+    return dg.ScheduleDefinition(
+        name="verify_monthly",
+        job=job,
+        cron_schedule=VERIFY_CRON,
+        execution_timezone=TIME_ZONE,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="At 04:00 on the tenth of each month (Phnom Penh), compares all of Primero with all of ONA.",
+    )
+
+
+def mend_job(scope: Scope) -> dg.JobDefinition:
+    """The job that fetches and loads single cases: those that an audit finds, or those that it is told."""
+
+    @dg.op(
+        name="mend",
+        description="Fetch and load single cases.",
+        pool="primero_api",
+        out=dg.Out(dg.Nothing),
+    )
+    def mend(
+        context: dg.OpExecutionContext,
+        config: MendConfig,
+        primero: PrimeroResource,
+        ona: OnaDatabaseResource,
+        io_manager: dg.ResourceParam[PartitionIOManager],
+    ) -> None:
+        with safe_step(context.instance, context.run_id), primero.client() as client, ona.connection() as connection:
+            whole = labelled(scope, io_manager.store)
+            if config.cases:
+                done = mend_cases(client, connection, whole, config.cases, context.run_id)
+            else:
+                done = repair(client, connection, whole, *audit(client, connection, whole), context.run_id)
+        context.log_event(dg.AssetObservation(CASES_KEY, metadata=_told(done)))
+
+    @dg.job(
+        name="mend_ona",
+        description="Fetch and load just the cases that differ between Primero and ONA, or those named in the configuration.",
+    )
+    def mend_ona() -> None:
+        mend()
+
+    return mend_ona
+
+
+def labelled(scope: Scope, store: PartitionStore) -> Scope:
+    """The scope with the labels that the syncs use: ours beside those of the stored reference data."""
+    return replace(scope, labels=labels_in_use(stored_reference(store)))
+
+
+def sentence(found: Audit) -> str:
+    """What an audit found, in one sentence."""
+    total = found.total
+    if not total.differences:
+        return (
+            f"complete on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: all {total.primero:,} cases that belong in ONA are "
+            f"accounted for ({total.quarantined:,} in quarantine, {total.pending:,} changed since the last sync)"
+        )
+    kinds = {
+        "missing": total.missing,
+        "extra": total.extra,
+        "stale": total.stale,
+        "with other content": total.different,
+        "with other services": total.services,
+    }
+    return (
+        f"of {total.primero:,} cases that belong in ONA, "
+        + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+        + "; `primero-ona verify --repair` mends them"
+    )
+
+
+def _metadata(found: Audit) -> dict[str, Any]:
+    inventory = found.inventory
+    return {
+        "differences": found.total.differences,
+        "by quarter": _table([*found.quarters, found.total]),
+        "cases in Primero": inventory.cases,
+        "requests": inventory.requests,
+        "received (bytes)": inventory.bytes,
+        "waited for Primero (s)": round(inventory.seconds, 2),
+    }
+
+
+def _table(quarters: Sequence[QuarterAudit]) -> dg.TableMetadataValue:
+    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in ("quarter", *COLUMNS)])
+    rows = [
+        dg.TableRecord({"quarter": quarter.quarter, **{name: f"{getattr(quarter, name):,}" for name in COLUMNS}})
+        for quarter in quarters
+    ]
+    return dg.MetadataValue.table(rows, schema=schema)
+
+
+def _told(done: Mended) -> dict[str, Any]:
+    return {"cases asked for": done.asked, MENDED: dg.MetadataValue.json(asdict(done))}

@@ -1,0 +1,107 @@
+"""Asset checks of the reference data: what people have to decide, shown as tables. They warn, and never stop a sync.
+
+Names, labels and codes of Primero's configuration are shown here, since deciding about them is the point; nothing of a
+case is. How checks of cases are made stands in `checks.py`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+
+from primero_ona.assets.reference import DICTIONARY_KEY, LOOKUP_KEY, REFERENCE_KEY
+from primero_ona.checks import answer
+from primero_ona.frames import Frames
+from primero_ona.metadata import facts_table
+from primero_ona.ona.dictionary import undescribed_options
+from primero_ona.ona.lookup import changed_names
+from primero_ona.primero.reference import Reference
+from primero_ona.reference import counted_label_changes, labels_in_use, stale_lists
+from primero_ona.resources import OnaDatabaseResource
+from primero_ona.steps import safe_step
+
+
+def reference_checks() -> list[dg.AssetChecksDefinition]:
+    """All checks of the group 0_reference."""
+    return [_lists_current(), _names_in_use(), _dictionary_checks()]
+
+
+def _lists_current() -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=REFERENCE_KEY,
+        name="lists_current",
+        description="Every list was read at the last refresh; none is an old one because Primero refused it.",
+    )
+    def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames) -> dg.AssetCheckResult:
+        with safe_step(context.instance, context.run.run_id):
+            told = stale_lists(Reference.of(primero_reference))
+        return answer(REFERENCE_KEY, "lists_current", Counter(told), good="all lists were read", warn=True)
+
+    return check
+
+
+def _names_in_use() -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=LOOKUP_KEY,
+        name="names_in_use",
+        description="Primero's names of places are those in use; a changed one waits for `primero-ona places accept`.",
+        pool="ona_database",
+    )
+    def check(context: dg.AssetCheckExecutionContext, ona: OnaDatabaseResource) -> dg.AssetCheckResult:
+        with safe_step(context.instance, context.run.run_id), ona.connection() as connection:
+            names = changed_names(connection)
+        faults = Counter(f"changed {name.column_name}" for name in names)
+        return answer(
+            LOOKUP_KEY,
+            "names_in_use",
+            faults,
+            good="all names are those in use",
+            warn=True,
+            **_table("changed names", [asdict(name) for name in names]),
+        )
+
+    return check
+
+
+def _dictionary_checks() -> dg.AssetChecksDefinition:
+    @dg.multi_asset_check(
+        name="check_data_dictionary",
+        specs=[
+            dg.AssetCheckSpec(
+                "labels",
+                asset=DICTIONARY_KEY,
+                description="Labels are Primero's, and every code that occurs is known; see `primero-ona labels diff`.",
+                additional_deps=[REFERENCE_KEY],
+            ),
+            dg.AssetCheckSpec(
+                "options_described",
+                asset=DICTIONARY_KEY,
+                description="Every option that occurs in cases and services has its row in the dictionary.",
+            ),
+        ],
+        ins={"primero_reference": dg.AssetIn(REFERENCE_KEY)},
+        pool="ona_database",
+    )
+    def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames, ona: OnaDatabaseResource) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
+        with safe_step(context.instance, context.run.run_id), ona.connection() as connection:
+            labels = labels_in_use(Reference.of(primero_reference))
+            changes = counted_label_changes(connection, labels)
+            undescribed = undescribed_options(connection)
+        kinds = Counter(change.kind.value for change in changes)
+        rows = [{**asdict(change), "kind": change.kind.value} for change in changes]
+        yield answer(
+            DICTIONARY_KEY, "labels", kinds, good="all labels are Primero's", warn=True, **_table("labels", rows)
+        )
+        texts = {f"text of {entry.column} without a row": entry.texts for entry in undescribed}
+        counts = [asdict(entry) for entry in undescribed]
+        good = "every option that occurs has its row"
+        yield answer(DICTIONARY_KEY, "options_described", texts, good=good, warn=True, **_table("columns", counts))
+
+    return check
+
+
+def _table(name: str, rows: Sequence[Mapping[str, object]]) -> dict[str, Any]:
+    """The rows as a table of the check's metadata, where there are any."""
+    return {name: facts_table(rows)} if rows else {}

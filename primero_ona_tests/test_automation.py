@@ -1,0 +1,298 @@
+"""Schedules and the change sensor, ticked with clocks that stand: a year's turn, a quarter's turn, the seven hours to UTC."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.storage.dagster_run import DagsterRun
+
+from primero_ona.automation import LastRun, last_runs, plan, quarters_to_refresh, read_cursor
+from primero_ona.definitions import build_defs
+from primero_ona.primero.changes import Changes
+from primero_ona.quarters import PHNOM_PENH, Quarter
+from primero_ona.resources import PrimeroResource
+from primero_ona.sandbox.primero import SandboxPrimero
+from primero_ona.settings import GraphSettings
+from primero_ona_tests.graph import Clock
+
+DEFS = build_defs(settings=GraphSettings(PRIMERO_ONA_START="2023-Q1"))
+
+#: 31 December in UTC, New Year's morning in Phnom Penh.
+NEW_YEAR = datetime(2024, 12, 31, 18, 0, tzinfo=UTC)
+
+
+def tick(name: str, at: str) -> list[tuple[str | None, str | None]]:
+    """What a schedule requests at a tick in Phnom Penh time: partition and run key, once the tags were looked at."""
+    moment = datetime.fromisoformat(at).replace(tzinfo=PHNOM_PENH)
+    context = dg.build_schedule_context(scheduled_execution_time=moment, repository_def=DEFS.get_repository_def())
+    requests = DEFS.resolve_schedule_def(name).evaluate_tick(context).run_requests or []
+    for request in requests:
+        assert request.tags["quarter"] == Quarter.parse(request.partition_key or "").name
+    return [(request.partition_key, request.run_key) for request in requests]
+
+
+@pytest.mark.parametrize(
+    ("at", "key"),
+    [
+        ("2025-01-05 02:00", "2024-10-01"),
+        ("2024-04-05 02:00", "2024-01-01"),
+        ("2024-07-05 02:00", "2024-04-01"),
+        ("2024-10-05 02:00", "2024-07-01"),
+    ],
+)
+def test_closing_takes_the_quarter_that_has_just_ended(at: str, key: str) -> None:
+    """On 5 January it is the fourth quarter of last year; the one that has just opened would be empty."""
+    assert tick("close_quarter", at) == [(key, f"{Quarter.parse(key)}:closed:{at[:10]}")]
+
+
+@pytest.mark.parametrize(
+    ("at", "keys"),
+    [
+        ("2024-07-01 03:00", ["2024-04-01", "2024-07-01"]),
+        ("2024-07-30 03:00", ["2024-04-01", "2024-07-01"]),
+        ("2024-07-31 03:00", ["2024-07-01"]),
+        ("2024-09-30 03:00", ["2024-07-01"]),
+        ("2025-01-01 03:00", ["2024-10-01", "2025-01-01"]),  # still 2024 in UTC
+        ("2024-12-31 03:00", ["2024-10-01"]),
+    ],
+)
+def test_the_nightly_refresh_takes_the_open_quarter_and_for_thirty_days_the_one_before(
+    at: str, keys: list[str]
+) -> None:
+    """What is entered late into a quarter that has ended must still arrive."""
+    assert tick("refresh_nightly", at) == [(key, f"{Quarter.parse(key)}:nightly:{at[:10]}") for key in keys]
+
+
+@pytest.mark.parametrize(
+    ("now", "names"),
+    [
+        (NEW_YEAR, ["2024-Q4", "2025-Q1"]),
+        (datetime(2024, 3, 31, 16, 59, tzinfo=UTC), ["2024-Q1"]),
+        (datetime(2024, 3, 31, 17, 30, tzinfo=UTC), ["2024-Q1", "2024-Q2"]),
+        (datetime(2024, 4, 30, 16, 59, tzinfo=UTC), ["2024-Q1", "2024-Q2"]),
+        (datetime(2024, 4, 30, 17, 0, tzinfo=UTC), ["2024-Q2"]),
+    ],
+)
+def test_quarters_to_refresh_follow_phnom_penh_and_not_utc(now: datetime, names: list[str]) -> None:
+    """A server in UTC would refresh the wrong quarter for seven hours, four times a year."""
+    assert [quarter.name for quarter in quarters_to_refresh(now)] == names
+
+
+def test_schedules_and_sensor_are_on_or_off_as_told_and_run_in_phnom_penh_time() -> None:
+    """Off by default, nobody would notice that nothing is synced; UTC by default, it would run in office hours."""
+    close, nightly = (DEFS.resolve_schedule_def(name) for name in ("close_quarter", "refresh_nightly"))
+    assert (close.default_status, nightly.default_status) == (
+        dg.DefaultScheduleStatus.RUNNING,
+        dg.DefaultScheduleStatus.STOPPED,
+    )
+    assert {close.execution_timezone, nightly.execution_timezone} == {"Asia/Phnom_Penh"}
+    assert (close.cron_schedule, nightly.cron_schedule) == ("0 2 5 1,4,7,10 *", "0 3 * * *")
+    sensor = DEFS.resolve_sensor_def("watch_primero")
+    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    assert sensor.minimum_interval_seconds == 900
+    assert all(each.description for each in (close, nightly, sensor, DEFS.resolve_job_def("sync_quarter")))
+
+
+@dataclass
+class Watch:
+    """The sensor on a sandbox whose clock stands; keeps the cursor as the daemon does."""
+
+    primero: SandboxPrimero
+    clock: Clock
+    instance: dg.DagsterInstance
+    cursor: str | None = None
+    url: str | None = None
+
+    def look(self) -> Any:
+        context = dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursor,
+            definitions=DEFS,
+            resources={
+                "primero": PrimeroResource(
+                    url=self.url or self.primero.url,
+                    username=self.primero.username,
+                    password=self.primero.password,
+                    pause=0,
+                )
+            },
+        )
+        data = DEFS.resolve_sensor_def("watch_primero").evaluate_tick(context)
+        self.cursor = data.cursor
+        return data
+
+    def asked(self) -> list[str]:
+        """The quarters that a look requests."""
+        return [str(request.partition_key) for request in self.look().run_requests or []]
+
+    def failed_run(self, quarter: Quarter) -> None:
+        run = DagsterRun("sync_quarter", run_id=str(uuid.uuid4()), tags={"dagster/partition": quarter.key})
+        self.instance.add_run(run)
+        self.instance.report_run_failed(run)
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    """A sandbox with one old case and one of today, never looked at; today is New Year's morning."""
+    clock = Clock(NEW_YEAR)
+    with SandboxPrimero(0, clock=clock).serve() as primero, dg.DagsterInstance.ephemeral() as instance:
+        primero.create(case_id_display="old", created_at=NEW_YEAR, last_updated_at=NEW_YEAR - timedelta(days=200))
+        primero.create(case_id_display="new", created_at=NEW_YEAR)
+        yield Watch(primero, clock, instance)
+
+
+def test_the_first_look_asks_for_the_quarter_of_the_newest_change(watch: Watch) -> None:
+    """Older quarters are a backfill, which people start; the newest one must be there without them."""
+    watch.clock.move(hours=2)
+    watch.primero.create(case_id_display="newer", created_at=watch.clock.now)
+    data = watch.look()
+    (request,) = data.run_requests
+    assert request.partition_key == "2025-01-01", "18:00 UTC of 31 December is the new year in Phnom Penh"
+    assert request.run_key.startswith("2025-Q1:changes:2024-12-31T20:00:00")
+    assert request.tags["quarter"] == "2025-Q1"
+
+
+def test_the_same_state_is_asked_for_once(watch: Watch) -> None:
+    """Each sync reads a quarter from a server on which people work."""
+    first = watch.look().run_requests
+    data = watch.look()
+    assert not data.run_requests
+    assert data.skip_message.startswith("No case was created or changed since 2024-12-31T18:00:00")
+    watch.cursor = None  # a cursor that was lost asks again with the same key, which Dagster knows already
+    assert [r.run_key for r in watch.look().run_requests] == [r.run_key for r in first]
+
+
+def test_a_change_asks_for_all_quarters_between_the_last_look_and_now(watch: Watch) -> None:
+    """After a weekend of silence, or of a stopped server, nothing may be left out."""
+    watch.look()
+    watch.clock.move(days=200)
+    watch.primero.create(case_id_display="later")
+    assert watch.asked() == ["2025-01-01", "2025-04-01", "2025-07-01"]
+    assert watch.asked() == []
+
+
+def test_a_late_commit_with_an_older_stamp_is_seen(watch: Watch) -> None:
+    """A stamp is taken before its row can be seen; a cursor that only grows would lose the row for ever."""
+    watch.look()
+    watch.primero.create(case_id_display="late", last_updated_at=NEW_YEAR - timedelta(minutes=20))
+    assert "2025-01-01" in watch.asked()
+    assert watch.asked() == []
+
+
+@pytest.mark.parametrize("trouble", ["error", "swallowed", "unreachable", "refused"])
+def test_a_failed_look_keeps_the_cursor_and_says_so(watch: Watch, trouble: str) -> None:
+    """A failed read is not an empty answer: what changed meanwhile would never be asked for."""
+    watch.look()
+    before = watch.cursor
+    watch.clock.move(days=1)
+    watch.primero.create(case_id_display="later")
+    if trouble == "error":
+        watch.primero.fail("status", status=500, times=None)
+    elif trouble == "swallowed":
+        watch.primero.fail("swallow", times=None)
+    elif trouble == "refused":
+        watch.primero.role.refused.add("cases")
+    else:
+        watch.url = "http://127.0.0.1:9"
+    data = watch.look()
+    assert not data.run_requests
+    assert data.skip_message.startswith("Primero could not be asked: ")
+    assert watch.cursor == before
+    watch.primero.faults.clear()
+    watch.primero.role.refused.clear()
+    watch.url = None
+    assert watch.asked() == ["2025-01-01"]
+
+
+def test_an_unexpected_exception_in_a_tick_quotes_nothing(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text of a tick's error is kept in Dagster's storage."""
+
+    def broken(*_: object) -> Changes:
+        raise KeyError("a-name-that-must-not-be-read")
+
+    monkeypatch.setattr("primero_ona.automation.changes_since", broken)
+    with pytest.raises(Exception, match="unexpected KeyError") as caught:
+        watch.look()
+    chain: list[BaseException] = [caught.value]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    assert "a-name" not in "".join(map(str, chain))
+
+
+def test_a_failed_sync_is_asked_for_again_after_an_hour_and_not_while_another_waits(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cursor has moved when a run fails: without this its quarter would wait for the next edit."""
+    watch.look()
+    watch.failed_run(Quarter(2024, 1))
+    assert watch.asked() == [], "the hour is not over"
+    monkeypatch.setattr("primero_ona.automation.ASK_AGAIN_AFTER", 0)
+    (request,) = watch.look().run_requests
+    assert request.partition_key == "2024-01-01"
+    assert request.run_key.startswith("2024-Q1:failed:")
+    assert [r.run_key for r in watch.look().run_requests] == [request.run_key], "one failure has one key"
+    waiting = DagsterRun(
+        "sync_quarter",
+        run_id=str(uuid.uuid4()),
+        tags={"dagster/partition": "2024-01-01"},
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    watch.instance.add_run(waiting)
+    assert watch.asked() == []
+
+
+def test_a_quarter_whose_last_run_went_well_is_not_asked_for_again() -> None:
+    """The pure part: an hour, to the second."""
+    now, there = NEW_YEAR, Changes("2024-12-31T18:00:00Z", 1)
+    ended = now - timedelta(hours=1)
+    old, fresh = LastRun(False, True, ended), LastRun(False, True, ended + timedelta(seconds=1))
+    runs = {Quarter(2024, 1): old, Quarter(2024, 2): fresh, Quarter(2024, 3): LastRun(False, False, ended)}
+    assert plan(there, runs, now) == {Quarter(2024, 1): "failed:2024-12-31T17:00:00+00:00"}
+    touched = Changes(there.newest, 1, (Quarter(2024, 1),))
+    assert plan(touched, runs, now) == {Quarter(2024, 1): "changes:2024-12-31T18:00:00Z:1"}
+
+
+def test_only_the_newest_run_of_a_quarter_counts(watch: Watch) -> None:
+    """A success after a failure ends the story."""
+    watch.failed_run(Quarter(2024, 1))
+    run = DagsterRun("sync_quarter", run_id=str(uuid.uuid4()), tags={"dagster/partition": "2024-01-01"})
+    watch.instance.add_run(run)
+    watch.instance.handle_new_event(
+        dg.EventLogEntry(
+            error_info=None, level="debug", user_message="", run_id=run.run_id, timestamp=1.0, job_name=run.job_name,
+            dagster_event=dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, run.job_name),
+        )
+    )  # fmt: skip
+    found = last_runs(watch.instance, "sync_quarter")[Quarter(2024, 1)]
+    assert (found.unfinished, found.failed) == (False, False)
+
+
+def test_quarters_before_the_start_are_left_out_and_counted(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster would fail the whole tick for a partition that does not exist."""
+    watch.look()
+    watch.failed_run(Quarter(2019, 1))
+    monkeypatch.setattr("primero_ona.automation.ASK_AGAIN_AFTER", 0)
+    data = watch.look()
+    assert not data.run_requests
+    assert data.skip_message.endswith("; 1 quarters before PRIMERO_ONA_START were left out")
+
+
+def test_a_cursor_of_an_older_version_is_forgotten_and_costs_one_sync(watch: Watch) -> None:
+    """An update must not stop the sensor."""
+    watch.cursor = json.dumps({"version": 0, "anything": 1})
+    assert read_cursor(watch.cursor) is None
+    assert "2025-01-01" in watch.asked()
+    assert watch.asked() == []
+
+
+def test_the_cursor_holds_a_stamp_and_a_number_and_nothing_of_a_case(watch: Watch) -> None:
+    """Cursors lie in the clear in Dagster's storage and in the UI."""
+    watch.look()
+    assert json.loads(watch.cursor or "") == {"version": 1, "newest": "2024-12-31T18:00:00.000Z", "total": 1}

@@ -1,0 +1,246 @@
+"""Every asset check is proved to fail: faulty rows in a stored partition, or rows changed in ONA, and the counts it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from primero_ona.checks import answer, asset_checks
+from primero_ona.ona.schema import CASES, SERVICES
+from primero_ona.partitions import quarterly_partitions
+from primero_ona_tests.graph import Q1, Graph, small, table, wired
+from primero_ona_tests.ona.rows import case, service
+from primero_ona_tests.raw import raw_frame
+
+#: Stands in every value of a child that these tests put somewhere; it must come out nowhere.
+SECRET = "Sokha-of-the-test"
+
+#: Every check of the graph; each is made to fail by one of the tests below, and the last test says that none is missing.
+PROVED: set[tuple[str, str]] = set()
+
+
+@pytest.fixture(scope="module")
+def graph(postgres: Any) -> Iterator[Graph]:
+    with wired(postgres, "graph_checks", small(40, odd=False)) as found:
+        yield found
+
+
+@pytest.fixture
+def synced(graph: Graph) -> Graph:
+    """The quarter as it came from the sandbox, in the store and in ONA."""
+    graph.sql("TRUNCATE cases, services, primero_sync.exits, primero_sync.quarantine")
+    assert graph.sync().failure is None
+    return graph
+
+
+def faults(graph: Graph, asset: str, check: str) -> dict[str, int]:
+    """Run an asset's checks; the faults that one of them reports, once it has failed as it must."""
+    # Those of the two tables are one op, and run together.
+    assets = ["ona/cases", "ona/services"] if asset.startswith("ona/") else [asset]
+    result = graph.execute(dg.AssetSelection.checks_for_assets(*map(dg.AssetKey.from_user_string, assets)))
+    found = next(
+        entry
+        for entry in result.get_asset_check_evaluations()
+        if entry.check_name == check and entry.asset_key.to_user_string() == asset
+    )
+    assert not found.passed
+    assert found.partition == Q1.key
+    text = graph.events(result.run_id)
+    assert SECRET not in text, "a value of a child stands in the event log"
+    PROVED.add((asset, check))
+    told = found.metadata["faults"].records
+    return {str(record.data["fault"]): int(str(record.data["rows"]).replace(",", "")) for record in told}
+
+
+def cases(*rows: dict[str, Any]) -> Any:
+    return table(rows, CASES.arrow_schema())
+
+
+def services(*rows: dict[str, Any]) -> Any:
+    return table(rows, SERVICES.arrow_schema())
+
+
+def test_an_adult_a_disabled_case_and_a_missing_age_are_found(graph: Graph) -> None:
+    """Indicator 4.11a counts children."""
+    raw = raw_frame({"age": 12}, {"age": 18}, {"age": 30}, {"age": SECRET}, {"age": 9, "enabled": False})
+    graph.write("raw_under18_cases", raw)
+    assert faults(graph, "raw_under18_cases", "no_adult") == {"row is not an enabled child under 18": 4}
+
+
+@pytest.mark.parametrize(
+    ("asset", "make", "rows", "key"),
+    [
+        ("mapped_cases", cases, case, "case_id"),
+        ("mapped_services", services, lambda number, **more: service(number, 1, **more), "unique_id"),
+    ],
+    ids=["cases", "services"],
+)
+def test_missing_and_repeated_keys_are_counted_over_frames(
+    graph: Graph, asset: str, make: Any, rows: Any, key: str
+) -> None:
+    """Two rows with one key would be one child in ONA."""
+    graph.write("mapped_cases", cases(case(1)))
+    doubled, blank = rows(2, **{key: SECRET}), rows(3, **{key: "  "})
+    graph.write(asset, make(doubled, rows(1)), make(doubled, doubled, blank))
+    found = faults(graph, asset, f"{key}_unique_and_present")
+    assert found == {f"{key} repeated": 2, f"{key} missing": 1}
+
+
+def test_rows_of_cases_that_break_the_contract_are_counted_by_column_and_rule(graph: Graph) -> None:
+    """The dashboards filter on exact labels: another text is a child that no chart shows."""
+    graph.write(
+        "mapped_cases",
+        cases(case(1, age=131), case(2, disabled=SECRET), case(3, case_source=SECRET, age_group="20-30")),
+        cases(case(4, protection_concerns=f"Separated, {SECRET}"), case(5)),
+    )
+    found = faults(graph, "mapped_cases", "contract")
+    assert found == {
+        "age: from 0 to 130": 1,
+        "disabled: only labels of the mapping": 1,
+        "case_source: an allowed value": 1,
+        "age_group: an allowed value": 1,
+        "protection_concerns: only labels of the mapping": 1,
+    }
+
+
+def test_rows_of_services_that_break_the_contract_are_counted(graph: Graph) -> None:
+    """As for the cases."""
+    graph.write("mapped_cases", cases(case(1)))
+    graph.write("mapped_services", services(service(1, 1, service_type=SECRET), service(2, 1)))
+    assert faults(graph, "mapped_services", "contract") == {"service_type: only labels of the mapping": 1}
+
+
+@pytest.mark.parametrize(("asset", "field"), [("mapped_cases", "sex"), ("mapped_services", "service_type")])
+def test_unmapped_codes_warn_with_code_and_count(graph: Graph, asset: str, field: str) -> None:
+    """A new option in Primero is lost in the dashboards until somebody adds it to the labels."""
+    graph.write("mapped_cases", cases(case(1)))
+    rows = cases(case(1)) if asset == "mapped_cases" else services(service(1, 1))
+    findings = [{"field": field, "code": "new_option_1", "count": 7}, {"field": field, "code": None, "count": 2}]
+    graph.write(asset, rows, summary={"findings": findings, "quarantine": []})
+    assert faults(graph, asset, "unmapped_codes") == {f"{field}: new_option_1": 7, f"{field}: (not shown)": 2}
+
+
+@pytest.mark.parametrize(
+    ("asset", "reasons"),
+    [
+        ("mapped_cases", {"case_id of another case": 2}),
+        ("mapped_services", {"unique_id of another case": 1, "unique_id repeated": 3}),
+    ],
+)
+def test_clashes_of_keys_warn_by_reason_and_other_quarantine_does_not(
+    graph: Graph, asset: str, reasons: dict[str, int]
+) -> None:
+    """Two children with one display id is for people to mend in Primero, who must hear of it."""
+    graph.write("mapped_cases", cases(case(1)))
+    entries = [{"table": "cases", "primero_id": SECRET, "other_id": None, "reason": "case_id missing"}]
+    for reason, number in reasons.items():
+        entries += [{"table": "cases", "primero_id": SECRET, "other_id": SECRET, "reason": reason}] * number
+    rows = cases(case(1)) if asset == "mapped_cases" else services(service(1, 1))
+    graph.write(asset, rows, summary={"findings": [], "quarantine": entries})
+    assert faults(graph, asset, "key_clashes") == reasons
+
+
+def test_a_service_without_its_case_in_the_quarter_is_found(graph: Graph) -> None:
+    """It would stand in ONA as an orphan, counted without a child."""
+    graph.write("mapped_cases", cases(case(1)))
+    graph.write("mapped_services", services(service(1, 1), service(2, 2), service(3, 2, case_id=SECRET)))
+    assert faults(graph, "mapped_services", "case_present") == {"service without a mapped case": 2}
+
+
+def test_keys_that_occur_twice_in_ona_are_found_though_no_constraint_forbids_them(synced: Graph) -> None:
+    """ONA's own tables may have no unique index; this is the last defence."""
+    for name, key in (("cases", "case_id"), ("services", "unique_id")):
+        synced.sql(f"CREATE TABLE kept_{name} AS TABLE {name}")
+        try:
+            constraints = synced.sql(
+                "SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass AND contype IN ('p', 'u')", name
+            )
+            for (constraint,) in constraints:
+                synced.sql(f"ALTER TABLE {name} DROP CONSTRAINT {constraint}")
+            for (index,) in synced.sql(
+                "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s::regclass", name
+            ):
+                synced.sql(f"DROP INDEX {index}")
+            synced.sql(f"INSERT INTO {name} SELECT * FROM {name} ORDER BY {key} LIMIT 1")
+            synced.sql(f"ALTER TABLE {name} ALTER {key} DROP NOT NULL")
+            synced.sql(
+                f"UPDATE {name} SET {key} = NULL WHERE ctid = (SELECT ctid FROM {name} ORDER BY {key} DESC LIMIT 1)"
+            )
+            found = faults(synced, f"ona/{name}", "keys_unique")
+            assert found[f"{name}.{key} missing"] == 1
+            assert found[f"{name}.{key} repeated"] == 1
+        finally:
+            synced.sql(f"TRUNCATE {name}")
+            synced.sql(f"INSERT INTO {name} SELECT * FROM kept_{name}")
+            synced.sql(f"DROP TABLE kept_{name}")
+            synced.sql(f"ALTER TABLE {name} ADD PRIMARY KEY ({key})")
+    synced.sql("CREATE UNIQUE INDEX ON cases (primero_id)")
+
+
+@pytest.mark.parametrize("name", ["cases", "services"])
+def test_a_mapped_row_that_is_not_in_ona_as_it_was_mapped_is_found(synced: Graph, name: str) -> None:
+    """A load that lost or changed rows would otherwise look like a good one."""
+    key = {"cases": "case_id", "services": "unique_id"}[name]
+    column = {"cases": "sex", "services": "service_type"}[name]
+    first, second, third = [row[0] for row in synced.sql(f"SELECT {key} FROM {name} ORDER BY 1 LIMIT 3")]
+    synced.sql(f"UPDATE {name} SET {column} = '{SECRET}' WHERE {key} IN (%s, %s)", first, second)
+    synced.sql(f"DELETE FROM {name} WHERE {key} = %s", third)
+    found = faults(synced, f"ona/{name}", "quarter_loaded")
+    assert found == {"mapped row missing in ONA": 1, "mapped row with other content in ONA": 2}
+
+
+def test_a_service_whose_case_is_gone_from_ona_is_found(synced: Graph) -> None:
+    """A service counted without a child."""
+    ((case_id, number),) = synced.sql("SELECT case_id, count(*) FROM services GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1")
+    synced.sql("DELETE FROM cases WHERE case_id = %s", case_id)
+    assert faults(synced, "ona/services", "no_orphans") == {"service without its case": number}
+
+
+@pytest.mark.parametrize("name", ["cases", "services"])
+def test_rows_set_aside_because_another_child_holds_the_key_warn(graph: Graph, name: str) -> None:
+    """The clash with a child of another quarter is seen by ONA alone, and a row is missing until people mend it."""
+    graph.sql("TRUNCATE cases, services, primero_sync.exits, primero_sync.quarantine")
+    graph.primero.clock = lambda: datetime(2024, 3, 20, tzinfo=UTC)
+    graph.sql(
+        "INSERT INTO cases (case_id, primero_id, primero_updated_at) VALUES (%s, gen_random_uuid(), '2023-06-01Z')",
+        SECRET,
+    )
+    visit = {"unique_id": SECRET, "service_type": "other"}
+    made = graph.primero.create(
+        case_id_display=SECRET, age=5, services_section=[visit], created_at=graph.primero.clock()
+    )
+    outcome = graph.sync()
+    assert outcome.failure is None, "a clash warns, and the other children are loaded"
+    assert faults(graph, f"ona/{name}", "key_clashes") == {"mapped row in quarantine: another child holds the key": 1}
+    graph.primero.delete(made)
+
+
+def test_a_check_that_fails_is_not_tried_again_by_a_run_retry(graph: Graph) -> None:
+    """The same rows fail again; each retry would ask Primero for the whole quarter once more."""
+    graph.write("raw_under18_cases", raw_frame({"age": 44}))
+    result = graph.execute(dg.AssetSelection.checks_for_assets(dg.AssetKey("raw_under18_cases")))
+    run = graph.instance.get_run_by_id(result.run_id)
+    assert run is not None
+    assert run.status == dg.DagsterRunStatus.FAILURE
+    assert run.tags["dagster/retry_on_asset_or_op_failure"] == "false"
+
+
+def test_many_kinds_of_faults_are_told_in_one_short_line() -> None:
+    """A form filled with free text makes thousands of codes; the check's line and the event log must stay readable."""
+    result = answer(
+        "mapped_cases", "unmapped_codes", {f"field: code_{n}": n for n in range(1, 2_001)}, good="", warn=True
+    )
+    assert result.description is not None
+    assert result.description.startswith("2,000 × field: code_2000; 1,999 × field: code_1999; ")
+    assert result.description.endswith("; and 1995 more")
+    assert len(result.metadata["faults"].records) == 50
+
+
+def test_no_check_of_the_graph_was_left_out_above(graph: Graph) -> None:
+    """A check that cannot fail is worse than none: it is believed. Runs last in this file, and needs the whole of it."""
+    checks = asset_checks(quarterly_partitions("2023-10-01"))
+    assert {(key.asset_key.to_user_string(), key.name) for check in checks for key in check.check_keys} == PROVED

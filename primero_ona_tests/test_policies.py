@@ -1,0 +1,154 @@
+"""The graph under policies other than the default: what they keep out is nowhere, and counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from primero_ona.assets.stored import stored_assets
+from primero_ona.definitions import build_defs
+from primero_ona.failures import DataFailure
+from primero_ona.mapping.values import read_consent
+from primero_ona.resources import PartitionStorage
+from primero_ona.settings import GraphSettings
+from primero_ona_tests.graph import Q1, START, Graph, in_quarter, small, wired
+
+CP, GBV = "primeromodule-cp", "primeromodule-gbv"
+
+
+@pytest.fixture
+def graph(postgres: Any) -> Iterator[Graph]:
+    """80 plain cases, nothing synced yet."""
+    with wired(postgres, "policies", small(80, odd=False)) as graph:
+        yield graph
+
+
+def under(graph: Graph, **settings: str) -> str:
+    """Wire the graph under other settings; the suffix of their policy."""
+    wanted = GraphSettings(PRIMERO_ONA_START=START, **settings)
+    rules = wanted.policy.suffix
+    storage = PartitionStorage(url=str(graph.folder), fernet_keys=graph.key, rules=rules)
+    graph.defs = build_defs(settings=wanted, resources={**graph.resources, "io_manager": storage})
+    return rules
+
+
+def metadata(graph: Graph, asset: str, run_id: str) -> dict[str, Any]:
+    """What the materialization of an asset in a run says, as plain values."""
+    for event in graph.instance.all_logs(run_id):
+        step = event.dagster_event
+        if step and step.is_step_materialization and step.asset_key.to_user_string() == asset:
+            return {
+                name: value.value for name, value in step.step_materialization_data.materialization.metadata.items()
+            }
+    raise AssertionError(asset)
+
+
+def ids_in_ona(graph: Graph) -> set[str]:
+    return {row[0] for row in graph.sql("SELECT primero_id::text FROM cases")}
+
+
+def frames(graph: Graph, asset: str, rules: str) -> list[Any]:
+    return list(graph.store.open(graph.store.base / asset / Q1.key, stored_assets(rules)[asset]))
+
+
+def test_no_location_beyond_the_precision_is_stored_or_loaded(graph):
+    """The setting is worth nothing if the village still lies in the raw partitions."""
+    rules = under(graph, PRIMERO_ONA_LOCATION_PRECISION="commune")
+    outcome = graph.sync()
+    assert outcome.failure is None
+    stored = [
+        json.loads(text)
+        for asset in ("raw_reintegration_cases", "raw_under18_cases")
+        for frame in frames(graph, asset, rules)
+        for field in ("location_current", "location_caregiver")
+        for text in frame[field].dropna()
+    ]
+    assert stored
+    assert max(len(code) for code in stored) == 6
+    loaded = [row[0] for row in graph.sql("SELECT location_code FROM cases WHERE location_code IS NOT NULL")]
+    assert loaded
+    assert max(map(len, loaded)) == 6
+    assert graph.sql("SELECT count(*) FROM cases WHERE district_current IS NOT NULL")[0][0] > 0
+    assert "commune" in metadata(graph, "raw_under18_cases", outcome.run_id)["policy"]
+
+
+def consent_of(case: dict[str, Any]) -> str:
+    return read_consent(case.get("consent_reporting")).value[1]
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"), [("exclude_refused", {"given", "not recorded"}), ("given_only", {"given"})]
+)
+def test_cases_without_the_consent_that_the_policy_asks_for_leave_ona(graph, policy, kept):
+    """A refusal that only new cases feel is none."""
+    assert graph.sync().failure is None
+    before = ids_in_ona(graph)
+    consents = {case["id"]: consent_of(case) for case in in_quarter(graph.primero, Q1)}
+    assert {consents[case] for case in before} == {"given", "refused", "not recorded"}
+    rules = under(graph, PRIMERO_ONA_CONSENT_POLICY=policy)
+    outcome = graph.sync()
+    assert outcome.failure is None
+    assert ids_in_ona(graph) == {case for case in before if consents[case] in kept}
+    gone = {case for case in before if consents[case] not in kept}
+    assert graph.sql("SELECT count(*) FROM services WHERE primero_case_id::text = ANY (%s)", list(gone)) == [(0,)]
+    raw = {
+        case
+        for asset in ("raw_reintegration_cases", "raw_under18_cases")
+        for f in frames(graph, asset, rules)
+        for case in f["id"]
+    }
+    assert not raw & gone
+    assert metadata(graph, "case_exits", outcome.run_id)["kept out by consent"] == len(gone)
+
+
+def test_cases_of_other_modules_leave_ona_and_those_that_move_there_too(graph):
+    """A survivor's case that was moved to the GBV module must not stay on the dashboards because nobody asks for it."""
+    cases = in_quarter(graph.primero, Q1)
+    assert graph.sync().failure is None
+    before = ids_in_ona(graph)
+    gbv = {case["id"] for case in cases if case["module_id"] == GBV}
+    moved = next(case for case in before - gbv)
+    stamp = next(case["last_updated_at"] for case in cases if case["id"] == moved)
+    graph.primero.update(moved, module_id=GBV, last_updated_at=_moment(stamp))
+    under(graph, PRIMERO_ONA_MODULES=CP)
+    outcome = graph.sync()
+    assert outcome.failure is None
+    assert ids_in_ona(graph) == before - gbv - {moved}
+    said = metadata(graph, "case_exits", outcome.run_id)
+    assert said["kept out by module"] == len(gbv | {moved})
+    assert CP in said["policy"]
+
+
+def _moment(text: str) -> Any:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text)
+
+
+def test_a_server_that_ignores_the_filter_on_modules_is_noticed(graph):
+    """Primero drops a filter that it does not like, without a word."""
+    graph.primero.update(in_quarter(graph.primero, Q1)[0]["id"], module_id=GBV, last_updated_at=Q1.start)
+    graph.primero.switches.dropped = {"module_id"}
+    under(graph, PRIMERO_ONA_MODULES=CP)
+    outcome = graph.sync()
+    assert "module_id" in (outcome.failure or "")
+    assert ids_in_ona(graph) == set()
+
+
+def test_a_partition_made_under_another_policy_is_refused_by_its_readers(graph):
+    """Villages stored last year would else be mapped and loaded under a setting that forbids them."""
+    assert graph.sync().failure is None
+    rules = under(graph, PRIMERO_ONA_LOCATION_PRECISION="district")
+    for asset in ("raw_under18_cases", "mapped_cases"):
+        with pytest.raises(DataFailure, match="location=district"):
+            frames(graph, asset, rules)
+
+
+def test_the_metadata_of_a_run_tells_how_its_connections_were_protected(graph):
+    """An override must be visible in what was loaded under it."""
+    outcome = graph.sync()
+    assert metadata(graph, "ona/cases", outcome.run_id)["connection to ONA"] == "on this machine"
+    assert metadata(graph, "raw_under18_cases", outcome.run_id)["connection to Primero"] == "on this machine"

@@ -1,0 +1,142 @@
+"""Settings: secrets in files, plain sentences, and what is shown of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from primero_ona import setting_texts
+from primero_ona.cli import app
+from primero_ona.failures import SettingsFailure
+from primero_ona.settings import (
+    GROUPS,
+    GraphSettings,
+    OnaSettings,
+    PrimeroSettings,
+    StorageSettings,
+    is_secret,
+    read,
+    read_one,
+)
+
+SECRET = "hunter2-never-shown"
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch, tmp_path):
+    """An environment without any setting, in a folder without `.env`."""
+    for name in [name for name in os.environ if name.startswith(("PRIMERO_", "ONA_", "PG"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def secrets() -> list[tuple[type, str, str]]:
+    return [
+        (group, name, str(field.validation_alias))
+        for group in GROUPS
+        for name, field in group.model_fields.items()
+        if is_secret(field)
+    ]
+
+
+def others(monkeypatch, but: str) -> None:
+    """Set what is required, except one variable."""
+    for name in {
+        "PRIMERO_URL",
+        "PRIMERO_USERNAME",
+        "PRIMERO_PASSWORD",
+        "ONA_DATABASE_URL",
+        "PRIMERO_ONA_STORAGE_KEYS",
+    } - {but}:
+        monkeypatch.setenv(name, "https://primero.example.org" if name == "PRIMERO_URL" else "postgresql://ona/db")
+
+
+@pytest.mark.parametrize(("group", "name", "variable"), secrets(), ids=lambda value: str(value))
+def test_every_secret_may_stand_in_a_file(monkeypatch, tmp_path, group, name, variable):
+    """Secrets in the environment show up in crash dumps and in `docker inspect`; a file is what an operator asks for."""
+    others(monkeypatch, variable)
+    value = f"postgresql://u:{SECRET}@h/d"
+    (tmp_path / "secret").write_text(value + "\n")
+    monkeypatch.setenv(f"{variable}_FILE", str(tmp_path / "secret"))
+    assert getattr(read_one(group), name).get_secret_value() == value
+
+
+def test_a_file_may_be_named_in_dotenv(monkeypatch, tmp_path):
+    """A developer's `.env` would otherwise be the one place where files do not work."""
+    (tmp_path / "secret").write_text(SECRET)
+    (tmp_path / ".env").write_text(f"PRIMERO_ONA_STORAGE_KEYS_FILE={tmp_path / 'secret'}\n")
+    assert read_one(StorageSettings).storage_keys.get_secret_value() == SECRET
+
+
+def test_a_secret_that_is_set_twice_or_cannot_be_read_is_named_without_its_value(monkeypatch, tmp_path):
+    """Of two passwords one is old; taking either in silence may lock the account."""
+    others(monkeypatch, "none")
+    monkeypatch.setenv("PRIMERO_PASSWORD", SECRET)
+    monkeypatch.setenv("PRIMERO_PASSWORD_FILE", str(tmp_path / "secret"))
+    monkeypatch.delenv("ONA_DATABASE_URL")
+    monkeypatch.setenv("ONA_DATABASE_URL_FILE", str(tmp_path / "absent"))
+    with pytest.raises(SettingsFailure) as failure:
+        read(PrimeroSettings, OnaSettings)
+    text = str(failure.value)
+    assert "PRIMERO_PASSWORD and PRIMERO_PASSWORD_FILE are both set" in text
+    assert "ONA_DATABASE_URL_FILE names cannot be read" in text
+    assert SECRET not in text
+
+
+def test_all_missing_and_malformed_settings_are_told_at_once_without_values(monkeypatch):
+    """One complaint per start costs an operator an hour; a value in a complaint costs a password."""
+    monkeypatch.setenv("ONA_DATABASE_URL", SECRET)
+    monkeypatch.setenv("PRIMERO_ONA_CONSENT_POLICY", SECRET)
+    with pytest.raises(SettingsFailure) as failure:
+        read(PrimeroSettings, OnaSettings, GraphSettings)
+    text = str(failure.value)
+    for variable in (
+        "PRIMERO_URL",
+        "PRIMERO_USERNAME",
+        "PRIMERO_PASSWORD",
+        "ONA_DATABASE_URL",
+        "PRIMERO_ONA_CONSENT_POLICY",
+    ):
+        assert variable in text
+    assert SECRET not in text
+
+
+def test_config_show_tells_every_setting_and_no_secret(monkeypatch, tmp_path):
+    """Its output goes into tickets and chats."""
+    (tmp_path / "secret").write_text(SECRET)
+    monkeypatch.setenv("PRIMERO_URL", f"https://someone:{SECRET}@primero.example.org")
+    monkeypatch.setenv("PRIMERO_USERNAME", "integration")
+    monkeypatch.setenv("PRIMERO_PASSWORD", SECRET)
+    monkeypatch.setenv("ONA_DATABASE_URL", f"postgresql://u:{SECRET}@ona.example.org/d")
+    monkeypatch.setenv("PRIMERO_ONA_STORAGE_KEYS_FILE", str(tmp_path / "secret"))
+    for arguments in (["config", "show"], ["config", "show", "--json"]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert SECRET not in result.output
+        for group in GROUPS:
+            for field in group.model_fields.values():
+                assert str(field.validation_alias) in result.output
+        assert "set, not shown" in result.output
+        assert "set by PRIMERO_ONA_STORAGE_KEYS_FILE, not shown" in result.output
+
+
+def test_config_show_tells_an_override_of_the_protection(monkeypatch):
+    """An override that nobody sees stays for ever."""
+    others(monkeypatch, "none")
+    monkeypatch.setenv("ONA_DATABASE_URL", "postgresql://ona.example.org/d")
+    shown = {line.variable: line.value for line in setting_texts.show_settings()}
+    assert shown["connection to ONA"].startswith("refused")
+    monkeypatch.setenv("PRIMERO_ONA_INSECURE_ONA", "yes")
+    shown = {line.variable: line.value for line in setting_texts.show_settings()}
+    assert shown["PRIMERO_ONA_INSECURE_ONA"] == "yes"
+    assert "NOT PROTECTED" in shown["connection to ONA"]
+    assert shown["connection to Primero"] == "encrypted, server verified"
+
+
+def test_the_page_of_settings_is_in_step():
+    """A variable that the page does not tell is one that nobody sets. `make docs` writes it."""
+    assert (ROOT / setting_texts.PAGE).read_text(encoding="utf-8") == setting_texts.settings_page()
