@@ -13,6 +13,7 @@ SANDBOX = [
 ]
 TEST = [
     *SANDBOX,
+    "bandit>=1.9",
     "freezegun>=1.5",
     "hypothesis>=6.150",
     "import-linter>=2.5",

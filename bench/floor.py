@@ -39,7 +39,7 @@ def pages(session: requests.Session, url: str, window: str) -> Iterator[list[dic
         asked["created_at"] = f"1970-01-01T00:00:00Z..{bound:%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
-def text(value: Any) -> str | None:
+def text(value: object) -> str | None:
     """A value as text."""
     if value is None or isinstance(value, str):
         return value
@@ -67,7 +67,7 @@ def merge(connection: psycopg.Connection, table: str, columns: tuple[str, ...]) 
         INSERT INTO floor.{table} AS old SELECT DISTINCT ON ({key}) * FROM new_{table}
         ON CONFLICT ({key}) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in rest)}
         WHERE ({", ".join(f"old.{name}" for name in rest)}) IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in rest)})
-    """)  # noqa: S608 our own names
+    """)
 
 
 def main(first: str, after: str) -> None:

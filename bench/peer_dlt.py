@@ -28,9 +28,8 @@ SETTINGS = {
 os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
 
 import dlt  # noqa: E402
-from dlt.sources.rest_api import rest_api_source  # noqa: E402
-
 from asked import FIELDS  # noqa: E402
+from dlt.sources.rest_api import rest_api_source  # noqa: E402
 
 
 def main(first: str, after: str, folder: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import orjson
 import psycopg
@@ -53,7 +53,7 @@ class Postgres:
         command = [*self._as, str(self._bin / program), "-D", str(self._data), *arguments]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
 
-    def __enter__(self) -> Postgres:
+    def __enter__(self) -> Self:
         self._call("initdb", "-A", "trust", "-U", "bench", "-E", "UTF8", "--locale", "C.UTF-8")
         options = f"-p {self._port} -k {self._data} {_SERVER_SETTINGS}"
         self._call("pg_ctl", "start", "-w", "-l", str(self._data / "log"), "-o", options)

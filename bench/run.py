@@ -24,6 +24,7 @@ import orjson
 from cryptography.fernet import Fernet
 from measure import run
 from places import Postgres, Sandbox, sandbox
+from stages import stages
 from tables import tables
 
 HERE = Path(__file__).parent
@@ -45,7 +46,9 @@ class Bench:
     program: list[str]
     results: list[dict[str, Any]] = field(default_factory=list)
 
-    def measure(self, what: dict[str, Any], command: list[str], environment: dict[str, str], place: Sandbox | None) -> str:
+    def measure(
+        self, what: dict[str, Any], command: list[str], environment: dict[str, str], place: Sandbox | None
+    ) -> str:
         """Run a command and keep its figures under the facts `what`; its output."""
         before, wal = place.log()["requests"] if place else 0, self.postgres.wal()
         found = run(command, environment, self.folder)
@@ -59,7 +62,14 @@ class Bench:
             # The log tells the last 500; of longer runs the rest is taken to be like them.
             row["wire_mb"] = sum(entry["bytes"] for entry in told) / 2**20 * row["requests"] / max(len(told), 1)
         self.results.append(row)
-        print({name: round(value, 2) if isinstance(value, float) else value for name, value in row.items() if name != "command"}, flush=True)
+        print(
+            {
+                name: round(value, 2) if isinstance(value, float) else value
+                for name, value in row.items()
+                if name != "command"
+            },
+            flush=True,
+        )
         return found.output
 
 
@@ -97,7 +107,9 @@ def us(bench: Bench, place: Sandbox, what: dict[str, Any], *, change: bool) -> N
         for state in ("first", "unchanged", "2 % changed") if change else ("first", "unchanged"):
             if state == "2 % changed":
                 place.change(0.02, what["cases"])
-            bench.measure({**what, "who": "us", "state": state}, command, environment, place)
+            output = bench.measure({**what, "who": "us", "state": state}, command, environment, place)
+            last = bench.results[-1]
+            last["stages"] = stages(path, orjson.loads(output)[0]["run_id"], last["seconds"])
         if what["latency_ms"]:
             replay(bench, place, what, environment)
 
@@ -140,9 +152,23 @@ def fixed_costs(bench: Bench, repeats: int) -> None:
         environment = environment_of(place, bench.postgres.url("bench_us"), path, Fernet.generate_key().decode())
         run([*bench.program, "schema", "apply"], environment, bench.folder)
         commands = {
-            ("dagster", "definitions validate, empty project"): [*dagster, "definitions", "validate", "-f", str(nothing)],
+            ("dagster", "definitions validate, empty project"): [
+                *dagster,
+                "definitions",
+                "validate",
+                "-f",
+                str(nothing),
+            ],
             ("us", "definitions validate"): [*dagster, "definitions", "validate", "-m", "primero_ona.definitions"],
-            ("dagster", "materialize an empty asset"): [*dagster, "asset", "materialize", "--select", "nothing", "-f", str(nothing)],
+            ("dagster", "materialize an empty asset"): [
+                *dagster,
+                "asset",
+                "materialize",
+                "--select",
+                "nothing",
+                "-f",
+                str(nothing),
+            ],
             ("us", "empty quarter"): [*bench.program, "sync", "--quarter", EMPTY, "--json"],
         }
         for command in commands.values():  # once unmeasured: bytecode, the instance's databases
@@ -161,14 +187,24 @@ def contenders(only: str) -> dict[str, Callable[[Bench, Sandbox, dict[str, Any]]
 
 def facts() -> dict[str, Any]:
     """When, where, with what."""
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "?",
+    )
     names = ("dagster", "pandas", "pyarrow", "orjson", "psycopg", "pandera", "cryptography")
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.system()} {platform.machine()}, {cpu}, {len(_cpus())} cores",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in names},
-        "dlt": subprocess.run([PEER / "bin" / "python", "-c", "import dlt; print(dlt.__version__)"], capture_output=True, text=True, check=False).stdout.strip() if PEER.exists() else None,
+        "dlt": subprocess.run(
+            [PEER / "bin" / "python", "-c", "import dlt; print(dlt.__version__)"],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+        if PEER.exists()
+        else None,
     }
 
 
@@ -220,7 +256,9 @@ def report(bench: Bench, told: dict[str, Any]) -> None:
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     stem = results / told["when"].replace(":", "")
-    stem.with_suffix(".json").write_bytes(orjson.dumps({"facts": told, "runs": bench.results}, option=orjson.OPT_INDENT_2))
+    stem.with_suffix(".json").write_bytes(
+        orjson.dumps({"facts": told, "runs": bench.results}, option=orjson.OPT_INDENT_2)
+    )
     text = tables(told, bench.results)
     stem.with_suffix(".md").write_text(text)
     print(text)

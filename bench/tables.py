@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-_FIGURES = {"seconds": "s", "cpu": "CPU s", "peak_mb": "peak MB", "wal_mb": "WAL MB", "wire_mb": "wire MB", "requests": "requests"}
+_FIGURES = {
+    "seconds": "s",
+    "cpu": "CPU s",
+    "peak_mb": "peak MB",
+    "wal_mb": "WAL MB",
+    "wire_mb": "wire MB",
+    "requests": "requests",
+}
 
 Runs = Sequence[dict[str, Any]]
 
@@ -17,7 +24,23 @@ def tables(facts: dict[str, Any], runs: Runs) -> str:
     told = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     head = ["cases", "ms per request", "who", "what", "runs", *_FIGURES.values()]
     rows = [_row(key, group) for key, group in _grouped(runs).items()]
-    return f"{told}\n\n{_table(head, rows)}\n"
+    return f"{told}\n\n{_table(head, rows)}\n\n{_stages(runs)}\n"
+
+
+def _stages(runs: Runs) -> str:
+    """Where our seconds went, by stage; medians."""
+    groups = {key: group for key, group in _grouped(runs).items() if "stages" in group[0]}
+    names = list(dict.fromkeys(name for group in groups.values() for run in group for name in run["stages"]))
+    rows = [
+        [
+            f"{cases:,}",
+            str(latency),
+            state,
+            *(f"{median(run['stages'].get(name, 0.0) for run in group):.2f}" for name in names),
+        ]
+        for (cases, latency, _, state), group in groups.items()
+    ]
+    return _table(["cases", "ms per request", "what", *(f"{name} s" for name in names)], rows) if rows else ""
 
 
 def _grouped(runs: Runs) -> dict[tuple[Any, ...], list[dict[str, Any]]]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 from uuid import NAMESPACE_OID, uuid5
 
 import numpy as np
-import pandas as pd
 import psycopg
 import pyarrow as pa
 
@@ -25,6 +25,7 @@ from primero_ona.mapping.membership import membership, without_consent
 from primero_ona.mapping.services import map_services
 from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
 from primero_ona.ona.audit import KNOWN_SCHEMA, MENDABLE, AuditTables, QuarterAudit, stamp_in_ona
+from primero_ona.ona.erased import erased_subjects, without_erased
 from primero_ona.ona.load import TableCounts, load_quarter
 from primero_ona.ona.places import holders, read_places, service_holders
 from primero_ona.primero.client import PrimeroClient
@@ -33,6 +34,9 @@ from primero_ona.primero.inventory import InventoryReport, fetch_cases, standing
 from primero_ona.primero.policy import PullPolicy
 from primero_ona.primero.pull import EMPTY_PAUSE
 from primero_ona.quarters import Quarter
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Cases in ONA that the inventory does not show are asked for one by one, this many at most: at a second each, twenty
 #: minutes. More of them have one cause, which the first ones show; the rest are counted as unconfirmed.
@@ -114,7 +118,7 @@ def audit(
     `grace`: a case that changed within it before the inventory counts as pending, not as a difference.
     """
     tables = AuditTables(conn)
-    sink = _ExpectingSink(tables, scope, Places.of(read_places(conn)))
+    sink = _ExpectingSink(tables, scope, Places.of(read_places(conn)), erased_subjects(conn))
     inventory = take_inventory(client, sink, scope.policy.precision, empty_pause=empty_pause)
     tables.note({case: standing_of(client, case) for case in tables.unknown()[:CONFIRM_MOST]})
     quarters = tables.compare(since=scope.first.start, settled_until=inventory.settled - grace)
@@ -124,8 +128,8 @@ def audit(
 class _ExpectingSink:
     """Maps each frame of the inventory and writes what ONA should hold into the audit's tables."""
 
-    def __init__(self, tables: AuditTables, scope: Scope, places: Places) -> None:
-        self._tables, self._scope, self._places = tables, scope, places
+    def __init__(self, tables: AuditTables, scope: Scope, places: Places, erased: frozenset[str]) -> None:
+        self._tables, self._scope, self._places, self._erased = tables, scope, places, erased
 
     def restart(self) -> None:
         """See Sink."""
@@ -136,11 +140,14 @@ class _ExpectingSink:
 
     def write(self, frame: pd.DataFrame) -> None:
         """See Sink."""
+        frame = without_erased(frame, self._erased)
         belongs = ~self._scope.sets(frame)["exit"].to_numpy()
         chosen = frame[belongs].reset_index(drop=True)
         cases = map_cases(chosen, self._places, self._scope.labels)
         keyless = frozenset(entry["primero_id"] for entry in cases.quarantine)
         services = map_services(chosen, self._scope.labels, keyless)
+        import pandas as pd  # noqa: PLC0415
+
         known = pd.DataFrame(
             {
                 "primero_id": frame["id"],
@@ -255,6 +262,8 @@ class _Loader:
 def _exits(raw: pd.DataFrame, gone: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     left = pa.Table.from_pandas(raw[EXIT_SCHEMA.names], EXIT_SCHEMA, preserve_index=False).replace_schema_metadata()
     rows = pa.Table.from_pylist([dict(row) for row in gone], schema=EXIT_SCHEMA)
+    import pandas as pd  # noqa: PLC0415
+
     frame: pd.DataFrame = pa.concat_tables([left, rows]).to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 
@@ -270,5 +279,7 @@ def _raw(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     tables = [
         pa.Table.from_pandas(frame, RAW_SCHEMA, preserve_index=False).replace_schema_metadata() for frame in frames
     ]
+    import pandas as pd  # noqa: PLC0415
+
     whole: pd.DataFrame = pa.concat_tables([RAW_SCHEMA.empty_table(), *tables]).to_pandas(types_mapper=pd.ArrowDtype)
     return whole

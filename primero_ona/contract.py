@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from primero_ona.mapping.labels import Labels
 from primero_ona.ona.schema import Column, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -44,6 +46,8 @@ class ContractCheck:
 
 
 def _pandera_column(pandera: Any, column: Column, labels: Labels) -> Any:  # noqa: ANN401
+    import pandas as pd  # noqa: PLC0415
+
     checks = []
     if column.within is not None:
         low, high = column.within
@@ -80,6 +84,8 @@ class KeyCheck:
 
     def add(self, frame: pd.DataFrame) -> None:
         """Take the keys of one frame."""
+        import pandas as pd  # noqa: PLC0415
+
         keys = frame[self._column]
         present = keys[keys.notna() & (keys.str.strip() != "")]
         self.missing += len(keys) - len(present)

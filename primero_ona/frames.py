@@ -6,9 +6,11 @@ Dagster takes a bare generator for an op's stream of events, so a stream of fram
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 #: Rows in one frame. Half of it doubles the parts and their fixed cost; more of it raises the peak memory of every step
 #: that holds a frame, about 30 MB at 20,000 raw cases with three services each. Design limit: 50,000.

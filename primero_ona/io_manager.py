@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import orjson
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -34,6 +33,9 @@ from primero_ona.frames import Frames
 from primero_ona.metadata import stored_metadata
 from primero_ona.quarters import Quarter
 from primero_ona.steps import safe_step
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Raised when the layout of parts or manifest changes; older partitions are then refused and have to be made again.
 STORE_FORMAT = 1
@@ -87,6 +89,8 @@ class PartitionStore:
     def _read_part(self, path: UPath, part: Mapping[str, Any], columns: Sequence[str] | None) -> pd.DataFrame:
         clear = self.unseal(path, part)
         table = pq.read_table(pa.BufferReader(clear), columns=list(columns) if columns is not None else None)
+        import pandas as pd  # noqa: PLC0415
+
         frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
         return frame
 

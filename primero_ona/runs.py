@@ -5,6 +5,7 @@ The runs are stored in the instance of DAGSTER_HOME, so the UI shows them like a
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -94,6 +95,16 @@ def ensure_home() -> Path:
     if not (home / "dagster.yaml").exists() and Path("dagster.yaml").exists():
         shutil.copyfile("dagster.yaml", home / "dagster.yaml")
     return home
+
+
+def open_instance() -> dg.DagsterInstance:
+    """Dagster's instance of DAGSTER_HOME, to be used as a context manager.
+
+    One process opens it at a time: two that make its SQLite files at the same moment spoil them for ever.
+    """
+    with (ensure_home() / ".opening").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        return dg.DagsterInstance.get()
 
 
 def sync_quarter(job: dg.JobDefinition, instance: dg.DagsterInstance, quarter: Quarter) -> Outcome:

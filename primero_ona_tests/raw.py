@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from primero_ona.primero.fields import RAW_SCHEMA, cut_services, json_text
+from primero_ona.primero.fields import RAW_SCHEMA, SERVICE_FIELDS, json_text
 
 _STAMPS = ("last_updated_at", "created_at")
 
@@ -40,3 +40,15 @@ def _row(case: Mapping[str, Any]) -> dict[str, Any]:
     for name in _STAMPS:
         row[name] = None if case.get(name) is None else datetime.fromisoformat(case[name])
     return {**row, "id": case["id"], "services_section": cut_services(case.get("services_section"))}
+
+
+def cut_services(section: Any) -> list[dict[str, str | None] | None] | None:
+    """What is kept of a `services_section`, element by element: a second witness to `encode.py`, which goes by columns."""
+    if section is None:
+        return None
+    if not isinstance(section, list):
+        return [None]
+    return [
+        {name: json_text(element.get(name)) for name in SERVICE_FIELDS} if isinstance(element, dict) else None
+        for element in section
+    ]

@@ -10,13 +10,16 @@ from typer.testing import CliRunner
 
 from primero_ona.cli import app
 from primero_ona.failures import SettingsFailure
-from primero_ona_tests.graph import Q1, Graph, small, wired
+from primero_ona_tests.graph import Q1, Q2, Graph, small, wired
 
 
 @pytest.fixture
 def graph(postgres: Any, monkeypatch: Any) -> Iterator[Graph]:
     """40 plain cases, 2024-Q1 synced, and an environment that names this ONA and these partitions."""
     with wired(postgres, "erasure", small(40, odd=False)) as graph:
+        monkeypatch.setenv("PRIMERO_URL", graph.primero.url)
+        monkeypatch.setenv("PRIMERO_USERNAME", graph.primero.username)
+        monkeypatch.setenv("PRIMERO_PASSWORD", graph.primero.password)
         monkeypatch.setenv("ONA_DATABASE_URL", graph.url)
         monkeypatch.setenv("PRIMERO_ONA_STORAGE_URL", str(graph.folder))
         monkeypatch.setenv("PRIMERO_ONA_STORAGE_KEYS", graph.key)
@@ -133,3 +136,13 @@ def test_keys_rotate_and_purge_work_from_the_command_line(graph, monkeypatch):
     assert not list(graph.folder.rglob("2024-01-01"))
     assert len(graph.instance.get_runs()) == runs
     assert Q1.key
+
+
+def test_the_proof_of_completeness_does_not_miss_an_erased_case(graph):
+    """A check that fails for ever because of a kept promise would be switched off, or mended against the promise."""
+    case, _ = victim(graph)
+    graph.sync(Q2)
+    assert run("verify").exit_code == 0
+    run("forget", "--primero-id", case)
+    result = run("verify", "--json")
+    assert result.exit_code == 0, result.output

@@ -154,7 +154,8 @@ def test_a_case_edited_in_a_later_quarter_is_updated_there_and_not_set_back_by_t
 
 def materializations(graph: Graph, run_id: str) -> dict[str, dict[str, Any]]:
     events = graph.instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
-    found = [entry.event_log_entry.asset_materialization for entry in events]
+    every = [entry.event_log_entry.asset_materialization for entry in events]
+    found = [entry for entry in every if entry.partition]  # the first sync fetches the reference data too
     assert {entry.partition for entry in found} == {Q1.key}
     return {entry.asset_key.to_user_string(): dict(entry.metadata) for entry in found}
 
@@ -163,8 +164,6 @@ def test_every_materialization_says_rows_quarter_window_and_reasons(graph: Graph
     """People judge a quarter by what its page shows; a number without its reasons cannot be judged."""
     outcome = graph.sync()
     shown = materializations(graph, outcome.run_id)
-    assert set(shown) == set(outcome.rows)
-    assert len(shown) == 7
     reasons = {
         "raw_reintegration_cases": ("membership", "exits", "age missing or unreadable"),
         "raw_under18_cases": ("membership", "exits", "age missing or unreadable"),
@@ -174,6 +173,7 @@ def test_every_materialization_says_rows_quarter_window_and_reasons(graph: Graph
         "ona/cases": ("what happened", "inserted", "updated", "unchanged", "stale", "removed", "quarantined"),
         "ona/services": ("what happened", "inserted", "updated", "unchanged", "stale", "removed", "quarantined"),
     }
+    assert set(shown) == set(reasons)
     for asset, metadata in shown.items():
         assert metadata["dagster/row_count"].value == outcome.rows[asset]
         assert metadata["quarter"].value == "2024-Q1 (Jan–Mar)"
@@ -201,7 +201,7 @@ def test_a_blocking_check_that_fails_stops_the_load(graph: Graph, monkeypatch: p
     outcome = graph.sync()
     assert outcome.exit_code == 1
     assert "case_id_unique_and_present on mapped_cases failed: 2 × case_id repeated" in (outcome.failure or "")
-    assert not outcome.load
+    assert outcome.load.keys().isdisjoint({"ona/cases", "ona/services"})
     assert graph.sql("SELECT count(*) FROM cases") == [(0,)]
 
 

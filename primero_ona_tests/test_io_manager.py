@@ -233,12 +233,12 @@ def test_all_mismatches_of_a_manifest_are_named_at_once(store: PartitionStore) -
 _MEMORY = Path(__file__).with_name("memory.py")
 
 
-@pytest.mark.parametrize(("way", "few", "many"), [("store", 4, 40), ("map", 2, 9)])
+@pytest.mark.parametrize(("way", "few", "many"), [("store", 4, 40), ("map", 2, 7)])
 def test_memory_does_not_grow_with_the_quarter(way: str, few: int, many: int, ona_url: str) -> None:
     """A country's quarter must fit into the same machine as a province's."""
     command = [sys.executable, "-m", f"primero_ona_tests.{_MEMORY.stem}", way, str(few), str(many), ona_url]
     done = subprocess.run(command, capture_output=True, text=True, cwd=_MEMORY.parents[1], timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2_000:]
     peaks = json.loads(done.stdout)
-    # One frame of either way is 8 MB and more: what was kept of the further ones would be above 280 and 120 MB.
+    # One frame of either way is 8 MB and more: what was kept of the further ones would be above 280 and 100 MB.
     assert peaks["many"] - peaks["few"] < 60, peaks

@@ -69,8 +69,11 @@ def test_a_sync_of_odd_values_leaves_nothing_of_them_outside_ona(
         assert marker not in caplog.text + str(capfd.readouterr()) + str(outcome.as_json())
 
 
-@pytest.mark.parametrize("redacted", ["0", "1"])
-@pytest.mark.parametrize("place", ["primero_ona.mapping.streams.map_cases", "primero_ona.ona.load.stage_rows"])
+@pytest.mark.parametrize(
+    ("place", "redacted"),
+    [("primero_ona.mapping.streams.map_cases", "0"), ("primero_ona.ona.load.stage_rows", "1")],
+    ids=["mapping", "load, with Dagster's own redaction"],
+)
 def test_an_exception_that_quotes_a_row_leaves_nothing_of_it(
     graph: Graph,
     monkeypatch: pytest.MonkeyPatch,

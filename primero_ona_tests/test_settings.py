@@ -55,7 +55,7 @@ def others(monkeypatch, but: str) -> None:
         monkeypatch.setenv(name, "https://primero.example.org" if name == "PRIMERO_URL" else "postgresql://ona/db")
 
 
-@pytest.mark.parametrize(("group", "name", "variable"), secrets(), ids=lambda value: str(value))
+@pytest.mark.parametrize(("group", "name", "variable"), secrets(), ids=str)
 def test_every_secret_may_stand_in_a_file(monkeypatch, tmp_path, group, name, variable):
     """Secrets in the environment show up in crash dumps and in `docker inspect`; a file is what an operator asks for."""
     others(monkeypatch, variable)

@@ -87,7 +87,7 @@ def url_of(postgres: Any, port: int, host: str = NAME, **options: str) -> str:
         ("", True), ("/run/postgresql", True), ("@abstract", True), ("localhost", True), ("LOCALHOST.", True),
         ("127.0.0.1", True), ("127.8.9.10", True), ("::1", True), ("[::1]", True),
         ("ona.example.org", False), ("10.0.0.5", False), ("localhost.example.org", False), ("127.0.0.1.example.org", False),
-        ("0.0.0.0", False), ("::", False), ("fe80::1", False), ("1270.0.0.1", False),
+        ("169.254.0.1", False), ("::", False), ("fe80::1", False), ("1270.0.0.1", False),
     ],
 )  # fmt: skip
 def test_only_this_machine_is_local(host, local):

@@ -2,10 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pandas as pd
 
 from primero_ona.assets.common import MAP, OWNERS, QUARTER_NOTE, contract_metadata
 from primero_ona.assets.reference import LOOKUP_KEY, REFERENCE_KEY, fill_if_empty
@@ -22,6 +21,9 @@ from primero_ona.primero.reference import Reference
 from primero_ona.reference import labels_in_use, stored_reference
 from primero_ona.resources import OnaDatabaseResource
 from primero_ona.steps import safe_step
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What the UI shows of the rows: one dimension at a time, so that no cell describes a child.
 _CASE_AGGREGATES = ("type_of_case", "age_group", "sex")
@@ -128,7 +130,7 @@ def counting(frames: Frames, table: Table, columns: Sequence[str]) -> Frames:
     """The same stream, whose summary also tells how often each value of a few columns occurs."""
     counts: dict[str, Counter[str]] = {column: Counter() for column in columns}
 
-    def read(_columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+    def read(_columns: Sequence[str] | None) -> "Iterator[pd.DataFrame]":
         for counter in counts.values():
             counter.clear()
         for frame in frames:

@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pandas as pd
 
 from primero_ona.assets.common import EXTRACT, OWNERS, QUARTER_NOTE, arrow_metadata
 from primero_ona.assets.reference import fetch_if_missing
@@ -23,6 +22,9 @@ from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter
 from primero_ona.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.steps import safe_step
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PRIMERO = dg.AssetSpec(
     "primero",
@@ -72,7 +74,7 @@ class QuarterSink:
         for writer in self._writers.values():
             writer.restart()
 
-    def write(self, frame: pd.DataFrame) -> None:
+    def write(self, frame: "pd.DataFrame") -> None:
         """Take a frame of raw cases."""
         frame = self._without_erased(frame)
         sets = membership(frame)
@@ -85,13 +87,13 @@ class QuarterSink:
             self._writers[asset].write(chosen[EXIT_SCHEMA.names] if asset == "case_exits" else chosen)
         self.reasons.update(_reasons(sets))
 
-    def leave(self, frame: pd.DataFrame) -> None:
+    def leave(self, frame: "pd.DataFrame") -> None:
         """Take cases of modules that are not included: their rows leave ONA."""
         frame = self._without_erased(frame)
         self._writers["case_exits"].write(frame[EXIT_SCHEMA.names])
         self.reasons[MODULE_REASON] += len(frame)
 
-    def _without_erased(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def _without_erased(self, frame: "pd.DataFrame") -> "pd.DataFrame":
         """Nothing is stored of a case that was erased, not even that it left."""
         kept = without_erased(frame, self._erased)
         self.reasons[ERASED_REASON] += len(frame) - len(kept)
@@ -109,7 +111,7 @@ class QuarterSink:
             writer.discard()
 
 
-def _reasons(sets: pd.DataFrame) -> dict[str, int]:
+def _reasons(sets: "pd.DataFrame") -> dict[str, int]:
     both = sets["reintegration"] & sets["under18"]
     return {
         "undergoing reintegration": int(sets["reintegration"].sum()),

@@ -42,22 +42,18 @@ def apply_schema() -> int:
 @contextmanager
 def partition_store() -> Iterator[PartitionStore]:
     """The stored partitions that the settings name."""
-    import dagster as dg  # noqa: PLC0415
-
     from primero_ona.resources import PartitionStorage  # noqa: PLC0415
-    from primero_ona.runs import ensure_home  # noqa: PLC0415
+    from primero_ona.runs import ensure_home, open_instance  # noqa: PLC0415
 
     ensure_home()
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         yield PartitionStorage().store(instance)
 
 
 def sync_quarters(wanted: Sequence[Quarter], *, quiet: bool = False, job_name: str = "sync_quarter") -> list[Outcome]:
     """Run the main job, or another one by quarter, for each quarter in turn, showing progress."""
-    import dagster as dg  # noqa: PLC0415
-
     from primero_ona.partitions import quarterly_partitions, require_partition  # noqa: PLC0415
-    from primero_ona.runs import ensure_home, sync_quarter  # noqa: PLC0415
+    from primero_ona.runs import ensure_home, open_instance, sync_quarter  # noqa: PLC0415
     from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read, read_one  # noqa: PLC0415
 
     primero = [PrimeroSettings] if job_name == "sync_quarter" else []
@@ -69,7 +65,7 @@ def sync_quarters(wanted: Sequence[Quarter], *, quiet: bool = False, job_name: s
     from primero_ona.definitions import build_defs  # noqa: PLC0415
 
     job = build_defs().resolve_job_def(job_name)
-    with dg.DagsterInstance.get() as instance, console.progress(len(wanted), quiet=quiet) as advance:
+    with open_instance() as instance, console.progress(len(wanted), quiet=quiet) as advance:
         outcomes = []
         for quarter in wanted:
             advance(quarter.label)

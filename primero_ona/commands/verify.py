@@ -41,14 +41,12 @@ def verify(
 
 def run_mending(cases: Sequence[str] = ()) -> Mending:
     """Run the mending job for these cases, or all that differ, so that the UI shows it; a failure ends the command."""
-    import dagster as dg  # noqa: PLC0415
-
-    from primero_ona.runs import ensure_home, mend  # noqa: PLC0415
+    from primero_ona.runs import ensure_home, mend, open_instance  # noqa: PLC0415
 
     ensure_home()
     from primero_ona.definitions import build_defs  # noqa: PLC0415
 
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         mended = mend(build_defs().resolve_job_def("mend_ona"), instance, cases)
     if mended.failure:
         console.error(mended.failure)

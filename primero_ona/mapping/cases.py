@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -32,6 +31,9 @@ from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Place, Places
 from primero_ona.mapping.mapped import Mapped, Reason, set_aside
 from primero_ona.mapping.values import read_age, read_case_source, read_codes, read_consent, read_option_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Primero id of a case that lost its key -> Primero id of the case that keeps it.
 Losers = Mapping[str, str]

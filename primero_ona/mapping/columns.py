@@ -7,15 +7,17 @@ what their text became. What belongs here: moving between pandas, Arrow and rule
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from primero_ona.mapping.findings import Findings
 from primero_ona.mapping.values import Reading, decode, key_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Rule = Callable[[Any], Reading]
 
@@ -35,6 +37,8 @@ def to_arrow(frame: pd.DataFrame) -> pa.Table:
 
 def to_frame(columns: dict[str, pa.Array]) -> pd.DataFrame:
     """A frame with Arrow dtypes."""
+    import pandas as pd  # noqa: PLC0415
+
     frame: pd.DataFrame = pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 

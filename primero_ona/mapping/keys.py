@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -86,6 +85,8 @@ def find_clashes(claims: Callable[[], Iterable[Claims]], holders: Holders) -> di
 
 
 def _hashes(keys: pa.Array) -> Hashes:
+    import pandas as pd  # noqa: PLC0415
+
     return pd.util.hash_array(keys.to_numpy(zero_copy_only=False), categorize=False)
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from primero_ona.mapping.values import Reading, codes_of, joined, scalar_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _CODE = re.compile(r"0*([1-9][0-9]{0,7})")
 
@@ -88,4 +89,6 @@ def _names(codes: list[Any], names: list[Any]) -> dict[str, str | None]:
 
 
 def _text(value: Any) -> str | None:  # noqa: ANN401
+    import pandas as pd  # noqa: PLC0415
+
     return None if pd.isna(value) else scalar_text(value)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal
 
 from primero_ona.mapping.findings import Findings
 from primero_ona.mapping.version import MAPPING_VERSION
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Table = Literal["cases", "services"]
 

@@ -7,15 +7,17 @@ and the mapping uses it again so that a case that is in both sets is mapped once
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from primero_ona.frames import Frames
 from primero_ona.mapping.columns import Flags, column, holds, to_arrow
 from primero_ona.mapping.values import codes_of, is_true, read_age, read_consent
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REINTEGRATION = "children_undergoing_reintegration_55427"
 
@@ -32,6 +34,8 @@ def membership(raw: pd.DataFrame) -> pd.DataFrame:
     `exit`: disabled, or in neither set. `age_missing`: not disabled, but without an age that can be read, so that
     nobody knows whether the case belongs to under18.
     """
+    import pandas as pd  # noqa: PLC0415
+
     table = to_arrow(raw[list(MEMBERSHIP_FIELDS)])
     enabled = _enabled(column(table, "record_state"), column(table, "enabled"))
     reintegration = enabled & holds(column(table, "type_of_case"), lambda value: REINTEGRATION in codes_of(value))

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,6 +21,9 @@ from primero_ona.mapping.findings import Findings
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.mapped import Mapped, Reason, set_aside
 from primero_ona.mapping.values import is_true, read_codes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: (Primero id of the case, unique_id) of a service that lost its key -> Primero id of the case that keeps it.
 Losers = Mapping[tuple[str, str], str]
@@ -102,6 +104,8 @@ def _reasons(elements: Elements, excluded: frozenset[str], losers: Losers) -> np
 
 
 def _repeated(elements: Elements) -> Flags:
+    import pandas as pd  # noqa: PLC0415
+
     pairs = pd.DataFrame(
         {
             "row": elements.rows.to_numpy(),

@@ -7,9 +7,7 @@ Still pure: rows come and go through Frames, and what ONA holds is asked through
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from primero_ona.frames import BATCH_ROWS, Frames
 from primero_ona.mapping.cases import CASE_FIELDS, map_cases
@@ -19,6 +17,9 @@ from primero_ona.mapping.locations import Places
 from primero_ona.mapping.mapped import Mapped, Tally
 from primero_ona.mapping.membership import quarter_cases
 from primero_ona.mapping.services import SERVICE_CASE_FIELDS, map_services
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def map_cases_stream(

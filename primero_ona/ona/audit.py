@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import psycopg
 import pyarrow as pa
 from psycopg import sql
@@ -20,6 +20,9 @@ from primero_ona.ona.connection import translated
 from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.ona.staging import copy_csv, to_csv
 from primero_ona.ona.target import Target, commas, different
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Of each case of the inventory: whether it belongs in ONA, and whether it has a key to stand there.
 KNOWN_SCHEMA = pa.schema(

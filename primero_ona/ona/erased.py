@@ -6,11 +6,14 @@ What does not belong here: erasing (`erasure.py`).
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import psycopg
 
 from primero_ona.ona.connection import translated
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def subject_of(primero_id: str) -> str:

@@ -2,7 +2,8 @@
 
 What belongs here: every statement that deletes from, inserts into or updates ONA's two tables. Order matters: services
 go before their case and come after it, so that a foreign key between the tables, if ONA has one, holds at every moment.
-An unchanged row is not even locked: ON CONFLICT would lock it and write to the log, so it is filtered before.
+An unchanged row is not even locked: ON CONFLICT would lock it and write to the log, so it is filtered before. Rows are
+written in the order of their key, so that its index is filled from one end to the other and not all over.
 """
 
 from __future__ import annotations
@@ -161,6 +162,7 @@ SELECT {staged}, {stamp}
   FROM staged_cases AS s
   JOIN case_decisions AS d ON d.primero_id = s.primero_id::uuid
  WHERE d.decision IN ('inserted', 'updated')
+ ORDER BY s.case_id
 ON CONFLICT (case_id) DO UPDATE
    SET {changes}
  WHERE c.primero_id IS NULL OR c.primero_id = excluded.primero_id
@@ -193,6 +195,7 @@ SELECT {staged}
   FROM staged_services AS s
   JOIN service_decisions AS d ON d.unique_id = s.unique_id
  WHERE d.decision IN ('inserted', 'updated')
+ ORDER BY s.unique_id
 ON CONFLICT (unique_id) DO UPDATE
    SET {changes}
  WHERE {differs}

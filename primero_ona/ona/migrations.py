@@ -67,7 +67,7 @@ def _bookkeeping(conn: psycopg.Connection) -> Iterator[Change]:
         if version > done:
             text = script.read_text(encoding="utf-8")
             recorded = (
-                f"INSERT INTO {BOOKKEEPING}.schema_version (version) VALUES ({version}) ON CONFLICT DO NOTHING;\n"  # noqa: S608
+                f"INSERT INTO {BOOKKEEPING}.schema_version (version) VALUES ({version}) ON CONFLICT DO NOTHING;\n"  # noqa: S608  # nosec B608
             )
             yield Change(text + recorded, text.splitlines()[0].removeprefix("-- "))
 

@@ -7,9 +7,8 @@ keeping `locations_lookup` up to date (`lookup.py`), and the load.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import LiteralString
+from typing import TYPE_CHECKING, LiteralString
 
-import pandas as pd
 import psycopg
 import pyarrow as pa
 from psycopg import sql
@@ -17,6 +16,9 @@ from psycopg import sql
 from primero_ona.ona.connection import translated
 from primero_ona.ona.schema import LOCATIONS_LOOKUP
 from primero_ona.ona.target import Target
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_places(conn: psycopg.Connection) -> pd.DataFrame:
@@ -27,6 +29,8 @@ def read_places(conn: psycopg.Connection) -> pd.DataFrame:
     with translated("reading ONA's locations_lookup"):
         target = Target.find(conn)
         rows = conn.execute(query.format(as_text, target.name(LOCATIONS_LOOKUP))).fetchall()
+    import pandas as pd  # noqa: PLC0415
+
     text = pd.ArrowDtype(pa.string())
     return pd.DataFrame(rows, columns=pd.Index(names), dtype=text)
 

@@ -74,15 +74,3 @@ def json_text(value: Any) -> str | None:  # noqa: ANN401
         return orjson.dumps(value).decode()
     except TypeError:  # a whole number beyond 64 bits, or half a character: valid JSON that orjson does not write
         return json.dumps(value)
-
-
-def cut_services(section: Any) -> list[dict[str, str | None] | None] | None:  # noqa: ANN401
-    """Keep of a `services_section` the allowed keys only, each as JSON text (the shape of SERVICE_TYPE)."""
-    if section is None:
-        return None
-    if not isinstance(section, list):
-        return [None]
-    return [
-        {name: json_text(element.get(name)) for name in SERVICE_FIELDS} if isinstance(element, dict) else None
-        for element in section
-    ]

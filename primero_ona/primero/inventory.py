@@ -12,11 +12,10 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from primero_ona.failures import TransientFailure
@@ -25,6 +24,9 @@ from primero_ona.primero.fields import CASE_FIELDS
 from primero_ona.primero.policy import LocationPrecision
 from primero_ona.primero.pull import EMPTY_PAUSE, SETTLE_SECONDS, WALKS, Sink, check_fields, find_zone, insist
 from primero_ona.primero.walk import ALL_TIME, Window, raw_batches, raw_frame, read_case
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 

@@ -14,14 +14,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeVar
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from primero_ona.failures import DataFailure, RefusedFailure, TransientFailure
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, LEAVING_FIELDS, OPTIONAL_FIELDS, json_text
 from primero_ona.primero.walk import ALL_TIME, Walk, Window, stamp
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 

@@ -7,18 +7,21 @@ Primero refuses to this account (403) is not the end: the last one that was read
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import orjson
-import pandas as pd
 import pyarrow as pa
 
 from primero_ona.failures import DataFailure, TransientFailure
 from primero_ona.frames import BATCH_ROWS, Frames
 from primero_ona.primero.client import PAGE_ROWS, AnswerRefusedFailure, PrimeroClient
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ListName = Literal["lookups", "forms", "locations"]
 LISTS: tuple[ListName, ...] = get_args(ListName)
@@ -34,31 +37,36 @@ _PARAMS: Mapping[ListName, Mapping[str, str | int]] = {
     "locations": {"hierarchy": "true", "order_by": "code", "order": "asc"},
 }
 
-#: Elements in storage: the list, the key, and the element as Primero sent it, as JSON.
-REFERENCE_SCHEMA = pa.schema([("list", pa.string()), ("key", pa.string()), ("content", pa.string())])
+#: Elements in storage: the list, and the element as Primero sent it, as JSON.
+REFERENCE_SCHEMA = pa.schema([("list", pa.string()), ("content", pa.string())])
 
 
 @dataclass(frozen=True)
 class ReferenceList:
-    """One list: its elements, when it was read (UTC, ISO 8601) from which version of Primero.
+    """One list: its elements as JSON, when it was read (UTC, ISO 8601) and from which version of Primero.
 
     `refused`: Primero refused it at the last refresh, so these are older elements, or none (`fetched_at` null).
     """
 
-    rows: list[dict[str, Any]]
+    contents: tuple[str, ...] = field(repr=False)
     fetched_at: str | None = None
     version: str | None = None
     refused: bool = False
 
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The elements, decoded when somebody asks: there are thousands of places, and mapping needs none of them."""
+        return [orjson.loads(content) for content in self.contents]
+
+    @cached_property
     def facts(self) -> dict[str, Any]:
         """What is known of the list beside its elements; `fingerprint` differs when an element differs."""
-        content = orjson.dumps(sorted(orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode() for row in self.rows))
         return {
             "fetched_at": self.fetched_at,
             "version": self.version,
             "refused": self.refused,
-            "rows": len(self.rows),
-            "fingerprint": hashlib.sha256(content).hexdigest()[:12],
+            "rows": len(self.contents),
+            "fingerprint": hashlib.sha256("\n".join(sorted(self.contents)).encode()).hexdigest()[:12],
         }
 
 
@@ -75,7 +83,7 @@ class Reference:
     @property
     def facts(self) -> dict[str, dict[str, Any]]:
         """The facts of each list, by its name."""
-        return {name: self.lists[name].facts() for name in LISTS}
+        return {name: self.lists[name].facts for name in LISTS}
 
     @property
     def refused(self) -> list[ListName]:
@@ -83,38 +91,35 @@ class Reference:
         return [name for name in LISTS if self.lists[name].refused]
 
     def frames(self) -> Frames:
-        """The reference as it is stored: rows of REFERENCE_SCHEMA, a list never shares a frame with another."""
+        """The reference as it is stored: rows of REFERENCE_SCHEMA; a list shares no frame with another."""
 
         def read(_columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
             for name in LISTS:
-                rows = self.rows(name)
-                for start in range(0, len(rows), BATCH_ROWS):
-                    yield _frame(name, rows[start : start + BATCH_ROWS])
+                contents = self.lists[name].contents
+                for start in range(0, len(contents), BATCH_ROWS):
+                    yield _frame(name, contents[start : start + BATCH_ROWS])
 
         return Frames(read, lambda: {"lists": self.facts})
 
     @classmethod
     def of(cls, frames: Frames) -> Reference:
         """The reference from its stored form."""
-        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in LISTS}
+        contents: dict[str, list[str]] = {name: [] for name in LISTS}
         for frame in frames:
-            for name, content in zip(frame["list"].to_list(), frame["content"].to_list(), strict=True):
-                rows[name].append(orjson.loads(content))
+            contents[frame["list"].iloc[0]] += frame["content"].to_list()
         facts = frames.summary["lists"]
-        return cls({name: _list_of(rows[name], facts[name]) for name in LISTS})
+        return cls({name: _list_of(contents[name], facts[name]) for name in LISTS})
 
 
-def _list_of(rows: list[dict[str, Any]], facts: Mapping[str, Any]) -> ReferenceList:
-    return ReferenceList(rows, facts["fetched_at"], facts["version"], facts["refused"])
+def _list_of(contents: Sequence[str], facts: Mapping[str, Any]) -> ReferenceList:
+    return ReferenceList(tuple(contents), facts["fetched_at"], facts["version"], facts["refused"])
 
 
-def _frame(name: ListName, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    columns = {
-        "list": [name] * len(rows),
-        "key": [str(row.get(_KEYS[name])) for row in rows],
-        "content": [orjson.dumps(row).decode() for row in rows],
-    }
-    frame: pd.DataFrame = pa.table(columns, schema=REFERENCE_SCHEMA).to_pandas(types_mapper=pd.ArrowDtype)
+def _frame(name: ListName, contents: Sequence[str]) -> pd.DataFrame:
+    table = pa.table({"list": [name] * len(contents), "content": contents}, schema=REFERENCE_SCHEMA)
+    import pandas as pd  # noqa: PLC0415
+
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 
 
@@ -129,12 +134,17 @@ def refresh(client: PrimeroClient, last: Reference | None, now: datetime) -> Ref
     lists: dict[ListName, ReferenceList] = {}
     for name in LISTS:
         try:
-            lists[name] = ReferenceList(_fetch(client, name), stamp, version)
+            lists[name] = ReferenceList(contents_of(_fetch(client, name)), stamp, version)
         except AnswerRefusedFailure as refused:
             if refused.status != 403:
                 raise
-            lists[name] = replace(last.lists[name], refused=True) if last else ReferenceList([], refused=True)
+            lists[name] = replace(last.lists[name], refused=True) if last else ReferenceList((), refused=True)
     return Reference(lists)
+
+
+def contents_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Elements as JSON, the same element always as the same text."""
+    return tuple(orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode() for row in rows)
 
 
 def _fetch(client: PrimeroClient, name: ListName) -> list[dict[str, Any]]:

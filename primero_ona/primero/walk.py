@@ -14,17 +14,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from primero_ona.failures import DataFailure
 from primero_ona.frames import BATCH_ROWS
 from primero_ona.primero.client import PAGE_ROWS, Page, PrimeroClient
-from primero_ona.primero.fields import CASE_FIELDS, RAW_SCHEMA, cut_services, json_text
-from primero_ona.primero.policy import LOCATION_FIELDS, LocationPrecision, cut_location
+from primero_ona.primero.encode import raw_columns
+from primero_ona.primero.fields import CASE_FIELDS, RAW_SCHEMA
+from primero_ona.primero.policy import LocationPrecision
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: A range without a lower end is silently dropped by Primero, one without an upper end is fair.
 ALL_TIME = "1970-01-01T00:00:00Z.."
@@ -96,10 +99,9 @@ class Walk:
         batches: list[pa.RecordBatch] = []
         for cases in self._distinct():
             self._count(cases)
-            batches += raw_batches(
-                [case for case in cases if self._window.start <= case.updated < self._window.end],
-                self._window.precision,
-            )
+            inside = [case for case in cases if self._window.start <= case.updated < self._window.end]
+            self.kept += len(inside)
+            batches += raw_batches(inside, self._window.precision)
             while sum(map(len, batches)) >= BATCH_ROWS:
                 whole = pa.Table.from_batches(batches)
                 yield raw_frame(whole.slice(0, BATCH_ROWS))
@@ -115,8 +117,8 @@ class Walk:
     def _count(self, cases: list[Case]) -> None:
         self._ids.append(np.fromiter((hash(case.row["id"]) for case in cases), np.int64, len(cases)))
         self.received += len(cases)
-        self.kept += sum(self._window.start <= case.updated < self._window.end for case in cases)
-        self.counted += sum(_floor(case.updated) <= self.counted_until for case in cases)
+        after = self.counted_until + _SECOND
+        self.counted += sum(case.updated < after for case in cases)
 
     def _distinct(self) -> Iterator[list[Case]]:
         """Lists of cases, each case once: those that no later page can bring again.
@@ -267,21 +269,15 @@ def raw_batches(cases: list[Case], precision: LocationPrecision = "village") -> 
     """Cases in the form in which they are stored (RAW_SCHEMA): this is where everything not allowed is cut."""
     if not cases:
         return []
-    columns: dict[str, list[Any]] = {
-        name: [json_text(case.row.get(name)) for case in cases]
-        for name in RAW_SCHEMA.names
-        if name not in {"id", "last_updated_at", "created_at", "services_section", *LOCATION_FIELDS}
-    }
-    for name in LOCATION_FIELDS:
-        columns[name] = [json_text(cut_location(case.row.get(name), precision)) for case in cases]
-    columns["id"] = [case.row["id"] for case in cases]
-    columns["last_updated_at"] = [case.updated for case in cases]
-    columns["created_at"] = [case.created for case in cases]
-    columns["services_section"] = [cut_services(case.row.get("services_section")) for case in cases]
-    return [pa.RecordBatch.from_pydict(columns, schema=RAW_SCHEMA)]
+    columns = raw_columns([case.row for case in cases], precision)
+    columns["last_updated_at"] = pa.array([case.updated for case in cases], RAW_SCHEMA.field("last_updated_at").type)
+    columns["created_at"] = pa.array([case.created for case in cases], RAW_SCHEMA.field("created_at").type)
+    return [pa.RecordBatch.from_arrays([columns[name] for name in RAW_SCHEMA.names], schema=RAW_SCHEMA)]
 
 
 def raw_frame(table: pa.Table) -> pd.DataFrame:
     """A table of raw cases as a frame with Arrow dtypes."""
+    import pandas as pd  # noqa: PLC0415
+
     frame: pd.DataFrame = table.combine_chunks().to_pandas(types_mapper=pd.ArrowDtype)
     return frame

@@ -60,8 +60,9 @@ def surroundings(*, cases: int, seed: int) -> Iterator[Surroundings]:
             PRIMERO_PASSWORD=primero.password,
             ONA_DATABASE_URL=postgres.url("ona"),
             PRIMERO_ONA_START=os.environ.get("PRIMERO_ONA_START") or last_quarters(QUARTERS)[0].key,
-            PRIMERO_ONA_STORAGE_KEYS=os.environ.get("PRIMERO_ONA_STORAGE_KEYS") or _own_key(),
         )
+        if not any(named.get(f"PRIMERO_ONA_STORAGE_KEYS{kind}") for kind in ("", "_FILE")):
+            os.environ["PRIMERO_ONA_STORAGE_KEYS"] = _own_key()
         yield Surroundings(
             is_sandbox=True,
             told=f"Using the sandbox: a synthetic Primero with {cases:,} cases at {primero.url}, and an embedded PostgreSQL.\n"

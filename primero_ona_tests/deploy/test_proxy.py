@@ -144,7 +144,18 @@ def _site(folder: Path, authority: Authority, ports: dict[str, int]) -> Path:
 
 
 def _webserver(folder: Path, port: int, *more: str) -> Any:
-    command = [sys.executable, "-m", "dagster_webserver", "-f", "tiny_graph.py", "-h", "127.0.0.1", "-p", str(port), *more]
+    command = [
+        sys.executable,
+        "-m",
+        "dagster_webserver",
+        "-f",
+        "tiny_graph.py",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        *more,
+    ]
     return _process(command, port, signal.SIGINT, cwd=folder, env={**os.environ, "DAGSTER_HOME": str(folder / "home")})
 
 

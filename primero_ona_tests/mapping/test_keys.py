@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from datetime import UTC, datetime
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -124,7 +125,7 @@ def test_a_service_that_cannot_be_loaded_claims_no_key(rival):
 
 def test_equal_hashes_of_different_keys_are_no_clash(monkeypatch):
     """64 bits are not proof: hashes only say where to look."""
-    monkeypatch.setattr(keys.pd.util, "hash_array", lambda values, **_: keys.np.zeros(len(values), keys.np.uint64))
+    monkeypatch.setattr(pd.util, "hash_array", lambda values, **_: keys.np.zeros(len(values), keys.np.uint64))
     assert case_clashes(stream(case(1), case(2, "K-2"), case(3, "K-2")), nobody) == {uuid_of(3): uuid_of(2)}
 
 

@@ -223,7 +223,7 @@ def test_only_allowed_fields_are_kept_even_where_primero_sends_more(primero):
         ("truncated", {}),
         ("broken gzip", {}),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_a_fault_that_passes_does_not_disturb_the_pull(primero, kind, details):
     """One 502 lost 172 cases in the old pipeline."""
@@ -234,7 +234,10 @@ def test_a_fault_that_passes_does_not_disturb_the_pull(primero, kind, details):
 
 def test_a_wrong_password_is_asked_exactly_once(primero):
     """Six failed logins lock the account for everybody who uses it."""
-    with PrimeroClient(primero.url, primero.username, "wrong", pause=0) as client, pytest.raises(RefusedFailure, match="login"):
+    with (
+        PrimeroClient(primero.url, primero.username, "wrong", pause=0) as client,
+        pytest.raises(RefusedFailure, match="login"),
+    ):
         pull_cases(client, window(CLOSED), Kept())
     assert len(primero.log) == 1
 

@@ -88,9 +88,16 @@ def services_of(case: Case) -> list[Mapping[str, Any]]:
     return [{**element, "unique_id": key} for key, element in found.items()]
 
 
-def differences(primero: SandboxPrimero, sql: Sql) -> list[str]:
-    """Everything in which ONA differs from what it must hold, by Primero's ids; empty where all is right."""
-    truth = {case["id"]: case for case in primero.cases.records() if belongs(case)}
+def differences(primero: SandboxPrimero, sql: Sql, since: datetime | None = None) -> list[str]:
+    """Everything in which ONA differs from what it must hold, by Primero's ids; empty where all is right.
+
+    Cases last changed before `since` are not expected there.
+    """
+    truth = {
+        case["id"]: case
+        for case in primero.cases.records()
+        if belongs(case) and (since is None or datetime.fromisoformat(case["last_updated_at"]) >= since)
+    }
     claims: dict[str, set[str]] = defaultdict(set)
     for case in truth.values():
         if key := text(case.get("case_id_display")):

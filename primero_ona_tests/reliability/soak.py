@@ -4,13 +4,15 @@
 
 Each scenario is made by its own seed, which is printed when it fails; `--only SEED` repeats it. How far a killed process
 had got depends on the machine, so a seed repeats what is done, not the very instant. After its steps, a scenario lets the
-system heal the way it does in production (each quarter synced again, what verify finds mended, the quarantine tried again) and then compares ONA with
-the sandbox's own store by the oracle, which shares no code with the pipeline; and `audit` must find nothing either.
+system heal the way it does in production (each quarter synced again, what verify finds mended, the quarantine tried again).
+Then ONA is compared with the sandbox's own store by the oracle, which shares no code with the pipeline; and `audit` must
+find nothing either.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import sys
 import tempfile
@@ -38,7 +40,7 @@ from primero_ona.sandbox.columns import ABSENT
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona_tests.graph import Clock
 from primero_ona_tests.reliability.oracle import TYPE, differences
-from primero_ona_tests.reliability.syncing import UNEXPECTED, Place, finish, home_with_settings, kill, start
+from primero_ona_tests.reliability.syncing import UNEXPECTED, Place, finish, home_with_settings, kill, start, sync_rooms
 
 FIRST = Quarter(2024, 1)
 
@@ -98,7 +100,7 @@ class Scenario:
         self.primero.faults.clear()
         self.told.append("heal")
         for quarter in self.random.sample(self.quarters, len(self.quarters)):
-            self._expect([0], finish([self._start(quarter)]))
+            self._expect([0], self._whole(quarter))
         with self.place.client() as client, connect(self.place.ona_url) as conn:
             scope = Scope(FIRST)
             found, tables = audit(client, conn, scope, empty_pause=0)
@@ -124,18 +126,22 @@ class Scenario:
     def _start(self, quarter: Quarter, *, fresh: bool = True) -> Any:
         return start(self.place, quarter, dagster=self.dagster, fresh=fresh)
 
+    def _whole(self, quarter: Quarter, *, fresh: bool = True) -> list[int]:
+        """A sync that nobody kills; as it needs no process of its own, it gets none, unless it is a real run."""
+        return finish([self._start(quarter)]) if self.dagster else [sync_rooms(self.place, quarter, fresh=fresh)]
+
     def _expect(self, allowed: list[int], codes: list[int]) -> None:
         """Note exit codes that a sync may not end with here."""
         self.broken += [f"a sync ended with {code} in {self.told[-1]}" for code in codes if code not in allowed]
 
     def sync(self) -> None:
         """A plain sync."""
-        self._expect([0], finish([self._start(self.quarter())]))
+        self._expect([0], self._whole(self.quarter()))
 
     def again(self) -> None:
         """A quarter loaded again from stored raw data, whatever has happened since."""
         if not self.dagster:
-            self._expect([0, 1], finish([self._start(self.quarter(), fresh=False)]))
+            self._expect([0, 1], self._whole(self.quarter(), fresh=False))
 
     def faulty(self) -> None:
         """A sync while Primero fails once or twice; edits between two of its requests."""
@@ -145,7 +151,7 @@ class Scenario:
             self.primero.fail(kind, after=self.random.randint(0, 6), times=times, **details)
         if self.random.random() < 0.5:
             self.primero.after(self.random.randint(1, 6), lambda _: self.edit())
-        self._expect([0, 1, 3], finish([self._start(self.quarter())]))
+        self._expect([0, 1, 3], self._whole(self.quarter()))
         self.primero.faults.clear()
 
     def killed(self) -> None:
@@ -326,6 +332,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=600)
     chosen = parser.parse_args()
     seeds = [chosen.only] if chosen.only else list(range(chosen.seed, chosen.seed + chosen.scenarios))
+    logging.disable(logging.CRITICAL)
     began = time.monotonic()
     played, failed = soak(seeds, min(chosen.workers, len(seeds)), began + chosen.minutes * 60)
     took = (time.monotonic() - began) / 60

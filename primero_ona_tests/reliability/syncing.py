@@ -110,28 +110,31 @@ def load(place: Place, quarter: Quarter, run_id: str) -> None:
         )
 
 
-def sync_rooms(place: Place, key: str, fresh: bool) -> None:
-    """Entry point of a child: pull (unless stored raw data serves), map and load one quarter; exits with a code."""
-    quarter = Quarter.parse(key)
-    _quiet()
+def sync_rooms(place: Place, quarter: Quarter, *, fresh: bool = True) -> int:
+    """Pull (unless stored raw data serves), map and load one quarter in this process; the exit code it deserves."""
     try:
         if fresh:
             pull(place, quarter)
         load(place, quarter, f"run-{os.getpid()}-{time.monotonic_ns()}")
     except SyncFailure as failure:
-        sys.stderr.write(f"{failure}\n")
-        os._exit(failure.exit_code)
+        return failure.exit_code
     except FileNotFoundError:
-        os._exit(1)  # nothing stored yet
+        return 1  # nothing stored yet
     except Exception as error:  # noqa: BLE001
         sys.stderr.write(f"unexpected {type(error).__name__}: {error}\n")
-        os._exit(UNEXPECTED)
-    os._exit(0)
+        return UNEXPECTED
+    return 0
+
+
+def _rooms(place: Place, key: str, fresh: bool) -> None:
+    """Entry point of a child."""
+    logging.disable(logging.CRITICAL)
+    os._exit(sync_rooms(place, Quarter.parse(key), fresh=fresh))
 
 
 def sync_dagster(place: Place, key: str) -> None:
     """Entry point of a child: a real Dagster run of the main job in the instance on disk; exits with its code."""
-    _quiet()
+    logging.disable(logging.CRITICAL)
     os.environ.update(place.environment)
     from primero_ona.commands.common import sync_quarters
 
@@ -144,10 +147,6 @@ def sync_dagster(place: Place, key: str) -> None:
     os._exit(outcome.exit_code)
 
 
-def _quiet() -> None:
-    logging.disable(logging.CRITICAL)
-
-
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__, "primero_ona.definitions", "primero_ona.commands.common"])
 
@@ -157,7 +156,7 @@ def start(place: Place, quarter: Quarter, *, dagster: bool = False, fresh: bool 
     child = (
         _context.Process(target=sync_dagster, args=(place, quarter.key))
         if dagster
-        else _context.Process(target=sync_rooms, args=(place, quarter.key, fresh))
+        else _context.Process(target=_rooms, args=(place, quarter.key, fresh))
     )
     child.start()
     return child

@@ -75,7 +75,7 @@ def cutting(conn: psycopg.Connection, at: int, ona_url: str) -> Frames:
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_a_connection_dropped_in_mid_copy_changes_nothing(ona_url, loaded, at):
     """Half a quarter in ONA is a wrong figure that nobody sees."""
-    with connect(ona_url) as conn, pytest.raises(TransientFailure, match="try later|next try"):
+    with connect(ona_url) as conn, pytest.raises(TransientFailure, match=r"try later|next try"):
         load_quarter(
             conn,
             quarter=Q1,

@@ -1,0 +1,107 @@
+"""Runs that are killed, and runs that meet: whatever was going on, the next run brings ONA to the undisturbed state.
+
+Real Dagster runs in processes of their own, in an instance on disk with the project's own settings, on a real Primero
+server and a real PostgreSQL. What is killed is killed with -9, so that nothing can tidy up.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import psycopg
+import pytest
+
+from primero_ona_tests.graph import Q1, Q2, Graph
+from primero_ona_tests.reliability.syncing import Place, finish, home_with_settings, kill, start
+
+STATE = (
+    "SELECT to_jsonb(c) - 'last_updated_date' FROM cases AS c ORDER BY case_id",
+    ("SELECT to_jsonb(s) FROM services AS s ORDER BY unique_id"),
+)
+
+
+@pytest.fixture
+def place(graph: Graph, tmp_path: Path) -> Place:
+    primero = graph.primero
+    return Place(
+        primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key,
+        home_with_settings(tmp_path / "home"),
+    )  # fmt: skip
+
+
+def state(graph: Graph) -> list[Any]:
+    """What stands in ONA, without the time of the sync."""
+    return [graph.sql(query) for query in STATE]
+
+
+@pytest.fixture
+def undisturbed(graph: Graph, place: Place) -> Iterator[list[Any]]:
+    """What ONA holds after both quarters were synced in peace; it is empty again when the test begins."""
+    assert [finish([start(place, quarter, dagster=True)]) for quarter in (Q1, Q2)] == [[0], [0]]
+    found = state(graph)
+    graph.sql("TRUNCATE cases, services, primero_sync.runs, primero_sync.quarantine, primero_sync.exits")
+    return found
+
+
+def test_a_run_killed_at_twenty_random_moments_is_healed_by_the_next_one(graph, place, undisturbed, is_right):
+    """A power cut, an operator's kill, a container that is moved: nothing may be half, locked or stuck afterwards.
+
+    Also Dagster's own pools: a killed run must not keep its slot, or no later run would ever start.
+    """
+    random = Random(7)
+    for _ in range(20):
+        kill(start(place, random.choice((Q1, Q2)), dagster=True), after=random.uniform(0.1, 2.6))
+    assert finish([start(place, Q1, dagster=True)]) == [0]
+    assert finish([start(place, Q2, dagster=True)]) == [0]
+    assert state(graph) == undisturbed
+    is_right()
+
+
+def test_the_command_line_killed_in_mid_run_is_healed_by_the_same_command(graph, place, undisturbed, tmp_path):
+    """The very command that an operator or cron uses, in an interpreter of its own."""
+    command = [sys.executable, "-m", "primero_ona.cli", "sync", "--quarter", "2024-Q1"]
+    environment = {**place.environment, "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    victim = subprocess.Popen(
+        command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    until = time.monotonic() + 60
+    while not list(Path(place.storage).glob("raw_*/*/manifest.json")) and time.monotonic() < until:
+        time.sleep(0.02)
+    victim.kill()
+    victim.wait()
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert finish([start(place, Q2, dagster=True)]) == [0]
+    assert state(graph) == undisturbed
+
+
+@pytest.mark.parametrize("quarters", [(Q1, Q1), (Q1, Q2)], ids=["one quarter", "two quarters"])
+def test_two_runs_at_once_end_in_the_undisturbed_state(graph, place, undisturbed, is_right, quarters):
+    """The sensor and a person ask at the same moment. One may have to give way, and then says so; the next run heals."""
+    codes = finish([start(place, quarter, dagster=True) for quarter in quarters])
+    assert 0 in codes
+    assert set(codes) <= {0, 3}
+    assert finish(
+        [
+            start(place, Q1, dagster=True),
+        ]
+    ) + finish([start(place, Q2, dagster=True)]) == [0, 0]
+    assert state(graph) == undisturbed
+    is_right()
+
+
+def test_a_run_during_a_dashboards_long_read_ends_well_and_the_dashboard_sees_one_state(graph, place, undisturbed):
+    """Reports run for minutes over the tables; neither may wait for the other."""
+    with psycopg.connect(graph.url) as dashboard:
+        dashboard.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        assert dashboard.execute("SELECT count(*) FROM cases").fetchone() == (0,)
+        assert finish([start(place, Q1, dagster=True)]) == [0]
+        assert finish([start(place, Q2, dagster=True)]) == [0]
+        assert dashboard.execute("SELECT count(*) FROM cases").fetchone() == (0,)
+    assert state(graph) == undisturbed
