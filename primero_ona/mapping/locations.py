@@ -55,12 +55,10 @@ class Places:
     def _find(self, code: str) -> tuple[Place, bool]:
         """The place of one code, and whether it is known as deep as the code goes."""
         province_code, district_code = split_location(code)
-        place = Place(code)
-        if province_code is not None and province_code in self.provinces:
-            place = place._replace(province=self.provinces[province_code], province_code=province_code)
-        if district_code is not None and district_code in self.districts:
-            place = place._replace(district=self.districts[district_code], district_code=district_code)
-        known = place.province_code is not None and place.district_code == district_code
+        province = province_code if province_code in self.provinces else None
+        district = district_code if district_code in self.districts else None
+        place = Place(code, self.provinces.get(province or ""), province, self.districts.get(district or ""), district)
+        known = province is not None and district == district_code
         return place, known
 
 

@@ -6,6 +6,7 @@ ONA, and what has to be reported. Dates have their own module; labels and places
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ _WHOLE_NUMBER = re.compile(r"0*([0-9]{1,3})(\.0+)?")
 _DIGITS = re.compile(r"[0-9]+")
 _YES = frozenset({"true", "t", "yes", "1"})
 _NO = frozenset({"false", "f", "no", "0"})
+
+#: A whole number that may not fit into 64 bits: orjson would round it, and make one key of two.
+_LONG_NUMBER = re.compile(r"(?:^|[:\[,])\s*-?[0-9]{19}")
 
 #: Stands for a JSON text that cannot be read: like an object, it is a value of no use anywhere.
 _UNREADABLE: dict[str, Any] = {}
@@ -37,8 +41,8 @@ def decode(text: str | None) -> Any:  # noqa: ANN401
     if text is None:
         return None
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return json.loads(text) if _LONG_NUMBER.search(text) else orjson.loads(text)
+    except ValueError:
         return _UNREADABLE
 
 

@@ -61,7 +61,7 @@ UNION
 SELECT s.primero_id::uuid
   FROM staged_cases AS s
   JOIN primero_sync.exits AS x ON x.primero_id = s.primero_id::uuid
- WHERE s.primero_updated_at::timestamptz <= x.last_updated_at
+ WHERE s.primero_updated_at::timestamptz < x.last_updated_at
 """
 
 # A key that a quarantined case holds in ONA stays with it, so a case that waits for this key is quarantined, too: hence

@@ -14,6 +14,7 @@ import gc
 import json
 import logging
 import random
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -58,6 +59,12 @@ PATIENCE = 900.0
 
 #: The stock web server in front of Primero refuses request lines above 1 KB (414).
 URL_BYTES = 1_000
+
+#: A whole number that may not fit into 64 bits, where a number can stand.
+_LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
+
+#: Python reads whole numbers up to 4,300 digits; none that means something has a hundredth of them.
+_MOST_DIGITS = 4_000
 
 _RETRY_STATUS = (429, 500, 502, 503, 504)
 
@@ -302,16 +309,25 @@ def _retry_after(header: str | None) -> float:
 
 
 def _decode(content: bytes) -> Any:  # noqa: ANN401
-    """Decode JSON; raises ValueError. orjson refuses whole answers for one number beyond a double, or half a character."""
+    """Decode JSON; raises ValueError.
+
+    orjson refuses a whole answer for one number beyond a double or half a character, and rounds whole numbers beyond 64
+    bits, which would make one key of two. Answers with such a thing are read by Python's own decoder.
+    """
     # A page becomes some 10,000 objects at once, and the collector would look through all there are, again and again, for
     # garbage that a decoder does not make. Nobody else in this program switches it.
     gc.disable()
     try:
-        return orjson.loads(content)
+        return _by_python(content) if _LONG_NUMBER.search(content) else orjson.loads(content)
     except orjson.JSONDecodeError:
-        return json.loads(content)
+        return _by_python(content)
     finally:
         gc.enable()
+
+
+def _by_python(content: bytes) -> Any:  # noqa: ANN401
+    """Decode JSON exactly; a whole number that Python refuses to read for its length is as good as infinite."""
+    return json.loads(content, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else float("inf"))
 
 
 def _read(response: requests.Response, deadline: float) -> bytes:

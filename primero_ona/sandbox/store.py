@@ -6,6 +6,7 @@ What belongs here: reading records, finding a case, editing, masks and sort keys
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,7 +58,7 @@ class CaseStore:
         parts = [self.columns[name].fragments(untouched) for name in fields if name in self.columns]
         texts = (b"{" + text[1:] + b"}" for text in map(b"".join, zip(*parts, strict=True)))
         return [
-            orjson.dumps({name: record[name] for name in fields if name in record})
+            _json({name: record[name] for name in fields if name in record})
             if (record := self._edited.get(row)) is not None
             else next(texts)
             for row in rows.tolist()
@@ -176,6 +177,14 @@ class CaseStore:
         for row, value in edited.items():
             found[row] = ranks.get(value, null)
         return found
+
+
+def _json(record: dict[str, Any]) -> bytes:
+    """A record as JSON; also one with a whole number beyond 64 bits, which Primero can hold and orjson cannot write."""
+    try:
+        return orjson.dumps(record)
+    except TypeError:
+        return json.dumps(record).encode()
 
 
 def _fresh(case: str, now: datetime) -> dict[str, Any]:

@@ -211,9 +211,16 @@ def test_an_exit_of_the_very_stamp_that_ona_has_removes_the_case(ona_url, ona):
 def test_data_from_before_an_exit_does_not_bring_the_case_back(ona_url, ona):
     """An old quarter that is re-run from store still holds the child's case from before it left."""
     load(ona, [], [], [left(1, 5)], quarter=Q2)
-    result = load(ona, [case(1, primero_updated_at=at(5))], [service(1, 1)], quarter=Q1)
+    result = load(ona, [case(1, primero_updated_at=at(4))], [service(1, 1)], quarter=Q1)
     assert (result.cases, result.services) == (counts(1, stale=1), counts(1, stale=1))
     assert case_ids(ona_url) == {}
+
+
+def test_a_case_whose_exit_has_its_very_stamp_comes_back_with_the_newer_load(ona_url, ona):
+    """A consent policy or a list of modules that is loosened again changes no case in Primero, and must let it come back."""
+    load(ona, [], [], [left(1, 5)])
+    assert load(ona, [case(1, primero_updated_at=at(5))], [service(1, 1)]).cases.inserted == 1
+    assert read(ona_url, "SELECT * FROM primero_sync.exits") == []
 
 
 def test_a_case_that_comes_back_is_taken_and_its_exit_forgotten(ona_url, ona):

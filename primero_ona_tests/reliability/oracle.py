@@ -32,7 +32,7 @@ def text(value: Any) -> str | None:
     """A value as a text without blanks around it; None for nothing, and for what is no text or number."""
     if isinstance(value, bool) or value is None or isinstance(value, (dict, list)):
         return None
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
     return str(value).replace("\0", "").strip() or None
 
@@ -50,9 +50,16 @@ def age_of(case: Case) -> int | None:
     return int(found) if 0 <= found <= 130 else None
 
 
+def is_nothing(value: Any) -> bool:
+    """Whether a value is as good as absent: null, blank, or a list of such."""
+    if isinstance(value, list):
+        return all(is_nothing(part) and not isinstance(part, list) for part in value)
+    return value is None or (isinstance(value, str) and text(value) is None)
+
+
 def belongs(case: Case) -> bool:
     state = case.get("record_state")
-    state = state if state not in (None, "", []) else case.get("enabled")
+    state = case.get("enabled") if is_nothing(state) else state
     if str(state).strip().lower() != "true":
         return False
     kinds = case.get("type_of_case")
