@@ -20,6 +20,7 @@ TEST = [
     "mypy>=1.18",
     "pandas-stubs>=3",
     "pytest>=9",
+    "pytest-xdist>=3.8",
     "ruff>=0.14",
     "types-PyYAML",
     "types-requests",

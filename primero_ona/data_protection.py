@@ -220,7 +220,7 @@ _RULES = """
 - `PRIMERO_ONA_LOCATION_PRECISION` cuts locations at the door. Stored partitions of another precision are refused; after
   a change, `primero-ona backfill` pulls anew, and then nothing more exact is left in ONA.
 - `PRIMERO_ONA_CONSENT_POLICY` keeps cases out by consent. After tightening it, `backfill` takes out what is kept out; after
-  loosening it, `backfill` and then `primero-ona verify --repair` bring back what belongs again.
+  loosening it, `backfill` brings back what belongs again.
 - `PRIMERO_ONA_MODULES` asks Primero for these modules and checks each row; then the window is walked once more without the
   filter, asking for ids and modules only, so that cases of other modules, and cases that moved there, leave ONA. After a
   change: as for consent.
