@@ -84,18 +84,21 @@ def show_outcomes(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
 
 def show_demo(outcomes: Sequence[Outcome]) -> None:
     """Rows per quarter, the children in each indicator's set, and the checks."""
-    table = _table("quarter", "cases", "services", "in 4.8", "in 4.11a", "exits", "quarantined")
+    table = _table("quarter", "cases", "services", "in 4.8", "in 4.11a", "exits", "set aside")
     for outcome in outcomes:
         loaded = {asset: sum(counts.get(name, 0) for name in STANDING) for asset, counts in outcome.load.items()}
         numbers = (
             loaded.get("ona/cases", 0),
             loaded.get("ona/services", 0),
             *(outcome.rows.get(asset, 0) for asset in ("raw_reintegration_cases", "raw_under18_cases", "case_exits")),
-            sum(counts.get("quarantined", 0) for counts in outcome.load.values()),
+            outcome.quarantined,
         )
         table.add_row(outcome.quarter.label, *(f"{number:,}" for number in numbers))
     _out.print(table)
-    note("in 4.8: children undergoing reintegration; in 4.11a: children under 18; a child may be in both.")
+    note(
+        "in 4.8: children undergoing reintegration; in 4.11a: children under 18; a child may be in both.\n"
+        "exits: cases that left both; set aside: rows in quarantine, see `primero-ona quarantine list`."
+    )
     _show_checks(outcomes)
     _show_failures(outcomes)
 

@@ -25,11 +25,12 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @dataclass
 class RunOutcome:
-    """What came of a run: rows by asset, what was written into ONA, checks, and the failure if there was one."""
+    """What came of a run: rows by asset, what was written into ONA, rows set aside, checks, and the failure if there was one."""
 
     run_id: str = ""
     rows: dict[str, int] = field(default_factory=dict)
     load: dict[str, dict[str, int]] = field(default_factory=dict)
+    quarantined: int = 0
     checks: list[Check] = field(default_factory=list)
     failure: str | None = None
     exit_code: int = 0
@@ -40,6 +41,7 @@ class RunOutcome:
             "run_id": self.run_id,
             "rows": self.rows,
             "load": self.load,
+            "quarantined": self.quarantined,
             "checks": [
                 {"asset": c.asset, "name": c.name, "passed": c.passed, "severity": c.severity, "text": c.text}
                 for c in self.checks
@@ -169,6 +171,8 @@ def _take_materialization(materialization: dg.AssetMaterialization, outcome: Run
         if isinstance(value, dg.IntMetadataValue)
     }
     outcome.rows[asset] = numbers.get("dagster/row_count", 0)
+    # By the mapping and by the load; neither counts what the other set aside.
+    outcome.quarantined += numbers.get("quarantined", 0)
     if "inserted" in numbers:
         outcome.load[asset] = {name: count for name, count in numbers.items() if not name.startswith("dagster/")}
 

@@ -109,7 +109,7 @@ def _ona_protection() -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    return "none: it must be set" if field.is_required() else _words(field.default)
+    return "none, it must be set" if field.is_required() else _words(field.default)
 
 
 def _words(value: Any) -> str:  # noqa: ANN401

@@ -28,4 +28,6 @@ def show(*, as_json: AsJson = False) -> None:
         return
     for line in lines:
         console.note(f"{line.variable}: {line.value}")
-        console.note(f"    {line.description}" + (f"; default: {line.default}" if line.default else ""))
+        console.note(
+            f"    {line.description}" + ("" if "default: " in line.description else f"; default: {line.default}")
+        )
