@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from primero_ona.runs import Outcome
 
 #: The lineage with its groups opened; Dagster shows them folded otherwise.
-LINEAGE = "/asset-groups?expanded=" + ",".join(f"global@global:{group}" for group in ("1_extract", "2_map", "3_load"))
+LINEAGE = "/asset-groups?expanded=" + ",".join(
+    f"global@global:{group}" for group in ("0_reference", "1_extract", "2_map", "3_load")
+)
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
