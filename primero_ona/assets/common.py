@@ -27,7 +27,9 @@ def contract_metadata(table: Table, *, loaded: bool = False) -> dict[str, Any]:
             column.name,
             column.type,
             f"{column.description} (personal data: {column.personal_data})",
-            constraints=dg.TableColumnConstraints(nullable=column.nullable, unique=column.name == table.key and not table.key_rest),
+            constraints=dg.TableColumnConstraints(
+                nullable=column.nullable, unique=column.name == table.key and not table.key_rest
+            ),
         )
         for column in (table.columns if loaded else table.mapped)
     ]

@@ -35,6 +35,8 @@ from primero_ona.sandbox.store import CaseStore
 HOST: Final = "127.0.0.1"
 #: Seconds a start may take before it counts as failed: it takes a tenth of one on an idle machine.
 _START = 20
+#: Seconds to wait for answers to end before the log is shown; an answer that never ends is not waited for any longer.
+_NOTED = 1.0
 
 Edit = Callable[["SandboxPrimero"], object]
 
@@ -97,7 +99,13 @@ class SandboxPrimero:
 
     @property
     def log(self) -> deque[LogEntry]:
-        """The requests answered so far, oldest first; clear it to count anew."""
+        """The requests answered so far, oldest first; clear it to count anew.
+
+        An answer is noted when it has ended, a moment after a client has read it, so this waits for those under way.
+        """
+        until = time.monotonic() + _NOTED
+        while self._app.under_way and time.monotonic() < until:
+            time.sleep(0.001)
         return self._app.log
 
     def fail(self, kind: Kind, **details: Any) -> Fault:  # noqa: ANN401

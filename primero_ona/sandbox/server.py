@@ -63,6 +63,11 @@ class SandboxServer:
         self.stopping = threading.Event()
         self._together = 0
 
+    @property
+    def under_way(self) -> int:
+        """Requests whose answer has not ended, or is not in the log yet."""
+        return self._together
+
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:  # noqa: ANN401
         """Answer one request."""
         request = Request(scope, receive)
@@ -73,11 +78,11 @@ class SandboxServer:
         started, together = time.perf_counter(), self._together
         try:
             status, size = await self._handle(request, send)
+            query = scope["query_string"].decode("latin-1")
+            seconds = time.perf_counter() - started
+            self.log.append(LogEntry(request.method, scope["path"], query, status, size, seconds, together))
         finally:
             self._together -= 1
-        query = scope["query_string"].decode("latin-1")
-        seconds = time.perf_counter() - started
-        self.log.append(LogEntry(request.method, scope["path"], query, status, size, seconds, together))
 
     async def _handle(self, request: Request, send: Send) -> tuple[int, int]:
         path = request.url.path
