@@ -7,6 +7,7 @@ What belongs here: reading records, finding a case, editing, masks and sort keys
 from __future__ import annotations
 
 import json
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,9 @@ import orjson
 from primero_ona.sandbox.columns import ABSENT, NO_STAMP, Column, Rows, Stamps, as_uuids, moment_texts, uuid_texts
 
 Mask = npt.NDArray[np.bool_]
+
+#: A whole number that may not fit into 64 bits.
+_LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
 
 #: Rows decoded at once while reading everything: large enough to be quick, small enough not to be felt.
 _CHUNK = 2_000
@@ -69,11 +73,11 @@ class CaseStore:
         rows = np.flatnonzero(self.alive)
         for start in range(0, len(rows), _CHUNK):
             texts = self.render(rows[start : start + _CHUNK], tuple(self.columns))
-            yield from orjson.loads(b"[" + b",".join(texts) + b"]")
+            yield from _read(b"[" + b",".join(texts) + b"]")
 
     def record(self, row: int) -> dict[str, Any]:
         """One case with all its fields."""
-        found: dict[str, Any] = orjson.loads(self.render(np.array([row]), tuple(self.columns))[0])
+        found: dict[str, Any] = _read(self.render(np.array([row]), tuple(self.columns))[0])
         return found
 
     def row_of(self, case: str) -> int | None:
@@ -177,6 +181,11 @@ class CaseStore:
         for row, value in edited.items():
             found[row] = ranks.get(value, null)
         return found
+
+
+def _read(text: bytes) -> Any:  # noqa: ANN401
+    """Decode JSON; whole numbers beyond 64 bits exactly, which orjson would round."""
+    return json.loads(text) if _LONG_NUMBER.search(text) else orjson.loads(text)
 
 
 def _json(record: dict[str, Any]) -> bytes:

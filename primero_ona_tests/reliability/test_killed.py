@@ -82,17 +82,15 @@ def test_the_command_line_killed_in_mid_run_is_healed_by_the_same_command(graph,
 
 
 @pytest.mark.parametrize("quarters", [(Q1, Q1), (Q1, Q2)], ids=["one quarter", "two quarters"])
-def test_two_runs_at_once_end_in_the_undisturbed_state(graph, place, undisturbed, is_right, quarters):
-    """The sensor and a person ask at the same moment. One may have to give way, and then says so; the next run heals."""
+def test_two_runs_at_once_end_in_a_right_state(graph, place, is_right, quarters):
+    """The sensor and a person ask at the same moment. One may have to give way, and then says so; the next run heals.
+
+    Who of two claimants keeps a contested key depends on who came first, so that the state is judged by the oracle.
+    """
     codes = finish([start(place, quarter, dagster=True) for quarter in quarters])
     assert 0 in codes
     assert set(codes) <= {0, 3}
-    assert finish(
-        [
-            start(place, Q1, dagster=True),
-        ]
-    ) + finish([start(place, Q2, dagster=True)]) == [0, 0]
-    assert state(graph) == undisturbed
+    assert [finish([start(place, quarter, dagster=True)]) for quarter in (Q1, Q2)] == [[0], [0]]
     is_right()
 
 
@@ -101,7 +99,6 @@ def test_a_run_during_a_dashboards_long_read_ends_well_and_the_dashboard_sees_on
     with psycopg.connect(graph.url) as dashboard:
         dashboard.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         assert dashboard.execute("SELECT count(*) FROM cases").fetchone() == (0,)
-        assert finish([start(place, Q1, dagster=True)]) == [0]
-        assert finish([start(place, Q2, dagster=True)]) == [0]
+        assert [finish([start(place, quarter, dagster=True)]) for quarter in (Q1, Q2)] == [[0], [0]]
         assert dashboard.execute("SELECT count(*) FROM cases").fetchone() == (0,)
     assert state(graph) == undisturbed

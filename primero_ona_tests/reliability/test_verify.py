@@ -1,0 +1,272 @@
+"""`verify` and the quarantine: what differs is found whatever the bookkeeping says, and just that is mended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from primero_ona.audit import Audit, Scope, audit, repair
+from primero_ona.cli import app
+from primero_ona.failures import RefusedFailure, TransientFailure
+from primero_ona.ona.connection import connect
+from primero_ona.primero.client import PrimeroClient
+from primero_ona.primero.inventory import ID_BATCH, fetch_cases, standing_of, take_inventory
+from primero_ona_tests.graph import Q1, Q2, START, Graph
+from primero_ona_tests.primero.test_pull import Kept
+from primero_ona_tests.reliability.syncing import Place, home_with_settings, sync_rooms
+
+SCOPE = Scope(Q1)
+
+
+class Inventory(Kept):
+    """A sink that keeps an inventory."""
+
+    def leave(self, frame: Any) -> None:
+        raise AssertionError
+
+
+def asking(graph: Graph) -> PrimeroClient:
+    return PrimeroClient(graph.primero.url, graph.primero.username, graph.primero.password, pause=0)
+
+
+def look(graph: Graph, **options: Any) -> Audit:
+    with asking(graph) as client, connect(graph.url) as conn:
+        return audit(client, conn, SCOPE, empty_pause=0, **options)[0]
+
+
+def mend(graph: Graph) -> Audit:
+    """Repair what an audit finds; what a second one finds."""
+    with asking(graph) as client, connect(graph.url) as conn:
+        repair(client, conn, SCOPE, *audit(client, conn, SCOPE, empty_pause=0), "repair")
+    return look(graph)
+
+
+@pytest.fixture
+def synced(graph: Graph) -> Graph:
+    """Both quarters are in ONA, and time has passed since the last change."""
+    primero = graph.primero
+    place = Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key)
+    assert [sync_rooms(place, quarter) for quarter in (Q1, Q2)] == [0, 0]
+    graph.clock.move(minutes=1)
+    return graph
+
+
+def belonging(graph: Graph, number: int) -> str:
+    """The Primero id of a case in ONA that has services."""
+    rows = graph.sql("SELECT DISTINCT primero_case_id::text FROM services ORDER BY 1")
+    return str(rows[number][0])
+
+
+def test_after_a_sync_nothing_differs_and_everybody_is_accounted_for(synced):
+    """A proof that always finds something is not looked at any more."""
+    total = look(synced).total
+    assert total.differences == 0
+    assert total.primero == total.equal + total.quarantined == total.ona + total.quarantined
+    assert total.quarantined > 0
+
+
+def test_an_empty_ona_lacks_every_case(graph):
+    """The plainest of all faults."""
+    total = look(graph).total
+    assert (total.missing > 30, total.equal, total.ona) == (True, 0, 0)
+
+
+Damage = Callable[[Graph], object]
+
+DAMAGES: dict[str, tuple[str, Damage]] = {
+    "missing": ("missing", lambda g: g.sql("DELETE FROM cases WHERE primero_id::text = %s", belonging(g, 0))),
+    "stale": ("stale", lambda g: g.sql("UPDATE cases SET primero_updated_at = primero_updated_at - interval '1 day'"
+                                       " WHERE primero_id::text = %s", belonging(g, 0))),
+    "other content": ("different", lambda g: g.sql("UPDATE cases SET sex = 'x' WHERE primero_id::text = %s", belonging(g, 0))),
+    "service gone": ("services", lambda g: g.sql("DELETE FROM services WHERE primero_case_id::text = %s", belonging(g, 0))),
+    "service too many": ("services", lambda g: g.sql(
+        "INSERT INTO services (unique_id, case_id, primero_case_id) SELECT 'too-many', case_id, primero_id FROM cases"
+        " WHERE primero_id::text = %s", belonging(g, 0))),
+    "service changed": ("services", lambda g: g.sql("UPDATE services SET service_type = 'x' WHERE unique_id ="
+                                                    " (SELECT min(unique_id) FROM services)")),
+    "edited, no sync since": ("stale", lambda g: (g.primero.update(belonging(g, 0), sex="other"), g.clock.move(minutes=9))),
+    "disabled, no sync since": ("extra", lambda g: (g.primero.disable(belonging(g, 0)), g.clock.move(minutes=9))),
+    "gone without a trace": ("extra", lambda g: g.primero.delete(belonging(g, 0))),
+    "row of the old pipeline": ("extra", lambda g: g.sql("INSERT INTO cases (case_id) VALUES ('nobody')")),
+    "old row of a case that is there": ("stale", lambda g: g.sql(
+        "UPDATE cases SET primero_id = NULL WHERE primero_id::text = %s", belonging(g, 0))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_each_damage_is_found_as_what_it_is_and_mended_alone(synced, damage):
+    """The syncs believe their own bookkeeping; this must not, and must not rewrite the country to mend one child."""
+    kind, harm = DAMAGES[damage]
+    before = synced.sql("SELECT count(*) FROM primero_sync.runs")
+    harm(synced)
+    total = look(synced).total
+    assert getattr(total, kind) == total.differences == 1
+    untouched = "SELECT xmin::text, case_id FROM cases WHERE primero_id::text <> %s ORDER BY 2"
+    rows = synced.sql(untouched, belonging(synced, 0))
+    assert mend(synced).total.differences == 0
+    assert len(set(rows) - set(synced.sql(untouched, belonging(synced, 0)))) <= 1
+    assert synced.sql("SELECT count(*) FROM primero_sync.runs") == before
+
+
+def test_differences_are_told_by_the_quarter_of_the_cases_last_change(synced):
+    """Whoever answers for a quarter must see which one is wrong."""
+    synced.sql("DELETE FROM services")
+    synced.sql("DELETE FROM cases WHERE primero_updated_at >= %s", Q2.start)
+    found = {quarter.quarter: quarter for quarter in look(synced).quarters}
+    assert (found["2024-Q1"].missing, found["2024-Q2"].missing > 5) == (0, True)
+
+
+def test_a_case_out_of_the_accounts_scope_is_told_from_one_that_is_gone(synced):
+    """403 and 404 look alike in a list: the case is not there. One is an account's fault, the other a fact."""
+    case = belonging(synced, 0)
+    synced.primero.role.owner = "case_worker_1"
+    for other in synced.primero.cases.records():
+        owner = "somebody else" if other["id"] == case else "case_worker_1"
+        synced.primero.update(other["id"], owned_by=owner, last_updated_at=stamp_of(other))
+    with asking(synced) as client:
+        assert standing_of(client, case) == "out of scope"
+        synced.primero.delete(belonging(synced, 1))
+        assert standing_of(client, belonging(synced, 1)) == "gone"
+    total = look(synced).total
+    assert (total.extra, total.out_of_scope, total.gone) == (2, 1, 1)
+    assert mend(synced).total.differences == 0
+    synced.primero.role.owner = None
+    assert look(synced).total.missing == 1
+    assert mend(synced).total.differences == 0, "a case that comes back with its old stamp was barred by its own exit"
+
+
+def stamp_of(record: dict[str, Any]) -> Any:
+    return datetime.fromisoformat(record["last_updated_at"])
+
+
+def test_a_repair_refuses_to_empty_ona_for_an_account_that_has_lost_its_scope(synced):
+    """A role changed by mistake would otherwise take every child out of the dashboards, confirmed one by one."""
+    for number, other in enumerate(list(synced.primero.cases.records())):
+        owner = "me" if number % 2 else "somebody else"
+        synced.primero.update(other["id"], owned_by=owner, last_updated_at=stamp_of(other))
+    synced.primero.role.owner = "me"
+    with pytest.raises(RefusedFailure, match="scope `all`"):
+        mend(synced)
+    assert synced.sql("SELECT count(*) > 30 FROM cases") == [(True,)]
+
+
+def test_a_change_within_the_grace_is_pending_and_no_difference(synced):
+    """The monthly check runs while people work; what the sensor has not seen yet is nobody's fault."""
+    synced.primero.update(belonging(synced, 0), sex="other")
+    synced.clock.move(minutes=5)
+    total = look(synced, grace=timedelta(hours=1)).total
+    assert (total.differences, total.pending) == (0, 1)
+    assert look(synced).total.stale == 1
+
+
+def test_an_inventory_that_shrinks_while_it_is_read_is_taken_again(graph):
+    """A case that vanishes shifts every later page by one, so that a case is never seen."""
+    graph.primero.switches.per_cap = 10
+    victim = sorted(case["id"] for case in graph.primero.cases.records())[2]
+    graph.primero.after(6, lambda server: server.delete(victim))
+    sink = Inventory()
+    with asking(graph) as client:
+        report = take_inventory(client, sink, empty_pause=0)
+    assert report.takes == 2
+    assert sorted(sink.ids) == sorted(case["id"] for case in graph.primero.cases.records())
+
+
+def test_cases_created_while_an_inventory_is_read_double_nobody(graph):
+    """They shift later pages towards the end, which shows a case twice."""
+    graph.primero.switches.per_cap = 10
+    for request in (5, 6, 7):
+        graph.primero.after(request, lambda server: [server.create(age=9) for _ in range(3)])
+    sink = Inventory()
+    with asking(graph) as client:
+        take_inventory(client, sink, empty_pause=0)
+    assert len(sink.ids) == len(set(sink.ids)) >= 60
+
+
+def test_an_inventory_that_stays_short_is_no_proof(graph):
+    """A server that counts more than it shows must not make ONA look complete."""
+    graph.primero.fail("wrong total", times=None, by=3)
+    with asking(graph) as client, pytest.raises(TransientFailure, match="not complete, 3 times"):
+        take_inventory(client, Inventory(), empty_pause=0)
+
+
+def test_single_cases_are_fetched_in_addresses_that_the_web_server_takes(graph):
+    """An address above 1,000 bytes is refused with 414; a swallowed error looks as if nobody were there."""
+    ids = [case["id"] for case in graph.primero.cases.records()]
+    graph.primero.fail("swallow", after=1, times=1)
+    with asking(graph) as client:
+        found = [case for frame in fetch_cases(client, ids) for case in frame["id"]]
+    assert sorted(found) == sorted(ids)
+    assert max(len(entry.query) for entry in graph.primero.log) < 900
+    assert ID_BATCH <= 20
+
+
+def test_nothing_of_a_case_but_its_status_is_asked_when_it_is_confirmed(graph):
+    """A single case without `fields` comes with names and addresses."""
+    with asking(graph) as client:
+        standing_of(client, next(graph.primero.cases.records())["id"])
+    assert graph.primero.log[-1].query == "fields=status"
+
+
+def test_the_check_on_ona_cases_tells_when_ona_was_last_proved_complete(synced):
+    """The UI is where people look; a proof that only a command gives is forgotten."""
+    job = synced.defs.resolve_job_def("verify_ona")
+    (good,) = job.execute_in_process(instance=synced.instance).get_asset_check_evaluations()
+    assert (good.passed, good.asset_key.path, good.check_name) == (True, ["ona", "cases"], "complete")
+    assert "complete on" in (good.description or "")
+    synced.sql("DELETE FROM cases WHERE primero_id::text = %s", belonging(synced, 0))
+    (bad,) = job.execute_in_process(instance=synced.instance).get_asset_check_evaluations()
+    assert (bad.passed, "1 missing" in (bad.description or "")) == (False, True)
+    assert synced.defs.resolve_schedule_def("verify_monthly").job_name == "verify_ona"
+
+
+@pytest.fixture
+def command(synced: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
+    """Runs `primero-ona` with these arguments on the synced sandbox."""
+    primero = synced.primero
+    place = Place(primero.url, primero.username, primero.password, synced.url, str(synced.folder), synced.key,
+                  home_with_settings(tmp_path / "home"), START)  # fmt: skip
+    for name, value in place.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def test_verify_says_what_differs_by_exit_code_and_mends_it_in_a_run(synced, command):
+    """A cron job reads the exit code, a person the table, and an auditor the run."""
+    assert command("verify").exit_code == 0
+    synced.sql("DELETE FROM cases WHERE primero_id::text = %s", belonging(synced, 0))
+    found = command("verify", "--json")
+    assert (found.exit_code, json.loads(found.stdout)["total"]["missing"]) == (1, 1)
+    mended = command("verify", "--repair", "--json")
+    told = json.loads(mended.stdout)
+    assert (mended.exit_code, told["differences"], told["mended"]["done"]["cases"]["inserted"]) == (0, 0, 1)
+    assert "CANARY" not in mended.stdout
+
+
+def test_the_quarantine_is_listed_without_values_and_a_row_that_becomes_good_leaves_it(synced, command):
+    """Somebody gives the child its case id in Primero; nobody should have to clear a list by hand."""
+    listed = command("quarantine", "list", "--json")
+    entries = json.loads(listed.stdout)
+    keyless = [entry for entry in entries if entry["reason"] == "case_id missing"]
+    assert listed.exit_code == 0
+    assert keyless
+    assert set(entries[0]) == {
+        "quarter", "table_name", "primero_id", "other_id", "reason", "entries", "run_id", "first_seen", "last_seen",
+        "resolved_at",
+    }  # fmt: skip
+    case = keyless[0]["primero_id"]
+    synced.primero.update(case, case_id_display="good-now")
+    retried = command("quarantine", "retry", "--json")
+    left = json.loads(retried.stdout)["open"]
+    assert case not in {entry["primero_id"] for entry in left if entry["reason"] == "case_id missing"}
+    assert {entry["primero_id"] for entry in left} == {entry["primero_id"] for entry in entries} - {case} | {
+        entry["primero_id"] for entry in left if entry["primero_id"] == case
+    }
+    assert synced.sql("SELECT count(*) FROM cases WHERE case_id = 'good-now'") == [(1,)]
+    assert retried.exit_code == (1 if left else 0)
