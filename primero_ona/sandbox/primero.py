@@ -105,7 +105,7 @@ class SandboxPrimero:
         """
         until = time.monotonic() + _NOTED
         while self._app.under_way and time.monotonic() < until:
-            time.sleep(0.001)
+            self._app.stopping.wait(0.001)
         return self._app.log
 
     def fail(self, kind: Kind, **details: Any) -> Fault:  # noqa: ANN401
