@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from primero_ona.dead_runs import end_dead_runs
 from primero_ona.failures import SyncFailure
 from primero_ona.primero.changes import Changes, changes_since
 from primero_ona.quarters import TIME_ZONE, Quarter
@@ -186,6 +187,8 @@ def change_sensor(
         ),
     )
     def watch_primero(context: dg.SensorEvaluationContext, primero: PrimeroResource) -> dg.SensorResult:
+        if ended := end_dead_runs(context.instance):
+            context.log.warning("ended %s runs whose process was gone", ended)
         try:
             with unexpected_withheld(), primero.client() as client:
                 there = changes_since(client, read_cursor(context.cursor), modules)

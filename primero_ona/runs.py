@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 
 from primero_ona.automation import QUARTER_TAG
+from primero_ona.dead_runs import end_dead_runs, held_by_this_process
 from primero_ona.failures import SettingsFailure
 from primero_ona.quarters import Quarter
 
@@ -100,24 +101,20 @@ def ensure_home() -> Path:
 
 
 def open_instance() -> dg.DagsterInstance:
-    """Dagster's instance of DAGSTER_HOME, to be used as a context manager.
+    """Dagster's instance of DAGSTER_HOME, to be used as a context manager; runs of killed processes are ended in it.
 
     One process opens it at a time: two that make its SQLite files at the same moment spoil them for ever.
     """
     with (ensure_home() / ".opening").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        return dg.DagsterInstance.get()
+        instance = dg.DagsterInstance.get()
+        end_dead_runs(instance)
+        return instance
 
 
 def sync_quarter(job: dg.JobDefinition, instance: dg.DagsterInstance, quarter: Quarter) -> Outcome:
     """Execute a job for a quarter in this process and wait for its end."""
-    result = job.execute_in_process(
-        instance=instance,
-        partition_key=quarter.key,
-        tags={QUARTER_TAG: quarter.name},
-        run_config=_QUIET,
-        raise_on_error=False,
-    )
+    result = _execute(job, instance, partition_key=quarter.key, tags={QUARTER_TAG: quarter.name})
     outcome = Outcome(quarter=quarter, run_id=result.run_id)
     _read(result, outcome)
     return outcome
@@ -125,7 +122,7 @@ def sync_quarter(job: dg.JobDefinition, instance: dg.DagsterInstance, quarter: Q
 
 def run_unpartitioned(job: dg.JobDefinition, instance: dg.DagsterInstance) -> RunOutcome:
     """Execute a job that has no quarters in this process and wait for its end."""
-    result = job.execute_in_process(instance=instance, run_config=_QUIET, raise_on_error=False)
+    result = _execute(job, instance)
     outcome = RunOutcome(run_id=result.run_id)
     _read(result, outcome)
     return outcome
@@ -133,14 +130,32 @@ def run_unpartitioned(job: dg.JobDefinition, instance: dg.DagsterInstance) -> Ru
 
 def mend(job: dg.JobDefinition, instance: dg.DagsterInstance, cases: Sequence[str]) -> Mending:
     """Execute the mending job for these cases, or for all that differ where none is named."""
-    config = {**_QUIET, "ops": {"mend": {"config": {"cases": list(cases)}}}}
-    result = job.execute_in_process(instance=instance, run_config=config, raise_on_error=False)
+    result = _execute(job, instance, config={"ops": {"mend": {"config": {"cases": list(cases)}}}})
     outcome = RunOutcome(run_id=result.run_id)
     _read(result, outcome)
     told = [event.asset_observation_data.asset_observation for event in result.get_asset_observation_events()]
     found = told[-1].metadata["mended"].value if told and result.success else {}
     done = dict(found) if isinstance(found, Mapping) else {}
     return Mending(result.run_id, done, outcome.failure, outcome.exit_code)
+
+
+def _execute(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    *,
+    partition_key: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> dg.ExecuteInProcessResult:
+    """Execute a job in this process; a run that dies with it is ended by whoever opens the instance next."""
+    with held_by_this_process(instance) as held:
+        return job.execute_in_process(
+            instance=instance,
+            partition_key=partition_key,
+            tags={**(tags or {}), **held},
+            run_config={**_QUIET, **(config or {})},
+            raise_on_error=False,
+        )
 
 
 def _read(result: dg.ExecuteInProcessResult, outcome: RunOutcome) -> None:

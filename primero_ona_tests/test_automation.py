@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,6 +15,7 @@ import pytest
 from dagster._core.storage.dagster_run import DagsterRun
 
 from primero_ona.automation import LastRun, last_runs, plan, quarters_to_refresh, read_cursor
+from primero_ona.dead_runs import PROCESS_TAG, held_by_this_process
 from primero_ona.definitions import build_defs
 from primero_ona.primero.changes import Changes
 from primero_ona.quarters import PHNOM_PENH, Quarter
@@ -246,6 +248,30 @@ def test_a_failed_sync_is_asked_for_again_after_an_hour_and_not_while_another_wa
     )
     watch.instance.add_run(waiting)
     assert watch.asked() == []
+
+
+def test_a_run_whose_process_was_killed_is_ended_so_that_its_quarter_is_asked_for_again(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster would believe for ever that it runs; one that does run is left alone."""
+    monkeypatch.setattr("primero_ona.automation.ASK_AGAIN_AFTER", 0)
+    watch.look()
+
+    def run(quarter: Quarter, tags: dict[str, str]) -> str:
+        run_id, tags = str(uuid.uuid4()), {"dagster/partition": quarter.key, **tags}
+        watch.instance.add_run(DagsterRun("sync_quarter", run_id=run_id, tags=tags, status=dg.DagsterRunStatus.STARTED))
+        return run_id
+
+    with held_by_this_process(watch.instance) as tags:
+        alive = run(Quarter(2024, 2), tags)
+        (lock,) = (Path(watch.instance.root_directory) / "processes").iterdir()
+        (lock.parent / "abc.lock").touch(mode=0o600)
+        dead = run(Quarter(2024, 1), {PROCESS_TAG: "abc"})
+        assert watch.asked() == ["2024-01-01"]
+        assert watch.instance.get_run_by_id(dead).status == dg.DagsterRunStatus.FAILURE
+        assert watch.instance.get_run_by_id(alive).status == dg.DagsterRunStatus.STARTED
+        assert list(lock.parent.iterdir()) == [lock]
+    assert not list(lock.parent.iterdir())
 
 
 def test_a_quarter_whose_last_run_went_well_is_not_asked_for_again() -> None:

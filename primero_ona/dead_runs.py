@@ -1,0 +1,59 @@
+"""Runs of the command line whose process was killed: found, and ended in Dagster's books.
+
+Dagster cannot see that such a process is gone: its run would stay "started" for ever, keep its place in the queue, and
+never be asked for again. So a process holds a lock on a file while it executes a run; the lock dies with its holder,
+whatever ended it. Runs that the daemon launched are watched by Dagster itself (`run_monitoring` in dagster.yaml).
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+import dagster as dg
+
+#: Run tag with the name of the lock that the run's process holds.
+PROCESS_TAG = "primero_ona/process"
+
+_ENDED = (
+    "The process of this run ended before the run did: it was killed, or the machine stopped. ONA holds all of this quarter "
+    "or what it held before. Run it again."
+)
+_UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+
+
+@contextmanager
+def held_by_this_process(instance: dg.DagsterInstance) -> Iterator[dict[str, str]]:
+    """Hold a lock while a run executes; yields the tags that the run must carry."""
+    folder = _locks(instance)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = uuid4().hex
+    # Locked before it has its name, so that nobody finds it unlocked.
+    new, lock = folder / f".{name}", folder / f"{name}.lock"
+    with new.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        new.rename(lock)
+        try:
+            yield {PROCESS_TAG: name}
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> int:
+    """Record as failed each run whose process is gone; how many there were."""
+    ended = 0
+    for lock in _locks(instance).glob("*.lock"):
+        with suppress(BlockingIOError, FileNotFoundError), lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for run in instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: lock.stem}, statuses=_UNFINISHED)):
+                instance.report_run_failed(run, _ENDED)
+                ended += 1
+            lock.unlink(missing_ok=True)
+    return ended
+
+
+def _locks(instance: dg.DagsterInstance) -> Path:
+    return Path(instance.root_directory) / "processes"
