@@ -19,9 +19,7 @@ import pyarrow as pa
 from primero_ona.failures import RefusedFailure, TransientFailure
 from primero_ona.frames import Frames
 from primero_ona.mapping.cases import map_cases
-from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
-from primero_ona.mapping.membership import membership, without_consent
 from primero_ona.mapping.services import map_services
 from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
 from primero_ona.ona.audit import KNOWN_SCHEMA, MENDABLE, AuditTables, QuarterAudit, stamp_in_ona
@@ -29,11 +27,11 @@ from primero_ona.ona.erased import erased_subjects, without_erased
 from primero_ona.ona.load import TableCounts, load_quarter
 from primero_ona.ona.places import holders, read_places, service_holders
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.fields import EXIT_SCHEMA, RAW_SCHEMA, json_text
 from primero_ona.primero.inventory import InventoryReport, fetch_cases, standing_of, take_inventory
-from primero_ona.primero.policy import PullPolicy
 from primero_ona.primero.pull import EMPTY_PAUSE
+from primero_ona.primero.raw_schema import EXIT_SCHEMA, RAW_SCHEMA
 from primero_ona.quarters import Quarter
+from primero_ona.scope import Scope
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,26 +48,6 @@ SCOPE_LOSS_SHARE, HANDFUL = 0.05, 10
 REPAIR_BATCH = 2_000
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What ONA is to hold: cases that the policy lets come, last changed since the first quarter, under these labels."""
-
-    first: Quarter
-    policy: PullPolicy = field(default_factory=PullPolicy)
-    labels: Labels = field(default_factory=Labels.load, repr=False)
-
-    def sets(self, raw: pd.DataFrame) -> pd.DataFrame:
-        """The membership of raw cases under the policy: booleans `reintegration`, `under18` and `exit`."""
-        sets = membership(raw)
-        kept_out = without_consent(raw, self.policy.consent)
-        if self.policy.modules:
-            wanted = [json_text(module) for module in self.policy.modules]
-            kept_out = kept_out | ~raw["module_id"].isin(wanted).to_numpy(bool)
-        sets.loc[kept_out, ["reintegration", "under18"]] = False
-        sets.loc[kept_out, "exit"] = True
-        return sets
 
 
 @dataclass(frozen=True)

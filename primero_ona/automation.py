@@ -8,16 +8,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from primero_ona.dead_runs import end_dead_runs
 from primero_ona.failures import SyncFailure
-from primero_ona.primero.changes import Changes, changes_since
 from primero_ona.quarters import TIME_ZONE, Quarter
 from primero_ona.resources import PrimeroResource
 from primero_ona.steps import unexpected_withheld
+
+if TYPE_CHECKING:
+    from primero_ona.primero.changes import Changes
 
 #: 02:00 on the fifth day of a quarter: late entries of the last days are in, and case workers sleep.
 CLOSE_CRON = "0 2 5 1,4,7,10 *"
@@ -157,7 +159,7 @@ class LastRun:
     ended: datetime | None
 
 
-def plan(there: Changes, last_runs: Mapping[Quarter, LastRun], now: datetime) -> dict[Quarter, str]:
+def plan(there: "Changes", last_runs: Mapping[Quarter, LastRun], now: datetime) -> dict[Quarter, str]:
     """Which quarters to sync, and why: those touched by changes, and those whose last sync failed a while ago.
 
     The reason is part of the run key: the same state of the data is asked for once, a failure once for each time.
@@ -187,6 +189,8 @@ def change_sensor(
         ),
     )
     def watch_primero(context: dg.SensorEvaluationContext, primero: PrimeroResource) -> dg.SensorResult:
+        from primero_ona.primero.changes import changes_since
+
         if ended := end_dead_runs(context.instance):
             context.log.warning("ended %s runs whose process was gone", ended)
         try:
@@ -223,12 +227,14 @@ def last_runs(instance: dg.DagsterInstance, job_name: str, limit: int = 200) -> 
     return found
 
 
-def read_cursor(cursor: str | None) -> Changes | None:
+def read_cursor(cursor: str | None) -> "Changes | None":
     """The last look; none where there was none, or where an older version wrote it."""
+    from primero_ona.primero.changes import Changes
+
     state = json.loads(cursor) if cursor else {}
     return Changes(state["newest"], state["total"]) if state.get("version") == CURSOR_VERSION else None
 
 
-def write_cursor(there: Changes) -> str:
+def write_cursor(there: "Changes") -> str:
     """The look as the sensor's cursor: a stamp and a count, nothing of a case."""
     return json.dumps({"version": CURSOR_VERSION, "newest": there.newest, "total": there.total})

@@ -7,20 +7,21 @@ stands in `contract.py` and, as SQL, in `ona/verify.py`; here it becomes Dagster
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from primero_ona.assets.ona import CASES_KEY, SERVICES_KEY
-from primero_ona.contract import ContractCheck, KeyCheck
 from primero_ona.frames import Frames
 from primero_ona.mapping.labels import Labels
-from primero_ona.mapping.membership import MEMBERSHIP_FIELDS, membership
 from primero_ona.metadata import count_table, findings_table
 from primero_ona.ona.schema import CASES, SERVICES, Table
-from primero_ona.ona.verify import Comparison, KeyCounts, check_keys, compare_quarter, count_orphan_services
 from primero_ona.resources import OnaDatabaseResource
 from primero_ona.steps import safe_step, stop_run_retries
+
+if TYPE_CHECKING:
+    from primero_ona.contract import ContractCheck, KeyCheck
+    from primero_ona.ona.verify import Comparison, KeyCounts
 
 Quarters = dg.PartitionsDefinition[str]
 Results = Iterator[dg.AssetCheckResult]
@@ -107,6 +108,8 @@ def _no_adult_check(quarters: Quarters) -> dg.AssetChecksDefinition:
         ins={"cases": dg.AssetIn(asset)},
     )
     def check(context: dg.AssetCheckExecutionContext, cases: Frames) -> Results:
+        from primero_ona.mapping.membership import MEMBERSHIP_FIELDS, membership
+
         with safe_step(context.instance, context.run.run_id):
             rows = adults = 0
             for frame in cases.read(MEMBERSHIP_FIELDS):
@@ -134,8 +137,10 @@ def _mapped_specs(quarters: Quarters, asset: str, table: Table) -> list[dg.Asset
     )
 
 
-def _mapped_answers(asset: str, table: Table, rows: Frames) -> tuple[list[dg.AssetCheckResult], KeyCheck]:
+def _mapped_answers(asset: str, table: Table, rows: Frames) -> "tuple[list[dg.AssetCheckResult], KeyCheck]":
     """Read the rows once and answer the checks that both mapped assets have."""
+    from primero_ona.contract import KeyCheck
+
     keys, contract = KeyCheck(table.key), _contract(table, rows)
     parents = KeyCheck("case_id")
     for frame in rows:
@@ -164,8 +169,10 @@ def _mapped_answers(asset: str, table: Table, rows: Frames) -> tuple[list[dg.Ass
     ], parents
 
 
-def _contract(table: Table, rows: Frames) -> ContractCheck:
+def _contract(table: Table, rows: Frames) -> "ContractCheck":
     """The contract, with the labels by which these rows were mapped, whatever Primero says by now."""
+    from primero_ona.contract import ContractCheck
+
     return ContractCheck(table, Labels.load().beside(rows.summary.get("primero_labels", {})))
 
 
@@ -198,6 +205,8 @@ def _mapped_services_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
         ins={"services": dg.AssetIn(asset), "cases": dg.AssetIn("mapped_cases")},
     )
     def check(context: dg.AssetCheckExecutionContext, services: Frames, cases: Frames) -> Results:
+        from primero_ona.contract import KeyCheck
+
         with safe_step(context.instance, context.run.run_id):
             answers, parents = _mapped_answers(asset, SERVICES, services)
             known = KeyCheck("case_id")
@@ -230,6 +239,8 @@ def _ona_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
     def check(
         context: dg.AssetCheckExecutionContext, ona: OnaDatabaseResource, cases: Frames, services: Frames
     ) -> Results:
+        from primero_ona.ona.verify import check_keys, compare_quarter, count_orphan_services
+
         with safe_step(context.instance, context.run.run_id), ona.connection() as connection:
             keys = check_keys(connection)
             orphans = count_orphan_services(connection)
@@ -247,7 +258,7 @@ def _ona_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
     return check
 
 
-def _keys_unique(asset: dg.AssetKey, table: Table, keys: Mapping[str, KeyCounts]) -> dg.AssetCheckResult:
+def _keys_unique(asset: dg.AssetKey, table: Table, keys: "Mapping[str, KeyCounts]") -> dg.AssetCheckResult:
     """All key columns of a table: its own key, and of cases Primero's id too."""
     own = {name: counts for name, counts in keys.items() if name.startswith(f"{table.name}.")}
     missing = {f"{name} missing": counts.missing for name, counts in own.items()}
@@ -258,7 +269,7 @@ def _keys_unique(asset: dg.AssetKey, table: Table, keys: Mapping[str, KeyCounts]
     )
 
 
-def _loaded(asset: dg.AssetKey, found: Comparison) -> dg.AssetCheckResult:
+def _loaded(asset: dg.AssetKey, found: "Comparison") -> dg.AssetCheckResult:
     faults = {"mapped row missing in ONA": found.missing, "mapped row with other content in ONA": found.different}
     good = f"of {found.rows:,} mapped rows {found.equal:,} stand in ONA, {found.stale:,} are stale, {found.quarantined:,} in quarantine"
     return answer(
@@ -266,7 +277,7 @@ def _loaded(asset: dg.AssetKey, found: Comparison) -> dg.AssetCheckResult:
     )
 
 
-def _set_aside(asset: dg.AssetKey, found: Comparison) -> dg.AssetCheckResult:
+def _set_aside(asset: dg.AssetKey, found: "Comparison") -> dg.AssetCheckResult:
     """The mapping sees clashes within its quarter; only ONA knows those with children of other quarters."""
     faults = {"mapped row in quarantine: another child holds the key": found.quarantined}
     return answer(asset, "key_clashes", faults, good="no other child holds a key", warn=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from primero_ona.ona.schema import CASES, SERVICES, Column, PersonalData, Table
-from primero_ona.primero.fields import EXIT_SCHEMA
 from primero_ona.primero.policy import LOCATION_FIELDS
+from primero_ona.primero.raw_schema import EXIT_SCHEMA
 
 #: Where the page is, seen from the root of the repository.
 PAGE = Path("docs/data-protection.md")

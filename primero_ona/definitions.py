@@ -16,7 +16,6 @@ from primero_ona.assets.mapped import mapped_assets  # noqa: E402
 from primero_ona.assets.ona import DASHBOARDS, ona_assets  # noqa: E402
 from primero_ona.assets.raw import PRIMERO, raw_assets  # noqa: E402
 from primero_ona.assets.reference import reference_assets  # noqa: E402
-from primero_ona.audit import Scope  # noqa: E402
 from primero_ona.automation import (  # noqa: E402
     change_sensor,
     close_schedule,
@@ -34,6 +33,7 @@ from primero_ona.quarters import Quarter  # noqa: E402
 from primero_ona.reference_checks import reference_checks  # noqa: E402
 from primero_ona.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource  # noqa: E402
 from primero_ona.retention import purge_job, purge_schedule  # noqa: E402
+from primero_ona.scope import Scope  # noqa: E402
 from primero_ona.settings import GraphSettings, read_one  # noqa: E402
 
 _EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}

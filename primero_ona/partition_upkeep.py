@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from primero_ona.failures import TransientFailure
-from primero_ona.io_manager import MANIFEST, PartitionStore, new_generation, read_manifest, remove, write_whole
+from primero_ona.partition_store import MANIFEST, PartitionStore, new_generation, read_manifest, remove, write_whole
 from primero_ona.quarters import Quarter
 
 #: Columns that name a case by Primero's own id, in raw cases, exits, mapped cases and mapped services.

@@ -7,19 +7,22 @@ part of the quarterly job, and the UI shows beside `ona/cases` when ONA was last
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from primero_ona.assets.ona import CASES_KEY
-from primero_ona.audit import Audit, Mended, Scope, audit, mend_cases, repair
-from primero_ona.io_manager import PartitionIOManager, PartitionStore
-from primero_ona.ona.audit import QuarterAudit
+from primero_ona.io_manager import PartitionIOManager
 from primero_ona.quarters import TIME_ZONE
-from primero_ona.reference import labels_in_use, stored_reference
 from primero_ona.resources import OnaDatabaseResource, PrimeroResource
+from primero_ona.scope import Scope
 from primero_ona.steps import safe_step
+
+if TYPE_CHECKING:
+    from primero_ona.audit import Audit, Mended
+    from primero_ona.ona.audit import QuarterAudit
+    from primero_ona.partition_store import PartitionStore
 
 CHECK_NAME = "complete"
 COMPLETE = dg.AssetCheckKey(CASES_KEY, CHECK_NAME)
@@ -67,6 +70,8 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
         ona: OnaDatabaseResource,
         io_manager: dg.ResourceParam[PartitionIOManager],
     ) -> dg.AssetCheckResult:
+        from primero_ona.audit import audit
+
         with (
             safe_step(context.op_execution_context.instance, context.op_execution_context.run_id),
             primero.client() as client,
@@ -117,6 +122,8 @@ def mend_job(scope: Scope) -> dg.JobDefinition:
         ona: OnaDatabaseResource,
         io_manager: dg.ResourceParam[PartitionIOManager],
     ) -> None:
+        from primero_ona.audit import audit, mend_cases, repair
+
         with safe_step(context.instance, context.run_id), primero.client() as client, ona.connection() as connection:
             whole = labelled(scope, io_manager.store)
             if config.cases:
@@ -135,12 +142,14 @@ def mend_job(scope: Scope) -> dg.JobDefinition:
     return mend_ona
 
 
-def labelled(scope: Scope, store: PartitionStore) -> Scope:
+def labelled(scope: Scope, store: "PartitionStore") -> Scope:
     """The scope with the labels that the syncs use: ours beside those of the stored reference data."""
+    from primero_ona.reference import labels_in_use, stored_reference
+
     return replace(scope, labels=labels_in_use(stored_reference(store)))
 
 
-def sentence(found: Audit) -> str:
+def sentence(found: "Audit") -> str:
     """What an audit found, in one sentence."""
     total = found.total
     if not total.differences:
@@ -162,7 +171,7 @@ def sentence(found: Audit) -> str:
     )
 
 
-def _metadata(found: Audit) -> dict[str, Any]:
+def _metadata(found: "Audit") -> dict[str, Any]:
     inventory = found.inventory
     return {
         "differences": found.total.differences,
@@ -174,7 +183,7 @@ def _metadata(found: Audit) -> dict[str, Any]:
     }
 
 
-def _table(quarters: Sequence[QuarterAudit]) -> dg.TableMetadataValue:
+def _table(quarters: "Sequence[QuarterAudit]") -> dg.TableMetadataValue:
     schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in ("quarter", *COLUMNS)])
     rows = [
         dg.TableRecord({"quarter": quarter.quarter, **{name: f"{getattr(quarter, name):,}" for name in COLUMNS}})
@@ -183,5 +192,5 @@ def _table(quarters: Sequence[QuarterAudit]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(rows, schema=schema)
 
 
-def _told(done: Mended) -> dict[str, Any]:
+def _told(done: "Mended") -> dict[str, Any]:
     return {"cases asked for": done.asked, MENDED: dg.MetadataValue.json(asdict(done))}

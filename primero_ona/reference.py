@@ -14,13 +14,13 @@ import psycopg
 
 from primero_ona.dictionary import dictionary_rows, primero_labels
 from primero_ona.failures import DataFailure
-from primero_ona.io_manager import PartitionStore, Stored, read_manifest
 from primero_ona.mapping.label_changes import Kind, LabelChange, label_changes
 from primero_ona.mapping.labels import Labels
 from primero_ona.ona.dictionary import count_label, count_unmapped, keep_dictionary, read_dictionary
 from primero_ona.ona.lookup import LookupResult, keep_lookup
 from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.ona.upkeep import Upkeep
+from primero_ona.partition_store import PartitionStore, Stored, read_manifest
 from primero_ona.primero.catalogue import catalogue, districts
 from primero_ona.primero.reference import REFERENCE_SCHEMA, Reference
 from primero_ona.quarters import Quarter

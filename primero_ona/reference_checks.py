@@ -15,10 +15,6 @@ from primero_ona.assets.reference import DICTIONARY_KEY, LOOKUP_KEY, REFERENCE_K
 from primero_ona.checks import answer
 from primero_ona.frames import Frames
 from primero_ona.metadata import facts_table
-from primero_ona.ona.dictionary import undescribed_options
-from primero_ona.ona.lookup import changed_names
-from primero_ona.primero.reference import Reference
-from primero_ona.reference import counted_label_changes, labels_in_use, stale_lists
 from primero_ona.resources import OnaDatabaseResource
 from primero_ona.steps import safe_step
 
@@ -35,6 +31,9 @@ def _lists_current() -> dg.AssetChecksDefinition:
         description="Every list was read at the last refresh; none is an old one because Primero refused it.",
     )
     def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames) -> dg.AssetCheckResult:
+        from primero_ona.primero.reference import Reference
+        from primero_ona.reference import stale_lists
+
         with safe_step(context.instance, context.run.run_id):
             told = stale_lists(Reference.of(primero_reference))
         return answer(REFERENCE_KEY, "lists_current", Counter(told), good="all lists were read", warn=True)
@@ -50,6 +49,8 @@ def _names_in_use() -> dg.AssetChecksDefinition:
         pool="ona_database",
     )
     def check(context: dg.AssetCheckExecutionContext, ona: OnaDatabaseResource) -> dg.AssetCheckResult:
+        from primero_ona.ona.lookup import changed_names
+
         with safe_step(context.instance, context.run.run_id), ona.connection() as connection:
             names = changed_names(connection)
         faults = Counter(f"changed {name.column_name}" for name in names)
@@ -85,6 +86,10 @@ def _dictionary_checks() -> dg.AssetChecksDefinition:
         pool="ona_database",
     )
     def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames, ona: OnaDatabaseResource) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
+        from primero_ona.ona.dictionary import undescribed_options
+        from primero_ona.primero.reference import Reference
+        from primero_ona.reference import counted_label_changes, labels_in_use
+
         with safe_step(context.instance, context.run.run_id), ona.connection() as connection:
             labels = labels_in_use(Reference.of(primero_reference))
             changes = counted_label_changes(connection, labels)

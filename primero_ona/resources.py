@@ -8,20 +8,24 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import psycopg
 from upath import UPath
 
 from primero_ona.assets.stored import stored_assets
-from primero_ona.io_manager import PartitionIOManager, PartitionStore
-from primero_ona.ona.connection import connect, parameters_of
-from primero_ona.primero.client import PrimeroClient
+from primero_ona.io_manager import PartitionIOManager
 from primero_ona.settings import OnaSettings, PrimeroSettings, StorageSettings, read_one
 from primero_ona.transport import database_protection
 
+if TYPE_CHECKING:
+    import psycopg
 
-class PrimeroResource(dg.ConfigurableResource[PrimeroClient]):
+    from primero_ona.partition_store import PartitionStore
+    from primero_ona.primero.client import PrimeroClient
+
+
+class PrimeroResource(dg.ConfigurableResource[Any]):
     """The Primero that the settings PRIMERO_… name."""
 
     url: str | None = None
@@ -29,8 +33,10 @@ class PrimeroResource(dg.ConfigurableResource[PrimeroClient]):
     password: str | None = None
     pause: float = 1.0
 
-    def client(self) -> PrimeroClient:
+    def client(self) -> "PrimeroClient":
         """A client; use it as a context manager."""
+        from primero_ona.primero.client import PrimeroClient
+
         if self.url and self.username and self.password:
             return PrimeroClient(self.url, self.username, self.password, pause=self.pause)
         settings = read_one(PrimeroSettings)
@@ -44,20 +50,24 @@ class PrimeroResource(dg.ConfigurableResource[PrimeroClient]):
         )
 
 
-class OnaDatabaseResource(dg.ConfigurableResource[psycopg.Connection]):
+class OnaDatabaseResource(dg.ConfigurableResource[Any]):
     """The database that ONA_DATABASE_URL names."""
 
     url: str | None = None
 
     @contextmanager
-    def connection(self) -> Iterator[psycopg.Connection]:
+    def connection(self) -> "Iterator[psycopg.Connection]":
         """A connection that is closed at the end, whatever happened."""
+        from primero_ona.ona.connection import connect
+
         url, insecure = self._target()
         with connect(url, application_name="primero-ona", insecure=insecure) as connection:
             yield connection
 
     def protection(self) -> str:
         """How the connection is protected, in words for the metadata of a load."""
+        from primero_ona.ona.connection import parameters_of
+
         url, insecure = self._target()
         return database_protection(parameters_of(url), override=insecure)
 
@@ -82,8 +92,10 @@ class PartitionStorage(dg.ConfigurableIOManagerFactory[PartitionIOManager]):
         """The IO manager of a run; it finds the store when a step needs it."""
         return PartitionIOManager(lambda: self.store(context.instance), stored_assets(self.rules))
 
-    def store(self, instance: dg.DagsterInstance | None = None) -> PartitionStore:
+    def store(self, instance: dg.DagsterInstance | None = None) -> "PartitionStore":
         """The store itself, for commands that work on partitions without a run."""
+        from primero_ona.partition_store import PartitionStore
+
         if self.url and self.fernet_keys:
             return PartitionStore(UPath(self.url), self.fernet_keys)
         settings = read_one(StorageSettings)

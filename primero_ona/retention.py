@@ -9,7 +9,6 @@ from typing import Any
 import dagster as dg
 
 from primero_ona.io_manager import PartitionIOManager
-from primero_ona.partition_upkeep import purge
 from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter
 from primero_ona.steps import safe_step
 
@@ -29,6 +28,8 @@ def purge_job(quarters: int) -> dg.JobDefinition:
 
     @dg.op(name="purge_partitions", out=dg.Out(dg.Nothing))
     def purge_partitions(context: dg.OpExecutionContext, io_manager: dg.ResourceParam[PartitionIOManager]) -> None:
+        from primero_ona.partition_upkeep import purge
+
         with safe_step(context.instance, context.run_id):
             before = oldest_kept(current_quarter(), quarters)
             count = purge(io_manager.store.base, before)

@@ -23,9 +23,9 @@ from upath import UPath
 
 from primero_ona.assets.stored import stored_assets
 from primero_ona.definitions import build_defs
-from primero_ona.io_manager import PartitionStore
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
+from primero_ona.partition_store import PartitionStore
 from primero_ona.quarters import Quarter
 from primero_ona.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
 from primero_ona.runs import Outcome, sync_quarter

@@ -23,7 +23,6 @@ from upath import UPath
 
 from primero_ona.assets.stored import stored_assets
 from primero_ona.frames import Frames
-from primero_ona.io_manager import PartitionStore, Stored
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.streams import map_cases_stream, map_services_stream
@@ -31,7 +30,8 @@ from primero_ona.ona.connection import connect
 from primero_ona.ona.load import load_quarter
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.ona.places import read_places
-from primero_ona.primero.fields import RAW_SCHEMA
+from primero_ona.partition_store import PartitionStore, Stored
+from primero_ona.primero.raw_schema import RAW_SCHEMA
 from primero_ona.quarters import Quarter
 from primero_ona_tests.raw import raw_frame, uuid_of
 

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from primero_ona.primero.fields import RAW_SCHEMA, SERVICE_FIELDS, json_text
+from primero_ona.primero.fields import SERVICE_FIELDS, json_text
+from primero_ona.primero.raw_schema import RAW_SCHEMA
 
 _STAMPS = ("last_updated_at", "created_at")
 

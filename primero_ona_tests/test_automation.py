@@ -219,7 +219,7 @@ def test_an_unexpected_exception_in_a_tick_quotes_nothing(watch: Watch, monkeypa
     def broken(*_: object) -> Changes:
         raise KeyError("a-name-that-must-not-be-read")
 
-    monkeypatch.setattr("primero_ona.automation.changes_since", broken)
+    monkeypatch.setattr("primero_ona.primero.changes.changes_since", broken)
     with pytest.raises(Exception, match="unexpected KeyError") as caught:
         watch.look()
     chain: list[BaseException] = [caught.value]

@@ -9,7 +9,8 @@ import psycopg
 
 from primero_ona.data_protection import BOOKKEEPING, CASE_USES, PAGE, SERVICE_USES, protection_page, purpose_of
 from primero_ona.ona.schema import CASES, SERVICES
-from primero_ona.primero.fields import CASE_FIELDS, RAW_SCHEMA, SERVICE_FIELDS
+from primero_ona.primero.fields import CASE_FIELDS, SERVICE_FIELDS
+from primero_ona.primero.raw_schema import RAW_SCHEMA
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,8 +16,8 @@ from cryptography.fernet import Fernet
 from upath import UPath
 
 from primero_ona.failures import DataFailure, SettingsFailure, TransientFailure
-from primero_ona.io_manager import PartitionStore, PartitionWriter, Stored, read_manifest
-from primero_ona.primero.fields import RAW_SCHEMA
+from primero_ona.partition_store import PartitionStore, PartitionWriter, Stored, read_manifest
+from primero_ona.primero.raw_schema import RAW_SCHEMA
 from primero_ona_tests.raw import raw_frame
 
 SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int32())])

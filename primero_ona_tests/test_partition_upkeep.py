@@ -15,9 +15,9 @@ from upath import UPath
 from primero_ona.assets.stored import stored_assets
 from primero_ona.definitions import build_defs
 from primero_ona.failures import SettingsFailure, TransientFailure
-from primero_ona.io_manager import PartitionStore, read_manifest
+from primero_ona.partition_store import PartitionStore, read_manifest
 from primero_ona.partition_upkeep import forget, purge, rotate, stored_partitions
-from primero_ona.primero.fields import EXIT_SCHEMA
+from primero_ona.primero.raw_schema import EXIT_SCHEMA
 from primero_ona.quarters import Quarter, current_quarter
 from primero_ona.resources import PartitionStorage
 from primero_ona.retention import oldest_kept

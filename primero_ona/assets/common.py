@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from primero_ona.ona.schema import Table
 
@@ -36,6 +36,6 @@ def contract_metadata(table: Table, *, loaded: bool = False) -> dict[str, Any]:
     return {"dagster/column_schema": dg.TableSchema(columns=columns)}
 
 
-def arrow_metadata(schema: pa.Schema) -> dict[str, Any]:
-    """The column schema of raw cases."""
-    return {"dagster/column_schema": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])}
+def raw_metadata(columns: Mapping[str, str]) -> dict[str, Any]:
+    """The column schema of raw cases, from names and what they are in words."""
+    return {"dagster/column_schema": dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()])}

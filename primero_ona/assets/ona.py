@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -11,11 +11,13 @@ from primero_ona.assets.common import LOAD, OWNERS, QUARTER_NOTE, contract_metad
 from primero_ona.frames import Frames
 from primero_ona.mapping.version import MAPPING_VERSION
 from primero_ona.metadata import count_table, quarter_metadata
-from primero_ona.ona.load import TableCounts, load_quarter
 from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.quarters import Quarter
 from primero_ona.resources import OnaDatabaseResource
 from primero_ona.steps import safe_step
+
+if TYPE_CHECKING:
+    from primero_ona.ona.load import TableCounts
 
 CASES_KEY = dg.AssetKey(["ona", "cases"])
 SERVICES_KEY = dg.AssetKey(["ona", "services"])
@@ -67,6 +69,8 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
         case_exits: Frames,
         ona: OnaDatabaseResource,
     ) -> Iterator[dg.MaterializeResult[Any]]:
+        from primero_ona.ona.load import load_quarter
+
         quarter = Quarter.parse(context.partition_key)
         with safe_step(context.instance, context.run_id), ona.connection() as connection:
             protection = ona.protection()
@@ -86,7 +90,7 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     return load_quarter_into_ona
 
 
-def _metadata(quarter: Quarter, counts: TableCounts) -> dict[str, Any]:
+def _metadata(quarter: Quarter, counts: "TableCounts") -> dict[str, Any]:
     numbers = asdict(counts)
     return {
         **quarter_metadata(quarter, counts.inserted + counts.updated + counts.unchanged),

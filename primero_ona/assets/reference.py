@@ -1,33 +1,37 @@
 """Group 0_reference: Primero's places, options and forms, and the two tables of ONA that are made of them.
 
 Unlike cases they have no quarters. The quarterly assets take labels and places from here; what they need of it on the
-first run of all, when nothing is stored yet, is done by `fetch_if_missing` and `fill_if_empty`, and nowhere else.
+first run of all, when nothing is stored yet, is done by `fetch_if_missing` and `places_in_ona`, and nowhere else.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import psycopg
 
-from primero_ona.assets.common import OWNERS, REFERENCE, contract_metadata
+from primero_ona.assets.common import OWNERS, REFERENCE, contract_metadata, raw_metadata
 from primero_ona.failures import DataFailure
 from primero_ona.frames import Frames
 from primero_ona.io_manager import PartitionIOManager
 from primero_ona.metadata import facts_table
-from primero_ona.ona.lookup import LookupResult
 from primero_ona.ona.schema import DATA_DICTIONARY, LOCATIONS_LOOKUP
-from primero_ona.ona.upkeep import Upkeep
-from primero_ona.primero.reference import Reference, refresh
-from primero_ona.reference import ASSET, fill_dictionary, fill_lookup, stale_lists, stored_reference
 from primero_ona.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.steps import safe_step
 
-REFERENCE_KEY = dg.AssetKey(ASSET)
+if TYPE_CHECKING:
+    from primero_ona.mapping.locations import Places
+    from primero_ona.ona.lookup import LookupResult
+    from primero_ona.ona.upkeep import Upkeep
+    from primero_ona.primero.reference import Reference
+
+REFERENCE_KEY = dg.AssetKey("primero_reference")
 LOOKUP_KEY = dg.AssetKey(["ona", LOCATIONS_LOOKUP.name])
 DICTIONARY_KEY = dg.AssetKey(["ona", DATA_DICTIONARY.name])
+
+#: Raised when what is made of Primero's lists changes.
+_VERSION = "1"
 
 _DESCRIPTIONS = {
     REFERENCE_KEY: "Primero's places, option lists and forms, whole lists with their date.\n\n"
@@ -47,12 +51,14 @@ def reference_assets() -> list[dg.AssetsDefinition]:
 
 def _primero_reference() -> dg.AssetsDefinition:
     @dg.asset(
-        name=ASSET,
+        key=REFERENCE_KEY,
         deps=["primero"],
         description=_DESCRIPTIONS[REFERENCE_KEY],
         group_name=REFERENCE,
         owners=OWNERS,
         kinds={"primero", "parquet"},
+        code_version=_VERSION,
+        metadata=raw_metadata({"list": "text", "content": "JSON"}),
         pool="primero_api",
     )
     def primero_reference(
@@ -66,8 +72,10 @@ def _primero_reference() -> dg.AssetsDefinition:
     return primero_reference
 
 
-def _last(context: dg.AssetExecutionContext, io_manager: PartitionIOManager) -> Reference | None:
+def _last(context: dg.AssetExecutionContext, io_manager: PartitionIOManager) -> "Reference | None":
     """The reference stored last; a damaged one is none, since a refresh is what mends it."""
+    from primero_ona.reference import stored_reference
+
     try:
         return stored_reference(io_manager.store)
     except DataFailure as failure:
@@ -75,7 +83,10 @@ def _last(context: dg.AssetExecutionContext, io_manager: PartitionIOManager) -> 
         return None
 
 
-def _fetch(context: dg.AssetExecutionContext, primero: PrimeroResource, last: Reference | None) -> Reference:
+def _fetch(context: dg.AssetExecutionContext, primero: PrimeroResource, last: "Reference | None") -> "Reference":
+    from primero_ona.primero.reference import refresh
+    from primero_ona.reference import stale_lists
+
     with primero.client() as client:
         fetched = refresh(client, last, datetime.now(UTC))
     for told in stale_lists(fetched):
@@ -90,12 +101,16 @@ def _locations_lookup() -> dg.AssetsDefinition:
         group_name=REFERENCE,
         owners=OWNERS,
         kinds={"postgres", "table"},
+        code_version=_VERSION,
         metadata={**contract_metadata(LOCATIONS_LOOKUP), "dagster/table_name": LOCATIONS_LOOKUP.name},
         pool="ona_database",
     )
     def locations_lookup(
         context: dg.AssetExecutionContext, primero_reference: Frames, ona: OnaDatabaseResource
     ) -> dg.MaterializeResult[Any]:
+        from primero_ona.primero.reference import Reference
+        from primero_ona.reference import fill_lookup
+
         with safe_step(context.instance, context.run_id), ona.connection() as connection:
             result = fill_lookup(connection, Reference.of(primero_reference), datetime.now(UTC))
         return dg.MaterializeResult(metadata=_lookup_metadata(result))
@@ -110,12 +125,16 @@ def _data_dictionary() -> dg.AssetsDefinition:
         group_name=REFERENCE,
         owners=OWNERS,
         kinds={"postgres", "table"},
+        code_version=_VERSION,
         metadata={**contract_metadata(DATA_DICTIONARY), "dagster/table_name": DATA_DICTIONARY.name},
         pool="ona_database",
     )
     def data_dictionary(
         context: dg.AssetExecutionContext, primero_reference: Frames, ona: OnaDatabaseResource
     ) -> dg.MaterializeResult[Any]:
+        from primero_ona.primero.reference import Reference
+        from primero_ona.reference import fill_dictionary
+
         with safe_step(context.instance, context.run_id), ona.connection() as connection:
             upkeep = fill_dictionary(connection, Reference.of(primero_reference))
         return dg.MaterializeResult(metadata=_upkeep_metadata(upkeep))
@@ -130,20 +149,33 @@ def fetch_if_missing(
 
     Called by the pull, which is the one step of a sync that asks Primero.
     """
+    from primero_ona.reference import stored_reference
+
     if stored_reference(io_manager.store) is not None:
         return
     fetched = _fetch(context, primero, None)
-    writer = io_manager.writer(ASSET)
+    writer = io_manager.writer(REFERENCE_KEY.path[-1])
     for frame in fetched.frames():
         writer.write(frame)
     writer.commit(fetched.frames().summary)
     _log(context, REFERENCE_KEY, {"dagster/row_count": writer.rows, **_metadata(fetched)})
 
 
-def fill_if_empty(context: dg.AssetExecutionContext, connection: psycopg.Connection, reference: Reference) -> None:
-    """Fill ONA's lookup and dictionary from the stored reference data; for a database that has no places yet."""
-    _log(context, LOOKUP_KEY, _lookup_metadata(fill_lookup(connection, reference, datetime.now(UTC))))
-    _log(context, DICTIONARY_KEY, _upkeep_metadata(fill_dictionary(connection, reference)))
+def places_in_ona(
+    context: dg.AssetExecutionContext, ona: OnaDatabaseResource, reference: "Reference | None"
+) -> "Places":
+    """ONA's names of places; where it has none yet, its lookup and dictionary are filled from the stored reference data."""
+    from primero_ona.mapping.locations import Places
+    from primero_ona.ona.places import read_places
+    from primero_ona.reference import fill_dictionary, fill_lookup
+
+    with ona.connection() as connection:
+        rows = read_places(connection)
+        if rows.empty and reference is not None:
+            _log(context, LOOKUP_KEY, _lookup_metadata(fill_lookup(connection, reference, datetime.now(UTC))))
+            _log(context, DICTIONARY_KEY, _upkeep_metadata(fill_dictionary(connection, reference)))
+            rows = read_places(connection)
+    return Places.of(rows)
 
 
 def _log(context: dg.AssetExecutionContext, key: dg.AssetKey, metadata: Mapping[str, Any]) -> None:
@@ -151,7 +183,7 @@ def _log(context: dg.AssetExecutionContext, key: dg.AssetKey, metadata: Mapping[
     context.log_event(dg.AssetMaterialization(key, metadata=metadata))
 
 
-def _metadata(reference: Reference) -> dict[str, Any]:
+def _metadata(reference: "Reference") -> dict[str, Any]:
     facts = reference.facts
     return {
         "lists": facts_table([{"list": name, **facts[name]} for name in facts]),
@@ -160,7 +192,7 @@ def _metadata(reference: Reference) -> dict[str, Any]:
     }
 
 
-def _upkeep_metadata(upkeep: Upkeep) -> dict[str, Any]:
+def _upkeep_metadata(upkeep: "Upkeep") -> dict[str, Any]:
     return {
         "dagster/row_count": upkeep.written + upkeep.unchanged,
         **asdict(upkeep),
@@ -168,7 +200,7 @@ def _upkeep_metadata(upkeep: Upkeep) -> dict[str, Any]:
     }
 
 
-def _lookup_metadata(result: LookupResult | None) -> dict[str, Any]:
+def _lookup_metadata(result: "LookupResult | None") -> dict[str, Any]:
     if result is None:
         return {"note": "Primero's locations were never read; the names that ONA has serve"}
     return {

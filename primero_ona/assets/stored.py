@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-from primero_ona.io_manager import Stored
 from primero_ona.mapping.version import MAPPING_VERSION
 from primero_ona.ona.schema import CASES, SERVICES
-from primero_ona.primero.fields import EXIT_SCHEMA, RAW_SCHEMA
-from primero_ona.reference import ASSET, STORED
+from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS
 from primero_ona.settings import GraphSettings, read_one
 
+if TYPE_CHECKING:
+    from primero_ona.partition_store import Stored
+
 #: Changes with the allow-list, so that a partition pulled with fewer fields is not taken for one with all of them.
-PULL_VERSION = hashlib.sha256(str((RAW_SCHEMA, EXIT_SCHEMA)).encode()).hexdigest()[:12]
+PULL_VERSION = hashlib.sha256(str((RAW_COLUMNS, EXIT_COLUMNS)).encode()).hexdigest()[:12]
 
 
 def stored_assets(rules: str | None = None) -> dict[str, Stored]:
     """By asset name, for what was pulled under a policy (its `suffix`); default: that of the settings."""
+    from primero_ona.partition_store import Stored
+    from primero_ona.primero.raw_schema import EXIT_SCHEMA, RAW_SCHEMA
+    from primero_ona.reference import ASSET, STORED
+
     rules = read_one(GraphSettings).policy.suffix if rules is None else rules
     pulled, mapped = PULL_VERSION + rules, MAPPING_VERSION + rules
     return {

@@ -14,7 +14,7 @@ from primero_ona.quarters import Quarter
 if TYPE_CHECKING:
     import psycopg
 
-    from primero_ona.io_manager import PartitionStore
+    from primero_ona.partition_store import PartitionStore
     from primero_ona.runs import Outcome
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]

@@ -55,10 +55,11 @@ def run_mending(cases: Sequence[str] = ()) -> Mending:
 
 
 def _audited(grace: int) -> Audit:
-    from primero_ona.audit import Scope, audit  # noqa: PLC0415
+    from primero_ona.audit import audit  # noqa: PLC0415
     from primero_ona.proof import labelled  # noqa: PLC0415
     from primero_ona.quarters import Quarter  # noqa: PLC0415
     from primero_ona.resources import PartitionStorage, PrimeroResource  # noqa: PLC0415
+    from primero_ona.scope import Scope  # noqa: PLC0415
     from primero_ona.settings import (  # noqa: PLC0415
         GraphSettings,
         OnaSettings,

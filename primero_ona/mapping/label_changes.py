@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
     DIFFERENT = "label differs from Primero's"
     ONLY_PRIMERO = "code known to Primero only; its label is used"
-    UNKNOWN = "code unknown to Primero, too; left out"
+    UNKNOWN = "code unknown to Primero, too; it has no label"
 
 
 @dataclass(frozen=True)

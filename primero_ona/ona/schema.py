@@ -8,25 +8,32 @@ does not belong here: SQL, and how a value is mapped. The order of the columns i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, LiteralString
+from functools import cache
+from typing import TYPE_CHECKING, Literal, LiteralString
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ColumnType = Literal["text", "date", "integer", "boolean", "timestamp", "timestamptz", "uuid"]
 #: How a column bears on a child: `key` names the case, `quasi-identifier` can help to single a child out, `sensitive`
 #: says something about it that must not be known, `none` is neither.
 PersonalData = Literal["key", "quasi-identifier", "sensitive", "none"]
 
-#: A uuid stays text in frames: pandas and Parquet have no common type for it, PostgreSQL reads the text.
-_ARROW: dict[ColumnType, pa.DataType] = {
-    "text": pa.string(),
-    "date": pa.date32(),
-    "integer": pa.int32(),
-    "boolean": pa.bool_(),
-    "timestamp": pa.timestamp("ms"),
-    "timestamptz": pa.timestamp("ms", tz="UTC"),
-    "uuid": pa.string(),
-}
+
+@cache
+def _arrow_types() -> dict[ColumnType, pa.DataType]:
+    """A uuid stays text in frames: pandas and Parquet have no common type for it, PostgreSQL reads the text."""
+    import pyarrow as pa  # noqa: PLC0415  every process that loads the graph imports the contract
+
+    return {
+        "text": pa.string(),
+        "date": pa.date32(),
+        "integer": pa.int32(),
+        "boolean": pa.bool_(),
+        "timestamp": pa.timestamp("ms"),
+        "timestamptz": pa.timestamp("ms", tz="UTC"),
+        "uuid": pa.string(),
+    }
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Column:
     @property
     def arrow_type(self) -> pa.DataType:
         """The type of the column in a mapped frame."""
-        return _ARROW[self.type]
+        return _arrow_types()[self.type]
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,8 @@ class Table:
 
     def arrow_schema(self) -> pa.Schema:
         """The Arrow schema of the mapped frames."""
+        import pyarrow as pa  # noqa: PLC0415  as above
+
         return pa.schema([pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in self.mapped])
 
 

@@ -13,8 +13,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from primero_ona.primero.fields import RAW_SCHEMA, SERVICE_FIELDS, SERVICE_TYPE, json_text
+from primero_ona.primero.fields import SERVICE_FIELDS, json_text
 from primero_ona.primero.policy import LOCATION_FIELDS, LocationPrecision, cut_location
+from primero_ona.primero.raw_schema import RAW_SCHEMA, SERVICE_TYPE
 
 Row = Mapping[str, Any]
 

@@ -10,7 +10,6 @@ import json
 from typing import Any
 
 import orjson
-import pyarrow as pa
 
 #: Asked for by name. `id`, `enabled` and `last_updated_at` come always.
 CASE_FIELDS = (
@@ -45,25 +44,19 @@ LEAVING_FIELDS = ("case_id_display", "module_id", "created_at")
 #: Kept of each element of `services_section`; all other nested keys (free-text notes among them) are cut on arrival.
 SERVICE_FIELDS = ("unique_id", "service_type", "service_subtype", "service_implemented_day_time", "_destroy")
 
-_STAMP = pa.timestamp("ms", tz="UTC")
-SERVICE_TYPE = pa.list_(pa.struct([(name, pa.string()) for name in SERVICE_FIELDS]))
-
-#: A raw case as stored. Times are UTC. Every field whose type Primero does not guarantee is kept as the JSON text of its
-#: value ('"male"', '12', '["refugee"]'; absent and null are both null), so that odd values survive until the mapping
-#: judges them. An element of `services_section` that is no object is a null element; a section that is no list is one
-#: null element.
-RAW_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("last_updated_at", _STAMP),
-        ("created_at", _STAMP),
-        *[(name, pa.string()) for name in ("enabled", *CASE_FIELDS) if name not in {"created_at", "services_section"}],
-        ("services_section", SERVICE_TYPE),
-    ],
-)
+#: The columns of a raw case as stored, and in words what they are. Times are UTC. Every field whose type Primero does not
+#: guarantee is kept as the JSON text of its value ('"male"', '12', '["refugee"]'; absent and null are both null), so that
+#: odd values survive until the mapping judges them.
+RAW_COLUMNS = {
+    "id": "text",
+    "last_updated_at": "time",
+    "created_at": "time",
+    **{name: "JSON" for name in ("enabled", *CASE_FIELDS) if name not in {"created_at", "services_section"}},
+    "services_section": f"list of services, each with {', '.join(SERVICE_FIELDS)} as JSON",
+}
 
 #: What is kept of a case that belongs to neither set any more: enough to remove its rows, and to know since when.
-EXIT_SCHEMA = pa.schema([("id", pa.string()), ("case_id_display", pa.string()), ("last_updated_at", _STAMP)])
+EXIT_COLUMNS = {"id": "text", "case_id_display": "JSON", "last_updated_at": "time"}
 
 
 def json_text(value: Any) -> str | None:  # noqa: ANN401

@@ -23,8 +23,9 @@ from primero_ona.failures import DataFailure
 from primero_ona.frames import BATCH_ROWS
 from primero_ona.primero.client import PAGE_ROWS, Page, PrimeroClient
 from primero_ona.primero.encode import raw_columns
-from primero_ona.primero.fields import CASE_FIELDS, RAW_SCHEMA
+from primero_ona.primero.fields import CASE_FIELDS
 from primero_ona.primero.policy import LocationPrecision
+from primero_ona.primero.raw_schema import RAW_SCHEMA
 
 if TYPE_CHECKING:
     import pandas as pd

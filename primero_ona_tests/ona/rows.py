@@ -15,7 +15,7 @@ from primero_ona.frames import Frames
 from primero_ona.ona.load import LoadResult, load_quarter
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.ona.schema import CASES, SERVICES, Table
-from primero_ona.primero.fields import EXIT_SCHEMA
+from primero_ona.primero.raw_schema import EXIT_SCHEMA
 from primero_ona.quarters import Quarter
 
 Q1, Q2 = Quarter(2024, 1), Quarter(2024, 2)

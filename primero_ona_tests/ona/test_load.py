@@ -15,7 +15,7 @@ from primero_ona.ona.connection import connect
 from primero_ona.ona.load import LOCK, TableCounts, load_quarter
 from primero_ona.ona.merge import remove_services
 from primero_ona.ona.schema import CASES, SERVICES
-from primero_ona.primero.fields import EXIT_SCHEMA
+from primero_ona.primero.raw_schema import EXIT_SCHEMA
 from primero_ona_tests.ona.rows import (
     LATER,
     NOW,

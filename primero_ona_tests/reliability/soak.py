@@ -30,7 +30,7 @@ from typing import Any
 import psycopg
 from cryptography.fernet import Fernet
 
-from primero_ona.audit import Scope, audit, mend_cases, repair
+from primero_ona.audit import audit, mend_cases, repair
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.ona.quarantine import list_entries
@@ -38,6 +38,7 @@ from primero_ona.quarters import Quarter, quarters_between
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.columns import ABSENT
 from primero_ona.sandbox.primero import SandboxPrimero
+from primero_ona.scope import Scope
 from primero_ona_tests.graph import Clock
 from primero_ona_tests.reliability.oracle import TYPE, differences
 from primero_ona_tests.reliability.syncing import UNEXPECTED, Place, finish, home_with_settings, kill, start, sync_rooms

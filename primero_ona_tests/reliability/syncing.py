@@ -21,20 +21,21 @@ from pathlib import Path
 
 from upath import UPath
 
-from primero_ona.assets.raw import QuarterSink, window_of
 from primero_ona.assets.stored import stored_assets
 from primero_ona.failures import SyncFailure
 from primero_ona.frames import Frames
-from primero_ona.io_manager import PartitionIOManager, PartitionStore
+from primero_ona.io_manager import PartitionIOManager
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
 from primero_ona.ona.connection import connect
 from primero_ona.ona.load import load_quarter
 from primero_ona.ona.places import holders, read_places, service_holders
+from primero_ona.partition_store import PartitionStore
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.policy import PullPolicy
 from primero_ona.primero.pull import pull_cases
+from primero_ona.quarter_sink import QuarterSink, window_of
 from primero_ona.quarters import Quarter
 
 #: Exit code of a child whose sync broke with something else than a failure of ours.

@@ -237,8 +237,9 @@ def test_a_wrong_password_is_asked_once_by_a_run_and_the_run_is_not_tried_again(
 
 def test_a_wrong_password_is_asked_once_by_verify(graph):
     """Verify asks for one case after the other; each with a wrong password would lock the account at the sixth."""
-    from primero_ona.audit import Scope, audit
+    from primero_ona.audit import audit
     from primero_ona.ona.connection import connect
+    from primero_ona.scope import Scope
 
     with (
         PrimeroClient(graph.primero.url, graph.primero.username, "wrong", pause=0) as client,

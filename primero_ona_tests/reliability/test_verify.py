@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from primero_ona.audit import Audit, Scope, audit, repair
+from primero_ona.audit import Audit, audit, repair
 from primero_ona.cli import app
 from primero_ona.failures import RefusedFailure, TransientFailure
 from primero_ona.ona.connection import connect
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import ID_BATCH, fetch_cases, standing_of, take_inventory
+from primero_ona.scope import Scope
 from primero_ona_tests.graph import Q1, Q2, START, Graph
 from primero_ona_tests.primero.test_pull import Kept
 from primero_ona_tests.reliability.syncing import Place, home_with_settings, sync_rooms

@@ -1,0 +1,259 @@
+"""Stored partitions: a folder of numbered, encrypted Parquet parts and a manifest, streamed in and out.
+
+A partition is written into a folder of its own generation, and the manifest, written last and by rename, says which
+generation counts. So a write that was killed changes nothing, and a folder without a manifest does not exist. Nothing
+lies on disk in the clear: a part is a Parquet file in memory, encrypted as a whole. The manifest holds counts, codes,
+column names and Primero's opaque ids only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from upath import UPath
+
+from primero_ona.failures import DataFailure, SettingsFailure, TransientFailure
+from primero_ona.frames import Frames
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Raised when the layout of parts or manifest changes; older partitions are then refused and have to be made again.
+STORE_FORMAT = 1
+
+#: The file of a partition that says what counts.
+MANIFEST = "manifest.json"
+
+#: A generation without a manifest is taken for abandoned after this time. The longest pull of a country takes hours; a
+#: shorter time could take the parts away from a run that is still writing them.
+_ABANDONED = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a partition of one asset must be: its columns and types, and the version of what made it."""
+
+    schema: pa.Schema
+    version: str
+
+
+class PartitionStore:
+    """Reads and writes partitions under one folder or bucket. Keys are Fernet keys, newest first."""
+
+    def __init__(self, base: UPath, keys: str) -> None:
+        try:
+            self._fernet = MultiFernet([Fernet(key.strip()) for key in keys.split(",") if key.strip()])
+        except ValueError:
+            raise SettingsFailure(
+                "PRIMERO_ONA_STORAGE_KEYS is malformed: it takes Fernet keys, separated by commas; make one with `primero-ona keys new`"
+            ) from None
+        self.base = base
+
+    def writer(self, path: UPath, stored: Stored) -> PartitionWriter:
+        """Begin a new generation of the partition at `path`; nothing counts before its `commit`."""
+        return PartitionWriter(path, stored, self._fernet)
+
+    def open(self, path: UPath, stored: Stored) -> Frames:
+        """The partition at `path` as a stream that can be read many times.
+
+        Raises FileNotFoundError where it does not exist, DataFailure where its manifest does not fit `stored`.
+        """
+        manifest = read_manifest(path)
+        _require_fit(manifest, stored, path)
+
+        def read(columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+            for part in manifest["parts"]:
+                yield self._read_part(path / manifest["generation"] / part["name"], part, columns)
+
+        return Frames(read, lambda: manifest["summary"])
+
+    def _read_part(self, path: UPath, part: Mapping[str, Any], columns: Sequence[str] | None) -> pd.DataFrame:
+        clear = self.unseal(path, part)
+        table = pq.read_table(pa.BufferReader(clear), columns=list(columns) if columns is not None else None)
+        import pandas as pd  # noqa: PLC0415
+
+        frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+        return frame
+
+    def seal(self, clear: bytes) -> bytes:
+        """Encrypt a part with the newest key."""
+        return self._fernet.encrypt(clear)
+
+    def unseal(self, path: UPath, part: Mapping[str, Any]) -> bytes:
+        """Read a part and decrypt it; `part` is its entry in the manifest.
+
+        Raises TransientFailure where it was replaced meanwhile, DataFailure where it is damaged, SettingsFailure where no
+        key opens it.
+        """
+        try:
+            sealed = path.read_bytes()
+        except FileNotFoundError:
+            raise TransientFailure("a stored partition was replaced while it was read; run this step again") from None
+        if hashlib.sha256(sealed).hexdigest() != part["sha256"]:
+            raise DataFailure(f"the stored part {path.name} is damaged; materialize its asset for this quarter again")
+        try:
+            return self._fernet.decrypt(sealed)
+        except InvalidToken:
+            raise SettingsFailure(
+                "no key in PRIMERO_ONA_STORAGE_KEYS opens a stored partition; add the key it was made with, or materialize it again"
+            ) from None
+
+
+class PartitionWriter:
+    """Writes one partition, frame by frame. Leaving it without `commit` leaves the old partition as it was."""
+
+    def __init__(self, path: UPath, stored: Stored, fernet: MultiFernet) -> None:
+        self._path, self._stored, self._fernet = path, stored, fernet
+        self._begin()
+
+    def _begin(self) -> None:
+        self._folder = self._path / new_generation()
+        self._parts: list[dict[str, Any]] = []
+
+    @property
+    def rows(self) -> int:
+        """Rows written so far."""
+        return sum(part["rows"] for part in self._parts)
+
+    def write(self, frame: pd.DataFrame) -> None:
+        """Add a frame with the columns of the schema; an empty one adds nothing."""
+        if frame.empty:
+            return
+        # Without pandas' own notes in the schema: pandas cannot read back what it notes of nested types.
+        table = pa.Table.from_pandas(frame, schema=self._stored.schema, preserve_index=False).replace_schema_metadata()
+        clear = io.BytesIO()
+        pq.write_table(table, clear, compression="zstd")
+        sealed = self._fernet.encrypt(clear.getvalue())
+        name = f"part-{len(self._parts):05d}.parquet.fernet"
+        write_whole(self._folder / name, sealed)
+        self._parts.append({"name": name, "rows": len(frame), "sha256": hashlib.sha256(sealed).hexdigest()})
+
+    def restart(self) -> None:
+        """Forget what was written and begin again."""
+        self.discard()
+        self._begin()
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        remove(self._folder)
+
+    def commit(self, summary: Mapping[str, Any]) -> None:
+        """Make this generation the partition, with what is known beside its rows, and remove older ones.
+
+        Raises TransientFailure where another run, begun later, has replaced the partition meanwhile.
+        """
+        there = {entry.name for entry in self._folder.iterdir()} if self._folder.exists() else set()
+        if not there.issuperset(part["name"] for part in self._parts):
+            raise TransientFailure(
+                "another run stored the same partition while this one was at it; its rows stand, run this one again"
+            )
+        manifest = {
+            "format": STORE_FORMAT,
+            "generation": self._folder.name,
+            "version": self._stored.version,
+            "columns": self._stored.schema.names,
+            "rows": self.rows,
+            "parts": self._parts,
+            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "summary": dict(summary),
+        }
+        replaced = _generation(self._path)
+        write_whole(self._path / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+        for entry in self._path.iterdir():
+            if entry.name != self._folder.name and (entry.name == replaced or _is_abandoned(entry.name)):
+                remove(entry)
+
+
+def new_generation() -> str:
+    """The name of a new generation; it begins with the time."""
+    return f"g{datetime.now(UTC):%Y%m%d%H%M%S}-{secrets.token_hex(4)}"
+
+
+def _generation(path: UPath) -> str | None:
+    """The generation that counts now, if there is one."""
+    try:
+        return str(read_manifest(path)["generation"])
+    except (FileNotFoundError, DataFailure):  # a damaged manifest is about to be replaced
+        return None
+
+
+def _is_abandoned(name: str) -> bool:
+    """Whether a folder is a generation that some killed run left behind; a younger one may belong to a run at work."""
+    begun = re.match(r"g(\d{14})-", name)
+    return (
+        begun is not None
+        and datetime.now(UTC) - datetime.strptime(begun[1], "%Y%m%d%H%M%S").replace(tzinfo=UTC) > _ABANDONED
+    )
+
+
+def read_manifest(path: UPath) -> dict[str, Any]:
+    """The manifest of the partition at `path`.
+
+    Raises FileNotFoundError where there is none: then the partition does not exist. DataFailure where it is damaged.
+    """
+    try:
+        manifest: dict[str, Any] = orjson.loads((path / MANIFEST).read_bytes())
+    except orjson.JSONDecodeError:
+        raise DataFailure(
+            f"the manifest of the stored partition {'/'.join(path.parts[-2:])} is damaged; "
+            "materialize that asset for this quarter again"
+        ) from None
+    return manifest
+
+
+def _require_fit(manifest: Mapping[str, Any], stored: Stored, path: UPath) -> None:
+    """Refuse a partition that was made for something else than what its reader needs, naming every mismatch."""
+    needed = {"format": STORE_FORMAT, "version": stored.version, "columns": stored.schema.names}
+    mismatches = [
+        f"{name} is {manifest.get(name)!r}, needed {value!r}"
+        for name, value in needed.items()
+        if manifest.get(name) != value
+    ]
+    if mismatches:
+        raise DataFailure(
+            f"the stored partition {'/'.join(path.parts[-2:])} does not fit: {'; '.join(mismatches)}; "
+            "materialize that asset for this quarter again"
+        )
+
+
+def write_whole(path: UPath, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all; for its owner's eyes only where the storage is local."""
+    if path.protocol not in {"", "file"}:
+        path.write_bytes(content)
+        return
+    local = Path(path.path)
+    _make_private(local.parent)
+    temporary = local.with_name(f".{local.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    temporary.replace(local)
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder and those above it for the owner only; `mkdir` gives its mode to the last one alone."""
+    if not folder.exists():
+        _make_private(folder.parent)
+        folder.mkdir(exist_ok=True, mode=0o700)
+
+
+def remove(path: UPath) -> None:
+    """Remove a file, or a folder with all that is in it."""
+    if path.protocol in {"", "file"}:
+        local = Path(path.path)
+        shutil.rmtree(local, ignore_errors=True) if local.is_dir() else local.unlink(missing_ok=True)
+    elif path.exists():
+        path.fs.rm(path.path, recursive=True)

@@ -1,0 +1,21 @@
+"""Raw cases in Arrow: the types of the columns that `fields.py` allows.
+
+A module of its own, since the allow-list is read by every process that loads the graph, and Arrow takes a while to import.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS, SERVICE_FIELDS
+
+_TYPES = {"text": pa.string(), "JSON": pa.string(), "time": pa.timestamp("ms", tz="UTC")}
+
+#: An element of `services_section` that is no object is a null element; a section that is no list is one null element.
+SERVICE_TYPE = pa.list_(pa.struct([(name, pa.string()) for name in SERVICE_FIELDS]))
+
+#: A raw case as stored.
+RAW_SCHEMA = pa.schema([(name, _TYPES.get(kind, SERVICE_TYPE)) for name, kind in RAW_COLUMNS.items()])
+
+#: A case that belongs to neither set any more.
+EXIT_SCHEMA = pa.schema([(name, _TYPES[kind]) for name, kind in EXIT_COLUMNS.items()])

@@ -1,0 +1,136 @@
+"""A quarter's mapping with all that it needs from elsewhere: ONA's places and keys, and the labels of Primero.
+
+What belongs here: joining the pure streams of `mapping/` with ONA and the stored reference data, and what their summaries
+tell beside the rows. The assets are thin over it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from primero_ona.dictionary import dictionary_rows
+from primero_ona.frames import Frames
+from primero_ona.mapping.findings import is_code
+from primero_ona.mapping.labels import Labels
+from primero_ona.mapping.locations import Places
+from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
+from primero_ona.metadata import SMALL_CELL
+from primero_ona.ona.places import holders, service_holders
+from primero_ona.ona.schema import CASES, SERVICES, Table
+from primero_ona.primero.catalogue import catalogue
+from primero_ona.primero.reference import Reference
+from primero_ona.reference import labels_in_use
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: How the mapping comes to a connection when it has found contested keys.
+Connect = Callable[[], AbstractContextManager[psycopg.Connection]]
+
+#: What the UI shows of the rows: one dimension at a time, so that no cell describes a child.
+_CASE_AGGREGATES = ("type_of_case", "age_group", "sex")
+_SERVICE_AGGREGATES = ("service_type",)
+
+_EMPTY, _OTHER = "(empty)", "(other values)"
+
+
+def map_quarter_cases(
+    raw_reintegration: Frames, raw_under18: Frames, places: Places, reference: Reference | None, connect: Connect
+) -> Frames:
+    """The mapped cases of a quarter."""
+
+    def holding(case_ids: frozenset[str]) -> Mapping[str, str]:
+        with connect() as connection:
+            return holders(connection, case_ids)
+
+    labels = labels_in_use(reference)
+    mapped = map_cases_stream(raw_reintegration, raw_under18, places, labels, holding)
+    return counting(telling(mapped, labels, reference), _listed(CASES, _CASE_AGGREGATES, reference, labels))
+
+
+def map_quarter_services(
+    raw_reintegration: Frames, raw_under18: Frames, mapped_cases: Frames, reference: Reference | None, connect: Connect
+) -> Frames:
+    """The mapped services of a quarter; those of quarantined cases are set aside with their case."""
+
+    def holding(unique_ids: frozenset[str]) -> Mapping[str, str]:
+        with connect() as connection:
+            return service_holders(connection, unique_ids)
+
+    labels = labels_in_use(reference)
+    excluded = quarantined_cases(mapped_cases.summary)
+    mapped = map_services_stream(raw_reintegration, raw_under18, labels, holding, excluded)
+    return counting(telling(mapped, labels, reference), _listed(SERVICES, _SERVICE_AGGREGATES, reference, labels))
+
+
+def telling(frames: Frames, labels: Labels, reference: Reference | None) -> Frames:
+    """The same stream, whose summary also tells by which labels it was mapped.
+
+    `labels_version` differs when any label differs, Primero's included, `mapping_version` when a rule or labels.yaml does:
+    only the latter makes a partition useless to its readers, or each refresh would have every quarter mapped anew.
+    `primero_labels` are those of Primero's that were used, and `reference` says what was known of Primero's lists.
+    """
+
+    def summary() -> dict[str, Any]:
+        used: dict[str, dict[str, str]] = {}
+        for entry in frames.summary["findings"]:
+            label = labels.primeros.get(entry["field"], {}).get(entry["code"])
+            if label is not None:
+                used.setdefault(entry["field"], {})[entry["code"]] = label
+        facts = reference.facts if reference else {}
+        told = {name: {key: fact[key] for key in ("fetched_at", "fingerprint")} for name, fact in facts.items()}
+        return {
+            **frames.summary,
+            "labels_version": labels.version,
+            "primero_labels": used,
+            "reference": told,
+        }
+
+    return Frames(frames.read, summary)
+
+
+def _listed(
+    table: Table, columns: Sequence[str], reference: Reference | None, labels: Labels
+) -> dict[str, frozenset[str]]:
+    """By column the texts of all its options, as the data dictionary has them."""
+    lookups, forms = (reference.rows("lookups"), reference.rows("forms")) if reference else ([], [])
+    rows = [row for row in dictionary_rows(catalogue(lookups, forms), labels) if row["table_name"] == table.name]
+    return {
+        name: frozenset(row["option_value"] for row in rows if row["column_name"] == name and row["option_value"])
+        for name in columns
+    }
+
+
+def counting(frames: Frames, listed: Mapping[str, Collection[str]]) -> Frames:
+    """The same stream, whose summary also tells how often each value of a few columns occurs.
+
+    `listed`: these columns, and the texts of each that stand in a list of options.
+    """
+    counts: dict[str, Counter[str]] = {column: Counter() for column in listed}
+
+    def read(_columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+        for counter in counts.values():
+            counter.clear()
+        for frame in frames:
+            for column, counter in counts.items():
+                counter.update({str(value): int(n) for value, n in frame[column].fillna(_EMPTY).value_counts().items()})
+            yield frame
+
+    def summary() -> dict[str, Any]:
+        return {**frames.summary, "aggregates": {name: _showable(listed[name], counts[name]) for name in listed}}
+
+    return Frames(read, summary)
+
+
+def _showable(listed: Collection[str], counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts by value; of values in no list, those that are rare or no code as one: a text may stand where a code is due."""
+    shown: Counter[str] = Counter()
+    for value, count in counts.items():
+        known = value == _EMPTY or value in listed or all(part in listed for part in value.split(", "))
+        shown[value if known or (count >= SMALL_CELL and is_code(value)) else _OTHER] += count
+    return dict(shown)

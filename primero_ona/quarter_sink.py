@@ -1,0 +1,108 @@
+"""Where a pull puts a quarter: raw cases are sorted into the three raw assets while they arrive, and nothing else is kept.
+
+What belongs here: the membership, the consent policy and the erased cases brought together, and the count of why each case
+went where. The pull itself knows neither of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from primero_ona.io_manager import PartitionIOManager
+from primero_ona.mapping.membership import membership, without_consent
+from primero_ona.ona.erased import without_erased
+from primero_ona.primero.fields import EXIT_COLUMNS
+from primero_ona.primero.policy import ConsentPolicy, PullPolicy
+from primero_ona.primero.walk import Window
+from primero_ona.quarters import Quarter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: The column of the membership that sorts cases into each raw asset.
+SETS = {
+    "raw_reintegration_cases": "reintegration",
+    "raw_under18_cases": "under18",
+    "case_exits": "exit",
+}
+
+#: Why a case went where it went, as the table of the membership tells it.
+EXIT_REASON = "exit: disabled, in neither set, or kept out by consent"
+CONSENT_REASON = "kept out by the consent policy"
+MODULE_REASON = "exit: of a module that is not included"
+ERASED_REASON = "kept out: erased by `primero-ona forget`, but still in Primero"
+
+
+class QuarterSink:
+    """Sorts raw cases into the three assets while they arrive, and counts why each went where."""
+
+    def __init__(
+        self,
+        storage: PartitionIOManager,
+        partition: str,
+        consent: ConsentPolicy = "include",
+        erased: frozenset[str] = frozenset(),
+    ) -> None:
+        self._consent, self._erased = consent, erased
+        self._writers = {asset: storage.writer(asset, partition) for asset in SETS}
+        self.reasons: Counter[str] = Counter()
+
+    def restart(self) -> None:
+        """Begin the quarter anew."""
+        self.reasons.clear()
+        for writer in self._writers.values():
+            writer.restart()
+
+    def write(self, frame: pd.DataFrame) -> None:
+        """Take a frame of raw cases."""
+        frame = self._without_erased(frame)
+        sets = membership(frame)
+        kept_out = without_consent(frame, self._consent)
+        self.reasons[CONSENT_REASON] += int((kept_out & ~sets["exit"].to_numpy()).sum())
+        sets.loc[kept_out, ["reintegration", "under18"]] = False
+        sets.loc[kept_out, "exit"] = True
+        for asset, column in SETS.items():
+            chosen = frame[sets[column].to_numpy()]
+            self._writers[asset].write(chosen[[*EXIT_COLUMNS]] if asset == "case_exits" else chosen)
+        self.reasons.update(_reasons(sets))
+
+    def leave(self, frame: pd.DataFrame) -> None:
+        """Take cases of modules that are not included: their rows leave ONA."""
+        frame = self._without_erased(frame)
+        self._writers["case_exits"].write(frame[[*EXIT_COLUMNS]])
+        self.reasons[MODULE_REASON] += len(frame)
+
+    def _without_erased(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Nothing is stored of a case that was erased, not even that it left."""
+        kept = without_erased(frame, self._erased)
+        self.reasons[ERASED_REASON] += len(frame) - len(kept)
+        return kept
+
+    def commit(self, facts: dict[str, Any]) -> dict[str, int]:
+        """Make the three partitions count; return their rows."""
+        for writer in self._writers.values():
+            writer.commit(facts)
+        return {asset: writer.rows for asset, writer in self._writers.items()}
+
+    def discard(self) -> None:
+        """Leave the partitions as they were."""
+        for writer in self._writers.values():
+            writer.discard()
+
+
+def _reasons(sets: pd.DataFrame) -> dict[str, int]:
+    both = sets["reintegration"] & sets["under18"]
+    return {
+        "undergoing reintegration": int(sets["reintegration"].sum()),
+        "under 18": int(sets["under18"].sum()),
+        "in both": int(both.sum()),
+        EXIT_REASON: int(sets["exit"].sum()),
+        "age missing or unreadable": int(sets["age_missing"].sum()),
+    }
+
+
+def window_of(quarter: Quarter, policy: PullPolicy) -> Window:
+    """The window of a quarter, open while the quarter runs."""
+    return Window(quarter.start, quarter.end, quarter.is_open(datetime.now(UTC)), policy.modules, policy.precision)
