@@ -27,7 +27,7 @@ from primero_ona.commands import (
     verify,
 )
 from primero_ona.failures import SyncFailure
-from primero_ona.process import forbid_core_dumps, unexpected
+from primero_ona.process import prepare_process, unexpected
 
 app = typer.Typer(
     help="Child-protection cases from Primero to the ONA dashboards, quarter by quarter.",
@@ -53,7 +53,7 @@ for group in (schema, reference, labels, places, dictionary, quarantine, config,
 
 def main() -> None:
     """Run the command line; a failure is one plain message and an exit code, never a traceback."""
-    forbid_core_dumps()
+    prepare_process()
     try:
         app()
     except SyncFailure as failure:

@@ -27,7 +27,7 @@ from primero_ona.automation import (  # noqa: E402
 )
 from primero_ona.checks import asset_checks  # noqa: E402
 from primero_ona.partitions import quarterly_partitions  # noqa: E402
-from primero_ona.process import forbid_core_dumps  # noqa: E402
+from primero_ona.process import prepare_process  # noqa: E402
 from primero_ona.proof import COMPLETE, complete_check, mend_job, verify_job, verify_schedule  # noqa: E402
 from primero_ona.quarters import Quarter  # noqa: E402
 from primero_ona.reference_checks import reference_checks  # noqa: E402
@@ -81,5 +81,5 @@ def build_defs(
     )
 
 
-forbid_core_dumps()
+prepare_process()
 defs = build_defs()

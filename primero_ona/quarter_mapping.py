@@ -16,15 +16,12 @@ import psycopg
 from primero_ona.dictionary import dictionary_rows
 from primero_ona.frames import Frames
 from primero_ona.mapping.findings import is_code
-from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
 from primero_ona.metadata import SMALL_CELL
 from primero_ona.ona.places import holders, service_holders
 from primero_ona.ona.schema import CASES, SERVICES, Table
-from primero_ona.primero.catalogue import catalogue
-from primero_ona.primero.reference import Reference
-from primero_ona.reference import labels_in_use
+from primero_ona.reference import MappingReference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +37,7 @@ _EMPTY, _OTHER = "(empty)", "(other values)"
 
 
 def map_quarter_cases(
-    raw_reintegration: Frames, raw_under18: Frames, places: Places, reference: Reference | None, connect: Connect
+    raw_reintegration: Frames, raw_under18: Frames, places: Places, known: MappingReference, connect: Connect
 ) -> Frames:
     """The mapped cases of a quarter."""
 
@@ -48,13 +45,12 @@ def map_quarter_cases(
         with connect() as connection:
             return holders(connection, case_ids)
 
-    labels = labels_in_use(reference)
-    mapped = map_cases_stream(raw_reintegration, raw_under18, places, labels, holding)
-    return counting(telling(mapped, labels, reference), _listed(CASES, _CASE_AGGREGATES, reference, labels))
+    mapped = map_cases_stream(raw_reintegration, raw_under18, places, known.labels, holding)
+    return counting(telling(mapped, known), _listed(CASES, _CASE_AGGREGATES, known))
 
 
 def map_quarter_services(
-    raw_reintegration: Frames, raw_under18: Frames, mapped_cases: Frames, reference: Reference | None, connect: Connect
+    raw_reintegration: Frames, raw_under18: Frames, mapped_cases: Frames, known: MappingReference, connect: Connect
 ) -> Frames:
     """The mapped services of a quarter; those of quarantined cases are set aside with their case."""
 
@@ -62,13 +58,12 @@ def map_quarter_services(
         with connect() as connection:
             return service_holders(connection, unique_ids)
 
-    labels = labels_in_use(reference)
     excluded = quarantined_cases(mapped_cases.summary)
-    mapped = map_services_stream(raw_reintegration, raw_under18, labels, holding, excluded)
-    return counting(telling(mapped, labels, reference), _listed(SERVICES, _SERVICE_AGGREGATES, reference, labels))
+    mapped = map_services_stream(raw_reintegration, raw_under18, known.labels, holding, excluded)
+    return counting(telling(mapped, known), _listed(SERVICES, _SERVICE_AGGREGATES, known))
 
 
-def telling(frames: Frames, labels: Labels, reference: Reference | None) -> Frames:
+def telling(frames: Frames, known: MappingReference) -> Frames:
     """The same stream, whose summary also tells by which labels it was mapped.
 
     `labels_version` differs when any label differs, Primero's included, `mapping_version` when a rule or labels.yaml does:
@@ -79,14 +74,13 @@ def telling(frames: Frames, labels: Labels, reference: Reference | None) -> Fram
     def summary() -> dict[str, Any]:
         used: dict[str, dict[str, str]] = {}
         for entry in frames.summary["findings"]:
-            label = labels.primeros.get(entry["field"], {}).get(entry["code"])
+            label = known.labels.primeros.get(entry["field"], {}).get(entry["code"])
             if label is not None:
                 used.setdefault(entry["field"], {})[entry["code"]] = label
-        facts = reference.facts if reference else {}
-        told = {name: {key: fact[key] for key in ("fetched_at", "fingerprint")} for name, fact in facts.items()}
+        told = {name: {key: fact[key] for key in ("fetched_at", "fingerprint")} for name, fact in known.facts.items()}
         return {
             **frames.summary,
-            "labels_version": labels.version,
+            "labels_version": known.labels.version,
             "primero_labels": used,
             "reference": told,
         }
@@ -94,12 +88,9 @@ def telling(frames: Frames, labels: Labels, reference: Reference | None) -> Fram
     return Frames(frames.read, summary)
 
 
-def _listed(
-    table: Table, columns: Sequence[str], reference: Reference | None, labels: Labels
-) -> dict[str, frozenset[str]]:
+def _listed(table: Table, columns: Sequence[str], known: MappingReference) -> dict[str, frozenset[str]]:
     """By column the texts of all its options, as the data dictionary has them."""
-    lookups, forms = (reference.rows("lookups"), reference.rows("forms")) if reference else ([], [])
-    rows = [row for row in dictionary_rows(catalogue(lookups, forms), labels) if row["table_name"] == table.name]
+    rows = [row for row in dictionary_rows(known.catalogue, known.labels) if row["table_name"] == table.name]
     return {
         name: frozenset(row["option_value"] for row in rows if row["column_name"] == name and row["option_value"])
         for name in columns

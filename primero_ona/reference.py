@@ -6,9 +6,10 @@ assets in `assets/reference.py` and the commands are thin over it. Nothing here 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 import psycopg
 
@@ -21,7 +22,7 @@ from primero_ona.ona.lookup import LookupResult, keep_lookup
 from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.ona.upkeep import Upkeep
 from primero_ona.partition_store import PartitionStore, Stored, read_manifest
-from primero_ona.primero.catalogue import catalogue, districts
+from primero_ona.primero.catalogue import Catalogue, catalogue, districts
 from primero_ona.primero.reference import REFERENCE_SCHEMA, Reference
 from primero_ona.quarters import Quarter
 
@@ -40,6 +41,32 @@ def stored_reference(store: PartitionStore) -> Reference | None:
         return Reference.of(store.open(store.base / ASSET, STORED))
     except FileNotFoundError:
         return None
+
+
+@dataclass(frozen=True)
+class MappingReference:
+    """What the mapping takes from the stored reference data; where none is stored, the labels are those of `labels.yaml`.
+
+    `facts`: what is known of each of Primero's lists, by its name.
+    """
+
+    labels: Labels = field(default_factory=Labels.load, repr=False)
+    catalogue: Catalogue = field(default_factory=dict, repr=False)
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def mapping_reference(store: PartitionStore) -> MappingReference:
+    """The reference data for a mapping; the thousands of places are no part of it, and are not read.
+
+    Raises as stored_reference.
+    """
+    try:
+        frames = store.open(store.base / ASSET, STORED)
+    except FileNotFoundError:
+        return MappingReference()
+    reference = Reference.of(frames, ("lookups", "forms"))
+    fields = catalogue(reference.rows("lookups"), reference.rows("forms"))
+    return MappingReference(labels_in_use(reference), fields, frames.summary["lists"])
 
 
 def labels_in_use(reference: Reference | None) -> Labels:

@@ -13,7 +13,7 @@ LIMIT = "import resource; print(resource.getrlimit(resource.RLIMIT_CORE)[0])"
 
 
 @pytest.mark.parametrize(
-    "start", ["import primero_ona.definitions", "import primero_ona.cli as c; c.forbid_core_dumps()"]
+    "start", ["import primero_ona.definitions", "import primero_ona.cli as c; c.prepare_process()"]
 )
 def test_no_process_leaves_a_core_dump(start):
     """A core dump is the memory of a step, rows and all, in the clear."""

@@ -36,12 +36,11 @@ def _mapped_cases(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition
         ona: OnaDatabaseResource,
     ) -> Frames:
         from primero_ona.quarter_mapping import map_quarter_cases
-        from primero_ona.reference import stored_reference
+        from primero_ona.reference import mapping_reference
 
         with safe_step(context.instance, context.run_id):
-            reference = stored_reference(io_manager.store)
-            places = places_in_ona(context, ona, reference)
-            return map_quarter_cases(raw_reintegration_cases, raw_under18_cases, places, reference, ona.connection)
+            places, known = places_in_ona(context, ona, io_manager), mapping_reference(io_manager.store)
+            return map_quarter_cases(raw_reintegration_cases, raw_under18_cases, places, known, ona.connection)
 
     return mapped_cases
 
@@ -66,12 +65,10 @@ def _mapped_services(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinit
         ona: OnaDatabaseResource,
     ) -> Frames:
         from primero_ona.quarter_mapping import map_quarter_services
-        from primero_ona.reference import stored_reference
+        from primero_ona.reference import mapping_reference
 
         with safe_step(context.instance, context.run_id):
-            reference = stored_reference(io_manager.store)
-            return map_quarter_services(
-                raw_reintegration_cases, raw_under18_cases, mapped_cases, reference, ona.connection
-            )
+            known = mapping_reference(io_manager.store)
+            return map_quarter_services(raw_reintegration_cases, raw_under18_cases, mapped_cases, known, ona.connection)
 
     return mapped_services

@@ -149,9 +149,10 @@ def fetch_if_missing(
 
     Called by the pull, which is the one step of a sync that asks Primero.
     """
-    from primero_ona.reference import stored_reference
+    from primero_ona.reference import mapping_reference
 
-    if stored_reference(io_manager.store) is not None:
+    # Reads a little of it, too, so that a wrong storage key is found before anything is pulled.
+    if mapping_reference(io_manager.store).facts:
         return
     fetched = _fetch(context, primero, None)
     writer = io_manager.writer(REFERENCE_KEY.path[-1])
@@ -162,16 +163,16 @@ def fetch_if_missing(
 
 
 def places_in_ona(
-    context: dg.AssetExecutionContext, ona: OnaDatabaseResource, reference: "Reference | None"
+    context: dg.AssetExecutionContext, ona: OnaDatabaseResource, io_manager: PartitionIOManager
 ) -> "Places":
     """ONA's names of places; where it has none yet, its lookup and dictionary are filled from the stored reference data."""
     from primero_ona.mapping.locations import Places
     from primero_ona.ona.places import read_places
-    from primero_ona.reference import fill_dictionary, fill_lookup
+    from primero_ona.reference import fill_dictionary, fill_lookup, stored_reference
 
     with ona.connection() as connection:
         rows = read_places(connection)
-        if rows.empty and reference is not None:
+        if rows.empty and (reference := stored_reference(io_manager.store)) is not None:
             _log(context, LOOKUP_KEY, _lookup_metadata(fill_lookup(connection, reference, datetime.now(UTC))))
             _log(context, DICTIONARY_KEY, _upkeep_metadata(fill_dictionary(connection, reference)))
             rows = read_places(connection)

@@ -13,7 +13,12 @@ from typing import Any
 #: Primero makes option ids from printable ASCII without blanks. Whatever else stands where a code is due is text that
 #: somebody wrote, in Khmer perhaps, where a sentence needs no blanks, or an e-mail address: counted, never shown.
 #: 100 characters is the limit of the mapping's specification.
-_SHOWABLE = re.compile(r"[!-?A-~]{1,100}")
+_CODE = re.compile(r"[!-?A-~]{1,100}")
+
+
+def is_code(text: str) -> bool:
+    """Whether a text has the shape of an option id, so that it may be shown."""
+    return _CODE.fullmatch(text) is not None
 
 
 class Findings:
@@ -24,7 +29,7 @@ class Findings:
 
     def add(self, field: str, code: str | None, count: int = 1) -> None:
         """Count a code found `count` times in a field of Primero; one that may not be shown is forgotten."""
-        shown = code if code is not None and _SHOWABLE.fullmatch(code) else None
+        shown = code if code is not None and is_code(code) else None
         self._counts[field, shown] += count
 
     def merge(self, other: Findings) -> None:

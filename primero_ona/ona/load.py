@@ -18,7 +18,7 @@ from primero_ona.ona.bookkeeping import keep_quarantine, keep_run, keep_unmapped
 from primero_ona.ona.connection import translated
 from primero_ona.ona.decisions import decide_cases, decide_services
 from primero_ona.ona.merge import forget_exits_of_fresh, remove_exits, remove_services, write_cases, write_services
-from primero_ona.ona.staging import stage_exits, stage_rows
+from primero_ona.ona.staging import refuse_unusable, stage_exits, stage_rows
 from primero_ona.ona.target import Target
 from primero_ona.quarters import Quarter
 
@@ -80,6 +80,7 @@ def load_quarter(  # noqa: PLR0913 all by name
         lock_loads(conn)
         target = Target.find(conn)
         received = stage_rows(conn, target, cases, services)
+        refuse_unusable(conn)
         stage_exits(conn, exits)
         if only is not None:
             forget_exits_of_fresh(conn)

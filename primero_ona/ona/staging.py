@@ -30,27 +30,19 @@ _EXITS = pa.schema(
 #: Every value that is not null in quotes, so that COPY tells an empty text from null.
 _CSV = csv.WriteOptions(include_header=False, quoting_style="all_valid")
 
-#: Memory of one sort or hash while staged rows are joined with ONA's. PostgreSQL's 4 MB would send the joins of 300,000
-#: services to disk; more than this brings nothing, and a server of 1 GB bears it a few times over.
-WORK_MEMORY = "64MB"
-
 
 def stage_rows(conn: psycopg.Connection, target: Target, cases: Frames, services: Frames) -> dict[str, int]:
     """Fill `staged_cases` and `staged_services` in the running transaction; return the rows per table.
 
-    The columns have the types that ONA's have, text or typed, so that comparing is comparing like with like. Raises
-    DataFailure where the rows hold a key twice, lack one, or hold a service without its case.
+    The columns have the types that ONA's have, text or typed, so that comparing is comparing like with like.
     """
     rows = {table.name: _stage(conn, target, table, frames) for table, frames in ((CASES, cases), (SERVICES, services))}
     for name, erased in remove_erased(conn).items():
         rows[name] -= erased
-    # Statements over a quarter take tenths of a second; compiling them first would take longer than that.
-    conn.execute(sql.SQL("SET LOCAL work_mem = {}; SET LOCAL jit = off").format(sql.Literal(WORK_MEMORY)))
     # Only what is joined by: statistics of all columns would take as long as the joins.
     conn.execute(
         "ANALYZE staged_cases (case_id, primero_id, primero_updated_at), staged_services (unique_id, case_id, primero_case_id)"
     )
-    _refuse_unusable(conn)
     return rows
 
 
@@ -115,8 +107,11 @@ def _blocks(rows: memoryview, size: int = 1 << 18) -> Iterator[memoryview]:
         yield rows[start : start + size]
 
 
-def _refuse_unusable(conn: psycopg.Connection) -> None:
-    """Refuse rows without which the rest would be wrong; the mapping sets such rows aside, so there should be none."""
+def refuse_unusable(conn: psycopg.Connection) -> None:
+    """Refuse staged rows that hold a key twice, lack one, or hold a service without its case, by a DataFailure.
+
+    The mapping sets such rows aside, so there should be none.
+    """
     for problem, query in _UNUSABLE.items():
         row = conn.execute(query).fetchone()
         if row and row[0]:

@@ -75,7 +75,7 @@ def count_orphan_services(conn: psycopg.Connection) -> int:
 def compare_quarter(conn: psycopg.Connection, cases: Frames, services: Frames) -> dict[str, Comparison]:
     """Compare every mapped row with ONA's, column by column; returns counts for `cases` and `services`.
 
-    Raises DataFailure where the mapped rows could not be loaded either. `conn` is in no transaction.
+    `conn` is in no transaction.
     """
     with translated("comparing the mapped rows with ONA"), conn.transaction(force_rollback=True):
         target = Target.find(conn)

@@ -72,7 +72,7 @@ class ReferenceList:
 
 @dataclass(frozen=True)
 class Reference:
-    """The three lists together."""
+    """The three lists together, or those that were asked for."""
 
     lists: Mapping[ListName, ReferenceList]
 
@@ -83,12 +83,12 @@ class Reference:
     @property
     def facts(self) -> dict[str, dict[str, Any]]:
         """The facts of each list, by its name."""
-        return {name: self.lists[name].facts for name in LISTS}
+        return {name: known.facts for name, known in self.lists.items()}
 
     @property
     def refused(self) -> list[ListName]:
         """The lists that Primero refused at the last refresh."""
-        return [name for name in LISTS if self.lists[name].refused]
+        return [name for name, known in self.lists.items() if known.refused]
 
     def frames(self) -> Frames:
         """The reference as it is stored: rows of REFERENCE_SCHEMA; a list shares no frame with another."""
@@ -102,13 +102,15 @@ class Reference:
         return Frames(read, lambda: {"lists": self.facts})
 
     @classmethod
-    def of(cls, frames: Frames) -> Reference:
-        """The reference from its stored form."""
+    def of(cls, frames: Frames, names: Sequence[ListName] = LISTS) -> Reference:
+        """The reference from its stored form, or only some of its lists: reading ends where those are whole."""
         contents: dict[str, list[str]] = {name: [] for name in LISTS}
+        facts = frames.summary["lists"]
         for frame in frames:
             contents[frame["list"].iloc[0]] += frame["content"].to_list()
-        facts = frames.summary["lists"]
-        return cls({name: _list_of(contents[name], facts[name]) for name in LISTS})
+            if all(len(contents[name]) == facts[name]["rows"] for name in names):
+                break
+        return cls({name: _list_of(contents[name], facts[name]) for name in names})
 
 
 def _list_of(contents: Sequence[str], facts: Mapping[str, Any]) -> ReferenceList:

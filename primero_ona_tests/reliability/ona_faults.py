@@ -1,0 +1,205 @@
+"""What ONA's database can do to a load, by name: each fault breaks a real database, and mends it afterwards.
+
+What belongs here: how a fault is made, and what a load that meets it must say. Whether ONA is whole afterwards is asked in
+`test_ona_side.py`, and whether anything of a child was said or left in `canary/`: a fault that is added here is proved in
+both by itself.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+import psycopg
+
+from primero_ona.failures import DataFailure, RefusedFailure, SyncFailure, TransientFailure
+from primero_ona.ona.connection import connect
+from primero_ona.ona.migrations import apply, plan
+
+#: Breaks the database at a URL while the block runs; yields the URL by which a load meets the fault.
+Breaking = Callable[[str], AbstractContextManager[str]]
+
+
+@dataclass(frozen=True)
+class OnaFault:
+    """One fault; `limits` are what `connect` must be told for it to show soon (seconds)."""
+
+    breaking: Breaking
+    kind: type[SyncFailure]
+    words: tuple[str, ...]
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+def _run(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as conn:
+        for statement in statements:
+            conn.execute(statement.encode())
+
+
+def _with_option(url: str, option: str) -> str:
+    """The URL, with a setting of the server for each session."""
+    return f"{url}{'&' if '?' in url else '?'}options={quote(f'-c {option}')}"
+
+
+@contextmanager
+def refused(_url: str) -> Iterator[str]:
+    """Nobody listens."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        yield f"postgresql://u:p@127.0.0.1:{closed.getsockname()[1]}/x"
+
+
+def statements(break_: str, mend: str, option: str = "") -> Breaking:
+    """Faults that SQL makes and takes away again; `option` is a setting of the load's session."""
+
+    @contextmanager
+    def breaking(url: str) -> Iterator[str]:
+        _run(url, break_)
+        try:
+            yield _with_option(url, option) if option else url
+        finally:
+            _run(url, mend)
+
+    return breaking
+
+
+_CUT = """
+    CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(5); RETURN NEW; END $$;
+"""
+
+
+def cut(when: str, table: str, kind: str = "TRIGGER") -> OnaFault:
+    """A trigger ends the session that fires it."""
+    breaking = statements(
+        f"{_CUT} CREATE {kind} cut {when} ON {table} FOR EACH ROW EXECUTE FUNCTION cut()", "DROP FUNCTION cut() CASCADE"
+    )
+    return OnaFault(breaking, TransientFailure, ("loading 2024-Q1 into ONA", "nothing was changed", "next try"))
+
+
+def cut_while_staging(table: str) -> OnaFault:
+    """The session ends at the first row that COPY brings into a temporary table, which gets its trigger when it is made."""
+    arm = f"""
+        {_CUT}
+        CREATE FUNCTION arm() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_identity = 'pg_temp.{table}') THEN
+                CREATE TRIGGER cut BEFORE INSERT ON pg_temp.{table} FOR EACH ROW EXECUTE FUNCTION cut();
+            END IF;
+        END $$;
+        CREATE EVENT TRIGGER arm ON ddl_command_end WHEN TAG IN ('CREATE TABLE AS') EXECUTE FUNCTION arm()
+    """
+    disarm = "DROP EVENT TRIGGER arm; DROP FUNCTION arm(); DROP FUNCTION cut() CASCADE"
+    return OnaFault(statements(arm, disarm), TransientFailure, ("loading 2024-Q1 into ONA", "next try"))
+
+
+def locked(statement: str) -> OnaFault:
+    """Another session holds what the load needs."""
+
+    @contextmanager
+    def breaking(url: str) -> Iterator[str]:
+        with psycopg.connect(url) as other:
+            other.execute(statement.encode())
+            yield url
+            other.rollback()
+
+    words = ("another session kept a lock for too long", "nothing was changed", "55P03")
+    return OnaFault(breaking, TransientFailure, words, {"lock_timeout": 0.2})
+
+
+def lacking(privilege: str) -> OnaFault:
+    """The login may do everything but one thing."""
+    grant = f"""
+        DROP ROLE IF EXISTS loader_under_test;
+        CREATE ROLE loader_under_test;
+        GRANT USAGE ON SCHEMA public, primero_sync TO loader_under_test;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public, primero_sync TO loader_under_test;
+        REVOKE {privilege} FROM loader_under_test
+    """
+    take_away = "DROP OWNED BY loader_under_test; DROP ROLE loader_under_test"
+    words = ("lacks a privilege", "ask ONA's administrators to grant it", "42501")
+    return OnaFault(statements(grant, take_away, "role=loader_under_test"), RefusedFailure, words)
+
+
+def other_column(column: str, type_: str, said: str) -> OnaFault:
+    """A column has a type that the values do not fit; the column as it was waits beside it."""
+    breaking = statements(
+        f"ALTER TABLE cases RENAME {column} TO kept; ALTER TABLE cases ADD {column} {type_}",
+        f"ALTER TABLE cases DROP {column}; ALTER TABLE cases RENAME kept TO {column}",
+    )
+    return OnaFault(breaking, DataFailure, (said, f"column {column}", "ask ONA's administrators"))
+
+
+def keyless(table: str) -> OnaFault:
+    """Somebody restored a table without its keys."""
+
+    @contextmanager
+    def breaking(url: str) -> Iterator[str]:
+        with psycopg.connect(url, autocommit=True) as conn:
+            query = "SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass AND contype IN ('p', 'u')"
+            for (name,) in conn.execute(query, (table,)).fetchall():
+                conn.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name} CASCADE".encode())
+        try:
+            yield url
+        finally:
+            with connect(url) as conn:
+                apply(conn, plan(conn))
+
+    return OnaFault(breaking, DataFailure, ("unique index is missing", "primero-ona schema apply", "42P10"))
+
+
+_SLOW = """
+    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN NEW; END $$;
+    CREATE TRIGGER slow BEFORE UPDATE ON cases FOR EACH ROW EXECUTE FUNCTION slow()
+"""
+_NO_FIT = "does not fit the type"
+
+#: A load meets them where it changes a case and a service, inserts a case and a service, and removes a service.
+FAULTS: dict[str, OnaFault] = {
+    "refused": OnaFault(
+        refused, TransientFailure, ("not listening there", "check host and port in ONA_DATABASE_URL, or try later")
+    ),
+    "dropped in mid-COPY of cases": cut_while_staging("staged_cases"),
+    "dropped in mid-COPY of services": cut_while_staging("staged_services"),
+    "dropped at an update of a case": cut("AFTER UPDATE", "cases"),
+    "dropped at a new case": cut("AFTER INSERT", "cases"),
+    "dropped at a removed service": cut("BEFORE DELETE", "services"),
+    "dropped at a new service": cut("AFTER INSERT", "services"),
+    "dropped while it is recorded": cut("AFTER INSERT", "primero_sync.runs"),
+    "dropped at commit": cut("AFTER INSERT OR UPDATE", "cases DEFERRABLE INITIALLY DEFERRED", "CONSTRAINT TRIGGER"),
+    "cases locked": locked("LOCK TABLE cases IN ACCESS EXCLUSIVE MODE"),
+    "services locked": locked("LOCK TABLE services IN ACCESS EXCLUSIVE MODE"),
+    "rows locked": locked("SELECT FROM cases FOR UPDATE"),
+    "too slow": OnaFault(
+        statements(_SLOW, "DROP FUNCTION slow() CASCADE"),
+        TransientFailure,
+        ("took too long", "nothing was changed", "57014"),
+        {"statement_timeout": 0.3},
+    ),
+    "read-only": OnaFault(
+        statements("", "", "default_transaction_read_only=on"),
+        RefusedFailure,
+        ("read-only", "ONA_DATABASE_URL", "25006"),
+    ),
+    **{
+        f"may not {privilege}": lacking(privilege)
+        for privilege in ("UPDATE ON cases", "INSERT ON services", "DELETE ON services", "INSERT ON primero_sync.runs")
+    },
+    "sex too narrow": other_column("sex", "varchar(3)", "longer than its column in ONA allows; ask"),
+    "concerns yes or no": other_column("protection_concerns", "boolean", _NO_FIT),
+    "sex a number": other_column("sex", "integer", _NO_FIT),
+    "date a number": other_column("registration_date", "integer", _NO_FIT),
+    "age a date": other_column("age", "date", _NO_FIT),
+    "cases without keys": keyless("cases"),
+    "services without keys": keyless("services"),
+    "a rule of ONA's own": OnaFault(
+        statements(
+            "ALTER TABLE cases ADD CONSTRAINT nobody CHECK (age IS NULL) NOT VALID",
+            "ALTER TABLE cases DROP CONSTRAINT nobody",
+        ),
+        DataFailure,
+        ("a rule of ONA's tables is violated", "SQLSTATE 23514", "constraint nobody"),
+    ),
+}
