@@ -15,7 +15,7 @@ from psycopg import sql
 from pyarrow import csv
 
 from primero_ona.failures import DataFailure
-from primero_ona.frames import Frames
+from primero_ona.frames import Frames, one_ahead
 from primero_ona.ona.erased import remove_erased
 from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.ona.target import Target, commas
@@ -73,10 +73,10 @@ def _stage(conn: psycopg.Connection, target: Target, table: Table, frames: Frame
         )
     )
     rows = 0
-    for frame in frames:
-        # One COPY per frame: a frame that cannot be read never breaks off a COPY, whose reason the server would log.
-        copy_csv(conn, name, table.mapped_names, to_csv(frame, table.arrow_schema(), table.name))
-        rows += len(frame)
+    # One COPY per frame: a frame that cannot be read never breaks off a COPY, whose reason the server would log.
+    for count, text in one_ahead((len(frame), to_csv(frame, table.arrow_schema(), table.name)) for frame in frames):
+        copy_csv(conn, name, table.mapped_names, text)
+        rows += count
     return rows
 
 

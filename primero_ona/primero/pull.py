@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from primero_ona.failures import DataFailure, RefusedFailure, TransientFailure
+from primero_ona.frames import one_ahead
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, LEAVING_FIELDS, OPTIONAL_FIELDS, json_text
 from primero_ona.primero.walk import ALL_TIME, Walk, Window, stamp
@@ -88,7 +89,7 @@ def pull_cases(client: PrimeroClient, window: Window, sink: Sink, *, empty_pause
     for number in range(1, WALKS + 1):
         sink.restart()
         walk = Walk(client, window, zone, settled)
-        for frame in walk.frames():
+        for frame in one_ahead(walk.frames()):
             sink.write(frame)
         lacking = _lacking(client, window, walk, zone, empty_pause)
         if window.modules:
