@@ -60,9 +60,13 @@ def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
     wait for it. Costs the memory of one item more. What fails in the making fails here, in its turn.
     """
     source, end = iter(items), object()
-    with ThreadPoolExecutor(1, "one-ahead") as maker:
+    maker = ThreadPoolExecutor(1, "one-ahead")
+    try:
         coming = maker.submit(next, source, end)
         while (item := coming.result()) is not end:
             coming = maker.submit(next, source, end)
             yield item  # type: ignore[misc]  # it is not the end, so it is an item
             del item
+    finally:
+        # Without waiting: whoever terminates a run should not wait for ten more pages of a slow Primero.
+        maker.shutdown(wait=False, cancel_futures=True)
