@@ -26,6 +26,7 @@ from primero_ona.ona.audit import KNOWN_SCHEMA, MENDABLE, AuditTables, QuarterAu
 from primero_ona.ona.erased import erased_subjects, without_erased
 from primero_ona.ona.load import TableCounts, load_quarter
 from primero_ona.ona.places import holders, read_places, service_holders
+from primero_ona.ona.quarantine import list_entries
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import InventoryReport, fetch_cases, standing_of, take_inventory
 from primero_ona.primero.pull import EMPTY_PAUSE
@@ -177,7 +178,22 @@ def mend_cases(
         for quarter in sorted({*quarters, *exits}):
             chosen = raw[np.array([own == quarter for own in quarters], bool)].reset_index(drop=True)
             load(quarter, chosen, exits.get(quarter, []))
+        together = raw["id"].isin(_waiting_for_each_other(conn, wanted)).to_numpy(bool)
+        if together.any():
+            load(max(quarters), raw[together].reset_index(drop=True), [])
     return mended
+
+
+def _waiting_for_each_other(conn: psycopg.Connection, ids: Sequence[str]) -> list[str]:
+    """Those of the cases that are in quarantine because another one of them, of another quarter perhaps, has their key.
+
+    Where two cases swapped their display ids, no load of one quarter can settle it; a load of both can.
+    """
+    asked = frozenset(ids)
+    holders_of = {
+        e.primero_id: e.other_id for e in list_entries(conn) if e.table_name == "cases" and e.primero_id in asked
+    }
+    return [case for case, other in holders_of.items() if other in holders_of]
 
 
 def _exits_of_absent(client: PrimeroClient, conn: psycopg.Connection, ids: Iterable[str]) -> list[Mapping[str, object]]:

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 
 from primero_ona.assets.stored import stored_assets
+from primero_ona.audit import audit, repair
 from primero_ona.definitions import build_defs
 from primero_ona.failures import DataFailure
 from primero_ona.mapping.values import read_consent
+from primero_ona.ona.connection import connect
+from primero_ona.primero.client import PrimeroClient
 from primero_ona.resources import PartitionStorage
+from primero_ona.scope import Scope
 from primero_ona.settings import GraphSettings
 from primero_ona_tests.graph import Q1, START, Graph, in_quarter, small, wired
 
@@ -102,6 +106,32 @@ def test_cases_without_the_consent_that_the_policy_asks_for_leave_ona(graph, pol
     }
     assert not raw & gone
     assert metadata(graph, "case_exits", outcome.run_id)["kept out by consent"] == len(gone)
+
+
+def test_a_policy_that_is_loosened_brings_its_cases_back(graph):
+    """Nothing changed in Primero, so they come with the very stamps with which they left; they must not look outdated."""
+    assert graph.sync().failure is None
+    before, services = ids_in_ona(graph), graph.sql("SELECT count(*) FROM services")
+    under(graph, PRIMERO_ONA_CONSENT_POLICY="given_only", PRIMERO_ONA_MODULES=CP)
+    assert graph.sync().failure is None
+    assert ids_in_ona(graph) < before
+    under(graph)
+    assert graph.sync().failure is None
+    assert (ids_in_ona(graph), graph.sql("SELECT count(*) FROM services")) == (before, services)
+
+
+def test_a_repair_after_a_policy_was_loosened_brings_its_cases_back(graph):
+    """The same, for whoever does not want to pull every quarter anew."""
+    assert graph.sync().failure is None
+    before = ids_in_ona(graph)
+    under(graph, PRIMERO_ONA_CONSENT_POLICY="given_only", PRIMERO_ONA_MODULES=CP)
+    assert graph.sync().failure is None
+    scope, primero = Scope(Q1), graph.primero
+    with PrimeroClient(primero.url, primero.username, primero.password) as client, connect(graph.url) as conn:
+        repair(client, conn, scope, *audit(client, conn, scope, empty_pause=0), "repair")
+        found, _ = audit(client, conn, scope, empty_pause=0)
+    assert before <= ids_in_ona(graph)
+    assert not found.total.differences
 
 
 def test_cases_of_other_modules_leave_ona_and_those_that_move_there_too(graph):

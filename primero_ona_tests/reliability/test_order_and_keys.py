@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 
+from primero_ona.audit import mend_cases
+from primero_ona.ona.connection import connect
+from primero_ona.primero.client import PrimeroClient
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.columns import ABSENT
+from primero_ona.scope import Scope
 from primero_ona_tests.graph import Q1, Q2, Graph, wired
 from primero_ona_tests.reliability.oracle import TYPE, differences
 from primero_ona_tests.reliability.syncing import Place, sync_rooms
@@ -118,6 +122,26 @@ def test_a_service_that_is_removed_leaves_and_one_that_is_added_comes(few, right
     few.primero.update(case, last_updated_at=JAN.replace(day=25), services_section=[service("b"), service("c")])
     sync(few, Q1)
     assert few.sql("SELECT unique_id FROM services ORDER BY 1") == [("b",), ("c",)]
+    right()
+
+
+def test_two_children_of_different_quarters_who_swap_their_display_ids_are_told_and_mended_together(few, right):
+    """Each holds what the other wants, so no sync of one quarter can settle it; neither may get the other's row meanwhile."""
+    one = child(few, case_id_display="x", sex="male", services_section=[service("a")])
+    two = child(few, APR, case_id_display="y", sex="female", services_section=[service("b")])
+    for quarter in (Q1, Q2):
+        sync(few, quarter)
+    few.primero.update(one, last_updated_at=JAN.replace(day=25), case_id_display="y")
+    few.primero.update(two, last_updated_at=APR.replace(day=25), case_id_display="x")
+    for quarter in (Q1, Q2, Q1, Q2):
+        sync(few, quarter)
+        assert few.sql("SELECT primero_id::text, sex FROM cases ORDER BY sex") == [(two, "Female"), (one, "Male")]
+    assert {case for case, _ in aside(few)} == {one, two}
+    primero = few.primero
+    with PrimeroClient(primero.url, primero.username, primero.password) as client, connect(few.url) as connection:
+        mend_cases(client, connection, Scope(Q1), [one, two], "retry")
+    assert sorted(few.sql("SELECT case_id, primero_id::text FROM cases")) == [("x", two), ("y", one)]
+    assert aside(few) == []
     right()
 
 
