@@ -60,7 +60,10 @@ def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expecte
 
 def remove_services(conn: psycopg.Connection, target: Target) -> int:
     """Remove the services that their case, where it is applied, does not have any more; return their number."""
-    return target.run(conn, _REMOVE_SERVICES) + target.run(conn, _REMOVE_OLD_SERVICES)
+    removed = target.run(conn, _REMOVE_SERVICES)
+    if target.run(conn, _ANY_OLD_SERVICE):
+        removed += target.run(conn, _REMOVE_OLD_SERVICES)
+    return removed
 
 
 def write_services(conn: psycopg.Connection, target: Target, expected: int) -> None:
@@ -145,14 +148,14 @@ DELETE FROM primero_sync.exits AS x USING case_decisions AS d WHERE d.applied AN
 _REMOVE_SERVICES_OF_RENAMED = """
 DELETE FROM {services} AS v
  USING case_decisions AS d, {cases} AS c
- WHERE d.applied AND c.primero_id::uuid = d.primero_id AND c.case_id <> d.case_id
+ WHERE d.decision = 'updated' AND c.primero_id::uuid = d.primero_id AND c.case_id <> d.case_id
    AND v.primero_case_id::uuid = d.primero_id
 """
 
 _REMOVE_RENAMED = """
 DELETE FROM {cases} AS c
  USING case_decisions AS d
- WHERE d.applied AND c.primero_id::uuid = d.primero_id AND c.case_id <> d.case_id
+ WHERE d.decision = 'updated' AND c.primero_id::uuid = d.primero_id AND c.case_id <> d.case_id
 """
 
 # The last condition never lets one child's row become another's, even if somebody else wrote it a moment ago.
@@ -178,6 +181,8 @@ DELETE FROM {services} AS v
       JOIN case_decisions AS own ON own.primero_id = s.primero_case_id::uuid
      WHERE s.unique_id = v.unique_id AND own.applied)
 """
+
+_ANY_OLD_SERVICE = "SELECT FROM {services} WHERE primero_case_id IS NULL LIMIT 1"
 
 _REMOVE_OLD_SERVICES = """
 DELETE FROM {services} AS v
