@@ -12,7 +12,7 @@ import pyarrow as pa
 from psycopg.rows import dict_row
 
 from primero_ona.frames import Frames
-from primero_ona.ona.load import LoadResult, load_quarter
+from primero_ona.ona.load import LoadResult, TableCounts, load_quarter
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.primero.raw_schema import EXIT_SCHEMA
@@ -149,3 +149,20 @@ def make_tables(conn: psycopg.Connection, kind: str) -> None:
 
 
 SHAPES = ("none", "old", "text", "all text")
+
+
+def counts(received: int = 0, **others: int) -> TableCounts:
+    names = ("inserted", "updated", "unchanged", "stale", "removed", "quarantined")
+    return TableCounts(received, **{name: others.get(name, 0) for name in names})
+
+
+def stamps(url: str) -> dict[str, datetime]:
+    return {
+        row["case_id"]: row["last_updated_date"] for row in read(url, "SELECT case_id, last_updated_date FROM cases")
+    }
+
+
+def old_row(conn: psycopg.Connection, number: int) -> None:
+    """A case and a service as the old pipeline left them: without Primero's ids."""
+    conn.execute("INSERT INTO cases (case_id, sex) VALUES (%s, 'Male')", (f"case-{number}",))
+    conn.execute("INSERT INTO services (unique_id, case_id) VALUES (%s, %s)", (f"old-{number}", f"case-{number}"))
