@@ -19,6 +19,7 @@ TEST = [
     "import-linter>=2.5",
     "mypy>=1.18",
     "pandas-stubs>=3",
+    "py-spy>=0.4",
     "pytest>=9",
     "pytest-xdist>=3.8",
     "ruff>=0.14",

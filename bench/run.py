@@ -7,6 +7,7 @@ measured against in `places.py`, how results look in `tables.py`. Results go to 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ import orjson
 from cryptography.fernet import Fernet
 from measure import run
 from places import Postgres, Sandbox, sandbox
+from split import split
 from stages import stages
 from tables import tables
 
@@ -44,6 +46,7 @@ class Bench:
     folder: Path
     postgres: Postgres
     program: list[str]
+    sampling: bool = False
     results: list[dict[str, Any]] = field(default_factory=list)
 
     def measure(
@@ -110,6 +113,8 @@ def us(bench: Bench, place: Sandbox, what: dict[str, Any], *, change: bool) -> N
             output = bench.measure({**what, "who": "us", "state": state}, command, environment, place)
             last = bench.results[-1]
             last["stages"] = stages(path, orjson.loads(output)[0]["run_id"], last["seconds"])
+        if bench.sampling:
+            last["split"] = split(command, {**os.environ, **environment}, bench.folder)
         if what["latency_ms"]:
             replay(bench, place, what, environment)
 
@@ -209,8 +214,6 @@ def facts() -> dict[str, Any]:
 
 
 def _cpus() -> set[int]:
-    import os  # noqa: PLC0415
-
     return os.sched_getaffinity(0)
 
 
@@ -223,13 +226,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="floor,us,dlt", help="contenders, separated by commas")
     parser.add_argument("--no-fixed", action="store_true", help="leave out what does not depend on cases")
+    parser.add_argument("--split", action="store_true", help="one more unchanged sync of each, sampled: CPU by part")
     parser.add_argument("--program", default=f"{sys.executable} -m primero_ona.cli", help="how primero-ona is called")
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="primero-ona-bench-"))
     folder.chmod(0o755)
     try:
         with Postgres(folder) as postgres:
-            bench = Bench(folder, postgres, chosen.program.split())
+            bench = Bench(folder, postgres, chosen.program.split(), chosen.split)
             if not chosen.no_fixed:
                 fixed_costs(bench, chosen.repeats)
             for cases in [*chosen.cases, *([1_000_000] if chosen.million else [])]:

@@ -24,19 +24,21 @@ def tables(facts: dict[str, Any], runs: Runs) -> str:
     told = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     head = ["cases", "ms per request", "who", "what", "runs", *_FIGURES.values()]
     rows = [_row(key, group) for key, group in _grouped(runs).items()]
-    return f"{told}\n\n{_table(head, rows)}\n\n{_stages(runs)}\n"
+    parts = [told, _table(head, rows), _stages(runs, "stages"), _stages(runs, "split")]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _stages(runs: Runs) -> str:
-    """Where our seconds went, by stage; medians."""
-    groups = {key: group for key, group in _grouped(runs).items() if "stages" in group[0]}
-    names = list(dict.fromkeys(name for group in groups.values() for run in group for name in run["stages"]))
+def _stages(runs: Runs, what: str) -> str:
+    """Where our seconds went: on the wall by stage (`stages`), or of the processor by part (`split`); medians."""
+    groups = {key: [run for run in group if what in run] for key, group in _grouped(runs).items()}
+    groups = {key: group for key, group in groups.items() if group}
+    names = list(dict.fromkeys(name for group in groups.values() for run in group for name in run[what]))
     rows = [
         [
             f"{cases:,}",
             str(latency),
             state,
-            *(f"{median(run['stages'].get(name, 0.0) for run in group):.2f}" for name in names),
+            *(f"{median(run[what].get(name, 0.0) for run in group):.2f}" for name in names),
         ]
         for (cases, latency, _, state), group in groups.items()
     ]
