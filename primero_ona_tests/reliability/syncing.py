@@ -163,6 +163,18 @@ def start(place: Place, quarter: Quarter, *, dagster: bool = False, fresh: bool 
     return child
 
 
+def locks(place: Place) -> set[Path]:
+    """The locks of the processes that execute a Dagster run, or did until they were killed."""
+    return set(Path(place.home or "").glob("processes/*.lock"))
+
+
+def wait_for_run(place: Place, child: BaseProcess, before: set[Path], within: float = 60) -> None:
+    """Wait until a child executes its Dagster run, which has its lock then; on a busy machine it takes its time."""
+    until = time.monotonic() + within
+    while child.is_alive() and locks(place) <= before and time.monotonic() < until:
+        time.sleep(0.01)
+
+
 def kill(child: BaseProcess, after: float) -> None:
     """Kill -9 a child after so many seconds, if it is still at work."""
     child.join(after)

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from primero_ona_tests.graph import Q1, Q2, Graph
-from primero_ona_tests.reliability.syncing import Place, finish, home_with_settings, kill, start
+from primero_ona_tests.reliability.syncing import Place, finish, home_with_settings, kill, locks, start, wait_for_run
 
 STATE = (
     "SELECT to_jsonb(c) - 'last_updated_date' FROM cases AS c ORDER BY case_id",
@@ -58,7 +58,10 @@ def test_a_run_killed_at_twenty_random_moments_is_healed_by_the_next_one(graph, 
     """
     random = Random(7)
     for _ in range(20):
-        kill(start(place, random.choice((Q1, Q2)), dagster=True), after=random.uniform(0.1, 2.6))
+        before = locks(place)
+        child = start(place, random.choice((Q1, Q2)), dagster=True)
+        wait_for_run(place, child, before)
+        kill(child, after=random.uniform(0.0, 2.2))
     assert finish([start(place, Q1, dagster=True)]) == [0]
     assert finish([start(place, Q2, dagster=True)]) == [0]
     with dg.DagsterInstance.from_config(str(place.home)) as instance:
