@@ -15,8 +15,8 @@ from uuid import uuid4
 
 import dagster as dg
 
-#: Run tag with the name of the lock that the run's process holds.
-PROCESS_TAG = "primero_ona/process"
+#: Run tag with the name of the lock that the run's process holds; the UI does not show tags that begin like this.
+PROCESS_TAG = ".dagster/primero_ona_process"
 
 _ENDED = (
     "The process of this run ended before the run did: it was killed, or the machine stopped. ONA holds all of this quarter "
