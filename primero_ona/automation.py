@@ -189,6 +189,7 @@ def change_sensor(
         ),
     )
     def watch_primero(context: dg.SensorEvaluationContext, primero: PrimeroResource) -> dg.SensorResult:
+        """Ask for the quarters touched since the cursor, and for those whose last sync failed."""
         from primero_ona.primero.changes import changes_since
 
         if ended := end_dead_runs(context.instance):

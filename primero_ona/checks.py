@@ -108,6 +108,7 @@ def _no_adult_check(quarters: Quarters) -> dg.AssetChecksDefinition:
         ins={"cases": dg.AssetIn(asset)},
     )
     def check(context: dg.AssetCheckExecutionContext, cases: Frames) -> Results:
+        """Count the rows that are not of an enabled child under 18."""
         from primero_ona.mapping.membership import MEMBERSHIP_FIELDS, membership
 
         with safe_step(context.instance, context.run.run_id):
@@ -183,6 +184,7 @@ def _mapped_cases_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
         name="check_mapped_cases", specs=_mapped_specs(quarters, asset, CASES), ins={"cases": dg.AssetIn(asset)}
     )
     def check(context: dg.AssetCheckExecutionContext, cases: Frames) -> Results:
+        """Read the mapped cases once, and answer all their checks."""
         with safe_step(context.instance, context.run.run_id):
             answers, _ = _mapped_answers(asset, CASES, cases)
         yield from _reported(context, answers)
@@ -205,6 +207,7 @@ def _mapped_services_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
         ins={"services": dg.AssetIn(asset), "cases": dg.AssetIn("mapped_cases")},
     )
     def check(context: dg.AssetCheckExecutionContext, services: Frames, cases: Frames) -> Results:
+        """Read the mapped services once, and answer all their checks."""
         from primero_ona.contract import KeyCheck
 
         with safe_step(context.instance, context.run.run_id):
@@ -239,6 +242,7 @@ def _ona_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
     def check(
         context: dg.AssetCheckExecutionContext, ona: OnaDatabaseResource, cases: Frames, services: Frames
     ) -> Results:
+        """Compare what was mapped with what stands in ONA, by ONA's own SQL."""
         from primero_ona.ona.verify import check_keys, compare_quarter, count_orphan_services
 
         with safe_step(context.instance, context.run.run_id), ona.connection() as connection:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from primero_ona.ona.schema import CASES, SERVICES, Column, PersonalData, Table
+from primero_ona.primero.fields import EXIT_COLUMNS
 from primero_ona.primero.policy import LOCATION_FIELDS
-from primero_ona.primero.raw_schema import EXIT_SCHEMA
 
 #: Where the page is, seen from the root of the repository.
 PAGE = Path("docs/data-protection.md")
@@ -172,7 +172,7 @@ one girl of nine with a given disability. Everything below follows from that.
 2. **At the door**, in memory, before anything is stored: locations are cut to `PRIMERO_ONA_LOCATION_PRECISION`
    ({" and ".join(f"`{name}`" for name in LOCATION_FIELDS)}; a value that is no code is dropped, except at `village`); cases
    that `PRIMERO_ONA_CONSENT_POLICY` or `PRIMERO_ONA_MODULES` keep out, and cases in neither indicator, shrink to
-   {", ".join(f"`{name}`" for name in EXIT_SCHEMA.names)}; erased cases are dropped altogether. How many each rule affects
+   {", ".join(f"`{name}`" for name in EXIT_COLUMNS)}; erased cases are dropped altogether. How many each rule affects
    is in the metadata of each run, and the rules are part of the version of a stored partition.
 3. **Stored partitions** hold raw and mapped rows, each part encrypted (Fernet: AES-128-CBC and HMAC-SHA256) with a key that
    is not beside them, files 0600, folders 0700, replaced by rename. Their manifests are in the clear: counts, codes, and

@@ -70,6 +70,7 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
         ona: OnaDatabaseResource,
         io_manager: dg.ResourceParam[PartitionIOManager],
     ) -> dg.AssetCheckResult:
+        """Take an inventory of Primero and compare all of it with all of ONA; changes nothing."""
         from primero_ona.audit import audit
 
         with (
@@ -122,6 +123,7 @@ def mend_job(scope: Scope) -> dg.JobDefinition:
         ona: OnaDatabaseResource,
         io_manager: dg.ResourceParam[PartitionIOManager],
     ) -> None:
+        """Fetch the cases in their present state, load them, and tell by an observation what was done."""
         from primero_ona.audit import audit, mend_cases, repair
 
         with safe_step(context.instance, context.run_id), primero.client() as client, ona.connection() as connection:

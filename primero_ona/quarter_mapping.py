@@ -16,6 +16,7 @@ import psycopg
 from primero_ona.dictionary import dictionary_rows
 from primero_ona.frames import Frames
 from primero_ona.mapping.findings import is_code
+from primero_ona.mapping.keys import Holders
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
 from primero_ona.metadata import SMALL_CELL
@@ -40,12 +41,7 @@ def map_quarter_cases(
     raw_reintegration: Frames, raw_under18: Frames, places: Places, known: MappingReference, connect: Connect
 ) -> Frames:
     """The mapped cases of a quarter."""
-
-    def holding(case_ids: frozenset[str]) -> Mapping[str, str]:
-        with connect() as connection:
-            return holders(connection, case_ids)
-
-    mapped = map_cases_stream(raw_reintegration, raw_under18, places, known.labels, holding)
+    mapped = map_cases_stream(raw_reintegration, raw_under18, places, known.labels, _asking(holders, connect))
     return counting(telling(mapped, known), _listed(CASES, _CASE_AGGREGATES, known))
 
 
@@ -53,14 +49,21 @@ def map_quarter_services(
     raw_reintegration: Frames, raw_under18: Frames, mapped_cases: Frames, known: MappingReference, connect: Connect
 ) -> Frames:
     """The mapped services of a quarter; those of quarantined cases are set aside with their case."""
-
-    def holding(unique_ids: frozenset[str]) -> Mapping[str, str]:
-        with connect() as connection:
-            return service_holders(connection, unique_ids)
-
     excluded = quarantined_cases(mapped_cases.summary)
-    mapped = map_services_stream(raw_reintegration, raw_under18, known.labels, holding, excluded)
+    mapped = map_services_stream(
+        raw_reintegration, raw_under18, known.labels, _asking(service_holders, connect), excluded
+    )
     return counting(telling(mapped, known), _listed(SERVICES, _SERVICE_AGGREGATES, known))
+
+
+def _asking(ask: Callable[[psycopg.Connection, frozenset[str]], Mapping[str, str]], connect: Connect) -> Holders:
+    """Ask ONA who holds contested keys, over a connection that is opened only then: most quarters have none."""
+
+    def holding(keys: frozenset[str]) -> Mapping[str, str]:
+        with connect() as connection:
+            return ask(connection, keys)
+
+    return holding
 
 
 def telling(frames: Frames, known: MappingReference) -> Frames:

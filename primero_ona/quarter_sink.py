@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from primero_ona.io_manager import PartitionIOManager
-from primero_ona.mapping.membership import membership, without_consent
+from primero_ona.mapping.membership import keep_out, membership, without_consent
 from primero_ona.ona.erased import without_erased
 from primero_ona.primero.fields import EXIT_COLUMNS
 from primero_ona.primero.policy import ConsentPolicy, PullPolicy
@@ -61,8 +61,7 @@ class QuarterSink:
         sets = membership(frame)
         kept_out = without_consent(frame, self._consent)
         self.reasons[CONSENT_REASON] += int((kept_out & ~sets["exit"].to_numpy()).sum())
-        sets.loc[kept_out, ["reintegration", "under18"]] = False
-        sets.loc[kept_out, "exit"] = True
+        keep_out(sets, kept_out)
         for asset, column in SETS.items():
             chosen = frame[sets[column].to_numpy()]
             self._writers[asset].write(chosen[[*EXIT_COLUMNS]] if asset == "case_exits" else chosen)

@@ -31,6 +31,7 @@ def _lists_current() -> dg.AssetChecksDefinition:
         description="Every list was read at the last refresh; none is an old one because Primero refused it.",
     )
     def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames) -> dg.AssetCheckResult:
+        """Name the lists that Primero refused at the last refresh."""
         from primero_ona.primero.reference import Reference
         from primero_ona.reference import stale_lists
 
@@ -49,6 +50,7 @@ def _names_in_use() -> dg.AssetChecksDefinition:
         pool="ona_database",
     )
     def check(context: dg.AssetCheckExecutionContext, ona: OnaDatabaseResource) -> dg.AssetCheckResult:
+        """List the names that Primero has changed and nobody has accepted."""
         from primero_ona.ona.lookup import changed_names
 
         with safe_step(context.instance, context.run.run_id), ona.connection() as connection:
@@ -86,6 +88,7 @@ def _dictionary_checks() -> dg.AssetChecksDefinition:
         pool="ona_database",
     )
     def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames, ona: OnaDatabaseResource) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
+        """Compare the labels in use with those of Primero, and the texts in ONA with the dictionary."""
         from primero_ona.ona.dictionary import undescribed_options
         from primero_ona.primero.reference import Reference
         from primero_ona.reference import counted_label_changes, labels_in_use

@@ -28,6 +28,7 @@ def purge_job(quarters: int) -> dg.JobDefinition:
 
     @dg.op(name="purge_partitions", out=dg.Out(dg.Nothing))
     def purge_partitions(context: dg.OpExecutionContext, io_manager: dg.ResourceParam[PartitionIOManager]) -> None:
+        """Delete the stored partitions of the quarters before the oldest one that is kept."""
         from primero_ona.partition_upkeep import purge
 
         with safe_step(context.instance, context.run_id):

@@ -24,13 +24,12 @@ class Scope:
 
     def sets(self, raw: pd.DataFrame) -> pd.DataFrame:
         """The membership of raw cases under the policy: booleans `reintegration`, `under18` and `exit`."""
-        from primero_ona.mapping.membership import membership, without_consent  # noqa: PLC0415  see above
+        from primero_ona.mapping.membership import keep_out, membership, without_consent  # noqa: PLC0415  see above
 
         sets = membership(raw)
         kept_out = without_consent(raw, self.policy.consent)
         if self.policy.modules:
             wanted = [json_text(module) for module in self.policy.modules]
             kept_out = kept_out | ~raw["module_id"].isin(wanted).to_numpy(bool)
-        sets.loc[kept_out, ["reintegration", "under18"]] = False
-        sets.loc[kept_out, "exit"] = True
+        keep_out(sets, kept_out)
         return sets

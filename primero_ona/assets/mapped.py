@@ -35,6 +35,7 @@ def _mapped_cases(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition
         io_manager: dg.ResourceParam[PartitionIOManager],
         ona: OnaDatabaseResource,
     ) -> Frames:
+        """Give the mapped cases as a stream of frames, at most BATCH_ROWS rows each, as `CASES` in the table contract tells."""
         from primero_ona.quarter_mapping import map_quarter_cases
         from primero_ona.reference import mapping_reference
 
@@ -64,6 +65,7 @@ def _mapped_services(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinit
         io_manager: dg.ResourceParam[PartitionIOManager],
         ona: OnaDatabaseResource,
     ) -> Frames:
+        """Give the mapped services as a stream of frames, at most BATCH_ROWS rows each, as `SERVICES` in the contract tells."""
         from primero_ona.quarter_mapping import map_quarter_services
         from primero_ona.reference import mapping_reference
 

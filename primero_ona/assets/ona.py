@@ -69,6 +69,7 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
         case_exits: Frames,
         ona: OnaDatabaseResource,
     ) -> Iterator[dg.MaterializeResult[Any]]:
+        """Load the quarter in one transaction and tell by table what was written."""
         from primero_ona.ona.load import load_quarter
 
         quarter = Quarter.parse(context.partition_key)

@@ -64,6 +64,7 @@ def _primero_reference() -> dg.AssetsDefinition:
     def primero_reference(
         context: dg.AssetExecutionContext, primero: PrimeroResource, io_manager: dg.ResourceParam[PartitionIOManager]
     ) -> Frames:
+        """Read Primero's lists anew; the last one stays where one is refused."""
         with safe_step(context.instance, context.run_id):
             fetched = _fetch(context, primero, _last(context, io_manager))
         context.add_output_metadata(_metadata(fetched))
@@ -108,6 +109,7 @@ def _locations_lookup() -> dg.AssetsDefinition:
     def locations_lookup(
         context: dg.AssetExecutionContext, primero_reference: Frames, ona: OnaDatabaseResource
     ) -> dg.MaterializeResult[Any]:
+        """Bring ONA's table of districts up to date."""
         from primero_ona.primero.reference import Reference
         from primero_ona.reference import fill_lookup
 
@@ -132,6 +134,7 @@ def _data_dictionary() -> dg.AssetsDefinition:
     def data_dictionary(
         context: dg.AssetExecutionContext, primero_reference: Frames, ona: OnaDatabaseResource
     ) -> dg.MaterializeResult[Any]:
+        """Bring ONA's dictionary of columns and options up to date."""
         from primero_ona.primero.reference import Reference
         from primero_ona.reference import fill_dictionary
 

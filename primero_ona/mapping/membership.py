@@ -51,6 +51,12 @@ def membership(raw: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def keep_out(sets: pd.DataFrame, kept_out: Flags) -> None:
+    """Turn cases that a policy keeps out into exits, in the booleans of `membership`: they are in no set and leave ONA."""
+    sets.loc[kept_out, ["reintegration", "under18"]] = False
+    sets.loc[kept_out, "exit"] = True
+
+
 def without_consent(raw: pd.DataFrame, policy: str) -> Flags:
     """For each raw case whether a consent policy keeps it out of ONA.
 
