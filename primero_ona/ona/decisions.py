@@ -28,6 +28,12 @@ def decide_cases(conn: psycopg.Connection, target: Target) -> dict[str, int]:
     `other_id`: the case that holds the key of a quarantined one. `applied`: ONA has, or will have, the staged content.
     """
     find_stale(conn, target)
+    # The few that are not as usual come into tables of their own, so that PostgreSQL knows how few they are.
+    target.run(conn, _RENAMED_CASES)
+    target.run(conn, _CONTESTED_CASES)
+    conn.execute("ANALYZE renamed_cases, contested_cases")
+    conn.execute(_CLASHED_CASES)
+    conn.execute("ANALYZE clashed_cases")
     target.run(conn, _DECIDE_CASES, differs=different(CASES, "s", "c"))
     conn.execute("CREATE UNIQUE INDEX ON case_decisions (primero_id)")
     conn.execute("ANALYZE case_decisions")
@@ -39,9 +45,12 @@ def decide_services(conn: psycopg.Connection, target: Target) -> dict[str, int]:
 
     Unchanged services are not in it: usually nearly all are, and a table of them would cost more than the comparison.
     """
+    # The one comparison of all services: whatever else is asked is asked of those that differ.
+    target.run(conn, _CHANGED_SERVICES, differs=different(SERVICES, "s", "v"))
+    conn.execute("ANALYZE changed_services")
     target.run(conn, _CLASHED_SERVICES)
     conn.execute("ANALYZE clashed_services")
-    target.run(conn, _DECIDE_SERVICES, differs=different(SERVICES, "s", "v"))
+    conn.execute(_DECIDE_SERVICES)
     conn.execute("ANALYZE service_decisions")
     return _counts(conn, "service_decisions")
 
@@ -64,34 +73,43 @@ SELECT s.primero_id::uuid
  WHERE s.primero_updated_at::timestamptz < x.last_updated_at
 """
 
+_RENAMED_CASES = """
+CREATE TEMPORARY TABLE renamed_cases ON COMMIT DROP AS
+SELECT s.primero_id::uuid
+  FROM staged_cases AS s
+  JOIN {cases} AS c ON c.primero_id = s.primero_id
+ WHERE c.case_id <> s.case_id
+   AND s.primero_id::uuid NOT IN (SELECT primero_id FROM stale_cases)
+"""
+
+_CONTESTED_CASES = """
+CREATE TEMPORARY TABLE contested_cases ON COMMIT DROP AS
+SELECT s.primero_id::uuid, c.primero_id::uuid AS other_id
+  FROM staged_cases AS s
+  JOIN {cases} AS c ON c.case_id = s.case_id
+ WHERE c.primero_id <> s.primero_id
+   AND s.primero_id::uuid NOT IN (SELECT primero_id FROM stale_cases)
+"""
+
 # A key that a quarantined case holds in ONA stays with it, so a case that waits for this key is quarantined, too: hence
 # the recursion. Two cases that swap their keys are not in each other's way, since both leave their old key.
-_DECIDE_CASES = """
-CREATE TEMPORARY TABLE case_decisions ON COMMIT DROP AS
-WITH RECURSIVE renamed AS (
-    SELECT s.primero_id::uuid
-      FROM staged_cases AS s
-      JOIN {cases} AS c ON c.primero_id = s.primero_id
-     WHERE c.case_id <> s.case_id
-       AND s.primero_id::uuid NOT IN (SELECT primero_id FROM stale_cases)
-),
-contested AS (
-    SELECT s.primero_id::uuid, c.primero_id::uuid AS other_id
-      FROM staged_cases AS s
-      JOIN {cases} AS c ON c.case_id = s.case_id
-     WHERE c.primero_id <> s.primero_id
-       AND s.primero_id::uuid NOT IN (SELECT primero_id FROM stale_cases)
-),
-clashed AS (
+_CLASHED_CASES = """
+CREATE TEMPORARY TABLE clashed_cases ON COMMIT DROP AS
+WITH RECURSIVE clashed AS (
     SELECT primero_id, other_id
-      FROM contested
-     WHERE other_id NOT IN (SELECT primero_id FROM renamed)
+      FROM contested_cases
+     WHERE other_id NOT IN (SELECT primero_id FROM renamed_cases)
     UNION
     SELECT contested.primero_id, contested.other_id
-      FROM contested
+      FROM contested_cases AS contested
       JOIN clashed ON contested.other_id = clashed.primero_id
-),
-judged AS (
+)
+SELECT * FROM clashed
+"""
+
+_DECIDE_CASES = """
+CREATE TEMPORARY TABLE case_decisions ON COMMIT DROP AS
+WITH judged AS (
     SELECT s.primero_id::uuid, s.case_id, clashed.other_id,
            CASE WHEN stale.primero_id IS NOT NULL THEN 'stale'
                 WHEN clashed.primero_id IS NOT NULL THEN 'quarantined'
@@ -104,10 +122,20 @@ judged AS (
       LEFT JOIN {cases} AS c
         ON c.case_id = s.case_id AND (c.primero_id IS NULL OR c.primero_id = s.primero_id)
       LEFT JOIN stale_cases AS stale ON stale.primero_id = s.primero_id::uuid
-      LEFT JOIN renamed ON renamed.primero_id = s.primero_id::uuid
-      LEFT JOIN clashed ON clashed.primero_id = s.primero_id::uuid
+      LEFT JOIN renamed_cases AS renamed ON renamed.primero_id = s.primero_id::uuid
+      LEFT JOIN clashed_cases AS clashed ON clashed.primero_id = s.primero_id::uuid
 )
 SELECT *, decision IN ('inserted', 'updated', 'unchanged') AS applied FROM judged
+"""
+
+# A service that ONA does not have differs from nothing. `held_by` and `held_case_id`: whose it is in ONA, if anybody's.
+_CHANGED_SERVICES = """
+CREATE TEMPORARY TABLE changed_services ON COMMIT DROP AS
+SELECT s.unique_id, s.case_id, s.primero_case_id::uuid AS primero_id, v.unique_id IS NULL AS absent,
+       v.primero_case_id::uuid AS held_by, v.case_id AS held_case_id
+  FROM staged_services AS s
+  LEFT JOIN {services} AS v ON v.unique_id = s.unique_id
+ WHERE {differs}
 """
 
 # Whose a service in ONA is, is told by Primero's id, or in rows of the old pipeline by the case_id. It stays where it is
@@ -115,19 +143,17 @@ SELECT *, decision IN ('inserted', 'updated', 'unchanged') AS applied FROM judge
 _CLASHED_SERVICES = """
 CREATE TEMPORARY TABLE clashed_services ON COMMIT DROP AS
 WITH held AS (
-    SELECT s.unique_id, c.primero_id::uuid, c.case_id
-      FROM staged_services AS s
-      JOIN {services} AS v ON v.unique_id = s.unique_id
-      JOIN {cases} AS c ON c.primero_id::uuid = v.primero_case_id::uuid
-     WHERE v.primero_case_id <> s.primero_case_id
+    SELECT x.unique_id, c.primero_id::uuid, c.case_id
+      FROM changed_services AS x
+      JOIN {cases} AS c ON c.primero_id::uuid = x.held_by
+     WHERE x.held_by <> x.primero_id
     UNION ALL
-    SELECT s.unique_id, c.primero_id::uuid, c.case_id
-      FROM staged_services AS s
-      JOIN {services} AS v ON v.unique_id = s.unique_id
-      JOIN {cases} AS c ON c.case_id = v.case_id
-     WHERE v.primero_case_id IS NULL
-       AND v.case_id <> s.case_id
-       AND c.primero_id::uuid IS DISTINCT FROM s.primero_case_id::uuid
+    SELECT x.unique_id, c.primero_id::uuid, c.case_id
+      FROM changed_services AS x
+      JOIN {cases} AS c ON c.case_id = x.held_case_id
+     WHERE x.held_by IS NULL
+       AND x.held_case_id <> x.case_id
+       AND c.primero_id::uuid IS DISTINCT FROM x.primero_id
 )
 SELECT unique_id, primero_id AS other_id
   FROM held
@@ -135,23 +161,25 @@ SELECT unique_id, primero_id AS other_id
    AND NOT EXISTS (SELECT FROM case_decisions AS d WHERE d.applied AND d.case_id = held.case_id)
 """
 
+# An unchanged service is told of only where its case is not applied.
 _DECIDE_SERVICES = """
 CREATE TEMPORARY TABLE service_decisions ON COMMIT DROP AS
-WITH judged AS (
-    SELECT s.unique_id, d.primero_id, x.other_id,
-           CASE WHEN d.decision = 'stale' THEN 'stale'
-                WHEN d.decision = 'quarantined' OR x.unique_id IS NOT NULL THEN 'quarantined'
-                WHEN v.unique_id IS NULL THEN 'inserted'
-                WHEN {differs} THEN 'updated'
-                ELSE 'unchanged'
-           END AS decision,
-           CASE WHEN d.decision = 'quarantined' THEN 'case quarantined'
-                WHEN x.unique_id IS NOT NULL THEN 'unique_id of another case'
-           END AS reason
-      FROM staged_services AS s
-      JOIN case_decisions AS d ON d.primero_id = s.primero_case_id::uuid
-      LEFT JOIN clashed_services AS x ON x.unique_id = s.unique_id
-      LEFT JOIN {services} AS v ON v.unique_id = s.unique_id
-)
-SELECT * FROM judged WHERE decision <> 'unchanged'
+SELECT x.unique_id, d.primero_id, clashed.other_id,
+       CASE WHEN d.decision = 'stale' THEN 'stale'
+            WHEN d.decision = 'quarantined' OR clashed.unique_id IS NOT NULL THEN 'quarantined'
+            WHEN x.absent THEN 'inserted'
+            ELSE 'updated'
+       END AS decision,
+       CASE WHEN d.decision = 'quarantined' THEN 'case quarantined'
+            WHEN clashed.unique_id IS NOT NULL THEN 'unique_id of another case'
+       END AS reason
+  FROM changed_services AS x
+  JOIN case_decisions AS d ON d.primero_id = x.primero_id
+  LEFT JOIN clashed_services AS clashed ON clashed.unique_id = x.unique_id
+UNION ALL
+SELECT s.unique_id, d.primero_id, NULL, d.decision, CASE WHEN d.decision = 'quarantined' THEN 'case quarantined' END
+  FROM staged_services AS s
+  JOIN case_decisions AS d ON d.primero_id = s.primero_case_id::uuid
+ WHERE NOT d.applied
+   AND NOT EXISTS (SELECT FROM changed_services AS x WHERE x.unique_id = s.unique_id)
 """

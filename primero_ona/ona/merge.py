@@ -178,8 +178,8 @@ DELETE FROM {services} AS v
  WHERE d.applied AND v.primero_case_id::uuid = d.primero_id
    AND NOT EXISTS (
     SELECT FROM staged_services AS s
-      JOIN case_decisions AS own ON own.primero_id = s.primero_case_id::uuid
-     WHERE s.unique_id = v.unique_id AND own.applied)
+     WHERE s.unique_id = v.unique_id
+       AND s.primero_case_id::uuid NOT IN (SELECT own.primero_id FROM case_decisions AS own WHERE NOT own.applied))
 """
 
 _ANY_OLD_SERVICE = "SELECT FROM {services} WHERE primero_case_id IS NULL LIMIT 1"
@@ -190,8 +190,8 @@ DELETE FROM {services} AS v
  WHERE d.applied AND v.primero_case_id IS NULL AND v.case_id = d.case_id
    AND NOT EXISTS (
     SELECT FROM staged_services AS s
-      JOIN case_decisions AS own ON own.primero_id = s.primero_case_id::uuid
-     WHERE s.unique_id = v.unique_id AND own.applied)
+     WHERE s.unique_id = v.unique_id
+       AND s.primero_case_id::uuid NOT IN (SELECT own.primero_id FROM case_decisions AS own WHERE NOT own.applied))
 """
 
 _WRITE_SERVICES = """
