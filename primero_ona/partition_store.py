@@ -83,7 +83,9 @@ class PartitionStore:
 
     def _read_part(self, path: UPath, part: Mapping[str, Any], columns: Sequence[str] | None) -> pd.DataFrame:
         clear = self.unseal(path, part)
-        table = pq.read_table(pa.BufferReader(clear), columns=list(columns) if columns is not None else None)
+        # Without threads: a part is small, and starting them takes longer.
+        with pq.ParquetFile(pa.BufferReader(clear)) as file:
+            table = file.read(columns=list(columns) if columns is not None else None, use_threads=False)
         import pandas as pd  # noqa: PLC0415
 
         frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
@@ -134,7 +136,9 @@ class PartitionWriter:
         if frame.empty:
             return
         # Without pandas' own notes in the schema: pandas cannot read back what it notes of nested types.
-        table = pa.Table.from_pandas(frame, schema=self._stored.schema, preserve_index=False).replace_schema_metadata()
+        table = pa.Table.from_pandas(
+            frame, schema=self._stored.schema, preserve_index=False, nthreads=1
+        ).replace_schema_metadata()
         clear = io.BytesIO()
         pq.write_table(table, clear, compression="zstd")
         sealed = self._fernet.encrypt(clear.getvalue())

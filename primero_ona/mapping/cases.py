@@ -22,6 +22,7 @@ from primero_ona.mapping.columns import (
     read_column,
     read_columns,
     read_keys,
+    read_texts,
     to_arrow,
     to_frame,
 )
@@ -64,7 +65,7 @@ CASE_FIELDS = (
 
 def map_cases(raw: pd.DataFrame, places: Places, labels: Labels, losers: Losers = NO_LOSERS) -> Mapped:
     """Map one raw frame; cases without a key, and those in `losers`, go to quarantine with nothing reported of them."""
-    table = to_arrow(raw[list(CASE_FIELDS)])
+    table = to_arrow(raw, CASE_FIELDS)
     ids, case_ids = column(table, "id"), read_keys(column(table, "case_id_display"))
     keyless = pc.is_null(case_ids)
     beaten = pc.and_not(pc.is_in(ids, value_set=pa.array(list(losers), ids.type)), keyless)
@@ -97,13 +98,16 @@ class _Reader:
     def several(self, field: str, rule: Rule, kinds: Sequence[pa.DataType]) -> list[pa.Array]:
         return read_columns(self.plain(field), rule, kinds, field, self._findings)
 
+    def place(self, field: str, places: Places) -> Place:
+        kinds = [TEXT] * len(Place._fields)
+        return Place(*read_texts(self.plain(field), places.read_text, kinds, field, self._findings))
+
 
 def _columns(reader: _Reader, case_ids: pa.Array, places: Places, labels: Labels) -> dict[str, Any]:
     age, age_group = reader.several("age", read_age, [WHOLE, TEXT])
     consent, consent_status = reader.several("consent_reporting", read_consent, [TEXT, TEXT])
-    place_kinds = [TEXT] * len(Place._fields)
-    current = Place(*reader.several("location_current", places.read, place_kinds))
-    caregiver = Place(*reader.several("location_caregiver", places.read, place_kinds))
+    current = reader.place("location_current", places)
+    caregiver = reader.place("location_caregiver", places)
     return {
         "case_id": case_ids,
         "registration_date": reader.date("registration_date"),

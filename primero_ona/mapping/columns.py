@@ -6,7 +6,7 @@ what their text became. What belongs here: moving between pandas, Arrow and rule
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,9 +30,9 @@ WHOLE = pa.int32()
 _PLAIN_TEXT = r'^"[!#-\[\]-~]+"$'
 
 
-def to_arrow(frame: pd.DataFrame) -> pa.Table:
-    """A frame's columns in Arrow, without the index."""
-    return pa.Table.from_pandas(frame, preserve_index=False)
+def to_arrow(frame: pd.DataFrame, names: Iterable[str]) -> pa.Table:
+    """Some of a frame's columns in Arrow, without the index."""
+    return pa.table({name: pa.array(frame[name], from_pandas=True) for name in names})
 
 
 def to_frame(columns: dict[str, pa.Array]) -> pd.DataFrame:
@@ -61,8 +61,15 @@ def read_columns(
     texts: pa.Array, rule: Rule, kinds: Sequence[pa.DataType], field: str, findings: Findings
 ) -> list[pa.Array]:
     """Apply a rule whose value is a tuple to a column of JSON texts: one array for each place of the tuple."""
+    return read_texts(texts, lambda text: rule(decode(text)), kinds, field, findings)
+
+
+def read_texts(
+    texts: pa.Array, read: Callable[[str | None], Reading], kinds: Sequence[pa.DataType], field: str, findings: Findings
+) -> list[pa.Array]:
+    """As read_columns, for a rule that takes the JSON text itself."""
     distinct, rows = _encode(texts)
-    readings = [rule(decode(text)) for text in distinct]
+    readings = [read(text) for text in distinct]
     _report(readings, rows, field, findings)
     return [
         pa.array([reading.value[place] for reading in readings], kind).take(rows) for place, kind in enumerate(kinds)

@@ -1,14 +1,14 @@
 """Keys: finding two children under one `case_id`, or one `unique_id` under two cases, among millions of rows.
 
 Nothing may be merged, and memory must not grow with the country. So the rows are read twice: once for 64-bit hashes of
-the keys (8 bytes a row), and once more, exactly, for the few rows whose hash occurs more than once.
+the keys, and once more, exactly, for the few rows whose hash occurs more than once.
 What belongs here: who keeps a contested key. Keys are read as the mapping reads them, by the same functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,10 @@ import pyarrow.compute as pc
 
 from primero_ona.frames import Frames
 from primero_ona.mapping.columns import column, read_keys, to_arrow
-from primero_ona.mapping.services import SERVICE_CASE_FIELDS, Elements
+from primero_ona.mapping.services import SERVICE_KEY_FIELDS, Elements
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Told the contested keys, says which of them ONA holds already, and for which case: `{key: primero id}`.
 Holders = Callable[[frozenset[str]], Mapping[str, str]]
@@ -25,23 +28,35 @@ Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 
 class Claims(NamedTuple):
-    """Who wants which key, row by row: key, Primero id of the case, and when the case was created (may be null)."""
+    """Who wants which key: key, Primero id of the case, when the case was created (may be null), and its row in the frame."""
 
     keys: pa.Array
     owners: pa.Array
     created: pa.Array
+    rows: pa.Array
+
+    def that(self, claim: pa.Array) -> Claims:
+        """Those for which a flag is set."""
+        return Claims(*(array.filter(claim) for array in self))
+
+    def hashes(self) -> Hashes:
+        """64-bit hashes of the keys."""
+        import pandas as pd  # noqa: PLC0415
+
+        return pd.util.hash_array(self.keys.to_numpy(zero_copy_only=False), categorize=False)
 
 
 def case_clashes(cases: Frames, holders: Holders) -> dict[str, str]:
     """Cases that must not have their `case_id`: Primero id of the loser -> Primero id of the case that keeps it."""
 
-    def claims() -> Iterator[Claims]:
-        for raw in cases.read(("id", "case_id_display", "created_at")):
-            table = to_arrow(raw[["id", "case_id_display", "created_at"]])
-            keys = read_keys(column(table, "case_id_display"))
-            yield _claims(keys, column(table, "id"), column(table, "created_at"), pc.is_valid(keys))
+    def claims(raw: pd.DataFrame) -> Claims:
+        table = to_arrow(raw, fields)
+        keys = read_keys(column(table, "case_id_display"))
+        rows = pa.array(np.arange(len(keys)))
+        return Claims(keys, column(table, "id"), column(table, "created_at"), rows).that(pc.is_valid(keys))
 
-    return {loser: winner for (loser, _), winner in find_clashes(claims, holders).items()}
+    fields = ("id", "case_id_display", "created_at")
+    return {loser: winner for (loser, _), winner in find_clashes(cases, fields, claims, holders).items()}
 
 
 def service_clashes(
@@ -52,30 +67,28 @@ def service_clashes(
     The services of quarantined cases (`excluded`, or without a key) claim nothing.
     """
 
-    def claims() -> Iterator[Claims]:
-        for raw in cases.read((*SERVICE_CASE_FIELDS, "created_at")):
-            elements = Elements.of(raw)
-            created = column(to_arrow(raw[["created_at"]]), "created_at").take(elements.rows)
-            claiming = pc.and_not(pc.is_valid(elements.keys), pa.array(elements.of_quarantined(excluded)))
-            yield _claims(elements.keys, elements.owners, created, claiming)
+    def claims(raw: pd.DataFrame) -> Claims:
+        elements = Elements.of(raw)
+        created = column(to_arrow(raw, ["created_at"]), "created_at").take(elements.rows)
+        claiming = pc.and_not(pc.is_valid(elements.keys), pa.array(elements.of_quarantined(excluded)))
+        return Claims(elements.keys, elements.owners, created, elements.rows).that(claiming)
 
-    return find_clashes(claims, holders)
-
-
-def _claims(keys: pa.Array, owners: pa.Array, created: pa.Array, claiming: pa.Array) -> Claims:
-    return Claims(keys.filter(claiming), owners.filter(claiming), created.filter(claiming))
+    return find_clashes(cases, (*SERVICE_KEY_FIELDS, "created_at"), claims, holders)
 
 
-def find_clashes(claims: Callable[[], Iterable[Claims]], holders: Holders) -> dict[tuple[str, str], str]:
+def find_clashes(
+    cases: Frames, fields: Sequence[str], claims: Callable[[pd.DataFrame], Claims], holders: Holders
+) -> dict[tuple[str, str], str]:
     """(Primero id of the loser, key) -> Primero id of the winner, for every key that two cases want.
 
-    `claims` is called up to twice and must yield the same rows. The case that ONA holds keeps the key; else the one
+    `claims` tells of a raw frame with `fields` who wants what in it. The case that ONA holds keeps the key; else the one
     created first, where a missing creation time counts as last; else the smaller id.
     """
-    repeated = _repeated(_hashes(batch.keys) for batch in claims())
+    seen = [_Seen.of(claims(raw)) for raw in cases.read(fields)]
+    repeated = _repeated([each.hashes for each in seen])
     if not len(repeated):
         return {}
-    contested = _contested(claims(), repeated)
+    contested = _contested(_suspects(cases.read(fields), seen, repeated), claims, repeated)
     held = holders(frozenset(contested)) if contested else {}
     losers = {}
     for key, owners in contested.items():
@@ -84,28 +97,41 @@ def find_clashes(claims: Callable[[], Iterable[Claims]], holders: Holders) -> di
     return losers
 
 
-def _hashes(keys: pa.Array) -> Hashes:
-    import pandas as pd  # noqa: PLC0415
+class _Seen(NamedTuple):
+    """What is kept of the claims of a frame: 12 bytes of each."""
 
-    return pd.util.hash_array(keys.to_numpy(zero_copy_only=False), categorize=False)
+    hashes: Hashes
+    rows: np.ndarray[Any, np.dtype[np.uint32]]
+
+    @classmethod
+    def of(cls, claims: Claims) -> _Seen:
+        return cls(claims.hashes(), claims.rows.to_numpy().astype(np.uint32))
 
 
-def _repeated(batches: Iterable[Hashes]) -> Hashes:
+def _repeated(batches: Sequence[Hashes]) -> Hashes:
     """The hashes that occur more than once, sorted."""
     every = np.concatenate([np.empty(0, np.uint64), *batches])
     every.sort()
     return np.unique(every[1:][every[1:] == every[:-1]])
 
 
-def _contested(claims: Iterable[Claims], repeated: Hashes) -> dict[str, dict[str, tuple[bool, Any]]]:
+def _suspects(frames: Iterable[pd.DataFrame], seen: Iterable[_Seen], repeated: Hashes) -> Iterator[pd.DataFrame]:
+    """Of each frame the few rows with a claim whose hash is repeated."""
+    for raw, known in zip(frames, seen, strict=True):
+        yield raw.iloc[np.unique(known.rows[np.isin(known.hashes, repeated)])]
+
+
+def _contested(
+    suspects: Iterable[pd.DataFrame], claims: Callable[[pd.DataFrame], Claims], repeated: Hashes
+) -> dict[str, dict[str, tuple[bool, Any]]]:
     """Of the keys with a repeated hash, those that more than one case wants: `{key: {owner: creation time}}`.
 
     The time stands behind a flag that is true where it is missing, so that missing ones come last in order.
     """
     wanted: dict[str, dict[str, tuple[bool, Any]]] = {}
-    for batch in claims:
-        suspect = pa.array(np.isin(_hashes(batch.keys), repeated))
-        columns = (array.filter(suspect).to_pylist() for array in batch)
-        for key, owner, created in zip(*columns, strict=True):
+    for raw in suspects:
+        every = claims(raw)
+        keys, owners, times, _ = (array.to_pylist() for array in every.that(pa.array(np.isin(every.hashes(), repeated))))
+        for key, owner, created in zip(keys, owners, times, strict=True):
             wanted.setdefault(key, {})[owner] = (created is None, created)
     return {key: owners for key, owners in wanted.items() if len(owners) > 1}

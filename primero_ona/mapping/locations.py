@@ -8,14 +8,18 @@ ONA's `locations_lookup`, which holds one row for each district.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from primero_ona.mapping.values import Reading, codes_of, joined, scalar_text
+from primero_ona.mapping.values import Reading, codes_of, decode, joined, scalar_text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Readings of places that are kept: twice the 16,000 places of Cambodia, and an end to it where fields hold anything.
+_REMEMBERED = 2**15
 
 _CODE = re.compile(r"0*([1-9][0-9]{0,7})")
 
@@ -51,6 +55,11 @@ class Places:
         found = [self._find(code) for code in codes if code is not None]
         unknown = tuple(place.location for place, known in found if not known)
         return Reading(_join([place for place, _ in found]), unknown + (None,) * codes.count(None))
+
+    @cached_property
+    def read_text(self) -> Callable[[str | None], Reading]:
+        """`read` for the JSON text of a location; remembers its answers, since every frame has thousands of places."""
+        return lru_cache(_REMEMBERED)(lambda text: self.read(decode(text)))
 
     def _find(self, code: str) -> tuple[Place, bool]:
         """The place of one code, and whether it is known as deep as the code goes."""

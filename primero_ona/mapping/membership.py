@@ -36,7 +36,7 @@ def membership(raw: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd  # noqa: PLC0415
 
-    table = to_arrow(raw[list(MEMBERSHIP_FIELDS)])
+    table = to_arrow(raw, MEMBERSHIP_FIELDS)
     enabled = _enabled(column(table, "record_state"), column(table, "enabled"))
     reintegration = enabled & holds(column(table, "type_of_case"), lambda value: REINTEGRATION in codes_of(value))
     under18 = enabled & holds(column(table, "age"), _is_minor)
@@ -66,7 +66,7 @@ def without_consent(raw: pd.DataFrame, policy: str) -> Flags:
     accepted = {"include": None, "exclude_refused": ("given", "not recorded"), "given_only": ("given",)}[policy]
     if accepted is None:
         return np.zeros(len(raw), dtype=np.bool_)
-    consent = column(to_arrow(raw[["consent_reporting"]]), "consent_reporting")
+    consent = column(to_arrow(raw, ["consent_reporting"]), "consent_reporting")
     return holds(consent, lambda value: read_consent(value).value[1] not in accepted)
 
 

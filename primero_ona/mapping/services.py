@@ -32,6 +32,13 @@ NO_LOSERS: Losers = MappingProxyType({})
 #: What is read of a raw frame.
 SERVICE_CASE_FIELDS = ("id", "case_id_display", "services_section")
 
+#: What is read of it to know the keys of the services, and no more of them: the leaves as Parquet names them.
+SERVICE_KEY_FIELDS = (
+    "id",
+    "case_id_display",
+    *(f"services_section.list.element.{name}" for name in ("unique_id", "_destroy")),
+)
+
 
 @dataclass(frozen=True)
 class Elements:
@@ -50,7 +57,7 @@ class Elements:
     @classmethod
     def of(cls, raw: pd.DataFrame) -> Elements:
         """Take the sections of a raw frame apart, without the elements that Primero has marked as destroyed."""
-        table = to_arrow(raw[list(SERVICE_CASE_FIELDS)])
+        table = to_arrow(raw, SERVICE_CASE_FIELDS)
         section = column(table, "services_section")
         rows, parts = pc.list_parent_indices(section), section.flatten()
         kept = pa.array(~holds(part(parts, "_destroy"), is_true))
@@ -116,10 +123,11 @@ def _repeated(elements: Elements) -> Flags:
 
 
 def _beaten(elements: Elements, losers: Losers) -> Flags:
-    if not losers:
-        return np.zeros(len(elements.keys), bool)
-    pairs = zip(elements.owners.to_pylist(), elements.keys.to_pylist(), strict=True)
-    return np.fromiter((pair in losers for pair in pairs), bool, len(elements.keys))
+    beaten = flags(pc.is_in(elements.owners, value_set=pa.array([owner for owner, _ in losers], elements.owners.type)))
+    some = pa.array(beaten)
+    pairs = zip(elements.owners.filter(some).to_pylist(), elements.keys.filter(some).to_pylist(), strict=True)
+    beaten[beaten] = [pair in losers for pair in pairs]
+    return beaten
 
 
 def _quarantine(elements: Elements, reasons: np.ndarray[Any, np.dtype[Any]], losers: Losers) -> list[dict[str, Any]]:

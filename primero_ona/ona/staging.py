@@ -85,7 +85,8 @@ def to_csv(frame: pd.DataFrame, schema: pa.Schema, what: str) -> memoryview:
     sink = pa.BufferOutputStream()
     try:
         # In one piece: pyarrow 26 writes rubbish where the first of several pieces is empty.
-        csv.write_csv(pa.Table.from_pandas(frame, schema=schema, preserve_index=False).combine_chunks(), sink, _CSV)
+        table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False, nthreads=1)
+        csv.write_csv(table.combine_chunks(), sink, _CSV)
     except (pa.ArrowException, KeyError, TypeError, ValueError):
         raise DataFailure(
             f"a frame of {what} does not have the columns and types of the table contract; map the quarter again"

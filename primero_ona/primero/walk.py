@@ -133,18 +133,21 @@ class Walk:
             answer = ahead.submit(self._ask, bound)
             while True:
                 page = answer.result()
+                ends = len(page.rows) < page.per
+                lower = None if ends else _next_bound(page.rows)
+                advances = lower is not None and (bound is None or lower < bound)
+                if advances:
+                    # Before this page is even checked: the server works meanwhile, and a page in error ends the walk anyway.
+                    answer = ahead.submit(self._ask, lower)
                 cases = self._read(page)
                 _check_order(cases, bound)
-                ends = len(page.rows) < page.per
-                if not ends:
-                    lower = _next_bound(cases)
-                    if lower is None or (bound is not None and lower >= bound):
-                        cases += self._tied(lower)
-                        ends = lower is None
-                        lower = lower and _floor(lower - _MILLISECOND) - _MICROSECOND
-                    bound = lower
+                if not ends and not advances:
+                    cases += self._tied(lower)
+                    ends = lower is None
+                    lower = lower and _floor(lower - _MILLISECOND) - _MICROSECOND
                     if not ends:
-                        answer = ahead.submit(self._ask, bound)
+                        answer = ahead.submit(self._ask, lower)
+                bound = lower
                 _keep_newest(held, cases)
                 yield _release(held, None if ends else bound)
                 if ends:
@@ -244,9 +247,9 @@ def _check_order(cases: list[Case], bound: datetime | None) -> None:
         raise DataFailure("Primero does not keep the order by created_at, or ignores its bound; nothing was stored")
 
 
-def _next_bound(cases: list[Case]) -> datetime | None:
+def _next_bound(rows: list[dict[str, Any]]) -> datetime | None:
     """The smallest creation stamp of a full page, rounded up to the next millisecond, since replies cut the rest off."""
-    created = [case.created for case in cases if case.created is not None]
+    created = [moment for row in rows if (moment := _moment(row.get("created_at"))) is not None]
     return min(created) + _MILLISECOND if created else None
 
 

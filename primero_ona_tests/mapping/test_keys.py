@@ -130,16 +130,16 @@ def test_equal_hashes_of_different_keys_are_no_clash(monkeypatch):
 
 
 def test_memory_is_that_of_hashes_not_of_keys():
-    """Memory must not grow with the country: 8 bytes a row and a copy while sorting, where a set of texts takes 100."""
+    """Memory must not grow with the country: 12 bytes a row and a copy while sorting, where a set of texts takes 100."""
     rows = 10_000
 
-    def claims():
-        for batch in range(20):
-            texts = pa.array([f"{batch}-{row}" for row in range(rows)])
-            yield Claims(texts, texts, pa.nulls(rows, pa.timestamp("ms", tz="UTC")))
+    def claims(frame):
+        texts = pa.array([f"{frame['batch'][0]}-{row}" for row in range(rows)])
+        return Claims(texts, texts, pa.nulls(rows, pa.timestamp("ms", tz="UTC")), pa.array(range(rows)))
 
+    cases = Frames(lambda columns: (pd.DataFrame({"batch": [batch]}) for batch in range(20)))
     tracemalloc.start()
-    assert find_clashes(claims, nobody) == {}
+    assert find_clashes(cases, ["batch"], claims, nobody) == {}
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 * rows * 32
