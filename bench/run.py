@@ -113,21 +113,20 @@ def us(bench: Bench, place: Sandbox, what: dict[str, Any], *, change: bool) -> N
             output = bench.measure({**what, "who": "us", "state": state}, command, environment, place)
             last = bench.results[-1]
             last["stages"] = stages(path, orjson.loads(output)[0]["run_id"], last["seconds"])
+            if what["latency_ms"] and state in ("first", "unchanged"):
+                replay(bench, place, {**what, "state": state}, environment, last["requests"])
         if bench.sampling:
             last["split"] = split(command, {**os.environ, **environment}, bench.folder)
-        if what["latency_ms"]:
-            replay(bench, place, what, environment)
 
 
-def replay(bench: Bench, place: Sandbox, what: dict[str, Any], environment: dict[str, str]) -> None:
+def replay(bench: Bench, place: Sandbox, what: dict[str, Any], environment: dict[str, str], requests: int) -> None:
     """The requests of the run just made, alone; only where the sandbox's log tells all of them."""
-    requests = bench.results[-1]["requests"]
     told = place.log()["log"][-requests:]
     if len(told) == requests:
         file = bench.folder / "requests.json"
         file.write_bytes(orjson.dumps([(entry["path"], entry["query"]) for entry in told]))
         command = [sys.executable, str(HERE / "replay.py"), str(file)]
-        bench.measure({**what, "who": "requests alone", "state": "first"}, command, environment, place)
+        bench.measure({**what, "who": "requests alone"}, command, environment, place)
 
 
 def floor(bench: Bench, place: Sandbox, what: dict[str, Any]) -> None:

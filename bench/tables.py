@@ -24,8 +24,34 @@ def tables(facts: dict[str, Any], runs: Runs) -> str:
     told = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     head = ["cases", "ms per request", "who", "what", "runs", *_FIGURES.values()]
     rows = [_row(key, group) for key, group in _grouped(runs).items()]
-    parts = [told, _table(head, rows), _stages(runs, "stages"), _stages(runs, "split")]
+    parts = [told, _table(head, rows), _ratios(runs), _stages(runs, "stages"), _stages(runs, "split")]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _ratios(runs: Runs) -> str:
+    """Our medians over those of the others, for the same cases, latency and state."""
+    groups = _grouped(runs)
+    rows = []
+    for (cases, latency, who, state), group in groups.items():
+        if who != "us" or "stages" not in group[0]:
+            continue
+        whole = _seconds(group)
+        taking = median(run["stages"]["pull"] + run["stages"]["map"] for run in group)
+        others = {name: groups.get((cases, latency, name, state)) for name in ("floor", "dlt", "requests alone")}
+        asked = others["requests alone"]
+        ratios = [*(whole / _seconds(other) if other else None for other in others.values())]
+        ratios.append(taking / _seconds(asked) if asked else None)
+        load = [
+            median(run["stages"]["load"] for run in groups[cases, latency, who, which]) for which in (state, "first")
+        ]
+        ratios.append(load[0] / load[1])
+        rows.append([f"{cases:,}", str(latency), state, *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios)])
+    head = ["what", "us / floor", "us / dlt", "us / requests", "pull and map / requests", "load / first load"]
+    return _table(["cases", "ms per request", *head], rows) if rows else ""
+
+
+def _seconds(group: list[dict[str, Any]]) -> float:
+    return float(median(run["seconds"] for run in group))
 
 
 def _stages(runs: Runs, what: str) -> str:

@@ -131,7 +131,9 @@ def _contested(
     wanted: dict[str, dict[str, tuple[bool, Any]]] = {}
     for raw in suspects:
         every = claims(raw)
-        keys, owners, times, _ = (array.to_pylist() for array in every.that(pa.array(np.isin(every.hashes(), repeated))))
+        keys, owners, times, _ = (
+            array.to_pylist() for array in every.that(pa.array(np.isin(every.hashes(), repeated)))
+        )
         for key, owner, created in zip(keys, owners, times, strict=True):
             wanted.setdefault(key, {})[owner] = (created is None, created)
     return {key: owners for key, owners in wanted.items() if len(owners) > 1}
