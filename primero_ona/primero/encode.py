@@ -1,7 +1,7 @@
 """Raw cases in Arrow, a page at a time: each value as the JSON text that Primero sent, and nothing that is not allowed.
 
 What belongs here: the shape of RAW_SCHEMA from rows as they come. A page has 100,000 values, so whole columns become
-texts at once, outside Python; only columns with a list or an object in them are written value by value.
+texts at once, outside Python; only those of columns with a list or an object in them are written one by one.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ def texts(values: list[Any]) -> pa.Array:
     """The JSON text of each value; null for null."""
     try:
         lines = orjson.dumps(values, option=orjson.OPT_INDENT_2)
-    except TypeError:  # one of them is beyond orjson, see `json_text`
-        lines = _NESTED[0]
-    if not values or any(end in lines for end in _NESTED):
+    except TypeError:  # one of them is beyond orjson
         return pa.array([json_text(value) for value in values], pa.string())
+    if not values or any(end in lines for end in _NESTED):
+        one_by_one = [None if value is None else orjson.dumps(value) for value in values]
+        return pa.array(one_by_one, pa.binary()).cast(pa.string())
     every = pc.split_pattern(pa.scalar(lines[4:-2].decode()), _BETWEEN).values
     return pc.if_else(pc.equal(every, "null"), None, every)
 
