@@ -10,6 +10,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from primero_ona.frames import BATCH_ROWS
 from primero_ona.io_manager import PartitionIOManager
 from primero_ona.mapping.membership import keep_out, membership, without_consent
 from primero_ona.ona.erased import without_erased
@@ -47,12 +48,14 @@ class QuarterSink:
     ) -> None:
         self._consent, self._erased = consent, erased
         self._writers = {asset: storage.writer(asset, partition) for asset in SETS}
+        self._waiting: dict[str, list[pd.DataFrame]] = {asset: [] for asset in SETS}
         self.reasons: Counter[str] = Counter()
 
     def restart(self) -> None:
         """Begin the quarter anew."""
         self.reasons.clear()
-        for writer in self._writers.values():
+        for asset, writer in self._writers.items():
+            self._waiting[asset] = []
             writer.restart()
 
     def write(self, frame: pd.DataFrame) -> None:
@@ -64,14 +67,28 @@ class QuarterSink:
         keep_out(sets, kept_out)
         for asset, column in SETS.items():
             chosen = frame[sets[column].to_numpy()]
-            self._writers[asset].write(chosen[[*EXIT_COLUMNS]] if asset == "case_exits" else chosen)
+            self._take(asset, chosen[[*EXIT_COLUMNS]] if asset == "case_exits" else chosen)
         self.reasons.update(_reasons(sets))
 
     def leave(self, frame: pd.DataFrame) -> None:
         """Take cases of modules that are not included: their rows leave ONA."""
         frame = self._without_erased(frame)
-        self._writers["case_exits"].write(frame[[*EXIT_COLUMNS]])
+        self._take("case_exits", frame[[*EXIT_COLUMNS]])
         self.reasons[MODULE_REASON] += len(frame)
+
+    def _take(self, asset: str, frame: pd.DataFrame) -> None:
+        """Write a frame, or let it wait: a part costs its readers as much for a hundred rows as for a thousand."""
+        waiting = self._waiting[asset]
+        if sum(map(len, waiting)) + len(frame) > BATCH_ROWS:
+            self._write_waiting(asset)
+        waiting.append(frame)
+
+    def _write_waiting(self, asset: str) -> None:
+        import pandas as pd  # noqa: PLC0415
+
+        if self._waiting[asset]:
+            self._writers[asset].write(pd.concat(self._waiting[asset], ignore_index=True))
+            self._waiting[asset].clear()
 
     def _without_erased(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Nothing is stored of a case that was erased, not even that it left."""
@@ -81,7 +98,8 @@ class QuarterSink:
 
     def commit(self, facts: dict[str, Any]) -> dict[str, int]:
         """Make the three partitions count; return their rows."""
-        for writer in self._writers.values():
+        for asset, writer in self._writers.items():
+            self._write_waiting(asset)
             writer.commit(facts)
         return {asset: writer.rows for asset, writer in self._writers.items()}
 
