@@ -20,7 +20,7 @@ from primero_ona.resources import OnaDatabaseResource
 from primero_ona.steps import safe_step, stop_run_retries
 
 if TYPE_CHECKING:
-    from primero_ona.contract import ContractCheck, KeyCheck
+    from primero_ona.contract import ContractCheck, ParentCheck
     from primero_ona.ona.verify import Comparison, KeyCounts
 
 Quarters = dg.PartitionsDefinition[str]
@@ -138,16 +138,14 @@ def _mapped_specs(quarters: Quarters, asset: str, table: Table) -> list[dg.Asset
     )
 
 
-def _mapped_answers(asset: str, table: Table, rows: Frames) -> "tuple[list[dg.AssetCheckResult], KeyCheck]":
-    """Read the rows once and answer the checks that both mapped assets have."""
+def _mapped_answers(asset: str, table: Table, rows: Frames, *more: "ParentCheck") -> "list[dg.AssetCheckResult]":
+    """Read the rows once and answer the checks that both mapped assets have; `more` looks at the rows, too."""
     from primero_ona.contract import KeyCheck
 
     keys, contract = KeyCheck(table.key), _contract(table, rows)
-    parents = KeyCheck("case_id")
     for frame in rows:
-        keys.add(frame)
-        parents.add(frame)
-        contract.add(frame)
+        for each in (keys, contract, *more):
+            each.add(frame)
     findings = rows.summary["findings"]
     clashes = Counter(entry["reason"] for entry in rows.summary["quarantine"] if entry["reason"] in _CLASHES)
     unmapped = Counter(
@@ -167,7 +165,7 @@ def _mapped_answers(asset: str, table: Table, rows: Frames) -> "tuple[list[dg.As
             asset, "unmapped_codes", unmapped, good="all codes are known", warn=True, codes=findings_table(findings)
         ),
         answer(asset, "key_clashes", clashes, good="no two share a key", warn=True),
-    ], parents
+    ]
 
 
 def _contract(table: Table, rows: Frames) -> "ContractCheck":
@@ -186,7 +184,7 @@ def _mapped_cases_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
     def check(context: dg.AssetCheckExecutionContext, cases: Frames) -> Results:
         """Read the mapped cases once, and answer all their checks."""
         with safe_step(context.instance, context.run.run_id):
-            answers, _ = _mapped_answers(asset, CASES, cases)
+            answers = _mapped_answers(asset, CASES, cases)
         yield from _reported(context, answers)
 
     return check
@@ -208,14 +206,15 @@ def _mapped_services_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
     )
     def check(context: dg.AssetCheckExecutionContext, services: Frames, cases: Frames) -> Results:
         """Read the mapped services once, and answer all their checks."""
-        from primero_ona.contract import KeyCheck
+        from primero_ona.contract import KeyCheck, ParentCheck
 
         with safe_step(context.instance, context.run.run_id):
-            answers, parents = _mapped_answers(asset, SERVICES, services)
             known = KeyCheck("case_id")
             for frame in cases.read(("case_id",)):
                 known.add(frame)
-            lost = {"service without a mapped case": parents.not_among(known)}
+            parents = ParentCheck("case_id", known)
+            answers = _mapped_answers(asset, SERVICES, services, parents)
+            lost = {"service without a mapped case": parents.lost}
             answers.append(answer(asset, "case_present", lost, good="every service has its case"))
         yield from _reported(context, answers)
 

@@ -84,23 +84,41 @@ class KeyCheck:
 
     def add(self, frame: pd.DataFrame) -> None:
         """Take the keys of one frame."""
-        import pandas as pd  # noqa: PLC0415
+        hashes = _hashes(frame[self._column])
+        self.missing += len(frame) - len(hashes)
+        self._hashes.append(hashes)
 
-        keys = frame[self._column]
-        present = keys[keys.notna() & (keys.str.strip() != "")]
-        self.missing += len(keys) - len(present)
-        self._hashes.append(pd.util.hash_array(present.to_numpy(object), categorize=False))
-
-    @property
-    def hashes(self) -> Hashes:
-        """The hashes of all keys."""
-        return np.concatenate([np.empty(0, np.uint64), *self._hashes])
+    def in_order(self) -> Hashes:
+        """The hashes of all keys, sorted."""
+        every = np.concatenate([np.empty(0, np.uint64), *self._hashes])
+        every.sort()
+        return every
 
     @property
     def repeated(self) -> int:
         """How many rows have a key that an earlier row had already."""
-        return len(self.hashes) - len(np.unique(self.hashes))
+        hashes = self.in_order()
+        return int(np.count_nonzero(hashes[1:] == hashes[:-1]))
 
-    def not_among(self, others: KeyCheck) -> int:
-        """How many rows have a key that `others` do not have."""
-        return int(np.count_nonzero(~np.isin(self.hashes, others.hashes)))
+
+class ParentCheck:
+    """Counts rows with a key that is none of `known`."""
+
+    def __init__(self, column: str, known: KeyCheck) -> None:
+        self._column = column
+        self._known = known.in_order()
+        self.lost = 0
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """Look for the keys of one frame; a missing one is the contract's to find."""
+        hashes = _hashes(frame[self._column])
+        found = np.searchsorted(self._known, hashes, "right") > np.searchsorted(self._known, hashes, "left")
+        self.lost += int(np.count_nonzero(~found))
+
+
+def _hashes(keys: pd.Series[Any]) -> Hashes:
+    """Hashes of the keys that are there: neither null nor blank."""
+    import pandas as pd  # noqa: PLC0415
+
+    present = keys[keys.notna() & (keys.str.strip() != "")]
+    return pd.util.hash_array(present.to_numpy(object), categorize=False)

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from primero_ona.contract import ContractCheck, KeyCheck
+from primero_ona.contract import ContractCheck, KeyCheck, ParentCheck
 from primero_ona.mapping.labels import Labels
 from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona_tests.graph import table
@@ -74,10 +74,21 @@ def test_a_column_of_another_type_a_missing_and_a_foreign_one_are_told() -> None
 
 def test_keys_are_counted_over_all_frames() -> None:
     """Two rows with one key may lie in two frames."""
-    check, others = KeyCheck("case_id"), KeyCheck("case_id")
+    check = KeyCheck("case_id")
     check.add(cases({}, {"case_id": "a"}, {"case_id": " "}))
     check.add(cases({"case_id": "a"}, {"case_id": "a"}, {"case_id": None}))
     assert (check.missing, check.repeated) == (2, 2)
-    others.add(cases({"case_id": "a"}))
-    assert check.not_among(others) == 1
     assert (KeyCheck("case_id").missing, KeyCheck("case_id").repeated) == (0, 0)
+
+
+def test_rows_without_their_parent_are_counted_over_all_frames() -> None:
+    """A service of a case that is not mapped would stand in ONA without it."""
+    known = KeyCheck("case_id")
+    known.add(cases({"case_id": "c"}, {"case_id": "a"}))
+    check = ParentCheck("case_id", known)
+    check.add(cases({"case_id": "a"}, {"case_id": "b"}, {"case_id": "a"}))
+    check.add(cases({"case_id": "c"}, {"case_id": "d"}, {"case_id": None}))
+    assert check.lost == 2
+    nothing_known = ParentCheck("case_id", KeyCheck("case_id"))
+    nothing_known.add(cases({"case_id": "a"}))
+    assert nothing_known.lost == 1

@@ -7,7 +7,7 @@ What belongs here: who keeps a contested key. Keys are read as the mapping reads
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -88,7 +88,10 @@ def find_clashes(
     repeated = _repeated([each.hashes for each in seen])
     if not len(repeated):
         return {}
-    contested = _contested(_suspects(cases.read(fields), seen, repeated), claims, repeated)
+    suspects = [each.rows_of(repeated) for each in seen]
+    del seen
+    few = (raw.iloc[rows] for raw, rows in zip(cases.read(fields), suspects, strict=True))
+    contested = _contested(few, claims, repeated)
     held = holders(frozenset(contested)) if contested else {}
     losers = {}
     for key, owners in contested.items():
@@ -98,14 +101,19 @@ def find_clashes(
 
 
 class _Seen(NamedTuple):
-    """What is kept of the claims of a frame: 12 bytes of each."""
+    """What is kept of the claims of a frame: 10 bytes of each, while a frame has no more rows than 16 bits can count."""
 
     hashes: Hashes
-    rows: np.ndarray[Any, np.dtype[np.uint32]]
+    rows: np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
 
     @classmethod
     def of(cls, claims: Claims) -> _Seen:
-        return cls(claims.hashes(), claims.rows.to_numpy().astype(np.uint32))
+        rows = claims.rows.to_numpy()
+        return cls(claims.hashes(), rows.astype(np.min_scalar_type(rows.max(initial=0))))
+
+    def rows_of(self, repeated: Hashes) -> np.ndarray[Any, np.dtype[Any]]:
+        """The rows with a claim whose hash is repeated, each once."""
+        return np.unique(self.rows[np.isin(self.hashes, repeated)])
 
 
 def _repeated(batches: Sequence[Hashes]) -> Hashes:
@@ -115,21 +123,15 @@ def _repeated(batches: Sequence[Hashes]) -> Hashes:
     return np.unique(every[1:][every[1:] == every[:-1]])
 
 
-def _suspects(frames: Iterable[pd.DataFrame], seen: Iterable[_Seen], repeated: Hashes) -> Iterator[pd.DataFrame]:
-    """Of each frame the few rows with a claim whose hash is repeated."""
-    for raw, known in zip(frames, seen, strict=True):
-        yield raw.iloc[np.unique(known.rows[np.isin(known.hashes, repeated)])]
-
-
 def _contested(
-    suspects: Iterable[pd.DataFrame], claims: Callable[[pd.DataFrame], Claims], repeated: Hashes
+    frames: Iterable[pd.DataFrame], claims: Callable[[pd.DataFrame], Claims], repeated: Hashes
 ) -> dict[str, dict[str, tuple[bool, Any]]]:
     """Of the keys with a repeated hash, those that more than one case wants: `{key: {owner: creation time}}`.
 
     The time stands behind a flag that is true where it is missing, so that missing ones come last in order.
     """
     wanted: dict[str, dict[str, tuple[bool, Any]]] = {}
-    for raw in suspects:
+    for raw in frames:
         every = claims(raw)
         keys, owners, times, _ = (
             array.to_pylist() for array in every.that(pa.array(np.isin(every.hashes(), repeated)))
