@@ -144,8 +144,10 @@ def _mapped_answers(asset: str, table: Table, rows: Frames, *more: "ParentCheck"
 
     keys, contract = KeyCheck(table.key), _contract(table, rows)
     for frame in rows:
-        for each in (keys, contract, *more):
-            each.add(frame)
+        keys.add(frame)
+        contract.add(frame)
+        for check in more:
+            check.add(frame)
     findings = rows.summary["findings"]
     clashes = Counter(entry["reason"] for entry in rows.summary["quarantine"] if entry["reason"] in _CLASHES)
     unmapped = Counter(

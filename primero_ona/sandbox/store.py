@@ -51,7 +51,7 @@ class CaseStore:
         self._generated = len(ids)
         self._edited: dict[int, dict[str, Any]] = {}
         self._sorted: dict[tuple[str, bool], tuple[Rows, Stamps]] = {}
-        self._by_id: Rows | None = None
+        self._by_id: tuple[Rows, Stamps] | None = None
 
     def __len__(self) -> int:
         return int(self.alive.sum())
@@ -84,10 +84,14 @@ class CaseStore:
         """The row of the case with this id; None where there is none (any more). Raises ValueError for no UUID."""
         raw = np.frombuffer(uuid.UUID(case).bytes, dtype=np.uint8)
         if self._by_id is None:
-            self._by_id = np.argsort(self.id_keys(), kind="stable")
+            keys = self.id_keys()
+            order = np.argsort(keys, kind="stable")
+            self._by_id = (order, keys[order])
+        order, keys = self._by_id
         key = int.from_bytes(raw[:8].tobytes(), "big") - 2**63
-        at = int(np.searchsorted(self.id_keys(), key, sorter=self._by_id))
-        while at < len(self._by_id) and self.id_keys()[row := int(self._by_id[at])] == key:
+        at = int(np.searchsorted(keys, key))
+        while at < len(keys) and keys[at] == key:
+            row = int(order[at])
             if (self.ids[row] == raw).all():
                 return row if self.alive[row] else None
             at += 1
