@@ -79,7 +79,7 @@ SELECT s.primero_id::uuid
   FROM staged_cases AS s
   JOIN {cases} AS c ON c.primero_id = s.primero_id
  WHERE c.case_id <> s.case_id
-   AND s.primero_id::uuid NOT IN (SELECT primero_id FROM stale_cases)
+   AND NOT EXISTS (SELECT FROM stale_cases AS stale WHERE stale.primero_id = s.primero_id::uuid)
 """
 
 _CONTESTED_CASES = """
@@ -88,7 +88,7 @@ SELECT s.primero_id::uuid, c.primero_id::uuid AS other_id
   FROM staged_cases AS s
   JOIN {cases} AS c ON c.case_id = s.case_id
  WHERE c.primero_id <> s.primero_id
-   AND s.primero_id::uuid NOT IN (SELECT primero_id FROM stale_cases)
+   AND NOT EXISTS (SELECT FROM stale_cases AS stale WHERE stale.primero_id = s.primero_id::uuid)
 """
 
 # A key that a quarantined case holds in ONA stays with it, so a case that waits for this key is quarantined, too: hence

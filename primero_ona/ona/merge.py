@@ -179,7 +179,8 @@ DELETE FROM {services} AS v
    AND NOT EXISTS (
     SELECT FROM staged_services AS s
      WHERE s.unique_id = v.unique_id
-       AND s.primero_case_id::uuid NOT IN (SELECT own.primero_id FROM case_decisions AS own WHERE NOT own.applied))
+       AND NOT EXISTS (
+        SELECT FROM case_decisions AS own WHERE NOT own.applied AND own.primero_id = s.primero_case_id::uuid))
 """
 
 _ANY_OLD_SERVICE = "SELECT FROM {services} WHERE primero_case_id IS NULL LIMIT 1"
@@ -191,7 +192,8 @@ DELETE FROM {services} AS v
    AND NOT EXISTS (
     SELECT FROM staged_services AS s
      WHERE s.unique_id = v.unique_id
-       AND s.primero_case_id::uuid NOT IN (SELECT own.primero_id FROM case_decisions AS own WHERE NOT own.applied))
+       AND NOT EXISTS (
+        SELECT FROM case_decisions AS own WHERE NOT own.applied AND own.primero_id = s.primero_case_id::uuid))
 """
 
 _WRITE_SERVICES = """

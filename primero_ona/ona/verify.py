@@ -116,37 +116,40 @@ SELECT count(*)
        AND (v.primero_case_id IS NULL OR c.primero_id::uuid = v.primero_case_id::uuid))
 """
 
-# What is rare is looked up where a row is not simply equal.
 _COMPARE_CASES = """
 WITH set_aside AS (
-    SELECT primero_id FROM primero_sync.quarantine WHERE resolved_at IS NULL AND table_name = 'cases'
+    SELECT DISTINCT primero_id FROM primero_sync.quarantine WHERE resolved_at IS NULL AND table_name = 'cases'
 )
-SELECT CASE WHEN s.primero_id::uuid IN (SELECT primero_id FROM stale_cases) THEN 'stale'
+SELECT CASE WHEN stale.primero_id IS NOT NULL THEN 'stale'
             WHEN c.primero_id = s.primero_id AND NOT ({differs}) THEN 'equal'
-            WHEN c.primero_id <> s.primero_id AND s.primero_id::text IN (SELECT primero_id FROM set_aside) THEN 'quarantined'
+            WHEN c.primero_id <> s.primero_id AND q.primero_id IS NOT NULL THEN 'quarantined'
             WHEN c.primero_id = s.primero_id THEN 'different'
             ELSE 'missing'
        END, count(*)
   FROM staged_cases AS s
   LEFT JOIN {cases} AS c ON c.case_id = s.case_id
+  LEFT JOIN stale_cases AS stale ON stale.primero_id = s.primero_id::uuid
+  LEFT JOIN set_aside AS q ON q.primero_id = s.primero_id::text
  GROUP BY 1
 """
 
 _COMPARE_SERVICES = """
 WITH set_aside AS (
-    SELECT primero_id, reason = 'case quarantined' AS with_case
+    SELECT primero_id, bool_or(reason = 'case quarantined') AS with_case, bool_or(reason <> 'case quarantined') AS by_key
       FROM primero_sync.quarantine
      WHERE resolved_at IS NULL AND table_name = 'services'
+     GROUP BY primero_id
 )
-SELECT CASE WHEN s.primero_case_id::uuid IN (SELECT primero_id FROM stale_cases) THEN 'stale'
+SELECT CASE WHEN stale.primero_id IS NOT NULL THEN 'stale'
             WHEN v.primero_case_id = s.primero_case_id AND NOT ({differs}) THEN 'equal'
-            WHEN s.primero_case_id::text IN (SELECT primero_id FROM set_aside WHERE with_case) THEN 'quarantined'
-            WHEN v.primero_case_id <> s.primero_case_id
-             AND s.primero_case_id::text IN (SELECT primero_id FROM set_aside WHERE NOT with_case) THEN 'quarantined'
+            WHEN q.with_case THEN 'quarantined'
+            WHEN q.by_key AND v.primero_case_id <> s.primero_case_id THEN 'quarantined'
             WHEN v.primero_case_id = s.primero_case_id THEN 'different'
             ELSE 'missing'
        END, count(*)
   FROM staged_services AS s
   LEFT JOIN {services} AS v ON v.unique_id = s.unique_id
+  LEFT JOIN stale_cases AS stale ON stale.primero_id = s.primero_case_id::uuid
+  LEFT JOIN set_aside AS q ON q.primero_id = s.primero_case_id::text
  GROUP BY 1
 """
