@@ -75,6 +75,7 @@ def telling(frames: Frames, known: MappingReference) -> Frames:
     """
 
     def summary() -> dict[str, Any]:
+        """The stream's own summary with these three; complete when that one is."""
         used: dict[str, dict[str, str]] = {}
         for entry in frames.summary["findings"]:
             label = known.labels.primeros.get(entry["field"], {}).get(entry["code"])
@@ -108,6 +109,7 @@ def counting(frames: Frames, listed: Mapping[str, Collection[str]]) -> Frames:
     counts: dict[str, Counter[str]] = {column: Counter() for column in listed}
 
     def read(_columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+        """Count anew from the start, while the frames pass through unchanged."""
         for counter in counts.values():
             counter.clear()
         for frame in frames:

@@ -84,6 +84,7 @@ class QuarterSink:
         waiting.append(frame)
 
     def _write_waiting(self, asset: str) -> None:
+        """Write the frames that wait as one, which has at most BATCH_ROWS rows."""
         import pandas as pd  # noqa: PLC0415
 
         if self._waiting[asset]:

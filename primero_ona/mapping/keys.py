@@ -35,9 +35,9 @@ class Claims(NamedTuple):
     created: pa.Array
     rows: pa.Array
 
-    def that(self, claim: pa.Array) -> Claims:
-        """Those for which a flag is set."""
-        return Claims(*(array.filter(claim) for array in self))
+    def where(self, flagged: pa.Array) -> Claims:
+        """The claims whose flag is set; one boolean for each claim."""
+        return Claims(*(array.filter(flagged) for array in self))
 
     def hashes(self) -> Hashes:
         """64-bit hashes of the keys."""
@@ -53,7 +53,7 @@ def case_clashes(cases: Frames, holders: Holders) -> dict[str, str]:
         table = to_arrow(raw, fields)
         keys = read_keys(column(table, "case_id_display"))
         rows = pa.array(np.arange(len(keys)))
-        return Claims(keys, column(table, "id"), column(table, "created_at"), rows).that(pc.is_valid(keys))
+        return Claims(keys, column(table, "id"), column(table, "created_at"), rows).where(pc.is_valid(keys))
 
     fields = ("id", "case_id_display", "created_at")
     return {loser: winner for (loser, _), winner in find_clashes(cases, fields, claims, holders).items()}
@@ -71,7 +71,7 @@ def service_clashes(
         elements = Elements.of(raw)
         created = column(to_arrow(raw, ["created_at"]), "created_at").take(elements.rows)
         claiming = pc.and_not(pc.is_valid(elements.keys), pa.array(elements.of_quarantined(excluded)))
-        return Claims(elements.keys, elements.owners, created, elements.rows).that(claiming)
+        return Claims(elements.keys, elements.owners, created, elements.rows).where(claiming)
 
     return find_clashes(cases, (*SERVICE_KEY_FIELDS, "created_at"), claims, holders)
 
@@ -134,7 +134,7 @@ def _contested(
     for raw in frames:
         every = claims(raw)
         keys, owners, times, _ = (
-            array.to_pylist() for array in every.that(pa.array(np.isin(every.hashes(), repeated)))
+            array.to_pylist() for array in every.where(pa.array(np.isin(every.hashes(), repeated)))
         )
         for key, owner, created in zip(keys, owners, times, strict=True):
             wanted.setdefault(key, {})[owner] = (created is None, created)

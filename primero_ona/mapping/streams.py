@@ -63,6 +63,7 @@ def _stream(cases: Frames, fields: Sequence[str], prepare: Callable[[], Callable
     summary = Tally().summary()
 
     def read(_columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+        """Map from the start; a mapped frame has all its columns, whatever was wished."""
         map_frame, tally = prepare(), Tally()
         for raw in cases.read(fields):
             mapped = map_frame(raw)

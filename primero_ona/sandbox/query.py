@@ -177,6 +177,7 @@ class Engine:
             return known & _within(micros, low, high)
 
         def inside(own: Any) -> bool:  # noqa: ANN401
+            """Whether a value reads as a time from the lower end to the upper one, both included."""
             found = moment_of(own)
             return found is not None and low <= found and (high is None or found <= high)
 
@@ -194,6 +195,7 @@ class Engine:
             return known & _within(seconds, low, high)
 
         def inside(own: Any) -> bool:  # noqa: ANN401
+            """Whether a value reads as a time from the lower end to the upper one, both included."""
             found = moment_of(own)
             return (
                 found is not None

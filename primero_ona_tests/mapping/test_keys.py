@@ -130,7 +130,7 @@ def test_equal_hashes_of_different_keys_are_no_clash(monkeypatch):
 
 
 def test_memory_is_that_of_hashes_not_of_keys():
-    """Memory must not grow with the country: 12 bytes a row and a copy while sorting, where a set of texts takes 100."""
+    """Memory must not grow with the country: 10 bytes a row and a copy while sorting, where a set of texts takes 100."""
     rows = 10_000
 
     def claims(frame):
