@@ -1,6 +1,6 @@
 """A quarter's streams: raw cases in, mapped cases or mapped services out, batch by batch.
 
-What belongs here: joining the two raw streams, searching for clashes before the first row is mapped, and summing up.
+What belongs here: joining the two raw streams, keeping those back who may have lost their key, and summing up.
 Still pure: rows come and go through Frames, and what ONA holds is asked through a function that the caller gives.
 """
 
@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from primero_ona.frames import BATCH_ROWS, Frames
 from primero_ona.mapping.cases import CASE_FIELDS, map_cases
-from primero_ona.mapping.keys import Holders, case_clashes, service_clashes
+from primero_ona.mapping.keys import CREATED, Holders, Key, case_key, find_clashes, service_key, suspects
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.mapped import Mapped, Tally
 from primero_ona.mapping.membership import quarter_cases
-from primero_ona.mapping.services import SERVICE_CASE_FIELDS, map_services
+from primero_ona.mapping.services import SERVICE_CASE_FIELDS, Losers, map_services
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,15 +29,13 @@ def map_cases_stream(
 ) -> Frames:
     """The mapped cases of a quarter; `holders` tells for contested `case_id`s which case ONA holds them for.
 
-    The raw streams are read up to three times. The summary is complete once the stream was read to its end.
+    The raw streams are read twice. The summary is complete once the stream was read to its end.
     """
-    cases = quarter_cases(raw_reintegration, raw_under18)
 
-    def prepare() -> Callable[[pd.DataFrame], Mapped]:
-        losers = case_clashes(cases, holders)
-        return lambda raw: map_cases(raw, places, labels, losers)
+    def map_frame(raw: pd.DataFrame, losers: Losers) -> Mapped:
+        return map_cases(raw, places, labels, {case: winner for (case, _), winner in losers.items()})
 
-    return _stream(cases, CASE_FIELDS, prepare)
+    return _stream(quarter_cases(raw_reintegration, raw_under18), CASE_FIELDS, case_key(), holders, map_frame)
 
 
 def map_services_stream(
@@ -49,26 +49,44 @@ def map_services_stream(
 
     `excluded`: Primero ids of the cases in quarantine. Read and summed up as map_cases_stream.
     """
+
+    def map_frame(raw: pd.DataFrame, losers: Losers) -> Mapped:
+        return map_services(raw, labels, excluded, losers)
+
     cases = quarter_cases(raw_reintegration, raw_under18)
-
-    def prepare() -> Callable[[pd.DataFrame], Mapped]:
-        losers = service_clashes(cases, holders, excluded)
-        return lambda raw: map_services(raw, labels, excluded, losers)
-
-    return _stream(cases, SERVICE_CASE_FIELDS, prepare)
+    return _stream(cases, SERVICE_CASE_FIELDS, service_key(excluded), holders, map_frame)
 
 
-def _stream(cases: Frames, fields: Sequence[str], prepare: Callable[[], Callable[[pd.DataFrame], Mapped]]) -> Frames:
-    """Map every frame of `cases`; `prepare` is called at each start, and gives the function for one frame."""
+def _stream(
+    cases: Frames,
+    fields: Sequence[str],
+    key: Key,
+    holders: Holders,
+    map_frame: Callable[[pd.DataFrame, Losers], Mapped],
+) -> Frames:
+    """Map every frame of `cases`; the rows that may lose their key come last, when it is known who keeps it."""
     summary = Tally().summary()
 
     def read(_columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
         """Map from the start; a mapped frame has all its columns, whatever was wished."""
-        map_frame, tally = prepare(), Tally()
-        for raw in cases.read(fields):
-            mapped = map_frame(raw)
-            tally.add(len(raw), mapped)
-            yield from _slices(mapped.frame)
+        import pandas as pd  # noqa: PLC0415
+
+        tally, apart = Tally(), []
+
+        def mapped(raw: pd.DataFrame, losers: Losers) -> Iterator[pd.DataFrame]:
+            result = map_frame(raw, losers)
+            tally.add(len(raw), result)
+            yield from _slices(result.frame)
+
+        for rows, raw in zip(suspects(cases, key), cases.read((*fields, CREATED)), strict=True):
+            standing = np.ones(len(raw), bool)
+            standing[rows] = False
+            if len(rows):
+                apart.append(raw[~standing])
+            yield from mapped(raw[standing] if len(rows) else raw, {})
+        if apart:
+            rivals = pd.concat(apart, ignore_index=True)
+            yield from mapped(rivals, find_clashes(rivals, key, holders))
         summary.update(tally.summary())
 
     return Frames(read, lambda: summary)

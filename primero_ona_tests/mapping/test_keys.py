@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from primero_ona.frames import Frames
 from primero_ona.mapping import keys
 from primero_ona.mapping.cases import map_cases
-from primero_ona.mapping.keys import Claims, case_clashes, find_clashes, service_clashes
+from primero_ona.mapping.keys import Claims, Key, case_key, find_clashes, service_key, suspects
 from primero_ona.mapping.services import map_services
 from primero_ona_tests.mapping.helpers import LABELS, PLACES, framewise
 from primero_ona_tests.raw import raw_frame, uuid_of
@@ -28,6 +28,20 @@ def nobody(contested):
 
 def stream(*cases):
     return Frames.of(*(raw_frame(case) for case in cases))
+
+
+def clashes(cases, key, holders):
+    """Who loses which key to whom, as the streams ask it: of the suspects alone."""
+    apart = [raw.iloc[rows] for raw, rows in zip(cases, suspects(cases, key), strict=True)]
+    return find_clashes(pd.concat([raw_frame(), *apart]), key, holders)
+
+
+def case_clashes(cases, holders):
+    return {loser: winner for (loser, _), winner in clashes(cases, case_key(), holders).items()}
+
+
+def service_clashes(cases, holders, excluded=frozenset()):
+    return clashes(cases, service_key(excluded), holders)
 
 
 def case(number, key="K-1", created=EARLY, **fields):
@@ -139,7 +153,7 @@ def test_memory_is_that_of_hashes_not_of_keys():
 
     cases = Frames(lambda columns: (pd.DataFrame({"batch": [batch]}) for batch in range(20)))
     tracemalloc.start()
-    assert find_clashes(cases, ["batch"], claims, nobody) == {}
+    assert sum(map(len, suspects(cases, Key(("batch",), claims)))) == 0
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 * rows * 32

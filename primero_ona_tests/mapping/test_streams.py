@@ -78,6 +78,20 @@ def test_reading_twice_gives_the_same_and_counts_once():
     assert cases.summary == before
 
 
+def test_the_raw_cases_are_read_twice_whoever_clashes():
+    """Once for the hashes of keys, once for the mapping: each reading decrypts the whole quarter."""
+    readings = []
+
+    def told(frames, name):
+        return Frames(lambda columns: readings.append(name) or iter(list(frames)))
+
+    reintegration, under18 = quarter(1)
+    cases = map_cases_stream(told(reintegration, "r"), told(under18, "u"), PLACES, LABELS, nobody)
+    assert len(pd.concat(cases)) == 2
+    assert cases.summary["quarantine"], "two children want one key"
+    assert sorted(readings) == ["r", "r", "u", "u"]
+
+
 def test_a_mapped_frame_is_never_larger_than_a_batch(monkeypatch):
     """Cases have several services each, so a full raw batch gives more rows than a frame may have."""
     monkeypatch.setattr(streams, "BATCH_ROWS", 2)
