@@ -9,6 +9,7 @@ What does not belong here: whether a walk was complete (`pull.py`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 #: A range without a lower end is silently dropped by Primero, one without an upper end is fair.
 ALL_TIME = "1970-01-01T00:00:00Z.."
+
+#: Seconds in which the thread that asks for a page can begin: Python lets the one at work go on for 5 ms, while Primero idles.
+_LET_BEGIN = 0.001
 
 _SECOND = timedelta(seconds=1)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -139,6 +143,7 @@ class Walk:
                 if advances:
                     # Before this page is even checked: the server works meanwhile, and a page in error ends the walk anyway.
                     answer = ahead.submit(self._ask, lower)
+                    time.sleep(_LET_BEGIN)
                 cases = self._read(page)
                 _check_order(cases, bound)
                 if not ends and not advances:
