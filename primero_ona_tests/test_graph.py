@@ -15,6 +15,8 @@ import pytest
 
 from primero_ona.checks import asset_checks
 from primero_ona.definitions import build_defs
+from primero_ona.frames import Frames
+from primero_ona.mapping.keys import CASE_KEY, service_key, suspects_of
 from primero_ona.partitions import quarterly_partitions
 from primero_ona.settings import GraphSettings
 from primero_ona_tests.graph import Q1, Q2, Graph, in_quarter, small, wired
@@ -99,6 +101,15 @@ def test_ona_holds_each_case_and_each_service_of_the_quarter_once(loaded: Graph)
     all_kept = [*kept.values(), *keepers(in_quarter(loaded.primero, Q2)).values()]
     assert in_ona <= services_of(all_kept), "a service that no kept case has"
     assert len(held) == len(set(held.values()))
+
+
+def test_the_pull_tells_the_suspects_that_a_search_of_what_it_stored_finds(loaded: Graph) -> None:
+    """The mapping looks for clashes among them alone: a child that is missing would share its key with another."""
+    raw = [loaded.opened(asset) for asset in ("raw_reintegration_cases", "raw_under18_cases")]
+    for key in (CASE_KEY, service_key()):
+        searched = suspects_of(*(Frames.of(*frames) for frames in raw), key)
+        assert len(searched)
+        assert [frames.summary["suspects"][key.table] for frames in raw] == [searched.tolist()] * 2
 
 
 def test_a_second_sync_writes_nothing_and_leaves_the_change_date_alone(graph: Graph) -> None:

@@ -15,6 +15,7 @@ from upath import UPath
 from primero_ona.assets.stored import stored_assets
 from primero_ona.definitions import build_defs
 from primero_ona.failures import SettingsFailure, TransientFailure
+from primero_ona.mapping.keys import case_hashes
 from primero_ona.partition_store import PartitionStore, read_manifest
 from primero_ona.partition_upkeep import forget, purge, rotate, stored_partitions
 from primero_ona.primero.raw_schema import EXIT_SCHEMA
@@ -150,7 +151,9 @@ def test_a_forgotten_case_is_in_no_part_no_manifest_and_everything_else_stays(tm
         {"table": "cases", "primero_id": uuid_of(9), "other_id": lost, "reason": "x"},
         {"table": "cases", "primero_id": uuid_of(9), "reason": "y"},
     ]
-    ids = write(tmp_path, Q1, 1, 1, 2, summary={"quarantine": quarantine, "more": 1})
+    hashes = case_hashes([lost, uuid_of(9)]).tolist()
+    suspects = {"of": "a pull", "cases": hashes, "services": hashes[:1]}
+    ids = write(tmp_path, Q1, 1, 1, 2, summary={"quarantine": quarantine, "suspects": suspects, "more": 1})
     write(tmp_path, Q2, 1)
     kept = store(tmp_path)
     exits = kept.writer(kept.base / "case_exits" / Q2.key, stored_assets()["case_exits"])
@@ -161,7 +164,11 @@ def test_a_forgotten_case_is_in_no_part_no_manifest_and_everything_else_stays(tm
     untouched = read_manifest(kept.base / ASSET / Q2.key)
     assert forget(kept, [lost, other]) == {lost: 2, other: 1}
     assert ids_of(kept, Q1) == [case for case in ids if case not in (lost, other)]
-    assert read_manifest(kept.base / ASSET / Q1.key)["summary"] == {"quarantine": quarantine[2:], "more": 1}
+    assert read_manifest(kept.base / ASSET / Q1.key)["summary"] == {
+        "quarantine": quarantine[2:],
+        "suspects": {"of": "a pull", "cases": hashes[1:], "services": []},
+        "more": 1,
+    }
     assert read_manifest(kept.base / "case_exits" / Q2.key)["rows"] == 0
     assert read_manifest(kept.base / ASSET / Q2.key) == untouched
     for path in tmp_path.rglob("*"):

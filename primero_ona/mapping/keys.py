@@ -7,7 +7,7 @@ What belongs here: who keeps a contested key. Keys are read as the mapping reads
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from primero_ona.frames import Frames
 from primero_ona.mapping.columns import column, read_keys, to_arrow
+from primero_ona.mapping.membership import quarter_cases
 from primero_ona.mapping.services import SERVICE_KEY_FIELDS, Elements
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 Holders = Callable[[frozenset[str]], Mapping[str, str]]
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
-Rows = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
 
 #: The field by which the older of two cases is told.
 CREATED = "created_at"
+
+#: Under this name a summary of raw cases tells who the suspects are: by table of ONA their `case_hashes`, and `of` which pull.
+SUSPECTS = "suspects"
 
 
 class Claims(NamedTuple):
@@ -53,23 +56,22 @@ class Claims(NamedTuple):
 
 @dataclass(frozen=True)
 class Key:
-    """A kind of key: the `fields` that tell who wants which, and the `claims` of a raw frame that has them."""
+    """The key of a `table` of ONA: the `fields` that tell who wants which, and the `claims` of a raw frame that has them."""
 
+    table: str
     fields: tuple[str, ...]
     claims: Callable[[pd.DataFrame], Claims]
 
 
-def case_key() -> Key:
-    """The `case_id` of cases."""
+def _case_claims(raw: pd.DataFrame) -> Claims:
+    table = to_arrow(raw, CASE_KEY.fields)
+    keys = read_keys(column(table, "case_id_display"))
+    rows = pa.array(np.arange(len(keys)))
+    return Claims(keys, column(table, "id"), column(table, CREATED), rows).where(pc.is_valid(keys))
 
-    def claims(raw: pd.DataFrame) -> Claims:
-        table = to_arrow(raw, fields)
-        keys = read_keys(column(table, "case_id_display"))
-        rows = pa.array(np.arange(len(keys)))
-        return Claims(keys, column(table, "id"), column(table, "created_at"), rows).where(pc.is_valid(keys))
 
-    fields = ("id", "case_id_display", CREATED)
-    return Key(fields, claims)
+#: The `case_id` of cases.
+CASE_KEY = Key("cases", ("id", "case_id_display", CREATED), _case_claims)
 
 
 def service_key(excluded: frozenset[str] = frozenset()) -> Key:
@@ -81,17 +83,59 @@ def service_key(excluded: frozenset[str] = frozenset()) -> Key:
         claiming = pc.and_not(pc.is_valid(elements.keys), pa.array(elements.of_quarantined(excluded)))
         return Claims(elements.keys, elements.owners, created, elements.rows).where(claiming)
 
-    return Key((*SERVICE_KEY_FIELDS, CREATED), claims)
+    return Key("services", (*SERVICE_KEY_FIELDS, CREATED), claims)
 
 
-def suspects(cases: Frames, key: Key) -> list[Rows]:
-    """For each raw frame the rows that want a key which others may want too: its hash occurs more than once.
+class SuspectSearch:
+    """Looks, while raw frames pass, for the cases that want a key whose hash occurs more than once.
 
-    Nobody else can clash, so `find_clashes` need only be told of these.
+    All cases that clash are among them, so `find_clashes` need only be told of these. Keeps 10 bytes of each claim and 8 of
+    each case.
     """
-    seen = [_Seen.of(key.claims(raw)) for raw in cases.read(key.fields)]
-    repeated = _repeated([each.hashes for each in seen])
-    return [each.rows_of(repeated) for each in seen]
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+        self._seen: list[_Seen] = []
+
+    def add(self, raw: pd.DataFrame) -> None:
+        """Look at one raw frame that has the fields of the key."""
+        self._seen.append(_Seen.of(self._key.claims(raw), case_hashes(raw["id"])))
+
+    def found(self) -> Hashes:
+        """The `case_hashes` of the suspects among all frames so far."""
+        repeated = _repeated([each.keys for each in self._seen])
+        wanting = [each.wanting(repeated) for each in self._seen]
+        found: Hashes = np.unique(np.concatenate([np.empty(0, np.uint64), *wanting]))
+        return found
+
+
+def case_hashes(ids: Sequence[str] | pd.Series[str]) -> Hashes:
+    """64-bit hashes of the Primero ids of cases."""
+    import pandas as pd  # noqa: PLC0415
+
+    return pd.util.hash_array(np.asarray(ids, object), categorize=False)
+
+
+def suspects_of(reintegration: Frames, under18: Frames, key: Key) -> Hashes:
+    """The suspects of a quarter's raw cases, as the one pull that made both streams told them; else they are searched for.
+
+    More suspects than there are do no harm, fewer would: what tells them has to be of all the cases.
+    """
+    told = under18.summary.get(SUSPECTS)
+    if told and told == reintegration.summary.get(SUSPECTS):
+        return np.array(told[key.table], np.uint64)
+    search = SuspectSearch(key)
+    for raw in quarter_cases(reintegration, under18).read(key.fields):
+        search.add(raw)
+    return search.found()
+
+
+def without_suspects(told: Mapping[str, Any], ids: Collection[str]) -> dict[str, Any]:
+    """What a summary tells of suspects, without the cases of some Primero ids."""
+    gone = set(case_hashes(list(ids)).tolist())
+    return {
+        name: value if name == "of" else [case for case in value if case not in gone] for name, value in told.items()
+    }
 
 
 def find_clashes(raw: pd.DataFrame, key: Key, holders: Holders) -> dict[tuple[str, str], str]:
@@ -114,19 +158,21 @@ def find_clashes(raw: pd.DataFrame, key: Key, holders: Holders) -> dict[tuple[st
 
 
 class _Seen(NamedTuple):
-    """What is kept of the claims of a frame: 10 bytes of each, while a frame has no more rows than 16 bits can count."""
+    """What is kept of a frame: the hashes of the keys that are wanted, the row of each that wants it, and all cases' hashes."""
 
-    hashes: Hashes
-    rows: Rows
+    keys: Hashes
+    rows: np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
+    cases: Hashes
 
     @classmethod
-    def of(cls, claims: Claims) -> _Seen:
+    def of(cls, claims: Claims, cases: Hashes) -> _Seen:
         rows = claims.rows.to_numpy()
-        return cls(claims.hashes(), rows.astype(np.min_scalar_type(rows.max(initial=0))))
+        return cls(claims.hashes(), rows.astype(np.min_scalar_type(rows.max(initial=0))), cases)
 
-    def rows_of(self, repeated: Hashes) -> Rows:
-        """The rows with a claim whose hash is repeated, each once."""
-        return np.unique(self.rows[np.isin(self.hashes, repeated)])
+    def wanting(self, repeated: Hashes) -> Hashes:
+        """The cases with a claim whose hash is repeated."""
+        wanting: Hashes = self.cases[self.rows[np.isin(self.keys, repeated)]]
+        return wanting
 
 
 def _repeated(batches: Sequence[Hashes]) -> Hashes:

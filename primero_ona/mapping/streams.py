@@ -13,7 +13,16 @@ import numpy as np
 
 from primero_ona.frames import BATCH_ROWS, Frames
 from primero_ona.mapping.cases import CASE_FIELDS, map_cases
-from primero_ona.mapping.keys import CREATED, Holders, Key, case_key, find_clashes, service_key, suspects
+from primero_ona.mapping.keys import (
+    CASE_KEY,
+    CREATED,
+    Holders,
+    Key,
+    case_hashes,
+    find_clashes,
+    service_key,
+    suspects_of,
+)
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.mapped import Mapped, Tally
@@ -29,13 +38,14 @@ def map_cases_stream(
 ) -> Frames:
     """The mapped cases of a quarter; `holders` tells for contested `case_id`s which case ONA holds them for.
 
-    The raw streams are read twice. The summary is complete once the stream was read to its end.
+    The raw streams are read once, and their keys once more where their summaries do not tell the suspects. The summary is
+    complete once the stream was read to its end.
     """
 
     def map_frame(raw: pd.DataFrame, losers: Losers) -> Mapped:
         return map_cases(raw, places, labels, {case: winner for (case, _), winner in losers.items()})
 
-    return _stream(quarter_cases(raw_reintegration, raw_under18), CASE_FIELDS, case_key(), holders, map_frame)
+    return _stream(raw_reintegration, raw_under18, CASE_FIELDS, CASE_KEY, holders, map_frame)
 
 
 def map_services_stream(
@@ -53,40 +63,41 @@ def map_services_stream(
     def map_frame(raw: pd.DataFrame, losers: Losers) -> Mapped:
         return map_services(raw, labels, excluded, losers)
 
-    cases = quarter_cases(raw_reintegration, raw_under18)
-    return _stream(cases, SERVICE_CASE_FIELDS, service_key(excluded), holders, map_frame)
+    return _stream(raw_reintegration, raw_under18, SERVICE_CASE_FIELDS, service_key(excluded), holders, map_frame)
 
 
 def _stream(
-    cases: Frames,
+    raw_reintegration: Frames,
+    raw_under18: Frames,
     fields: Sequence[str],
     key: Key,
     holders: Holders,
     map_frame: Callable[[pd.DataFrame, Losers], Mapped],
 ) -> Frames:
-    """Map every frame of `cases`; the rows that may lose their key come last, when it is known who keeps it."""
+    """Map every raw frame; the cases that may lose their key come last, when it is known who keeps it."""
     summary = Tally().summary()
 
     def read(_columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
         """Map from the start; a mapped frame has all its columns, whatever was wished."""
         import pandas as pd  # noqa: PLC0415
 
-        tally, apart = Tally(), []
+        tally = Tally()
+        suspects = suspects_of(raw_reintegration, raw_under18, key)
+        rivals: list[pd.DataFrame] = []
 
         def mapped(raw: pd.DataFrame, losers: Losers) -> Iterator[pd.DataFrame]:
             result = map_frame(raw, losers)
             tally.add(len(raw), result)
             yield from _slices(result.frame)
 
-        for rows, raw in zip(suspects(cases, key), cases.read((*fields, CREATED)), strict=True):
-            standing = np.ones(len(raw), bool)
-            standing[rows] = False
-            if len(rows):
-                apart.append(raw[~standing])
-            yield from mapped(raw[standing] if len(rows) else raw, {})
-        if apart:
-            rivals = pd.concat(apart, ignore_index=True)
-            yield from mapped(rivals, find_clashes(rivals, key, holders))
+        for raw in quarter_cases(raw_reintegration, raw_under18).read((*fields, CREATED)):
+            suspected = np.isin(case_hashes(raw["id"]), suspects)
+            if suspected.any():
+                rivals.append(raw[suspected])
+            yield from mapped(raw[~suspected], {})
+        if rivals:
+            together = pd.concat(rivals, ignore_index=True)
+            yield from mapped(together, find_clashes(together, key, holders))
         summary.update(tally.summary())
 
     return Frames(read, lambda: summary)

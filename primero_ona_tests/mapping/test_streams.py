@@ -9,6 +9,7 @@ import pytest
 
 from primero_ona.frames import Frames
 from primero_ona.mapping import streams
+from primero_ona.mapping.keys import case_hashes
 from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
 from primero_ona.mapping.version import MAPPING_VERSION
 from primero_ona_tests.mapping.helpers import LABELS, PLACES
@@ -78,18 +79,33 @@ def test_reading_twice_gives_the_same_and_counts_once():
     assert cases.summary == before
 
 
-def test_the_raw_cases_are_read_twice_whoever_clashes():
-    """Once for the hashes of keys, once for the mapping: each reading decrypts the whole quarter."""
+def told(pulls, suspects, readings):
+    """The quarter as its pulls stored it, one for each stream, with the cases that they said may clash."""
+    hashes = case_hashes([uuid_of(number) for number in suspects]).tolist()
+    return [
+        Frames(
+            lambda columns, frames=frames: readings.append(columns) or iter(list(frames)),
+            lambda pull=pull: {"suspects": {"of": pull, "cases": hashes, "services": []}},
+        )
+        for pull, frames in zip(pulls, quarter(1), strict=True)
+    ]
+
+
+def test_the_raw_cases_are_read_once_where_their_pull_told_who_may_clash():
+    """Each reading decrypts the whole quarter; the keys were compared while Primero was waited for."""
     readings = []
-
-    def told(frames, name):
-        return Frames(lambda columns: readings.append(name) or iter(list(frames)))
-
-    reintegration, under18 = quarter(1)
-    cases = map_cases_stream(told(reintegration, "r"), told(under18, "u"), PLACES, LABELS, nobody)
+    cases = map_cases_stream(*told("aa", [2, 3], readings), PLACES, LABELS, nobody)
     assert len(pd.concat(cases)) == 2
-    assert cases.summary["quarantine"], "two children want one key"
-    assert sorted(readings) == ["r", "r", "u", "u"]
+    assert {entry["primero_id"] for entry in cases.summary["quarantine"]} == {uuid_of(3), uuid_of(4)}
+    assert len(readings) == 2
+
+
+def test_what_two_pulls_told_of_clashes_is_not_believed():
+    """A pull that was killed between two commits leaves streams of two pulls, of which neither knew all cases."""
+    readings = []
+    cases = map_cases_stream(*told("ab", [], readings), PLACES, LABELS, nobody)
+    assert sorted(pd.concat(cases)["primero_id"]) == [uuid_of(1), uuid_of(2)]
+    assert len(readings) == 4, "the keys are read once more"
 
 
 def test_a_mapped_frame_is_never_larger_than_a_batch(monkeypatch):
