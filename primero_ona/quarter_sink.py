@@ -72,9 +72,7 @@ class QuarterSink:
         for asset, column in SETS.items():
             chosen = frame[sets[column].to_numpy()]
             self._take(asset, chosen[[*EXIT_COLUMNS]] if asset == "case_exits" else chosen)
-        staying = frame[~sets["exit"].to_numpy()]
-        for search in self._searches.values():
-            search.add(staying)
+        self._search.add(frame[~sets["exit"].to_numpy()])
         self.reasons.update(_reasons(sets))
 
     def leave(self, frame: pd.DataFrame) -> None:
@@ -85,7 +83,7 @@ class QuarterSink:
 
     def _search_anew(self) -> None:
         """The keys of all cases are compared here, while Primero is waited for, and not once more by the mapping."""
-        self._searches = {key.table: SuspectSearch(key) for key in (CASE_KEY, service_key())}
+        self._search = SuspectSearch(CASE_KEY, service_key())
 
     def _take(self, asset: str, frame: pd.DataFrame) -> None:
         """Write a frame, or let it wait: a part costs its readers as much for a hundred rows as for a thousand."""
@@ -110,10 +108,11 @@ class QuarterSink:
 
     def commit(self, facts: dict[str, Any]) -> dict[str, int]:
         """Make the three partitions count, with `facts` in their summaries; return their rows."""
-        suspects = {table: search.found().tolist() for table, search in self._searches.items()}
+        for asset in self._writers:
+            self._write_waiting(asset)
+        suspects = {table: found.tolist() for table, found in self._search.found().items()}
         told = {**facts, SUSPECTS: {"of": secrets.token_hex(8), **suspects}}
         for asset, writer in self._writers.items():
-            self._write_waiting(asset)
             writer.commit(facts if asset == "case_exits" else told)
         return {asset: writer.rows for asset, writer in self._writers.items()}
 

@@ -35,7 +35,8 @@ def clashes(cases, key, holders):
     search = SuspectSearch(key)
     for raw in cases:
         search.add(raw)
-    apart = [raw[keys.np.isin(case_hashes(raw["id"]), search.found())] for raw in cases]
+    found = search.found()[key.table]
+    apart = [raw[keys.np.isin(case_hashes(raw["id"]), found)] for raw in cases]
     return find_clashes(pd.concat([raw_frame(), *apart]), key, holders)
 
 
@@ -141,13 +142,13 @@ def test_a_service_that_cannot_be_loaded_claims_no_key(rival):
 
 
 def test_equal_hashes_of_different_keys_are_no_clash(monkeypatch):
-    """64 bits are not proof: hashes only say where to look."""
+    """32 bits are not proof: hashes only say where to look."""
     monkeypatch.setattr(pd.util, "hash_array", lambda values, **_: keys.np.zeros(len(values), keys.np.uint64))
     assert case_clashes(stream(case(1), case(2, "K-2"), case(3, "K-2")), nobody) == {uuid_of(3): uuid_of(2)}
 
 
 def test_memory_is_that_of_hashes_not_of_keys():
-    """Memory must not grow with the country: 18 bytes a row and a copy while sorting, where a set of texts takes 100."""
+    """Memory must not grow with the country: 14 bytes a row and a copy while sorting, where a set of texts takes 100."""
     rows = 10_000
 
     def claims(frame):
@@ -158,10 +159,10 @@ def test_memory_is_that_of_hashes_not_of_keys():
     search = SuspectSearch(Key("cases", ("batch",), claims))
     for batch in range(20):
         search.add(pd.DataFrame({"batch": [batch] * rows, "id": [str(row) for row in range(rows)]}))
-    assert len(search.found()) == 0
+    assert len(search.found()["cases"]) < 100, "false alarms are few"
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 20 * rows * 32
+    assert peak < 20 * rows * 24
 
 
 INSTANTS = st.sampled_from([None, *(datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2, 3))])
