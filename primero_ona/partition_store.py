@@ -125,6 +125,7 @@ class PartitionWriter:
     def _begin(self) -> None:
         self._folder = self._path / new_generation()
         self._parts: list[dict[str, Any]] = []
+        self._counts = False
 
     @property
     def rows(self) -> int:
@@ -152,8 +153,9 @@ class PartitionWriter:
         self._begin()
 
     def discard(self) -> None:
-        """Remove what was written."""
-        remove(self._folder)
+        """Remove what was written, unless it counts by now: a pull may fail between the commits of its partitions."""
+        if not self._counts:
+            remove(self._folder)
 
     def commit(self, summary: Mapping[str, Any]) -> None:
         """Make this generation the partition, with what is known beside its rows, and remove older ones.
@@ -177,6 +179,7 @@ class PartitionWriter:
         }
         replaced = _generation(self._path)
         write_whole(self._path / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+        self._counts = True
         for entry in self._path.iterdir():
             if entry.name != self._folder.name and (entry.name == replaced or _is_abandoned(entry.name)):
                 remove(entry)

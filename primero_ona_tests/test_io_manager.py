@@ -111,6 +111,15 @@ def test_a_write_that_does_not_end_leaves_the_old_partition(store: PartitionStor
     assert numbers(store, fill(store, frame(3))) == [3]
 
 
+def test_what_counts_is_not_discarded(store: PartitionStore) -> None:
+    """A pull commits three partitions in turn, and discards all three where one of them fails."""
+    writer = begin(store)
+    writer.write(frame(1))
+    writer.commit({})
+    writer.discard()
+    assert numbers(store, store.base / "asset" / "2024-01-01") == [1]
+
+
 def test_what_a_killed_write_left_is_cleared_away_by_a_write_of_another_day(store: PartitionStore) -> None:
     """Sooner, it might belong to a run that is still at work; never, and the disk would fill."""
     path = fill(store, frame(1))
