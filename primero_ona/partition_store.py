@@ -125,7 +125,7 @@ class PartitionWriter:
     def _begin(self) -> None:
         self._folder = self._path / new_generation()
         self._parts: list[dict[str, Any]] = []
-        self._counts = False
+        self._committed = False
 
     @property
     def rows(self) -> int:
@@ -154,7 +154,7 @@ class PartitionWriter:
 
     def discard(self) -> None:
         """Remove what was written, unless it counts by now: a pull may fail between the commits of its partitions."""
-        if not self._counts:
+        if not self._committed:
             remove(self._folder)
 
     def commit(self, summary: Mapping[str, Any]) -> None:
@@ -179,7 +179,7 @@ class PartitionWriter:
         }
         replaced = _generation(self._path)
         write_whole(self._path / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
-        self._counts = True
+        self._committed = True
         for entry in self._path.iterdir():
             if entry.name != self._folder.name and (entry.name == replaced or _is_abandoned(entry.name)):
                 remove(entry)

@@ -110,8 +110,7 @@ class QuarterSink:
         """Make the three partitions count, with `facts` in their summaries; return their rows."""
         for asset in self._writers:
             self._write_waiting(asset)
-        suspects = {table: found.tolist() for table, found in self._search.found().items()}
-        told = {**facts, SUSPECTS: {"of": secrets.token_hex(8), **suspects}}
+        told = {**facts, SUSPECTS: self._search.told(secrets.token_hex(8))}
         for asset, writer in self._writers.items():
             writer.commit(facts if asset == "case_exits" else told)
         return {asset: writer.rows for asset, writer in self._writers.items()}

@@ -109,7 +109,7 @@ def test_the_pull_tells_the_suspects_that_a_search_of_what_it_stored_finds(loade
     for key in (CASE_KEY, service_key()):
         searched = suspects_of(*(Frames.of(*frames) for frames in raw), key)
         assert len(searched)
-        assert [frames.summary["suspects"][key.table] for frames in raw] == [searched.tolist()] * 2
+        assert [frames.summary["suspects"]["by_table"][key.table] for frames in raw] == [searched.tolist()] * 2
 
 
 def test_a_second_sync_writes_nothing_and_leaves_the_change_date_alone(graph: Graph) -> None:

@@ -152,7 +152,7 @@ def test_a_forgotten_case_is_in_no_part_no_manifest_and_everything_else_stays(tm
         {"table": "cases", "primero_id": uuid_of(9), "reason": "y"},
     ]
     hashes = case_hashes([lost, uuid_of(9)]).tolist()
-    suspects = {"of": "a pull", "cases": hashes, "services": hashes[:1]}
+    suspects = {"pull": "one", "by_table": {"cases": hashes, "services": hashes[:1]}}
     ids = write(tmp_path, Q1, 1, 1, 2, summary={"quarantine": quarantine, "suspects": suspects, "more": 1})
     write(tmp_path, Q2, 1)
     kept = store(tmp_path)
@@ -166,7 +166,7 @@ def test_a_forgotten_case_is_in_no_part_no_manifest_and_everything_else_stays(tm
     assert ids_of(kept, Q1) == [case for case in ids if case not in (lost, other)]
     assert read_manifest(kept.base / ASSET / Q1.key)["summary"] == {
         "quarantine": quarantine[2:],
-        "suspects": {"of": "a pull", "cases": hashes[1:], "services": []},
+        "suspects": {"pull": "one", "by_table": {"cases": hashes[1:], "services": []}},
         "more": 1,
     }
     assert read_manifest(kept.base / "case_exits" / Q2.key)["rows"] == 0

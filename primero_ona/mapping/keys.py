@@ -19,6 +19,7 @@ from primero_ona.frames import Frames
 from primero_ona.mapping.columns import column, read_keys, to_arrow
 from primero_ona.mapping.membership import quarter_cases
 from primero_ona.mapping.services import SERVICE_KEY_FIELDS, Elements
+from primero_ona.mapping.version import MAPPING_VERSION
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,7 @@ ShortHashes = np.ndarray[Any, np.dtype[np.uint32]]
 #: The field by which the older of two cases is told.
 CREATED = "created_at"
 
-#: Under this name a summary of raw cases tells who the suspects are: by table of ONA their `case_hashes`, and `of` which pull.
+#: Under this name a summary of raw cases has what `SuspectSearch.told` gives.
 SUSPECTS = "suspects"
 
 
@@ -92,7 +93,7 @@ class SuspectSearch:
 
     All cases that clash are among them, so `find_clashes` need only be told of these. Keeps 6 bytes of each claim, while a
     frame has no more rows than 16 bits can count, and 8 of each case. 32 bits of a hash are enough: of three million keys
-    they suspect a thousand that do not clash.
+    they suspect two thousand that do not clash.
     """
 
     def __init__(self, *keys: Key) -> None:
@@ -109,6 +110,11 @@ class SuspectSearch:
     def found(self) -> dict[str, Hashes]:
         """By table the `case_hashes` of the suspects among all frames so far."""
         return {table: self._suspects(wanted) for table, wanted in self._wanted.items()}
+
+    def told(self, pull: str) -> dict[str, Any]:
+        """What is found, as JSON, for the summaries of what one pull stores; `pull` is a name that no other pull has."""
+        by_table = {table: found.tolist() for table, found in self.found().items()}
+        return {"pull": pull, "mapping_version": MAPPING_VERSION, "by_table": by_table}
 
     def _suspects(self, wanted: Sequence[_Wanted]) -> Hashes:
         repeated = _repeated([each.keys for each in wanted])
@@ -127,11 +133,11 @@ def case_hashes(ids: Sequence[str] | pd.Series[str]) -> Hashes:
 def suspects_of(reintegration: Frames, under18: Frames, key: Key) -> Hashes:
     """The suspects of a quarter's raw cases, as the one pull that made both streams told them; else they are searched for.
 
-    More suspects than there are do no harm, fewer would: what tells them has to be of all the cases.
+    More suspects than there are do no harm, fewer would: they have to be told of all the cases, by keys as they are read now.
     """
     told = under18.summary.get(SUSPECTS)
-    if told and told == reintegration.summary.get(SUSPECTS):
-        return np.array(told[key.table], np.uint64)
+    if told and told == reintegration.summary.get(SUSPECTS) and told["mapping_version"] == MAPPING_VERSION:
+        return np.array(told["by_table"][key.table], np.uint64)
     search = SuspectSearch(key)
     for raw in quarter_cases(reintegration, under18).read(key.fields):
         search.add(raw)
@@ -141,9 +147,8 @@ def suspects_of(reintegration: Frames, under18: Frames, key: Key) -> Hashes:
 def without_suspects(told: Mapping[str, Any], ids: Collection[str]) -> dict[str, Any]:
     """What a summary tells of suspects, without the cases of some Primero ids."""
     gone = set(case_hashes(list(ids)).tolist())
-    return {
-        name: value if name == "of" else [case for case in value if case not in gone] for name, value in told.items()
-    }
+    kept = {table: [case for case in cases if case not in gone] for table, cases in told["by_table"].items()}
+    return {**told, "by_table": kept}
 
 
 def find_clashes(raw: pd.DataFrame, key: Key, holders: Holders) -> dict[tuple[str, str], str]:

@@ -79,13 +79,15 @@ def test_reading_twice_gives_the_same_and_counts_once():
     assert cases.summary == before
 
 
-def told(pulls, suspects, readings):
+def told(pulls, suspects, readings, version=MAPPING_VERSION):
     """The quarter as its pulls stored it, one for each stream, with the cases that they said may clash."""
     hashes = case_hashes([uuid_of(number) for number in suspects]).tolist()
     return [
         Frames(
             lambda columns, frames=frames: readings.append(columns) or iter(list(frames)),
-            lambda pull=pull: {"suspects": {"of": pull, "cases": hashes, "services": []}},
+            lambda pull=pull: {
+                "suspects": {"pull": pull, "mapping_version": version, "by_table": {"cases": hashes, "services": []}}
+            },
         )
         for pull, frames in zip(pulls, quarter(1), strict=True)
     ]
@@ -100,10 +102,11 @@ def test_the_raw_cases_are_read_once_where_their_pull_told_who_may_clash():
     assert len(readings) == 2
 
 
-def test_what_two_pulls_told_of_clashes_is_not_believed():
-    """A pull that was killed between two commits leaves streams of two pulls, of which neither knew all cases."""
+@pytest.mark.parametrize(("pulls", "version"), [("ab", MAPPING_VERSION), ("aa", "older")])
+def test_what_two_pulls_or_other_rules_told_of_clashes_is_not_believed(pulls, version):
+    """Of two pulls (one was killed between its commits) neither knew all cases; other rules may have read other keys."""
     readings = []
-    cases = map_cases_stream(*told("ab", [], readings), PLACES, LABELS, nobody)
+    cases = map_cases_stream(*told(pulls, [], readings, version), PLACES, LABELS, nobody)
     assert sorted(pd.concat(cases)["primero_id"]) == [uuid_of(1), uuid_of(2)]
     assert len(readings) == 4, "the keys are read once more"
 
