@@ -21,12 +21,12 @@ from primero_ona.frames import Frames
 from primero_ona.mapping.cases import map_cases
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.services import map_services
-from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
+from primero_ona.mapping.streams import map_cases_stream, map_services_stream
 from primero_ona.ona.audit import KNOWN_SCHEMA, MENDABLE, AuditTables, QuarterAudit, stamp_in_ona
+from primero_ona.ona.bookkeeping import PULL_NUMBER, next_pull
 from primero_ona.ona.erased import erased_subjects, without_erased
 from primero_ona.ona.load import TableCounts, load_quarter
-from primero_ona.ona.places import holders, read_places, service_holders
-from primero_ona.ona.quarantine import list_entries
+from primero_ona.ona.places import read_places
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import InventoryReport, fetch_cases, standing_of, take_inventory
 from primero_ona.primero.pull import EMPTY_PAUSE
@@ -123,8 +123,8 @@ class _ExpectingSink:
         belongs = ~self._scope.sets(frame)["exit"].to_numpy()
         chosen = frame[belongs].reset_index(drop=True)
         cases = map_cases(chosen, self._places, self._scope.labels)
-        keyless = frozenset(entry["primero_id"] for entry in cases.quarantine)
-        services = map_services(chosen, self._scope.labels, keyless)
+        keyless = [entry["primero_id"] for entry in cases.quarantine]
+        services = map_services(chosen, self._scope.labels)
         import pandas as pd  # noqa: PLC0415
 
         known = pd.DataFrame(
@@ -132,7 +132,7 @@ class _ExpectingSink:
                 "primero_id": frame["id"],
                 "updated_at": frame["last_updated_at"],
                 "belongs": belongs,
-                "has_key": ~frame["id"].isin(list(keyless)),
+                "has_key": ~frame["id"].isin(keyless),
             }
         )[KNOWN_SCHEMA.names]
         self._tables.write(known, cases.frame, services.frame)
@@ -157,7 +157,7 @@ def repair(
         for case, case_id, updated, _ in tables.findings(("gone", "out_of_scope", "unclaimed"))
     ]
     mended = mend_cases(client, conn, scope, wanted, run_id)
-    load = _Loader(conn, scope, run_id, mended)
+    load = _Loader(conn, scope, run_id, next_pull(conn), mended)
     for quarter, rows in _by_quarter(exits).items():
         load(quarter, _raw([]), rows)
     mended.asked += len(exits)
@@ -169,7 +169,7 @@ def mend_cases(
 ) -> Mended:
     """Fetch these cases in their present state and load them, each in its quarter; one that is gone leaves ONA."""
     mended = Mended(asked=len(ids))
-    load = _Loader(conn, scope, run_id, mended)
+    load = _Loader(conn, scope, run_id, next_pull(conn), mended)
     for start in range(0, len(ids), REPAIR_BATCH):
         wanted = list(ids[start : start + REPAIR_BATCH])
         raw = _raw(fetch_cases(client, wanted, scope.policy.precision))
@@ -178,22 +178,7 @@ def mend_cases(
         for quarter in sorted({*quarters, *exits}):
             chosen = raw[np.array([own == quarter for own in quarters], bool)].reset_index(drop=True)
             load(quarter, chosen, exits.get(quarter, []))
-        together = raw["id"].isin(_waiting_for_each_other(conn, wanted)).to_numpy(bool)
-        if together.any():
-            load(max(quarters), raw[together].reset_index(drop=True), [])
     return mended
-
-
-def _waiting_for_each_other(conn: psycopg.Connection, ids: Sequence[str]) -> list[str]:
-    """Those of the cases that are in quarantine because another one of them, of another quarter perhaps, has their key.
-
-    Where two cases swapped their display ids, no load of one quarter can settle it; a load of both can.
-    """
-    asked = frozenset(ids)
-    holders_of = {
-        e.primero_id: e.other_id for e in list_entries(conn) if e.table_name == "cases" and e.primero_id in asked
-    }
-    return [case for case, other in holders_of.items() if other in holders_of]
 
 
 def _exits_of_absent(client: PrimeroClient, conn: psycopg.Connection, ids: Iterable[str]) -> list[Mapping[str, object]]:
@@ -229,6 +214,7 @@ class _Loader:
     conn: psycopg.Connection
     scope: Scope
     run_id: str
+    pull: int
     mended: Mended
 
     def __call__(self, quarter: Quarter, raw: pd.DataFrame, gone: Sequence[Mapping[str, object]]) -> None:
@@ -237,16 +223,15 @@ class _Loader:
         members = Frames.of(raw[sets["reintegration"].to_numpy()]), Frames.of(raw[sets["under18"].to_numpy()])
         exits = _exits(raw[sets["exit"].to_numpy()], gone)
         places, labels = Places.of(read_places(self.conn)), self.scope.labels
-        cases = _kept(map_cases_stream(*members, places, labels, lambda keys: holders(self.conn, keys)))
-        excluded = quarantined_cases(cases.summary)
-        services = map_services_stream(*members, labels, lambda keys: service_holders(self.conn, keys), excluded)
+        cases = map_cases_stream(*members, places, labels)
+        services = map_services_stream(*members, labels)
         result = load_quarter(
             self.conn,
             quarter=quarter,
             run_id=self.run_id,
-            cases=cases,
-            services=_kept(services),
-            exits=Frames.of(exits),
+            cases=_kept(cases, self.pull),
+            services=_kept(services, self.pull),
+            exits=Frames.of(exits, summary={PULL_NUMBER: self.pull}),
             now=datetime.now(UTC),
             only=[*raw["id"], *exits["id"]],
         )
@@ -262,10 +247,10 @@ def _exits(raw: pd.DataFrame, gone: Sequence[Mapping[str, object]]) -> pd.DataFr
     return frame
 
 
-def _kept(stream: Frames) -> Frames:
-    """A stream read once and kept, so that its summary is complete before the next one needs it."""
+def _kept(stream: Frames, pull: int) -> Frames:
+    """A stream read once and kept, with the number of the pull in its summary."""
     frames = list(stream)
-    return Frames.of(*frames, summary=stream.summary)
+    return Frames.of(*frames, summary={**stream.summary, PULL_NUMBER: pull})
 
 
 def _raw(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -32,11 +32,11 @@ ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 _TABLES = ((CASES_KEY, CASES), (SERVICES_KEY, SERVICES))
 _MAPPED = ("mapped_cases", "mapped_services")
 
+#: Before the load rows must be told apart; the load then gives each a key that is unique in ONA.
+IDENTITY = "identity_unique_and_present"
+
 #: Faults told in a check's one line: more of them hide the first.
 TOLD = 5
-
-#: Reasons of the quarantine that mean a clash of keys, as the mapping words them.
-_CLASHES = ("case_id of another case", "unique_id of another case", "unique_id repeated")
 
 
 def asset_checks(quarters: Quarters) -> list[dg.AssetChecksDefinition]:
@@ -123,18 +123,13 @@ def _no_adult_check(quarters: Quarters) -> dg.AssetChecksDefinition:
 
 
 def _mapped_specs(quarters: Quarters, asset: str, table: Table) -> list[dg.AssetCheckSpec]:
-    key = table.key
+    identity = " with ".join(table.identity)
     return _specs(
         quarters,
         asset,
-        (f"{key}_unique_and_present", f"Every row has a {key}, and no {key} occurs twice.", True),
+        (IDENTITY, f"Every row is identified by its {identity}, and no two rows by the same.", True),
         ("contract", "Types, ranges and labels are those that the dashboards rely on.", True),
         ("unmapped_codes", "Codes that the mapping does not know, and values it could not read.", False),
-        (
-            "key_clashes",
-            "Children or services that share a key with another; one keeps it, the other is in quarantine.",
-            False,
-        ),
     )
 
 
@@ -142,14 +137,13 @@ def _mapped_answers(asset: str, table: Table, rows: Frames, *more: "ParentCheck"
     """Read the rows once and answer the checks that both mapped assets have; `more` looks at the rows, too."""
     from primero_ona.contract import KeyCheck
 
-    keys, contract = KeyCheck(table.key), _contract(table, rows)
+    keys, contract = KeyCheck(*table.identity), _contract(table, rows)
     for frame in rows:
         keys.add(frame)
         contract.add(frame)
         for check in more:
             check.add(frame)
     findings = rows.summary["findings"]
-    clashes = Counter(entry["reason"] for entry in rows.summary["quarantine"] if entry["reason"] in _CLASHES)
     unmapped = Counter(
         {f"{entry['field']}: {entry['code'] or '(not shown)'}": int(entry["count"]) for entry in findings}
     )
@@ -157,16 +151,15 @@ def _mapped_answers(asset: str, table: Table, rows: Frames, *more: "ParentCheck"
     return [
         answer(
             asset,
-            f"{table.key}_unique_and_present",
-            {f"{table.key} missing": keys.missing, f"{table.key} repeated": keys.repeated},
-            good=f"all {count:,} rows have a key of their own",
+            IDENTITY,
+            {"row without identity": keys.missing, "row occurs again": keys.repeated},
+            good=f"all {count:,} rows are there once",
             rows=count,
         ),
         answer(asset, "contract", contract.faults, good=f"all {count:,} rows keep the contract", rows=count),
         answer(
             asset, "unmapped_codes", unmapped, good="all codes are known", warn=True, codes=findings_table(findings)
         ),
-        answer(asset, "key_clashes", clashes, good="no two share a key", warn=True),
     ]
 
 
@@ -211,10 +204,10 @@ def _mapped_services_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
         from primero_ona.contract import KeyCheck, ParentCheck
 
         with safe_step(context.instance, context.run.run_id):
-            known = KeyCheck("case_id")
-            for frame in cases.read(("case_id",)):
+            known = KeyCheck("primero_id")
+            for frame in cases.read(("primero_id",)):
                 known.add(frame)
-            parents = ParentCheck("case_id", known)
+            parents = ParentCheck("primero_case_id", known)
             answers = _mapped_answers(asset, SERVICES, services, parents)
             lost = {"service without a mapped case": parents.lost}
             answers.append(answer(asset, "case_present", lost, good="every service has its case"))
@@ -225,10 +218,10 @@ def _mapped_services_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
 
 def _ona_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
     """After the load, in ONA's own SQL: the last defence, whatever ran before."""
-    unique = "Every row of the table has a key, and no key occurs twice (over all quarters)."
-    loaded = "Every mapped row of the quarter stands in ONA with equal content, or is counted as stale or quarantined."
-    clashes = "Rows set aside because ONA holds their key, or that of their case, for another child (of any quarter)."
-    each = (("keys_unique", unique, False), ("quarter_loaded", loaded, False), ("key_clashes", clashes, False))
+    unique = "Keys are unique and never null, across all quarters."
+    loaded = "Every mapped row of the quarter stands in ONA with equal content, or is counted as stale."
+    own = "Rows that share their plain key with another row, which has it; they are in ONA under a key of their own."
+    each = (("keys_unique", unique, False), ("quarter_loaded", loaded, False), ("plain_keys", own, False))
 
     @dg.multi_asset_check(
         name="check_ona",
@@ -253,7 +246,7 @@ def _ona_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
             answers = [
                 *(_keys_unique(asset, table, keys) for asset, table in _TABLES),
                 *(_loaded(asset, compared[table.name]) for asset, table in _TABLES),
-                *(_set_aside(asset, compared[table.name]) for asset, table in _TABLES),
+                *(_plain_keys(asset, compared[table.name]) for asset, table in _TABLES),
                 answer(
                     SERVICES_KEY, "no_orphans", {"service without its case": orphans}, good="every service has its case"
                 ),
@@ -276,13 +269,10 @@ def _keys_unique(asset: dg.AssetKey, table: Table, keys: "Mapping[str, KeyCounts
 
 def _loaded(asset: dg.AssetKey, found: "Comparison") -> dg.AssetCheckResult:
     faults = {"mapped row missing in ONA": found.missing, "mapped row with other content in ONA": found.different}
-    good = f"of {found.rows:,} mapped rows {found.equal:,} stand in ONA, {found.stale:,} are stale, {found.quarantined:,} in quarantine"
-    return answer(
-        asset, "quarter_loaded", faults, good=good, rows=found.rows, stale=found.stale, quarantined=found.quarantined
-    )
+    good = f"of {found.rows:,} mapped rows {found.equal:,} stand in ONA, {found.stale:,} are stale"
+    return answer(asset, "quarter_loaded", faults, good=good, rows=found.rows, stale=found.stale)
 
 
-def _set_aside(asset: dg.AssetKey, found: "Comparison") -> dg.AssetCheckResult:
-    """The mapping sees clashes within its quarter; only ONA knows those with children of other quarters."""
-    faults = {"mapped row in quarantine: another child holds the key": found.quarantined}
-    return answer(asset, "key_clashes", faults, good="no other child holds a key", warn=True)
+def _plain_keys(asset: dg.AssetKey, found: "Comparison") -> dg.AssetCheckResult:
+    faults = {"row under a key of its own: another row has the plain one": found.own_keys}
+    return answer(asset, "plain_keys", faults, good="every row has its plain key", warn=True)

@@ -61,13 +61,12 @@ def show_quarantine(entries: Sequence[Entry]) -> None:
         console.note("The quarantine is empty.")
         return
     table = Table(header_style="bold")
-    for name in ("quarter", "table", "Primero id", "other id", "reason", "rows", "first seen", "last seen", "resolved"):
+    for name in ("quarter", "table", "Primero id", "reason", "rows", "first seen", "last seen", "resolved"):
         table.add_column(name, overflow="fold", justify="right" if name == "rows" else "left")
     for entry in entries:
         resolved = f"{entry.resolved_at:%Y-%m-%d %H:%M}" if entry.resolved_at else "open"
         seen = (f"{moment:%Y-%m-%d %H:%M}" for moment in (entry.first_seen, entry.last_seen))
         table.add_row(
-            entry.quarter, entry.table_name, entry.primero_id, entry.other_id or "", entry.reason, f"{entry.entries:,}",
-            *seen, resolved,
-        )  # fmt: skip
+            entry.quarter, entry.table_name, entry.primero_id, entry.reason, f"{entry.entries:,}", *seen, resolved
+        )
     _out.print(table)

@@ -7,10 +7,13 @@ counted by column and rule. Pandera's own report quotes the failing values, so n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from primero_ona.mapping.labels import Labels
 from primero_ona.ona.schema import Column, Table
@@ -29,7 +32,7 @@ class ContractCheck:
         import pandera.pandas as pandera  # noqa: PLC0415
 
         self._errors = pandera.errors.SchemaErrors
-        columns = {column.name: _pandera_column(pandera, column, labels) for column in table.mapped}
+        columns = {column.name: _pandera_column(pandera, column, labels) for column in table.frame_columns}
         self._schema = pandera.DataFrameSchema(columns, strict=True, ordered=True)
         self.faults: Counter[str] = Counter()
         self.rows = 0
@@ -75,16 +78,19 @@ def _known(pandera: Any, allowed: Iterable[str], rule: str, parts: Callable[[str
 
 
 class KeyCheck:
-    """Counts missing and repeated keys over all frames of a table, at 8 bytes a row."""
+    """Counts rows whose key is missing or occurs again, over all frames of a table, at 8 bytes a row.
 
-    def __init__(self, column: str) -> None:
-        self._column = column
+    The key is that of one or several text or number columns together.
+    """
+
+    def __init__(self, *columns: str) -> None:
+        self._columns = columns
         self._hashes: list[Hashes] = []
         self.missing = 0
 
     def add(self, frame: pd.DataFrame) -> None:
         """Take the keys of one frame."""
-        hashes = _hashes(frame[self._column])
+        hashes = _hashes(frame, self._columns)
         self.missing += len(frame) - len(hashes)
         self._hashes.append(hashes)
 
@@ -111,14 +117,16 @@ class ParentCheck:
 
     def add(self, frame: pd.DataFrame) -> None:
         """Look for the keys of one frame; a missing one is the contract's to find."""
-        hashes = _hashes(frame[self._column])
+        hashes = _hashes(frame, (self._column,))
         found = np.searchsorted(self._known, hashes, "right") > np.searchsorted(self._known, hashes, "left")
         self.lost += int(np.count_nonzero(~found))
 
 
-def _hashes(keys: pd.Series[Any]) -> Hashes:
-    """Hashes of the keys that are there: neither null nor blank."""
+def _hashes(frame: pd.DataFrame, columns: Sequence[str]) -> Hashes:
+    """Hashes of the keys that are there: no part is null or blank."""
     import pandas as pd  # noqa: PLC0415
 
-    present = keys[keys.notna() & (keys.str.strip() != "")]
-    return pd.util.hash_array(present.to_numpy(object), categorize=False)
+    parts = [pa.array(frame[name], from_pandas=True).cast(pa.string()) for name in columns]
+    present = [pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(each), ""), fill_value=False) for each in parts]
+    keys = pc.binary_join_element_wise(*parts, "\n").filter(reduce(pc.and_, present))
+    return pd.util.hash_array(keys.to_numpy(zero_copy_only=False), categorize=False)

@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from primero_ona.failures import TransientFailure
-from primero_ona.mapping.keys import SUSPECTS, without_suspects
 from primero_ona.partition_store import MANIFEST, PartitionStore, new_generation, read_manifest, remove, write_whole
 from primero_ona.quarters import Quarter
 
@@ -106,17 +105,10 @@ def _cut(clear: bytes, rows: int, ids: Collection[str]) -> tuple[bytes, int] | N
 
 
 def _without(summary: Summary, ids: Collection[str]) -> Summary:
-    """A manifest's summary without the entries of the quarantine, and the suspects, that name one of the cases."""
-    kept = dict(summary)
-    if "quarantine" in summary:
-        kept["quarantine"] = [
-            entry
-            for entry in summary["quarantine"]
-            if entry.get("primero_id") not in ids and entry.get("other_id") not in ids
-        ]
-    if SUSPECTS in summary:
-        kept[SUSPECTS] = without_suspects(summary[SUSPECTS], ids)
-    return kept
+    """A manifest's summary without the entries of the quarantine that name one of the cases."""
+    if "quarantine" not in summary:
+        return summary
+    return {**summary, "quarantine": [entry for entry in summary["quarantine"] if entry.get("primero_id") not in ids]}
 
 
 def _rewrite(store: PartitionStore, path: UPath, change: Change, summarize: Callable[[Summary], Summary]) -> None:

@@ -1,4 +1,4 @@
-"""A quarter's mapping with all that it needs from elsewhere: ONA's places and keys, and the labels of Primero.
+"""A quarter's mapping with all that it needs from elsewhere: ONA's places, and the labels of Primero.
 
 What belongs here: joining the pure streams of `mapping/` with ONA and the stored reference data, and what their summaries
 tell beside the rows. The assets are thin over it.
@@ -7,28 +7,22 @@ tell beside the rows. The assets are thin over it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
 from primero_ona.dictionary import dictionary_rows
+from primero_ona.failures import DataFailure
 from primero_ona.frames import Frames
 from primero_ona.mapping.findings import is_code
-from primero_ona.mapping.keys import Holders
 from primero_ona.mapping.locations import Places
-from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
+from primero_ona.mapping.streams import map_cases_stream, map_services_stream
 from primero_ona.metadata import SMALL_CELL
-from primero_ona.ona.places import holders, service_holders
+from primero_ona.ona.bookkeeping import PULL_NUMBER
 from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.reference import MappingReference
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: How the mapping comes to a connection when it has found contested keys.
-Connect = Callable[[], AbstractContextManager[psycopg.Connection]]
 
 #: What the UI shows of the rows: one dimension at a time, so that no cell describes a child.
 _CASE_AGGREGATES = ("type_of_case", "age_group", "sex")
@@ -38,32 +32,31 @@ _EMPTY, _OTHER = "(empty)", "(other values)"
 
 
 def map_quarter_cases(
-    raw_reintegration: Frames, raw_under18: Frames, places: Places, known: MappingReference, connect: Connect
+    raw_reintegration: Frames, raw_under18: Frames, places: Places, known: MappingReference
 ) -> Frames:
     """The mapped cases of a quarter."""
-    mapped = map_cases_stream(raw_reintegration, raw_under18, places, known.labels, _asking(holders, connect))
-    return counting(telling(mapped, known), _listed(CASES, _CASE_AGGREGATES, known))
+    mapped = map_cases_stream(raw_reintegration, raw_under18, places, known.labels)
+    numbered = _with_pull_number(mapped, raw_reintegration, raw_under18)
+    return counting(telling(numbered, known), _listed(CASES, _CASE_AGGREGATES, known))
 
 
-def map_quarter_services(
-    raw_reintegration: Frames, raw_under18: Frames, mapped_cases: Frames, known: MappingReference, connect: Connect
-) -> Frames:
-    """The mapped services of a quarter; those of quarantined cases are set aside with their case."""
-    excluded = quarantined_cases(mapped_cases.summary)
-    mapped = map_services_stream(
-        raw_reintegration, raw_under18, known.labels, _asking(service_holders, connect), excluded
-    )
-    return counting(telling(mapped, known), _listed(SERVICES, _SERVICE_AGGREGATES, known))
+def map_quarter_services(raw_reintegration: Frames, raw_under18: Frames, known: MappingReference) -> Frames:
+    """The mapped services of a quarter; those of a case without a key are quarantined with it."""
+    mapped = map_services_stream(raw_reintegration, raw_under18, known.labels)
+    numbered = _with_pull_number(mapped, raw_reintegration, raw_under18)
+    return counting(telling(numbered, known), _listed(SERVICES, _SERVICE_AGGREGATES, known))
 
 
-def _asking(ask: Callable[[psycopg.Connection, frozenset[str]], Mapping[str, str]], connect: Connect) -> Holders:
-    """Ask ONA who holds contested keys, over a connection that is opened only then: most quarters have none."""
+def _with_pull_number(frames: Frames, *raw: Frames) -> Frames:
+    """The same stream, whose summary also has the number of the pull that brought the raw cases.
 
-    def holding(keys: frozenset[str]) -> Mapping[str, str]:
-        with connect() as connection:
-            return ask(connection, keys)
-
-    return holding
+    Raises DataFailure where they come from two pulls.
+    """
+    numbers = {each.summary.get(PULL_NUMBER) for each in raw}
+    if len(numbers) > 1:
+        raise DataFailure("the raw cases of this quarter come from two pulls; sync the quarter again")
+    number = numbers.pop()
+    return Frames(frames.read, lambda: {**frames.summary, PULL_NUMBER: number})
 
 
 def telling(frames: Frames, known: MappingReference) -> Frames:

@@ -1,19 +1,17 @@
 """Where a pull puts a quarter: raw cases are sorted into the three raw assets while they arrive, and nothing else is kept.
 
-What belongs here: the membership, the consent policy and the erased cases brought together, the count of why each case
-went where, and who may clash with whom. The pull itself knows none of them.
+What belongs here: the membership, the consent policy and the erased cases brought together, and the count of why each case
+went where. The pull itself knows none of them.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from primero_ona.frames import BATCH_ROWS
 from primero_ona.io_manager import PartitionIOManager
-from primero_ona.mapping.keys import CASE_KEY, SUSPECTS, SuspectSearch, service_key
 from primero_ona.mapping.membership import keep_out, membership, without_consent
 from primero_ona.ona.erased import without_erased
 from primero_ona.primero.fields import EXIT_COLUMNS
@@ -51,13 +49,11 @@ class QuarterSink:
         self._consent, self._erased = consent, erased
         self._writers = {asset: storage.writer(asset, partition) for asset in SETS}
         self._waiting: dict[str, list[pd.DataFrame]] = {asset: [] for asset in SETS}
-        self._search_anew()
         self.reasons: Counter[str] = Counter()
 
     def restart(self) -> None:
         """Begin the quarter anew."""
         self.reasons.clear()
-        self._search_anew()
         for asset, writer in self._writers.items():
             self._waiting[asset] = []
             writer.restart()
@@ -72,7 +68,6 @@ class QuarterSink:
         for asset, column in SETS.items():
             chosen = frame[sets[column].to_numpy()]
             self._take(asset, chosen[[*EXIT_COLUMNS]] if asset == "case_exits" else chosen)
-        self._search.add(frame[~sets["exit"].to_numpy()])
         self.reasons.update(_reasons(sets))
 
     def leave(self, frame: pd.DataFrame) -> None:
@@ -80,10 +75,6 @@ class QuarterSink:
         frame = self._without_erased(frame)
         self._take("case_exits", frame[[*EXIT_COLUMNS]])
         self.reasons[MODULE_REASON] += len(frame)
-
-    def _search_anew(self) -> None:
-        """The keys of all cases are compared here, while Primero is waited for, and not once more by the mapping."""
-        self._search = SuspectSearch(CASE_KEY, service_key())
 
     def _take(self, asset: str, frame: pd.DataFrame) -> None:
         """Write a frame, or let it wait: a part costs its readers as much for a hundred rows as for a thousand."""
@@ -110,9 +101,8 @@ class QuarterSink:
         """Make the three partitions count, with `facts` in their summaries; return their rows."""
         for asset in self._writers:
             self._write_waiting(asset)
-        told = {**facts, SUSPECTS: self._search.told(secrets.token_hex(8))}
-        for asset, writer in self._writers.items():
-            writer.commit(facts if asset == "case_exits" else told)
+        for writer in self._writers.values():
+            writer.commit(facts)
         return {asset: writer.rows for asset, writer in self._writers.items()}
 
     def discard(self) -> None:

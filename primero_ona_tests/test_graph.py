@@ -12,11 +12,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from primero_ona.mapping.keys import CASE_KEY, service_key, suspects_of
 
 from primero_ona.checks import asset_checks
 from primero_ona.definitions import build_defs
 from primero_ona.frames import Frames
-from primero_ona.mapping.keys import CASE_KEY, service_key, suspects_of
 from primero_ona.partitions import quarterly_partitions
 from primero_ona.settings import GraphSettings
 from primero_ona_tests.graph import Q1, Q2, Graph, in_quarter, small, wired

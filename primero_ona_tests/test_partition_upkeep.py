@@ -10,12 +10,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from cryptography.fernet import Fernet
+from primero_ona.mapping.keys import case_hashes
 from upath import UPath
 
 from primero_ona.assets.stored import stored_assets
 from primero_ona.definitions import build_defs
 from primero_ona.failures import SettingsFailure, TransientFailure
-from primero_ona.mapping.keys import case_hashes
 from primero_ona.partition_store import PartitionStore, read_manifest
 from primero_ona.partition_upkeep import forget, purge, rotate, stored_partitions
 from primero_ona.primero.raw_schema import EXIT_SCHEMA

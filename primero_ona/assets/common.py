@@ -28,10 +28,11 @@ def contract_metadata(table: Table, *, loaded: bool = False) -> dict[str, Any]:
             column.type,
             f"{column.description} (personal data: {column.personal_data})",
             constraints=dg.TableColumnConstraints(
-                nullable=column.nullable, unique=column.name == table.key and not table.key_rest
+                nullable=column.nullable,
+                unique=column.name == table.key and not table.key_rest and (loaded or not table.identity),
             ),
         )
-        for column in (table.columns if loaded else table.mapped)
+        for column in (table.columns if loaded else table.frame_columns)
     ]
     return {"dagster/column_schema": dg.TableSchema(columns=columns)}
 

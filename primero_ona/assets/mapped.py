@@ -41,7 +41,7 @@ def _mapped_cases(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition
 
         with safe_step(context.instance, context.run_id):
             places, known = places_in_ona(context, ona, io_manager), mapping_reference(io_manager.store)
-            return map_quarter_cases(raw_reintegration_cases, raw_under18_cases, places, known, ona.connection)
+            return map_quarter_cases(raw_reintegration_cases, raw_under18_cases, places, known)
 
     return mapped_cases
 
@@ -61,9 +61,7 @@ def _mapped_services(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinit
         context: dg.AssetExecutionContext,
         raw_reintegration_cases: Frames,
         raw_under18_cases: Frames,
-        mapped_cases: Frames,
         io_manager: dg.ResourceParam[PartitionIOManager],
-        ona: OnaDatabaseResource,
     ) -> Frames:
         """Give the mapped services as a stream of frames, at most BATCH_ROWS rows each, as `SERVICES` in the contract tells."""
         from primero_ona.quarter_mapping import map_quarter_services
@@ -71,6 +69,6 @@ def _mapped_services(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinit
 
         with safe_step(context.instance, context.run_id):
             known = mapping_reference(io_manager.store)
-            return map_quarter_services(raw_reintegration_cases, raw_under18_cases, mapped_cases, known, ona.connection)
+            return map_quarter_services(raw_reintegration_cases, raw_under18_cases, known)
 
     return mapped_services

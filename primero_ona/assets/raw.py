@@ -68,6 +68,7 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
         io_manager: dg.ResourceParam[PartitionIOManager],
     ) -> Iterator[dg.MaterializeResult[Any]]:
         """Walk the quarter and sort its cases while they arrive."""
+        from primero_ona.ona.bookkeeping import next_pull
         from primero_ona.ona.erased import erased_subjects
         from primero_ona.primero.pull import pull_cases
         from primero_ona.quarter_sink import QuarterSink, window_of
@@ -76,13 +77,13 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
             fetch_if_missing(context, primero, io_manager)
             quarter = Quarter.parse(context.partition_key)
             with ona.connection() as connection:
-                erased = erased_subjects(connection)
+                number, erased = next_pull(connection), erased_subjects(connection)
             sink = QuarterSink(io_manager, quarter.key, policy.consent, erased)
             try:
                 with primero.client() as client:
                     report = pull_cases(client, window_of(quarter, policy), sink)
                     protection = client.protection
-                rows = sink.commit(_facts(quarter, report))
+                rows = sink.commit(_facts(quarter, number, report))
             except BaseException:
                 sink.discard()
                 raise
@@ -99,10 +100,13 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
     return pull_quarter
 
 
-def _facts(quarter: Quarter, report: "PullReport") -> dict[str, Any]:
+def _facts(quarter: Quarter, number: int, report: "PullReport") -> dict[str, Any]:
     """What a stored partition remembers of its pull."""
+    from primero_ona.ona.bookkeeping import PULL_NUMBER
+
     return {
         "quarter": quarter.name,
+        PULL_NUMBER: number,
         "window": [quarter.start.isoformat(), quarter.end.isoformat()],
         "pull": asdict(report),
     }

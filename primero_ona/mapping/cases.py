@@ -6,9 +6,8 @@ What belongs here: which column comes from which field by which rule. The rules 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -30,20 +29,17 @@ from primero_ona.mapping.dates import read_date, read_dates
 from primero_ona.mapping.findings import Findings
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Place, Places
-from primero_ona.mapping.mapped import Mapped, Reason, set_aside
+from primero_ona.mapping.mapped import Mapped, Reason, quarantine_entry
 from primero_ona.mapping.values import read_age, read_case_source, read_codes, read_consent, read_option_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Primero id of a case that lost its key -> Primero id of the case that keeps it.
-Losers = Mapping[str, str]
-NO_LOSERS: Losers = MappingProxyType({})
-
 #: What is read of a raw frame.
 CASE_FIELDS = (
     "id",
     "last_updated_at",
+    "created_at",
     "case_id_display",
     "registration_date",
     "oscar_number",
@@ -63,19 +59,18 @@ CASE_FIELDS = (
 )
 
 
-def map_cases(raw: pd.DataFrame, places: Places, labels: Labels, losers: Losers = NO_LOSERS) -> Mapped:
-    """Map one raw frame; cases without a key, and those in `losers`, go to quarantine with nothing reported of them."""
+def map_cases(raw: pd.DataFrame, places: Places, labels: Labels) -> Mapped:
+    """Map one raw frame; cases without a key are quarantined, with nothing reported of them.
+
+    The frame has the columns of `CASES` in the table contract; `case_id` is the plain key, which several cases may share.
+    """
     table = to_arrow(raw, CASE_FIELDS)
-    ids, case_ids = column(table, "id"), read_keys(column(table, "case_id_display"))
-    keyless = pc.is_null(case_ids)
-    beaten = pc.and_not(pc.is_in(ids, value_set=pa.array(list(losers), ids.type)), keyless)
-    standing = pc.invert(pc.or_(keyless, beaten))
+    case_ids = read_keys(column(table, "case_id_display"))
+    keyed = pc.is_valid(case_ids)
     findings = Findings()
-    columns = _columns(_Reader(table.filter(standing), findings), case_ids.filter(standing), places, labels)
-    quarantine = [set_aside("cases", case, Reason.CASE_ID_MISSING) for case in ids.filter(keyless).to_pylist()]
-    quarantine += [
-        set_aside("cases", case, Reason.CASE_ID_TAKEN, losers[case]) for case in ids.filter(beaten).to_pylist()
-    ]
+    columns = _columns(_Reader(table.filter(keyed), findings), case_ids.filter(keyed), places, labels)
+    keyless = column(table, "id").filter(pc.invert(keyed)).to_pylist()
+    quarantine = [quarantine_entry("cases", case, Reason.CASE_ID_MISSING) for case in keyless]
     return Mapped(to_frame(columns), findings, quarantine)
 
 
@@ -136,4 +131,5 @@ def _columns(reader: _Reader, case_ids: pa.Array, places: Places, labels: Labels
         "care_date": reader.date("care_date"),
         "date_of_reintegration": reader.date("date_of_reintegration"),
         "date_closure": reader.date("date_closure"),
+        "created_at": reader.plain("created_at"),
     }

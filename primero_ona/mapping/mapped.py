@@ -1,7 +1,7 @@
 """What mapping yields: rows, findings and quarantine, of one frame and summed up over a quarter.
 
-What belongs here: the shape of the results and the exact reasons for quarantine. Who goes there is decided in
-`cases.py`, `services.py` and `keys.py`.
+What belongs here: the shape of the results and the exact reasons for quarantine. What goes there is decided in
+`cases.py` and `services.py`.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ Table = Literal["cases", "services"]
 
 
 class Reason(StrEnum):
-    """Why a case or a service is set aside; the texts are part of what people and checks read."""
+    """Why a case or a service is quarantined; the texts are part of what people and checks read.
+
+    A service whose case has no `case_id` is quarantined for the reason of its case.
+    """
 
     CASE_ID_MISSING = "case_id missing"
-    CASE_ID_TAKEN = "case_id of another case"
     UNIQUE_ID_MISSING = "unique_id missing"
-    UNIQUE_ID_REPEATED = "unique_id repeated"
-    UNIQUE_ID_TAKEN = "unique_id of another case"
     MALFORMED = "service malformed"
-    CASE_QUARANTINED = "case quarantined"
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """The rows that one raw frame gave, what could not be read, and who was set aside."""
+    """The rows that one raw frame gave, what could not be read, what was quarantined, and how many services were copies."""
 
     frame: pd.DataFrame = field(repr=False)
     findings: Findings
     quarantine: list[dict[str, Any]]
+    repeated: int = 0
 
 
-def set_aside(table: Table, primero_id: str | None, reason: Reason, other_id: str | None = None) -> dict[str, Any]:
-    """An entry of the quarantine; `primero_id` is the case's, `other_id` that of the child who keeps the key."""
-    return {"table": table, "primero_id": primero_id, "other_id": other_id, "reason": reason.value}
+def quarantine_entry(table: Table, primero_id: str | None, reason: Reason) -> dict[str, Any]:
+    """Make an entry of the quarantine; `primero_id` is the case's."""
+    return {"table": table, "primero_id": primero_id, "reason": reason.value}
 
 
 class Tally:
@@ -51,8 +51,7 @@ class Tally:
     def __init__(self) -> None:
         self._findings = Findings()
         self._quarantine: list[dict[str, Any]] = []
-        self._raw_cases = 0
-        self._rows = 0
+        self._raw_cases = self._rows = self._repeated = 0
 
     def add(self, raw_cases: int, mapped: Mapped) -> None:
         """Count what a raw frame of so many cases became."""
@@ -60,13 +59,15 @@ class Tally:
         self._quarantine.extend(mapped.quarantine)
         self._raw_cases += raw_cases
         self._rows += len(mapped.frame)
+        self._repeated += mapped.repeated
 
     def summary(self) -> dict[str, Any]:
-        """Findings, quarantine, how many raw cases were read and rows mapped, and the mapping's version, as JSON."""
+        """Findings, quarantine, raw cases read, rows mapped, copies of services left out, and the mapping's version, as JSON."""
         return {
             "findings": self._findings.as_list(),
             "quarantine": list(self._quarantine),
             "raw_cases": self._raw_cases,
             "rows": self._rows,
+            "repeated": self._repeated,
             "mapping_version": MAPPING_VERSION,
         }

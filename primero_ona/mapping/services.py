@@ -5,39 +5,28 @@ What belongs here: taking the section apart, which elements stand, and which col
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from primero_ona.mapping.columns import TEXT, Flags, column, holds, read_column, read_keys, to_arrow, to_frame
+from primero_ona.mapping.columns import TEXT, WHOLE, Flags, column, holds, read_column, read_keys, to_arrow, to_frame
 from primero_ona.mapping.dates import read_dates, read_service_date
 from primero_ona.mapping.findings import Findings
 from primero_ona.mapping.labels import Labels
-from primero_ona.mapping.mapped import Mapped, Reason, set_aside
+from primero_ona.mapping.mapped import Mapped, Reason, quarantine_entry
 from primero_ona.mapping.values import is_true, read_codes
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: (Primero id of the case, unique_id) of a service that lost its key -> Primero id of the case that keeps it.
-Losers = Mapping[tuple[str, str], str]
-NO_LOSERS: Losers = MappingProxyType({})
+Reasons = np.ndarray[Any, np.dtype[Any]]
 
 #: What is read of a raw frame.
 SERVICE_CASE_FIELDS = ("id", "case_id_display", "services_section")
-
-#: What is read of it to know the keys of the services, and no more of them: the leaves as Parquet names them.
-SERVICE_KEY_FIELDS = (
-    "id",
-    "case_id_display",
-    *(f"services_section.list.element.{name}" for name in ("unique_id", "_destroy")),
-)
 
 
 @dataclass(frozen=True)
@@ -67,10 +56,12 @@ class Elements:
             rows, column(table, "id").take(rows), case_ids.take(rows), read_keys(part(parts, "unique_id")), parts
         )
 
-    def of_quarantined(self, excluded: frozenset[str]) -> Flags:
-        """Which elements belong to a case that is in quarantine: one of `excluded`, or one without a key."""
-        named = pc.is_in(self.owners, value_set=pa.array(list(excluded), self.owners.type))
-        return flags(pc.or_(named, pc.is_null(self.case_ids)))
+    def where(self, flags: Flags) -> Elements:
+        """The elements whose flag is set."""
+        chosen = pa.array(flags)
+        return Elements(
+            *(each.filter(chosen) for each in (self.rows, self.owners, self.case_ids, self.keys, self.parts))
+        )
 
 
 def part(parts: pa.StructArray, name: str) -> pa.Array:
@@ -78,76 +69,81 @@ def part(parts: pa.StructArray, name: str) -> pa.Array:
     return pc.struct_field(parts, [name])
 
 
-def flags(array: pa.Array) -> Flags:
-    """A boolean array without nulls, in numpy."""
-    return np.asarray(array.to_numpy(zero_copy_only=False), bool)
+def map_services(raw: pd.DataFrame, labels: Labels) -> Mapped:
+    """Map the services of one raw frame; those without a key, or of a case without one, are quarantined, unreported.
 
-
-def map_services(
-    raw: pd.DataFrame, labels: Labels, excluded: frozenset[str] = frozenset(), losers: Losers = NO_LOSERS
-) -> Mapped:
-    """Map the services of one raw frame; those that cannot stand go to quarantine, and their codes are not reported.
-
-    `excluded`: Primero ids of the cases that are in quarantine; all their services go there with them.
+    The frame has the columns of `SERVICES` in the table contract; `unique_id` is the plain key, which services of several
+    cases may share, and `place` tells those apart that share it within a case.
     """
     elements = Elements.of(raw)
-    reasons = _reasons(elements, excluded, losers)
-    standing = pa.array(reasons == "")
+    reasons = _reasons(elements)
+    standing = elements.where(reasons == "")
+    places = _places(standing)
     findings = Findings()
-    return Mapped(
-        to_frame(_columns(elements, standing, labels, findings)), findings, _quarantine(elements, reasons, losers)
-    )
+    columns = _columns(standing.where(places > 0), places[places > 0], labels, findings)
+    return Mapped(to_frame(columns), findings, _quarantine(elements, reasons), int((places == 0).sum()))
 
 
-def _reasons(elements: Elements, excluded: frozenset[str], losers: Losers) -> np.ndarray[Any, np.dtype[Any]]:
+def _reasons(elements: Elements) -> Reasons:
     """The reason for each element, empty where it stands; where there are several, the one assigned last."""
     reasons = np.full(len(elements.keys), "", object)
-    reasons[_repeated(elements)] = Reason.UNIQUE_ID_REPEATED
-    reasons[_beaten(elements, losers)] = Reason.UNIQUE_ID_TAKEN
-    reasons[flags(pc.is_null(elements.keys))] = Reason.UNIQUE_ID_MISSING
-    reasons[flags(pc.is_null(elements.parts))] = Reason.MALFORMED
-    reasons[elements.of_quarantined(excluded)] = Reason.CASE_QUARANTINED
+    reasons[_missing(elements.keys)] = Reason.UNIQUE_ID_MISSING
+    reasons[_missing(elements.parts)] = Reason.MALFORMED
+    reasons[_missing(elements.case_ids)] = Reason.CASE_ID_MISSING
     return reasons
 
 
-def _repeated(elements: Elements) -> Flags:
-    import pandas as pd  # noqa: PLC0415
-
-    pairs = pd.DataFrame(
-        {
-            "row": elements.rows.to_numpy(),
-            "key": elements.keys.dictionary_encode().indices.to_numpy(zero_copy_only=False),
-        }
-    )
-    return pairs.duplicated().to_numpy()
+def _missing(array: pa.Array) -> Flags:
+    flags: Flags = pc.is_null(array).to_numpy(zero_copy_only=False)
+    return flags
 
 
-def _beaten(elements: Elements, losers: Losers) -> Flags:
-    beaten = flags(pc.is_in(elements.owners, value_set=pa.array([owner for owner, _ in losers], elements.owners.type)))
-    some = pa.array(beaten)
-    pairs = zip(elements.owners.filter(some).to_pylist(), elements.keys.filter(some).to_pylist(), strict=True)
-    beaten[beaten] = [pair in losers for pair in pairs]
-    return beaten
-
-
-def _quarantine(elements: Elements, reasons: np.ndarray[Any, np.dtype[Any]], losers: Losers) -> list[dict[str, Any]]:
-    aside = pa.array(np.flatnonzero(reasons != ""))
-    owners, keys = elements.owners.take(aside).to_pylist(), elements.keys.take(aside).to_pylist()
+def _quarantine(elements: Elements, reasons: Reasons) -> list[dict[str, Any]]:
+    owners = elements.owners.filter(pa.array(reasons != "")).to_pylist()
     return [
-        set_aside("services", owner, reason, losers[owner, key] if reason is Reason.UNIQUE_ID_TAKEN else None)
-        for owner, key, reason in zip(owners, keys, reasons[reasons != ""], strict=True)
+        quarantine_entry("services", owner, reason)
+        for owner, reason in zip(owners, reasons[reasons != ""], strict=True)
     ]
 
 
-def _columns(elements: Elements, standing: pa.Array, labels: Labels, findings: Findings) -> dict[str, pa.Array]:
-    parts = elements.parts.filter(standing)
+def _places(elements: Elements) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """The place of each element among those of its case with the same key, from 1; 0 for a copy of an earlier one.
+
+    A copy is equal in all that is kept of it raw.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    pairs = pd.DataFrame({"row": elements.rows.to_numpy(), "key": _codes(elements.keys)})
+    places = np.ones(len(pairs), np.int32)
+    several = pairs.duplicated(keep=False).to_numpy()
+    if several.any():
+        parts = elements.parts.filter(pa.array(several))
+        fields = {f"part {n}": _codes(each) for n, each in enumerate(parts.flatten())}
+        alike = pairs[several].reset_index(drop=True).assign(**fields)
+        first = ~alike.duplicated()
+        counted = alike[first].groupby(["row", "key"]).cumcount() + 1
+        places[several] = counted.reindex(alike.index, fill_value=0).to_numpy()
+    return places
+
+
+def _codes(array: pa.Array) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """A number for each distinct value of an array, null included."""
+    codes: np.ndarray[Any, np.dtype[np.int32]] = array.dictionary_encode(null_encoding="encode").indices.to_numpy()
+    return codes
+
+
+def _columns(
+    elements: Elements, places: np.ndarray[Any, np.dtype[np.int32]], labels: Labels, findings: Findings
+) -> dict[str, pa.Array]:
+    parts = elements.parts
     service_type = partial(labels.read_single, "service_type")
     stamp = "service_implemented_day_time"
     return {
-        "unique_id": elements.keys.filter(standing),
-        "case_id": elements.case_ids.filter(standing),
+        "unique_id": elements.keys,
+        "case_id": elements.case_ids,
         "service_type": read_column(part(parts, "service_type"), service_type, TEXT, "service_type", findings),
         "service_date": read_dates(part(parts, stamp), read_service_date, stamp, findings),
-        "primero_case_id": elements.owners.filter(standing),
+        "primero_case_id": elements.owners,
         "service_subtypes": read_column(part(parts, "service_subtype"), read_codes, TEXT, "service_subtype", findings),
+        "place": pa.array(places, WHOLE),
     }

@@ -1,7 +1,7 @@
 """ONA against an inventory of Primero: what is missing, extra, stale or different, per quarter, decided in SQL.
 
 What belongs here: temporary tables with what ONA should hold, and their comparison with what it holds. Nothing of the
-sync's bookkeeping is believed: who belongs in quarantine is worked out anew from the inventory itself. What does not
+sync's bookkeeping is believed: keys are settled from the inventory and ONA's rows, as a load would do it. What does not
 belong here: asking Primero, and mapping (`audit.py` of the package brings both to this room); loading.
 """
 
@@ -17,9 +17,10 @@ import pyarrow as pa
 from psycopg import sql
 
 from primero_ona.ona.connection import translated
-from primero_ona.ona.schema import CASES, SERVICES, Table
-from primero_ona.ona.staging import copy_csv, to_csv
-from primero_ona.ona.target import Target, commas, different
+from primero_ona.ona.keys import settle_keys
+from primero_ona.ona.schema import CASES, SERVICES
+from primero_ona.ona.staging import analyze_staged, copy_csv, make_staged, stage_frame, to_csv
+from primero_ona.ona.target import Target, different
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,8 +52,8 @@ class QuarterAudit:
 
     `primero`: cases that belong in ONA; they are equal + missing + stale + different + services + quarantined + pending.
     `missing`: not in ONA. `stale`: ONA has an older state. `different`: the same state, another content (or a time of
-    change that Primero does not have). `services`: the case is right, its services are not. `quarantined`: rightly set
-    aside, for want of a key of its own. `pending`: changed so recently that no sync can be blamed (with those about to
+    change that Primero does not have). `services`: the case is right, its services are not. `quarantined`: rightly not in
+    ONA, since it has no key in Primero. `pending`: changed so recently that no sync can be blamed (with those about to
     leave, which are not among `primero`). `extra`: see EXTRA; `gone` and `out_of_scope` were confirmed one by one.
     """
 
@@ -90,29 +91,24 @@ class AuditTables:
     def restart(self) -> None:
         """Begin with empty tables, whose columns have the types of ONA's."""
         with translated("comparing ONA with Primero"):
-            for name in ("known", "expected_cases", "expected_services", "verdicts"):
+            for name in ("known", "staged_cases", "staged_services", "stale_cases", "verdicts"):
                 self._conn.execute(sql.SQL("DROP TABLE IF EXISTS pg_temp.{}").format(sql.Identifier(name)))
             self._conn.execute(_MAKE_TABLES)
             for table in (CASES, SERVICES):
-                make = sql.SQL("CREATE TEMPORARY TABLE {} AS SELECT {} FROM {} WITH NO DATA")
-                expected = sql.Identifier(f"expected_{table.name}")
-                self._conn.execute(make.format(expected, commas(table.mapped_names), self._target.name(table)))
+                make_staged(self._conn, self._target, table, keep=True)
 
     def write(self, known: pd.DataFrame, cases: pd.DataFrame, services: pd.DataFrame) -> None:
         """Take a frame of the inventory (KNOWN_SCHEMA), and the rows that its cases should have in ONA."""
         with translated("comparing ONA with Primero"):
             copy_csv(self._conn, "known", KNOWN_SCHEMA.names, to_csv(known, KNOWN_SCHEMA, "the inventory"))
-            self._expect(CASES, cases)
-            self._expect(SERVICES, services)
-
-    def _expect(self, table: Table, frame: pd.DataFrame) -> None:
-        rows = to_csv(frame, table.arrow_schema(), table.name)
-        copy_csv(self._conn, f"expected_{table.name}", table.mapped_names, rows)
+            for table, frame in ((CASES, cases), (SERVICES, services)):
+                stage_frame(self._conn, table, to_csv(frame, table.arrow_schema(), table.name))
 
     def unknown(self) -> list[str]:
         """The Primero ids of ONA's cases, or of its services, that the inventory does not show."""
         with translated("comparing ONA with Primero"):
-            self._conn.execute("ANALYZE known, expected_cases, expected_services")
+            self._conn.execute("ANALYZE known")
+            analyze_staged(self._conn)
             query = sql.SQL(_UNKNOWN).format(**self._target.names)
             return [row[0] for row in self._conn.execute(query).fetchall()]
 
@@ -124,11 +120,12 @@ class AuditTables:
     def compare(self, *, since: datetime, settled_until: datetime) -> list[QuarterAudit]:
         """Count by quarter, oldest first. Cases last changed before `since` are not expected; see `pending` for the other.
 
-        The findings are then there for `findings`.
+        The findings are then there for `findings`; the session is free for a load.
         """
         with translated("comparing ONA with Primero"), self._conn.transaction():
             self._conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SET LOCAL jit = off")
             self._conn.execute("DROP TABLE IF EXISTS pg_temp.findings")
+            settle_keys(self._conn, self._target)
             make = sql.SQL(_FINDINGS).format(
                 **self._target.names,
                 differs=different(CASES, "e", "c"),
@@ -139,6 +136,7 @@ class AuditTables:
             self._conn.execute(make)
             rows = self._conn.execute("SELECT quarter, kind, count(*) FROM findings GROUP BY 1, 2").fetchall()
             stand = self._conn.execute(sql.SQL(_STANDING).format(**self._target.names)).fetchall()
+            self._conn.execute("DROP TABLE staged_cases, staged_services, stale_cases")
         return _by_quarter(rows, stand)
 
     def findings(self, kinds: Iterable[str]) -> Iterator[tuple[str | None, str | None, datetime | None, str]]:
@@ -177,6 +175,7 @@ def _by_quarter(found: Iterable[tuple[str, str, int]], stand: Iterable[tuple[str
 
 _MAKE_TABLES = """
 CREATE TEMPORARY TABLE known (primero_id uuid, updated_at timestamptz, belongs boolean, has_key boolean);
+CREATE TEMPORARY TABLE stale_cases (primero_id uuid);
 CREATE TEMPORARY TABLE verdicts (primero_id uuid, verdict text)
 """
 
@@ -187,44 +186,14 @@ SELECT primero_id::text
  ORDER BY 1
 """
 
-# Aside, and rightly so, are cases without a key, and those that wait for a key which another case holds in ONA: by right,
-# or because that one is aside itself and keeps what it holds. A service waits for its key in the same way.
 _FINDINGS = """
 CREATE TEMPORARY TABLE findings AS
-WITH RECURSIVE keyless AS (
-    SELECT primero_id FROM known WHERE belongs AND NOT has_key
-),
-contested AS (
-    SELECT e.primero_id::uuid, c.primero_id::uuid AS holder,
-           EXISTS (SELECT FROM expected_cases AS own
-                    WHERE own.primero_id::uuid = c.primero_id::uuid AND own.case_id = c.case_id) AS by_right
-      FROM expected_cases AS e
-      JOIN {cases} AS c ON c.case_id = e.case_id AND c.primero_id::uuid <> e.primero_id::uuid
-),
-waiting AS (
-    SELECT primero_id FROM contested WHERE by_right OR holder IN (SELECT primero_id FROM keyless)
-    UNION
-    SELECT contested.primero_id FROM contested JOIN waiting ON contested.holder = waiting.primero_id
-),
-aside AS (
-    SELECT primero_id FROM keyless UNION SELECT primero_id FROM waiting
-),
-service_held AS (
-    SELECT v.unique_id
-      FROM {services} AS v
-      JOIN expected_services AS e ON e.unique_id = v.unique_id AND e.primero_case_id::uuid = v.primero_case_id::uuid
-     UNION
-    SELECT v.unique_id FROM {services} AS v JOIN aside ON aside.primero_id = v.primero_case_id::uuid
-),
-wrong_services AS (
+WITH wrong_services AS (
     SELECT COALESCE(e.primero_case_id::uuid, v.primero_case_id::uuid) AS primero_id
-      FROM expected_services AS e
+      FROM staged_services AS e
       FULL JOIN (SELECT * FROM {services} WHERE primero_case_id IS NOT NULL) AS v
         ON v.unique_id = e.unique_id AND v.primero_case_id::uuid = e.primero_case_id::uuid
-     WHERE CASE WHEN e.unique_id IS NULL THEN true
-                WHEN v.unique_id IS NOT NULL THEN {services_differ}
-                ELSE NOT EXISTS (SELECT FROM service_held AS h WHERE h.unique_id = e.unique_id)
-           END
+     WHERE e.unique_id IS NULL OR v.unique_id IS NULL OR {services_differ}
      UNION
     SELECT c.primero_id::uuid
       FROM {services} AS v
@@ -233,7 +202,7 @@ wrong_services AS (
 ),
 judged AS (
     SELECT k.primero_id, e.case_id, k.updated_at,
-           CASE WHEN k.primero_id IN (SELECT primero_id FROM aside) THEN 'quarantined'
+           CASE WHEN NOT k.has_key THEN 'quarantined'
                 WHEN c.primero_id IS NULL AND o.case_id IS NULL THEN 'missing'
                 WHEN c.primero_id IS NULL THEN 'stale'
                 WHEN c.primero_updated_at::timestamptz < k.updated_at THEN 'stale'
@@ -244,7 +213,7 @@ judged AS (
                 ELSE 'equal'
            END AS kind
       FROM known AS k
-      LEFT JOIN expected_cases AS e ON e.primero_id::uuid = k.primero_id
+      LEFT JOIN staged_cases AS e ON e.primero_id::uuid = k.primero_id
       LEFT JOIN {cases} AS c ON c.primero_id::uuid = k.primero_id
       LEFT JOIN {cases} AS o ON o.case_id = e.case_id AND o.primero_id IS NULL
      WHERE k.belongs AND k.updated_at >= {since}
@@ -265,7 +234,7 @@ surplus AS (
      UNION ALL
     SELECT NULL, c.case_id, NULL, 'unclaimed'
       FROM {cases} AS c
-     WHERE c.primero_id IS NULL AND NOT EXISTS (SELECT FROM expected_cases AS e WHERE e.case_id = c.case_id)
+     WHERE c.primero_id IS NULL AND NOT EXISTS (SELECT FROM staged_cases AS e WHERE e.case_id = c.case_id)
 )
 SELECT primero_id, case_id, updated_at,
        COALESCE(to_char(updated_at AT TIME ZONE 'Asia/Phnom_Penh', 'YYYY-"Q"Q'), 'unknown') AS quarter,

@@ -14,9 +14,13 @@ from typing import Any
 
 import psycopg
 
+from primero_ona.ona.connection import translated
 from primero_ona.quarters import Quarter
 
 Summary = Mapping[str, Any]
+
+#: Under this name the summary of a stored quarter has the number of the pull that brought it.
+PULL_NUMBER = "pull_number"
 
 
 def keep_quarantine(
@@ -27,21 +31,20 @@ def keep_quarantine(
     summaries: Iterable[Summary],
     only: Collection[str] | None = None,
 ) -> int:
-    """Bring the quarter's quarantine up to date with what the mapping and this load set aside; return the open entries.
+    """Bring the quarter's quarantine up to date with what the mapping put there; return the open entries.
 
     An entry that is not seen again is resolved, and so is one of any other quarter whose case has now come with this one.
     Where `only` names cases (Primero ids), entries of other cases are left as they are.
     """
     conn.execute(_SEEN)
     entries = Counter(
-        (entry["table"], entry["primero_id"], entry.get("other_id"), entry["reason"])
+        (entry["table"], entry["primero_id"], entry["reason"])
         for summary in summaries
         for entry in summary.get("quarantine", ())
     )
     with conn.cursor() as cursor, cursor.copy("COPY seen_quarantine FROM STDIN") as copy:
         for entry, count in entries.items():
             copy.write_row((*entry, count))
-    conn.execute(_SEEN_IN_LOAD)
     covered = None if only is None else list(only)
     known = {"quarter": quarter.name, "run_id": run_id, "now": now, "covered": covered}
     conn.execute(_KEEP_ENTRIES, known)
@@ -69,36 +72,39 @@ def keep_run(
     run_id: str,
     started: datetime,
     mapping_version: str | None,
+    pull: int | None,
     counts: Mapping[str, Mapping[str, int]],
 ) -> None:
-    """Record a load; the same run may load a quarter again, and then its last load counts."""
-    conn.execute(_KEEP_RUN, (run_id, quarter.name, started, mapping_version, json.dumps(counts)))
+    """Record a load from the pull of that number; the same run may load a quarter again, and then its last load counts."""
+    conn.execute(_KEEP_RUN, (run_id, quarter.name, started, mapping_version, pull, json.dumps(counts)))
+
+
+def next_pull(conn: psycopg.Connection) -> int:
+    """Take the number of a pull, before anything is asked of Primero: a pull that asks later has a higher one."""
+    with translated("numbering a pull in ONA"):
+        row = conn.execute("SELECT nextval('primero_sync.pulls')").fetchone()
+    return int(row[0]) if row else 0
+
+
+def was_loaded(conn: psycopg.Connection, quarter: Quarter, pull: int | None) -> bool:
+    """Whether the quarter was loaded from this pull before: then its rows are stored, and not received just now."""
+    if pull is None:
+        return True
+    query = "SELECT FROM primero_sync.runs WHERE quarter = %s AND pull = %s LIMIT 1"
+    return conn.execute(query, (quarter.name, pull)).fetchone() is not None
 
 
 _SEEN = """
 CREATE TEMPORARY TABLE seen_quarantine
-    (table_name text, primero_id text, other_id text, reason text, entries integer) ON COMMIT DROP
-"""
-
-_SEEN_IN_LOAD = """
-INSERT INTO seen_quarantine
-SELECT 'cases', primero_id::text, min(other_id::text), 'case_id of another case', 1
-  FROM case_decisions
- WHERE decision = 'quarantined'
- GROUP BY primero_id
-UNION ALL
-SELECT 'services', primero_id::text, other_id::text, reason, count(*)
-  FROM service_decisions
- WHERE decision = 'quarantined'
- GROUP BY primero_id, other_id, reason
+    (table_name text, primero_id text, reason text, entries integer) ON COMMIT DROP
 """
 
 _KEEP_ENTRIES = """
 INSERT INTO primero_sync.quarantine AS q
-       (quarter, table_name, primero_id, other_id, reason, entries, run_id, first_seen, last_seen)
-SELECT %(quarter)s, table_name, COALESCE(primero_id, ''), other_id, reason, sum(entries), %(run_id)s, %(now)s, %(now)s
+       (quarter, table_name, primero_id, reason, entries, run_id, first_seen, last_seen)
+SELECT %(quarter)s, table_name, COALESCE(primero_id, ''), reason, sum(entries), %(run_id)s, %(now)s, %(now)s
   FROM seen_quarantine
- GROUP BY table_name, COALESCE(primero_id, ''), other_id, reason
+ GROUP BY table_name, COALESCE(primero_id, ''), reason
 ON CONFLICT (primero_id, quarter, table_name, reason, (COALESCE(other_id, ''))) DO UPDATE
    SET entries = excluded.entries, run_id = excluded.run_id, last_seen = excluded.last_seen, resolved_at = NULL
 """
@@ -110,8 +116,7 @@ UPDATE primero_sync.quarantine AS q
    AND (%(covered)s::text[] IS NULL OR q.primero_id = ANY (%(covered)s))
    AND NOT EXISTS (
     SELECT FROM seen_quarantine AS s
-     WHERE COALESCE(s.primero_id, '') = q.primero_id AND s.table_name = q.table_name AND s.reason = q.reason
-       AND s.other_id IS NOT DISTINCT FROM q.other_id)
+     WHERE COALESCE(s.primero_id, '') = q.primero_id AND s.table_name = q.table_name AND s.reason = q.reason)
 """
 
 # A case lies in one quarter only, that of its last change: what another quarter's sync said of it is over.
@@ -132,9 +137,9 @@ SELECT count(*) FROM primero_sync.quarantine WHERE quarter = %(quarter)s AND res
 _COPY_UNMAPPED = "COPY primero_sync.unmapped (quarter, field, code, count, run_id) FROM STDIN"
 
 _KEEP_RUN = """
-INSERT INTO primero_sync.runs (run_id, quarter, started_at, finished_at, mapping_version, counts)
-VALUES (%s, %s, %s, clock_timestamp(), %s, %s::jsonb)
+INSERT INTO primero_sync.runs (run_id, quarter, started_at, finished_at, mapping_version, pull, counts)
+VALUES (%s, %s, %s, clock_timestamp(), %s, %s, %s::jsonb)
 ON CONFLICT (run_id, quarter) DO UPDATE
    SET started_at = excluded.started_at, finished_at = excluded.finished_at,
-       mapping_version = excluded.mapping_version, counts = excluded.counts
+       mapping_version = excluded.mapping_version, pull = excluded.pull, counts = excluded.counts
 """

@@ -1,7 +1,7 @@
-"""What becomes of each staged row: inserted, updated, unchanged, stale or quarantined. Decided before anything is written.
+"""What becomes of each staged row: inserted, updated, unchanged or stale. Decided before anything is written.
 
-What belongs here: the rules of staleness, of changed keys and of clashes, as comparisons of staged rows with ONA's.
-What does not belong here: writing (`merge.py`), and the bookkeeping (`bookkeeping.py`).
+What belongs here: the rules of staleness, as comparisons of staged rows with ONA's. What does not belong here: who bears
+which key (`keys.py`), writing (`merge.py`), and the bookkeeping (`bookkeeping.py`).
 
 Primero's ids are compared as uuid and its stamps as timestamptz whatever ONA's columns are; where they are of these
 types already, the casts cost nothing.
@@ -16,24 +16,31 @@ from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.ona.target import Target, different
 
 
-def find_stale(conn: psycopg.Connection, target: Target) -> None:
-    """Make `stale_cases` (primero_id): staged cases of which ONA has a newer state, or knows that they left since."""
-    target.run(conn, _FIND_STALE)
+def find_stale(conn: psycopg.Connection, target: Target, pull: int | None) -> None:
+    """Make `stale_cases` (primero_id): staged cases that ONA knows better, as a row or as an exit.
+
+    `pull`: the number of the pull that received the staged rows, None where they were stored before. What was received
+    wins over ONA's whatever the stamps say, unless ONA's was loaded from a later pull; what was stored wins by its stamp.
+    """
+    target.run(conn, _FIND_STALE, outranks=outranks(pull))
     conn.execute("ANALYZE stale_cases")
 
 
-def decide_cases(conn: psycopg.Connection, target: Target) -> dict[str, int]:
-    """Make `case_decisions` (primero_id, case_id, decision, other_id, applied); return the rows per decision.
+def outranks(pull: int | None) -> sql.Composable:
+    """The condition, for a stamp that ONA holds (`stamp`), that its quarter was loaded from a later pull than `pull`."""
+    if pull is None:
+        return sql.SQL("true")
+    return sql.SQL(_LATER_PULL).format(pull=sql.Literal(pull))
 
-    `other_id`: the case that holds the key of a quarantined one. `applied`: ONA has, or will have, the staged content.
+
+def decide_cases(conn: psycopg.Connection, target: Target) -> dict[str, int]:
+    """Make `case_decisions` (primero_id, case_id, decision, applied); return the rows per decision.
+
+    `applied`: ONA has, or will have, the staged content.
     """
-    find_stale(conn, target)
-    # The few that are not as usual come into tables of their own, so that PostgreSQL knows how few they are.
+    # The few that are not as usual come into a table of their own, so that PostgreSQL knows how few they are.
     target.run(conn, _RENAMED_CASES)
-    target.run(conn, _CONTESTED_CASES)
-    conn.execute("ANALYZE renamed_cases, contested_cases")
-    conn.execute(_CLASHED_CASES)
-    conn.execute("ANALYZE clashed_cases")
+    conn.execute("ANALYZE renamed_cases")
     target.run(conn, _DECIDE_CASES, differs=different(CASES, "s", "c"))
     conn.execute("CREATE UNIQUE INDEX ON case_decisions (primero_id)")
     conn.execute("ANALYZE case_decisions")
@@ -41,16 +48,11 @@ def decide_cases(conn: psycopg.Connection, target: Target) -> dict[str, int]:
 
 
 def decide_services(conn: psycopg.Connection, target: Target) -> dict[str, int]:
-    """Make `service_decisions` (unique_id, primero_id, decision, reason, other_id); return the rows per decision.
+    """Make `service_decisions` (unique_id, primero_id, decision); return the rows per decision.
 
     Unchanged services are not in it: usually nearly all are, and a table of them would cost more than the comparison.
     """
-    # The one comparison of all services: whatever else is asked is asked of those that differ.
-    target.run(conn, _CHANGED_SERVICES, differs=different(SERVICES, "s", "v"))
-    conn.execute("ANALYZE changed_services")
-    target.run(conn, _CLASHED_SERVICES)
-    conn.execute("ANALYZE clashed_services")
-    conn.execute(_DECIDE_SERVICES)
+    target.run(conn, _DECIDE_SERVICES, differs=different(SERVICES, "s", "v"))
     conn.execute("ANALYZE service_decisions")
     return _counts(conn, "service_decisions")
 
@@ -60,17 +62,20 @@ def _counts(conn: psycopg.Connection, table: str) -> dict[str, int]:
     return dict(conn.execute(query).fetchall())
 
 
+_LATER_PULL = """
+(to_char(stamp AT TIME ZONE 'Asia/Phnom_Penh', 'YYYY-"Q"Q') IN (SELECT quarter FROM primero_sync.runs WHERE pull > {pull}))
+"""
+
 _FIND_STALE = """
 CREATE TEMPORARY TABLE stale_cases ON COMMIT DROP AS
-SELECT s.primero_id::uuid
+SELECT DISTINCT s.primero_id::uuid
   FROM staged_cases AS s
-  JOIN {cases} AS c ON c.primero_id = s.primero_id
- WHERE c.primero_updated_at::timestamptz > s.primero_updated_at::timestamptz
-UNION
-SELECT s.primero_id::uuid
-  FROM staged_cases AS s
-  JOIN primero_sync.exits AS x ON x.primero_id = s.primero_id::uuid
- WHERE s.primero_updated_at::timestamptz < x.last_updated_at
+  JOIN (SELECT primero_id::uuid AS id, primero_updated_at::timestamptz AS stamp
+          FROM {cases} WHERE primero_id IS NOT NULL
+         UNION ALL
+        SELECT primero_id, last_updated_at FROM primero_sync.exits) AS known
+    ON known.id = s.primero_id::uuid
+ WHERE known.stamp > s.primero_updated_at::timestamptz AND {outranks}
 """
 
 _RENAMED_CASES = """
@@ -82,37 +87,11 @@ SELECT s.primero_id::uuid
    AND NOT EXISTS (SELECT FROM stale_cases AS stale WHERE stale.primero_id = s.primero_id::uuid)
 """
 
-_CONTESTED_CASES = """
-CREATE TEMPORARY TABLE contested_cases ON COMMIT DROP AS
-SELECT s.primero_id::uuid, c.primero_id::uuid AS other_id
-  FROM staged_cases AS s
-  JOIN {cases} AS c ON c.case_id = s.case_id
- WHERE c.primero_id <> s.primero_id
-   AND NOT EXISTS (SELECT FROM stale_cases AS stale WHERE stale.primero_id = s.primero_id::uuid)
-"""
-
-# A key that a quarantined case holds in ONA stays with it, so a case that waits for this key is quarantined, too: hence
-# the recursion. Two cases that swap their keys are not in each other's way, since both leave their old key.
-_CLASHED_CASES = """
-CREATE TEMPORARY TABLE clashed_cases ON COMMIT DROP AS
-WITH RECURSIVE clashed AS (
-    SELECT primero_id, other_id
-      FROM contested_cases
-     WHERE other_id NOT IN (SELECT primero_id FROM renamed_cases)
-    UNION
-    SELECT contested.primero_id, contested.other_id
-      FROM contested_cases AS contested
-      JOIN clashed ON contested.other_id = clashed.primero_id
-)
-SELECT * FROM clashed
-"""
-
 _DECIDE_CASES = """
 CREATE TEMPORARY TABLE case_decisions ON COMMIT DROP AS
 WITH judged AS (
-    SELECT s.primero_id::uuid, s.case_id, clashed.other_id,
+    SELECT s.primero_id::uuid, s.case_id,
            CASE WHEN stale.primero_id IS NOT NULL THEN 'stale'
-                WHEN clashed.primero_id IS NOT NULL THEN 'quarantined'
                 WHEN renamed.primero_id IS NOT NULL THEN 'updated'
                 WHEN c.case_id IS NULL THEN 'inserted'
                 WHEN {differs} THEN 'updated'
@@ -123,63 +102,20 @@ WITH judged AS (
         ON c.case_id = s.case_id AND (c.primero_id IS NULL OR c.primero_id = s.primero_id)
       LEFT JOIN stale_cases AS stale ON stale.primero_id = s.primero_id::uuid
       LEFT JOIN renamed_cases AS renamed ON renamed.primero_id = s.primero_id::uuid
-      LEFT JOIN clashed_cases AS clashed ON clashed.primero_id = s.primero_id::uuid
 )
-SELECT *, decision IN ('inserted', 'updated', 'unchanged') AS applied FROM judged
+SELECT *, decision <> 'stale' AS applied FROM judged
 """
 
-# A service that ONA does not have differs from nothing. `held_by` and `held_case_id`: whose it is in ONA, if anybody's.
-_CHANGED_SERVICES = """
-CREATE TEMPORARY TABLE changed_services ON COMMIT DROP AS
-SELECT s.unique_id, s.case_id, s.primero_case_id::uuid AS primero_id, v.unique_id IS NULL AS absent,
-       v.primero_case_id::uuid AS held_by, v.case_id AS held_case_id
-  FROM staged_services AS s
-  LEFT JOIN {services} AS v ON v.unique_id = s.unique_id
- WHERE {differs}
-"""
-
-# Whose a service in ONA is, is told by Primero's id, or in rows of the old pipeline by the case_id. It stays where it is
-# unless its case is applied in this load, whose set of services is replaced, so that it leaves.
-_CLASHED_SERVICES = """
-CREATE TEMPORARY TABLE clashed_services ON COMMIT DROP AS
-WITH held AS (
-    SELECT x.unique_id, c.primero_id::uuid, c.case_id
-      FROM changed_services AS x
-      JOIN {cases} AS c ON c.primero_id::uuid = x.held_by
-     WHERE x.held_by <> x.primero_id
-    UNION ALL
-    SELECT x.unique_id, c.primero_id::uuid, c.case_id
-      FROM changed_services AS x
-      JOIN {cases} AS c ON c.case_id = x.held_case_id
-     WHERE x.held_by IS NULL
-       AND x.held_case_id <> x.case_id
-       AND c.primero_id::uuid IS DISTINCT FROM x.primero_id
-)
-SELECT unique_id, primero_id AS other_id
-  FROM held
- WHERE NOT EXISTS (SELECT FROM case_decisions AS d WHERE d.applied AND d.primero_id = held.primero_id)
-   AND NOT EXISTS (SELECT FROM case_decisions AS d WHERE d.applied AND d.case_id = held.case_id)
-"""
-
-# An unchanged service is told of only where its case is not applied.
+# A service that ONA does not have, or has for a case that gives it up, differs from nothing.
 _DECIDE_SERVICES = """
 CREATE TEMPORARY TABLE service_decisions ON COMMIT DROP AS
-SELECT x.unique_id, d.primero_id, clashed.other_id,
-       CASE WHEN d.decision = 'stale' THEN 'stale'
-            WHEN d.decision = 'quarantined' OR clashed.unique_id IS NOT NULL THEN 'quarantined'
-            WHEN x.absent THEN 'inserted'
+SELECT s.unique_id, d.primero_id,
+       CASE WHEN NOT d.applied THEN 'stale'
+            WHEN v.unique_id IS NULL OR v.primero_case_id <> s.primero_case_id THEN 'inserted'
             ELSE 'updated'
-       END AS decision,
-       CASE WHEN d.decision = 'quarantined' THEN 'case quarantined'
-            WHEN clashed.unique_id IS NOT NULL THEN 'unique_id of another case'
-       END AS reason
-  FROM changed_services AS x
-  JOIN case_decisions AS d ON d.primero_id = x.primero_id
-  LEFT JOIN clashed_services AS clashed ON clashed.unique_id = x.unique_id
-UNION ALL
-SELECT s.unique_id, d.primero_id, NULL, d.decision, CASE WHEN d.decision = 'quarantined' THEN 'case quarantined' END
+       END AS decision
   FROM staged_services AS s
   JOIN case_decisions AS d ON d.primero_id = s.primero_case_id::uuid
- WHERE NOT d.applied
-   AND NOT EXISTS (SELECT FROM changed_services AS x WHERE x.unique_id = s.unique_id)
+  LEFT JOIN {services} AS v ON v.unique_id = s.unique_id
+ WHERE NOT d.applied OR {differs}
 """

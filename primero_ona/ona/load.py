@@ -1,7 +1,8 @@
 """The load: one transaction that brings ONA's `cases` and `services` to what a quarter says, or leaves them as they were.
 
-What belongs here: the order of the steps, the lock, and the counts. Each step is told in its own room: `staging.py`
-(into temporary tables), `decisions.py` (what becomes of each row), `merge.py` (writing), `bookkeeping.py` (remembering).
+What belongs here: the order of the steps, the lock, and the counts. Each step has a module of its own: `staging.py` (into
+temporary tables), `keys.py` (which row bears which key), `decisions.py` (what becomes of each row), `merge.py` (writing),
+`bookkeeping.py` (remembering).
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from datetime import datetime
 
 import psycopg
 
-from primero_ona.failures import TransientFailure
+from primero_ona.failures import DataFailure, TransientFailure
 from primero_ona.frames import Frames
-from primero_ona.ona.bookkeeping import keep_quarantine, keep_run, keep_unmapped
+from primero_ona.ona.bookkeeping import PULL_NUMBER, keep_quarantine, keep_run, keep_unmapped, was_loaded
 from primero_ona.ona.connection import translated
-from primero_ona.ona.decisions import decide_cases, decide_services
-from primero_ona.ona.merge import forget_exits_of_fresh, remove_exits, remove_services, write_cases, write_services
+from primero_ona.ona.decisions import decide_cases, decide_services, find_stale
+from primero_ona.ona.keys import settle_keys
+from primero_ona.ona.merge import remove_exits, remove_services, write_cases, write_services
 from primero_ona.ona.staging import refuse_unusable, stage_exits, stage_rows
 from primero_ona.ona.target import Target
 from primero_ona.quarters import Quarter
@@ -30,8 +32,8 @@ LOCK = int.from_bytes(b"primero")
 class TableCounts:
     """What became of the rows of one table.
 
-    received = inserted + updated + unchanged + stale + quarantined. `quarantined` counts what the load itself set aside;
-    what the mapping set aside was never received. `removed` are rows of exits, and services that their case has no more.
+    received = inserted + updated + unchanged + stale. `removed` are rows of exits, and services that their case has no
+    more. `own_keys` of the received rows bear a key of their own, since another row has the plain one.
     """
 
     received: int
@@ -40,7 +42,7 @@ class TableCounts:
     unchanged: int
     stale: int
     removed: int
-    quarantined: int
+    own_keys: int
 
     @property
     def written(self) -> int:
@@ -50,7 +52,7 @@ class TableCounts:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What a load did; `open_quarantine` counts the quarter's entries in quarantine, the mapping's and the load's."""
+    """What a load did; `open_quarantine` counts the quarter's entries in quarantine."""
 
     cases: TableCounts
     services: TableCounts
@@ -79,15 +81,17 @@ def load_quarter(  # noqa: PLR0913 all by name
     with translated(f"loading {quarter.name} into ONA"), conn.transaction():
         lock_loads(conn)
         target = Target.find(conn)
+        number = _number_of(cases, services, exits)
+        fresh = number if only is not None or not was_loaded(conn, quarter, number) else None
         received = stage_rows(conn, target, cases, services)
         refuse_unusable(conn)
         stage_exits(conn, exits)
-        if only is not None:
-            forget_exits_of_fresh(conn)
-        removed = remove_exits(conn, target)
+        removed = remove_exits(conn, target, fresh)
+        find_stale(conn, target, fresh)
+        own_keys = settle_keys(conn, target)
         decided = {"cases": decide_cases(conn, target), "services": decide_services(conn, target)}
         removed["services"] += remove_services(conn, target)
-        counts = {table: _count(received[table], decided[table], removed[table]) for table in received}
+        counts = {table: _count(received[table], decided[table], removed[table], own_keys[table]) for table in received}
         write_cases(conn, target, now, counts["cases"].inserted + counts["cases"].updated)
         write_services(conn, target, counts["services"].inserted + counts["services"].updated)
         summaries = (cases.summary, services.summary)
@@ -95,8 +99,22 @@ def load_quarter(  # noqa: PLR0913 all by name
         if only is None:
             keep_unmapped(conn, quarter, run_id, summaries)
             version = cases.summary.get("mapping_version")
-            keep_run(conn, quarter, run_id, now, version, {table: asdict(counted) for table, counted in counts.items()})
+            recorded = {table: asdict(counted) for table, counted in counts.items()}
+            keep_run(conn, quarter, run_id, now, version, number, recorded)
     return LoadResult(counts["cases"], counts["services"], still_open)
+
+
+def _number_of(*parts: Frames) -> int | None:
+    """The number of the pull that all parts of a quarter come from; None where none of them knows it.
+
+    Raises DataFailure where they come from several: what left is then not told from what came.
+    """
+    numbers = {part.summary.get(PULL_NUMBER) for part in parts}
+    if len(numbers) > 1:
+        raise DataFailure(
+            "the mapped rows and the exits of this quarter come from different pulls; nothing was loaded, map the quarter again"
+        )
+    return numbers.pop()
 
 
 def lock_loads(conn: psycopg.Connection) -> None:
@@ -109,7 +127,9 @@ def lock_loads(conn: psycopg.Connection) -> None:
         ) from None
 
 
-def _count(received: int, decided: dict[str, int], removed: int) -> TableCounts:
+def _count(received: int, decided: dict[str, int], removed: int, own_keys: int) -> TableCounts:
     """Unchanged are those of which nothing else was decided: unchanged services are not listed."""
-    listed = {name: decided.get(name, 0) for name in ("inserted", "updated", "stale", "quarantined")}
-    return TableCounts(received=received, unchanged=received - sum(listed.values()), removed=removed, **listed)
+    listed = {name: decided.get(name, 0) for name in ("inserted", "updated", "stale")}
+    return TableCounts(
+        received=received, unchanged=received - sum(listed.values()), removed=removed, own_keys=own_keys, **listed
+    )

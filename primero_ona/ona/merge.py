@@ -14,26 +14,22 @@ import psycopg
 from psycopg import sql
 
 from primero_ona.failures import TransientFailure
+from primero_ona.ona.decisions import outranks
 from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.ona.target import Target, commas, different
 
 
-def remove_exits(conn: psycopg.Connection, target: Target) -> dict[str, int]:
-    """Remove the staged exits' rows, unless ONA's are newer, and remember the exits; return the rows per table."""
-    target.run(conn, _FORGET_OUTDATED_EXITS)
+def remove_exits(conn: psycopg.Connection, target: Target, pull: int | None) -> dict[str, int]:
+    """Remove the staged exits' rows, unless ONA knows better, and remember the exits; return the rows per table.
+
+    `pull` as for `find_stale`.
+    """
+    target.run(conn, _FORGET_OUTDATED_EXITS, outranks=outranks(pull))
     target.run(conn, _LEAVING)
     services = target.run(conn, _REMOVE_SERVICES_OF_EXITS) + target.run(conn, _REMOVE_OLD_SERVICES_OF_EXITS)
     cases = target.run(conn, _REMOVE_CASES_OF_EXITS)
     target.run(conn, _REMEMBER_EXITS)
     return {"cases": cases, "services": services}
-
-
-def forget_exits_of_fresh(conn: psycopg.Connection) -> None:
-    """Forget the exits of staged cases that were asked of Primero just now and are no newer than the exit says.
-
-    An exit guards against old data. A case may come back with the stamp it left with: its role's scope grew again, say.
-    """
-    conn.execute(_FORGET_EXITS_OF_FRESH)
 
 
 def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expected: int) -> None:
@@ -59,11 +55,8 @@ def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expecte
 
 
 def remove_services(conn: psycopg.Connection, target: Target) -> int:
-    """Remove the services that their case, where it is applied, does not have any more; return their number."""
-    removed = target.run(conn, _REMOVE_SERVICES)
-    if target.run(conn, _ANY_OLD_SERVICE):
-        removed += target.run(conn, _REMOVE_OLD_SERVICES)
-    return removed
+    """Remove the services that staged cases do not have any more; return their number."""
+    return target.run(conn, _REMOVE_SERVICES)
 
 
 def write_services(conn: psycopg.Connection, target: Target, expected: int) -> None:
@@ -94,8 +87,11 @@ def _insist_on(written: int, expected: int, table: Table) -> None:
 
 _FORGET_OUTDATED_EXITS = """
 DELETE FROM staged_exits AS e
- USING {cases} AS c
- WHERE c.primero_id::uuid = e.primero_id AND c.primero_updated_at::timestamptz > e.last_updated_at
+ USING (SELECT primero_id::uuid AS id, primero_updated_at::timestamptz AS stamp
+          FROM {cases} WHERE primero_id IS NOT NULL
+         UNION ALL
+        SELECT primero_id, last_updated_at FROM primero_sync.exits) AS known
+ WHERE known.id = e.primero_id AND known.stamp > e.last_updated_at AND {outranks}
 """
 
 # The old pipeline's rows have no Primero id; one whose key a case of this load claims is that case's.
@@ -125,20 +121,14 @@ DELETE FROM {cases} AS c USING leaving WHERE c.case_id = leaving.case_id
 """
 
 _REMEMBER_EXITS = """
-INSERT INTO primero_sync.exits (primero_id, case_id, last_updated_at)
+INSERT INTO primero_sync.exits AS known (primero_id, case_id, last_updated_at)
 SELECT e.primero_id, e.case_id, e.last_updated_at
   FROM staged_exits AS e
  WHERE NOT EXISTS (
-    SELECT FROM primero_sync.exits AS known
-     WHERE known.primero_id = e.primero_id AND known.last_updated_at >= e.last_updated_at)
+    SELECT FROM primero_sync.exits AS x
+     WHERE x.primero_id = e.primero_id AND x.last_updated_at = e.last_updated_at)
 ON CONFLICT (primero_id) DO UPDATE
    SET case_id = excluded.case_id, last_updated_at = excluded.last_updated_at
-"""
-
-_FORGET_EXITS_OF_FRESH = """
-DELETE FROM primero_sync.exits AS x
- USING staged_cases AS s
- WHERE x.primero_id = s.primero_id::uuid AND x.last_updated_at <= s.primero_updated_at::timestamptz
 """
 
 _FORGET_EXITS_OF_RETURNED = """
@@ -171,29 +161,8 @@ ON CONFLICT (case_id) DO UPDATE
  WHERE c.primero_id IS NULL OR c.primero_id = excluded.primero_id
 """
 
-# A service that is staged for an applied case stays, or moves there.
 _REMOVE_SERVICES = """
-DELETE FROM {services} AS v
- USING case_decisions AS d
- WHERE d.applied AND v.primero_case_id::uuid = d.primero_id
-   AND NOT EXISTS (
-    SELECT FROM staged_services AS s
-     WHERE s.unique_id = v.unique_id
-       AND NOT EXISTS (
-        SELECT FROM case_decisions AS own WHERE NOT own.applied AND own.primero_id = s.primero_case_id::uuid))
-"""
-
-_ANY_OLD_SERVICE = "SELECT FROM {services} WHERE primero_case_id IS NULL LIMIT 1"
-
-_REMOVE_OLD_SERVICES = """
-DELETE FROM {services} AS v
- USING case_decisions AS d
- WHERE d.applied AND v.primero_case_id IS NULL AND v.case_id = d.case_id
-   AND NOT EXISTS (
-    SELECT FROM staged_services AS s
-     WHERE s.unique_id = v.unique_id
-       AND NOT EXISTS (
-        SELECT FROM case_decisions AS own WHERE NOT own.applied AND own.primero_id = s.primero_case_id::uuid))
+DELETE FROM {services} AS v USING freed_services AS f WHERE v.unique_id = f.key
 """
 
 _WRITE_SERVICES = """

@@ -1,13 +1,11 @@
-"""What the mapping asks of ONA: the names of places, and for which case ONA holds a contested key.
+"""What the mapping asks of ONA: the names of places.
 
-What belongs here: small reads before the mapping. What does not belong here: resolving a location (the mapping's),
-keeping `locations_lookup` up to date (`lookup.py`), and the load.
+What does not belong here: resolving a location (the mapping's), keeping `locations_lookup` up to date (`lookup.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING
 
 import psycopg
 import pyarrow as pa
@@ -33,34 +31,3 @@ def read_places(conn: psycopg.Connection) -> pd.DataFrame:
 
     text = pd.ArrowDtype(pa.string())
     return pd.DataFrame(rows, columns=pd.Index(names), dtype=text)
-
-
-def holders(conn: psycopg.Connection, case_ids: Collection[str]) -> dict[str, str]:
-    """For each of the `case_ids` that ONA holds for a case of Primero: that case's Primero id."""
-    return _held(conn, _HOLDERS, case_ids)
-
-
-def service_holders(conn: psycopg.Connection, unique_ids: Collection[str]) -> dict[str, str]:
-    """For each of the services' `unique_ids` that ONA holds for a case of Primero: that case's Primero id."""
-    return _held(conn, _SERVICE_HOLDERS, unique_ids)
-
-
-def _held(conn: psycopg.Connection, query: LiteralString, keys: Collection[str]) -> dict[str, str]:
-    if not keys:
-        return {}
-    with translated("asking ONA which cases hold contested keys"):
-        statement = sql.SQL(query).format(**Target.find(conn).names)
-        return dict(conn.execute(statement, {"keys": list(keys)}).fetchall())
-
-
-_HOLDERS = """
-SELECT case_id, primero_id::text
-  FROM {cases}
- WHERE case_id = ANY (%(keys)s) AND primero_id IS NOT NULL
-"""
-
-_SERVICE_HOLDERS = """
-SELECT unique_id, primero_case_id::text
-  FROM {services}
- WHERE unique_id = ANY (%(keys)s) AND primero_case_id IS NOT NULL
-"""

@@ -19,13 +19,12 @@ from primero_ona.ona.connection import translated
 class Entry:
     """One entry: so many alike rows of `table_name` of one case. Ids are Primero's; times are aware, in UTC.
 
-    `other_id`: the case that keeps the contested key. `run_id`: the run that saw it last.
+    `run_id`: the run that saw it last.
     """
 
     quarter: str
     table_name: str
     primero_id: str
-    other_id: str | None
     reason: str
     entries: int
     run_id: str
@@ -41,9 +40,9 @@ def list_entries(conn: psycopg.Connection, *, quarter: str | None = None, resolv
 
 
 _LIST = """
-SELECT quarter, table_name, primero_id, other_id, reason, entries, run_id, first_seen, last_seen, resolved_at
+SELECT quarter, table_name, primero_id, reason, entries, run_id, first_seen, last_seen, resolved_at
   FROM primero_sync.quarantine
  WHERE (%(quarter)s::text IS NULL OR quarter = %(quarter)s)
    AND (%(resolved)s OR resolved_at IS NULL)
- ORDER BY quarter, table_name, reason, primero_id, other_id
+ ORDER BY quarter, table_name, reason, primero_id
 """

@@ -82,8 +82,10 @@ def _bookkeeping() -> Iterator[sql.Composed]:
         _OWN_ALL,
         "REVOKE ALL ON SCHEMA {schema} FROM PUBLIC",
         "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC",
+        "REVOKE ALL ON ALL SEQUENCES IN SCHEMA {schema} FROM PUBLIC",
         "GRANT USAGE ON SCHEMA {schema} TO ona_loader, ona_auditor",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO ona_loader",
+        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO ona_loader",
         "REVOKE DELETE ON {schema}.erasures, {schema}.runs FROM ona_loader",
         "REVOKE INSERT, UPDATE, DELETE ON {schema}.schema_version FROM ona_loader",
         "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO ona_auditor",
@@ -124,5 +126,8 @@ def _search_path(target: Target) -> Iterator[sql.Composed]:
 _OWN_ALL = """DO $$ DECLARE entry record; BEGIN
     FOR entry IN SELECT tablename FROM pg_tables WHERE schemaname = {name} LOOP
         EXECUTE format('ALTER TABLE %I.%I OWNER TO ona_owner', {name}, entry.tablename);
+    END LOOP;
+    FOR entry IN SELECT sequencename FROM pg_sequences WHERE schemaname = {name} LOOP
+        EXECUTE format('ALTER SEQUENCE %I.%I OWNER TO ona_owner', {name}, entry.sequencename);
     END LOOP;
 END $$"""

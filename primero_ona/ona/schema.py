@@ -74,7 +74,9 @@ class Table:
     """One table in ONA; `key` is the name of its key column, which holds every value once and is never null.
 
     Where one column is not enough, the key goes on with `key_rest`. `section`: the subform of Primero whose elements are
-    the rows; None for a table of cases, or of no records at all.
+    the rows; None for a table of cases, or of no records at all. `identity` names the columns of a mapped frame that tell
+    its rows apart; in these frames `key` is the plain key, which rows may share. `deciding`: columns of the mapped frames
+    that are not in ONA; the load decides by them which row bears a plain key.
     """
 
     name: str
@@ -83,16 +85,28 @@ class Table:
     columns: tuple[Column, ...]
     key_rest: tuple[str, ...] = ()
     section: str | None = None
+    identity: tuple[str, ...] = ()
+    deciding: tuple[Column, ...] = ()
+
+    @property
+    def frame_columns(self) -> tuple[Column, ...]:
+        """The columns of the mapped frames."""
+        return (*self.mapped, *self.deciding)
 
     @property
     def mapped(self) -> tuple[Column, ...]:
-        """The columns of the mapped frames: all but those that the load sets itself."""
+        """The columns that ONA takes from the mapped frames: all but those that the load sets itself."""
         return tuple(column for column in self.columns if not column.set_by_load)
 
     @property
     def mapped_names(self) -> list[str]:
         """The names of the mapped columns, in the order of the mapped frames."""
         return [column.name for column in self.mapped]
+
+    @property
+    def frame_names(self) -> list[str]:
+        """The names of all columns of the mapped frames, in their order."""
+        return [column.name for column in self.frame_columns]
 
     def column(self, name: str) -> Column:
         """The column of that name; KeyError where the table has none."""
@@ -102,7 +116,7 @@ class Table:
         """The Arrow schema of the mapped frames."""
         import pyarrow as pa  # noqa: PLC0415  as above
 
-        return pa.schema([pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in self.mapped])
+        return pa.schema([pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in self.frame_columns])
 
 
 def _place(name: str, description: str, field: str, *, derived: bool = True) -> Column:
@@ -112,9 +126,18 @@ def _place(name: str, description: str, field: str, *, derived: bool = True) -> 
 CASES = Table(
     name="cases",
     key="case_id",
+    identity=("primero_id",),
+    deciding=(Column("created_at", "timestamptz", "When the case was created in Primero"),),
     description="One row per case of indicator 4.8 or 4.11a, in its present state.",
     columns=(
-        Column("case_id", "text", "Case ID shown in Primero; the key", "key", nullable=False, field="case_id_display"),
+        Column(
+            "case_id",
+            "text",
+            "Case ID shown in Primero; where another case has the same one, with `~` and the beginning of this case's own id; the key",
+            "key",
+            nullable=False,
+            field="case_id_display",
+        ),
         Column("last_updated_date", "timestamp", "UTC time of the sync that last changed this row", set_by_load=True),
         Column("registration_date", "date", "Date of registration", "quasi-identifier", field="registration_date"),
         Column(
@@ -243,10 +266,26 @@ CASES = Table(
 SERVICES = Table(
     name="services",
     key="unique_id",
+    identity=("primero_case_id", "unique_id", "place"),
+    deciding=(
+        Column(
+            "place",
+            "integer",
+            "Place among the services of the case that share the `unique_id`, from 1",
+            nullable=False,
+        ),
+    ),
     section="services_section",
     description="One row per service recorded in a case.",
     columns=(
-        Column("unique_id", "text", "Primero's id of the service; the key", "key", nullable=False),
+        Column(
+            "unique_id",
+            "text",
+            "Primero's id of the service; where another service has the same one, with `~` and the beginning of the case's own "
+            "id; the key",
+            "key",
+            nullable=False,
+        ),
         Column("case_id", "text", "The case that received the service", "key", nullable=False),
         Column("service_type", "text", "Type of service", "sensitive", labels="service_type", field="service_type"),
         Column(

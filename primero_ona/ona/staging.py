@@ -34,16 +34,38 @@ _CSV = csv.WriteOptions(include_header=False, quoting_style="all_valid")
 def stage_rows(conn: psycopg.Connection, target: Target, cases: Frames, services: Frames) -> dict[str, int]:
     """Fill `staged_cases` and `staged_services` in the running transaction; return the rows per table.
 
-    The columns have the types that ONA's have, text or typed, so that comparing is comparing like with like.
+    The columns have the types that ONA's have, text or typed, so that comparing is comparing like with like. Keys are the
+    plain ones.
     """
     rows = {table.name: _stage(conn, target, table, frames) for table, frames in ((CASES, cases), (SERVICES, services))}
     for name, erased in remove_erased(conn).items():
         rows[name] -= erased
-    # Only what is joined by: statistics of all columns would take as long as the joins.
-    conn.execute(
-        "ANALYZE staged_cases (case_id, primero_id, primero_updated_at), staged_services (unique_id, case_id, primero_case_id)"
-    )
+    analyze_staged(conn)
     return rows
+
+
+def analyze_staged(conn: psycopg.Connection) -> None:
+    """Tell the planner about the staged rows; only what is joined by: all columns would take as long as the joins."""
+    conn.execute(
+        "ANALYZE staged_cases (case_id, primero_id, primero_updated_at), "
+        "staged_services (unique_id, case_id, primero_case_id, place)"
+    )
+
+
+def make_staged(conn: psycopg.Connection, target: Target, table: Table, *, keep: bool = False) -> None:
+    """Make the temporary table for a table's mapped rows, empty; with `keep` it outlives the transaction."""
+    name = sql.Identifier(f"staged_{table.name}")
+    make = sql.SQL("CREATE TEMPORARY TABLE {} {} AS SELECT {} FROM {} WITH NO DATA")
+    ends = sql.SQL("" if keep else "ON COMMIT DROP")
+    conn.execute(make.format(name, ends, commas(table.mapped_names), target.name(table)))
+    for column in table.deciding:
+        add = sql.SQL("ALTER TABLE {} ADD COLUMN {} {}")
+        conn.execute(add.format(name, sql.Identifier(column.name), sql.SQL(column.type)))
+
+
+def stage_frame(conn: psycopg.Connection, table: Table, text: memoryview) -> None:
+    """Copy a mapped frame, made a text by `to_csv`, into the temporary table."""
+    copy_csv(conn, f"staged_{table.name}", table.frame_names, text)
 
 
 def stage_exits(conn: psycopg.Connection, exits: Frames) -> None:
@@ -66,16 +88,11 @@ def stage_exits(conn: psycopg.Connection, exits: Frames) -> None:
 
 
 def _stage(conn: psycopg.Connection, target: Target, table: Table, frames: Frames) -> int:
-    name = f"staged_{table.name}"
-    conn.execute(
-        sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
-            sql.Identifier(name), commas(table.mapped_names), target.name(table)
-        )
-    )
+    make_staged(conn, target, table)
     rows = 0
     # One COPY per frame: a frame that cannot be read never breaks off a COPY, whose reason the server would log.
     for count, text in one_ahead((len(frame), to_csv(frame, table.arrow_schema(), table.name)) for frame in frames):
-        copy_csv(conn, name, table.mapped_names, text)
+        stage_frame(conn, table, text)
         rows += count
     return rows
 
@@ -109,9 +126,9 @@ def _blocks(rows: memoryview, size: int = 1 << 18) -> Iterator[memoryview]:
 
 
 def refuse_unusable(conn: psycopg.Connection) -> None:
-    """Refuse staged rows that hold a key twice, lack one, or hold a service without its case, by a DataFailure.
+    """Refuse staged rows that occur twice, lack what identifies them, or hold a service without its case.
 
-    The mapping sets such rows aside, so there should be none.
+    Raises DataFailure. The checks before the load look for the same, so there should be none.
     """
     for problem, query in _UNUSABLE.items():
         row = conn.execute(query).fetchone()
@@ -122,20 +139,20 @@ def refuse_unusable(conn: psycopg.Connection) -> None:
 
 
 _UNUSABLE = {
-    "a case_id occurs more than once": """
-        SELECT count(*) FROM (SELECT FROM staged_cases GROUP BY case_id HAVING count(*) > 1) AS repeated
-    """,
     "a Primero id occurs more than once": """
         SELECT count(*) FROM (SELECT FROM staged_cases GROUP BY primero_id HAVING count(*) > 1) AS repeated
     """,
-    "a unique_id occurs more than once": """
-        SELECT count(*) FROM (SELECT FROM staged_services GROUP BY unique_id HAVING count(*) > 1) AS repeated
+    "a service of a case occurs more than once": """
+        SELECT count(*) FROM (
+            SELECT FROM staged_services GROUP BY primero_case_id, unique_id, place HAVING count(*) > 1) AS repeated
     """,
     "a case lacks its case_id, its Primero id or the time of its last change": """
         SELECT count(*) FROM staged_cases
          WHERE case_id IS NULL OR primero_id IS NULL OR primero_updated_at IS NULL
     """,
-    "a service lacks its unique_id": "SELECT count(*) FROM staged_services WHERE unique_id IS NULL",
+    "a service lacks its unique_id or its place": """
+        SELECT count(*) FROM staged_services WHERE unique_id IS NULL OR place IS NULL
+    """,
     "a service belongs to no mapped case": """
         SELECT count(*) FROM staged_services AS s
          WHERE NOT EXISTS (

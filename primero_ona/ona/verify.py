@@ -15,6 +15,7 @@ from psycopg import sql
 from primero_ona.frames import Frames
 from primero_ona.ona.connection import translated
 from primero_ona.ona.decisions import find_stale
+from primero_ona.ona.keys import settle_keys
 from primero_ona.ona.schema import CASES, SERVICES, Column, Table
 from primero_ona.ona.staging import stage_rows
 from primero_ona.ona.target import Target, different
@@ -36,17 +37,18 @@ class KeyCounts:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the mapped rows of one table stand in ONA; rows = the sum of the others.
+    """How the mapped rows of one table stand in ONA; rows = equal + stale + missing + different.
 
-    `stale`: ONA has newer, or knows a newer exit. `quarantined`: its key is another case's in ONA, and that is on record.
+    `stale`: ONA has newer, or knows a newer exit. `own_keys`, of these rows: those that bear a key of their own, since
+    another row has the plain one.
     """
 
     rows: int = 0
     equal: int = 0
     stale: int = 0
-    quarantined: int = 0
     missing: int = 0
     different: int = 0
+    own_keys: int = 0
 
     @property
     def sound(self) -> bool:
@@ -80,10 +82,11 @@ def compare_quarter(conn: psycopg.Connection, cases: Frames, services: Frames) -
     with translated("comparing the mapped rows with ONA"), conn.transaction(force_rollback=True):
         target = Target.find(conn)
         stage_rows(conn, target, cases, services)
-        find_stale(conn, target)
+        find_stale(conn, target, pull=None)
+        own = settle_keys(conn, target)
         return {
-            "cases": _compare(conn, target, _COMPARE_CASES, different(CASES, "s", "c")),
-            "services": _compare(conn, target, _COMPARE_SERVICES, different(SERVICES, "s", "v")),
+            "cases": _compare(conn, target, _COMPARE_CASES, different(CASES, "s", "c"), own["cases"]),
+            "services": _compare(conn, target, _COMPARE_SERVICES, different(SERVICES, "s", "v"), own["services"]),
         }
 
 
@@ -96,9 +99,11 @@ def _count_keys(conn: psycopg.Connection, target: Target, table: Table, column: 
     return KeyCounts(int(rows), int(without), int(repeated))
 
 
-def _compare(conn: psycopg.Connection, target: Target, query: LiteralString, differs: sql.Composed) -> Comparison:
+def _compare(
+    conn: psycopg.Connection, target: Target, query: LiteralString, differs: sql.Composed, own: int
+) -> Comparison:
     found: Mapping[str, int] = dict(conn.execute(sql.SQL(query).format(**target.names, differs=differs)).fetchall())
-    return Comparison(rows=sum(found.values()), **found)
+    return Comparison(rows=sum(found.values()), **found, own_keys=own)
 
 
 _KEYS = """
@@ -117,39 +122,25 @@ SELECT count(*)
 """
 
 _COMPARE_CASES = """
-WITH set_aside AS (
-    SELECT DISTINCT primero_id FROM primero_sync.quarantine WHERE resolved_at IS NULL AND table_name = 'cases'
-)
 SELECT CASE WHEN stale.primero_id IS NOT NULL THEN 'stale'
-            WHEN c.primero_id = s.primero_id AND NOT ({differs}) THEN 'equal'
-            WHEN c.primero_id <> s.primero_id AND q.primero_id IS NOT NULL THEN 'quarantined'
-            WHEN c.primero_id = s.primero_id THEN 'different'
-            ELSE 'missing'
+            WHEN c.case_id IS NULL THEN 'missing'
+            WHEN {differs} THEN 'different'
+            ELSE 'equal'
        END, count(*)
   FROM staged_cases AS s
-  LEFT JOIN {cases} AS c ON c.case_id = s.case_id
+  LEFT JOIN {cases} AS c ON c.case_id = s.case_id AND c.primero_id = s.primero_id
   LEFT JOIN stale_cases AS stale ON stale.primero_id = s.primero_id::uuid
-  LEFT JOIN set_aside AS q ON q.primero_id = s.primero_id::text
  GROUP BY 1
 """
 
 _COMPARE_SERVICES = """
-WITH set_aside AS (
-    SELECT primero_id, bool_or(reason = 'case quarantined') AS with_case, bool_or(reason <> 'case quarantined') AS by_key
-      FROM primero_sync.quarantine
-     WHERE resolved_at IS NULL AND table_name = 'services'
-     GROUP BY primero_id
-)
 SELECT CASE WHEN stale.primero_id IS NOT NULL THEN 'stale'
-            WHEN v.primero_case_id = s.primero_case_id AND NOT ({differs}) THEN 'equal'
-            WHEN q.with_case THEN 'quarantined'
-            WHEN q.by_key AND v.primero_case_id <> s.primero_case_id THEN 'quarantined'
-            WHEN v.primero_case_id = s.primero_case_id THEN 'different'
-            ELSE 'missing'
+            WHEN v.unique_id IS NULL THEN 'missing'
+            WHEN {differs} THEN 'different'
+            ELSE 'equal'
        END, count(*)
   FROM staged_services AS s
-  LEFT JOIN {services} AS v ON v.unique_id = s.unique_id
+  LEFT JOIN {services} AS v ON v.unique_id = s.unique_id AND v.primero_case_id = s.primero_case_id
   LEFT JOIN stale_cases AS stale ON stale.primero_id = s.primero_case_id::uuid
-  LEFT JOIN set_aside AS q ON q.primero_id = s.primero_case_id::text
  GROUP BY 1
 """

@@ -45,10 +45,10 @@ def map_one(**fields: Any) -> tuple[dict[str, Any], list[tuple[str, str | None, 
     return rows(mapped.frame)[0], found(mapped)
 
 
-def map_sections(*sections: Any, **kwargs: Any) -> Mapped:
+def map_sections(*sections: Any) -> Mapped:
     """Cases 0, 1, … with these sections of services."""
     cases = [{"case_id_display": f"KRT-{n}", "services_section": section} for n, section in enumerate(sections)]
-    return map_services(raw_frame(*cases), LABELS, **kwargs)
+    return map_services(raw_frame(*cases), LABELS)
 
 
 def map_service(**keys: Any) -> tuple[dict[str, Any], list[tuple[str, str | None, int]]]:

@@ -41,6 +41,7 @@ TYPES = {
     "care_date": pa.date32(),
     "date_of_reintegration": pa.date32(),
     "date_closure": pa.date32(),
+    "created_at": pa.timestamp("ms", tz="UTC"),
 }
 
 
@@ -67,6 +68,7 @@ def test_a_case_without_anything_but_its_key_is_mapped():
         "primero_updated_at": pd.Timestamp("2024-03-02T08:00:01.209Z"),
         "consent_status": "not recorded",
         "age_group": "unknown",
+        "created_at": pd.Timestamp("2024-01-15T02:11:09.514Z"),
     }
     assert found(mapped) == [("age", None, 1)]
 
@@ -85,20 +87,19 @@ def test_a_case_without_a_key_goes_to_quarantine(value):
     """A null key fails the whole load; a made-up one is a child nobody can find again."""
     mapped = map_all({}, {"case_id_display": value, "sex": "x_1"})
     assert list(mapped.frame["primero_id"]) == [uuid_of(0)]
-    assert mapped.quarantine == [
-        {"table": "cases", "primero_id": uuid_of(1), "other_id": None, "reason": "case_id missing"}
-    ]
+    assert mapped.quarantine == [{"table": "cases", "primero_id": uuid_of(1), "reason": "case_id missing"}]
     assert found(mapped) == []
 
 
-def test_a_case_that_lost_its_key_goes_to_quarantine_with_the_other_id():
-    """Two children with one display id: whoever looks after it needs both ids, and only one may be loaded."""
+def test_cases_that_share_a_key_are_all_mapped():
+    """Which of them bears the plain key is decided where all holders are known, in the load."""
     raw = raw_frame({"case_id_display": "K-1", "age": 3}, {"case_id_display": "K-1", "age": 9})
-    mapped = map_cases(raw, PLACES, LABELS, {uuid_of(1): uuid_of(0), uuid_of(7): uuid_of(8)})
-    assert list(mapped.frame["age"]) == [3]
-    assert mapped.quarantine == [
-        {"table": "cases", "primero_id": uuid_of(1), "other_id": uuid_of(0), "reason": "case_id of another case"}
+    mapped = map_cases(raw, PLACES, LABELS)
+    assert [(row["case_id"], row["primero_id"]) for row in rows(mapped.frame)] == [
+        ("K-1", uuid_of(0)),
+        ("K-1", uuid_of(1)),
     ]
+    assert mapped.quarantine == []
 
 
 @pytest.mark.parametrize("value", [None, False, 0, 0.0, "", "  ", "\x00"])

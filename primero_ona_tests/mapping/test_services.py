@@ -17,6 +17,7 @@ TYPES = {
     "service_date": pa.date32(),
     "primero_case_id": pa.string(),
     "service_subtypes": pa.string(),
+    "place": pa.int32(),
 }
 
 
@@ -24,8 +25,8 @@ def service(key="s-1", **keys):
     return {"unique_id": key, **keys}
 
 
-def aside(case, reason, other=None):
-    return {"table": "services", "primero_id": uuid_of(case), "other_id": other, "reason": reason}
+def aside(case, reason):
+    return {"table": "services", "primero_id": uuid_of(case), "reason": reason}
 
 
 @pytest.mark.parametrize("sections", [[], [None], [[service()]], [["broken"]]], ids=["none", "null", "one", "aside"])
@@ -83,15 +84,32 @@ def test_what_is_no_service_goes_to_quarantine(section):
     assert list(mapped.frame["case_id"]) == ["KRT-1"]
 
 
-def test_of_a_key_twice_within_a_case_the_first_stands():
-    """Both cannot be loaded under one key, and neither may vanish unseen."""
-    section = [service(service_type="counselling"), service(" s-1 ", service_type="other"), service("s-2")]
-    mapped = map_sections(section)
-    assert [(row["unique_id"], row["service_type"]) for row in rows(mapped.frame)] == [
-        ("s-1", "Counselling"),
-        ("s-2", None),
+def test_elements_of_a_case_with_one_key_get_places_in_the_order_of_the_section():
+    """OSCaR sends one id for all services of a type; each of them was given."""
+    section = [service(service_type="counselling"), service("s-2"), service(" s-1 ", service_type="other"), service()]
+    mapped = map_sections(section, [service()])
+    assert [(row["case_id"], row["unique_id"], row["place"], row["service_type"]) for row in rows(mapped.frame)] == [
+        ("KRT-0", "s-1", 1, "Counselling"),
+        ("KRT-0", "s-2", 1, None),
+        ("KRT-0", "s-1", 2, "Other"),
+        ("KRT-0", "s-1", 3, None),
+        ("KRT-1", "s-1", 1, None),
     ]
-    assert mapped.quarantine == [aside(0, "unique_id repeated")]
+    assert (mapped.quarantine, mapped.repeated) == ([], 0)
+
+
+def test_elements_that_are_equal_in_all_that_is_kept_are_one_service():
+    """A section that was merged twice holds a service twice; it was given once."""
+    twice = service(service_type="other", service_implemented_day_time="2024-01-10")
+    section = [twice, service(), dict(twice), service("s-2"), dict(twice), service(note="never kept")]
+    mapped = map_sections(section, [dict(twice)])
+    assert [(row["case_id"], row["unique_id"], row["place"]) for row in rows(mapped.frame)] == [
+        ("KRT-0", "s-1", 1),
+        ("KRT-0", "s-1", 2),
+        ("KRT-0", "s-2", 1),
+        ("KRT-1", "s-1", 1),
+    ]
+    assert (mapped.quarantine, mapped.repeated) == ([], 3)
 
 
 def test_a_destroyed_element_does_not_take_the_key_from_the_one_that_stands():
@@ -105,28 +123,10 @@ def test_services_without_a_key_are_not_repetitions_of_each_other():
     assert map_sections([service(None), service(None)]).quarantine == [aside(0, "unique_id missing")] * 2
 
 
-def test_a_service_that_lost_its_key_goes_to_quarantine_with_the_other_case():
-    """The same key under two cases: the loser's service is set aside, its other services stand."""
-    losers = {(uuid_of(1), "s-1"): uuid_of(0)}
-    mapped = map_sections([service()], [service(), service("s-2")], losers=losers)
-    assert list(zip(mapped.frame["case_id"], mapped.frame["unique_id"], strict=True)) == [
-        ("KRT-0", "s-1"),
-        ("KRT-1", "s-2"),
-    ]
-    assert mapped.quarantine == [aside(1, "unique_id of another case", uuid_of(0))]
-
-
-def test_all_services_of_a_quarantined_case_go_there_with_it():
-    """Its `case_id` is another child's: loaded, the services would be attached to that child."""
-    mapped = map_sections([service("a"), service(None), "x"], [service("b")], excluded=frozenset({uuid_of(0)}))
-    assert list(mapped.frame["unique_id"]) == ["b"]
-    assert mapped.quarantine == [aside(0, "case quarantined")] * 3
-
-
-def test_services_of_a_case_without_a_key_are_quarantined_even_if_nobody_named_it():
+def test_services_of_a_case_without_a_key_are_quarantined_with_it():
     """A service needs a `case_id`; the column takes no null."""
-    mapped = map_services(raw_frame({"services_section": [service()]}), LABELS)
-    assert (len(mapped.frame), mapped.quarantine) == (0, [aside(0, "case quarantined")])
+    mapped = map_services(raw_frame({"services_section": [service("a"), service(None), "x"]}), LABELS)
+    assert (len(mapped.frame), mapped.quarantine) == (0, [aside(0, "case_id missing")] * 3)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ import pytest
 
 from primero_ona.frames import Frames
 from primero_ona.mapping import streams
-from primero_ona.mapping.keys import case_hashes
-from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
+from primero_ona.mapping.streams import map_cases_stream, map_services_stream
 from primero_ona.mapping.version import MAPPING_VERSION
 from primero_ona_tests.mapping.helpers import LABELS, PLACES
 from primero_ona_tests.raw import raw_frame, uuid_of
@@ -30,10 +29,6 @@ CHILD = case(3, "K-2", age=5, created_at="2024-02-01T00:00:00.000Z")
 KEYLESS = case(4, " ", age=6, sex="x_2")
 
 
-def nobody(contested):
-    return {}
-
-
 def quarter(size):
     """The reintegration stream and the under-18 stream, in batches of a size."""
     return [
@@ -45,90 +40,55 @@ def quarter(size):
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_a_quarter_becomes_rows_and_one_summary(size):
     """What the load gets must not depend on where batches end; the case that is in both sets is there once."""
-    cases = map_cases_stream(*quarter(size), PLACES, LABELS, nobody)
+    cases = map_cases_stream(*quarter(size), PLACES, LABELS)
     frame = pd.concat(cases)
-    assert sorted(frame["primero_id"]) == [uuid_of(1), uuid_of(2)]
-    assert sorted(cases.summary["quarantine"], key=lambda entry: entry["primero_id"]) == [
-        {"table": "cases", "primero_id": uuid_of(3), "other_id": uuid_of(2), "reason": "case_id of another case"},
-        {"table": "cases", "primero_id": uuid_of(4), "other_id": None, "reason": "case_id missing"},
+    assert sorted(frame["primero_id"]) == [uuid_of(1), uuid_of(2), uuid_of(3)]
+    assert cases.summary["quarantine"] == [
+        {"table": "cases", "primero_id": uuid_of(4), "reason": "case_id missing"},
     ]
     assert cases.summary["findings"] == [{"field": "sex", "code": "x_1", "count": 2}]
-    assert (cases.summary["raw_cases"], cases.summary["rows"]) == (4, 2)
+    assert (cases.summary["raw_cases"], cases.summary["rows"]) == (4, 3)
     assert json.loads(json.dumps(cases.summary)) == cases.summary
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_services_follow_their_cases_into_quarantine(size):
-    """The services of the child without a key must not appear under the child who has it."""
-    cases = map_cases_stream(*quarter(size), PLACES, LABELS, nobody)
-    list(cases)
-    services = map_services_stream(*quarter(size), LABELS, nobody, quarantined_cases(cases.summary))
-    assert sorted(pd.concat(services)["unique_id"]) == ["s-1", "s-2"]
-    assert {(entry["primero_id"], entry["reason"]) for entry in services.summary["quarantine"]} == {
-        (uuid_of(3), "case quarantined"),
-        (uuid_of(4), "case quarantined"),
-    }
-    assert (services.summary["raw_cases"], services.summary["rows"]) == (4, 2)
+    """A service needs a case_id; every other one comes, whoever shares its case's."""
+    services = map_services_stream(*quarter(size), LABELS)
+    assert sorted(pd.concat(services)["unique_id"]) == ["s-1", "s-2", "s-3"]
+    assert services.summary["quarantine"] == [
+        {"table": "services", "primero_id": uuid_of(4), "reason": "case_id missing"}
+    ]
+    assert (services.summary["raw_cases"], services.summary["rows"]) == (4, 3)
 
 
 def test_reading_twice_gives_the_same_and_counts_once():
     """The load may read again after a broken connection; figures must not double."""
-    cases = map_cases_stream(*quarter(2), PLACES, LABELS, nobody)
+    cases = map_cases_stream(*quarter(2), PLACES, LABELS)
     first, before = pd.concat(cases), dict(cases.summary)
     pd.testing.assert_frame_equal(first, pd.concat(cases))
     assert cases.summary == before
-
-
-def told(pulls, suspects, readings, version=MAPPING_VERSION):
-    """The quarter as its pulls stored it, one for each stream, with the cases that they said may clash."""
-    hashes = case_hashes([uuid_of(number) for number in suspects]).tolist()
-    return [
-        Frames(
-            lambda columns, frames=frames: readings.append(columns) or iter(list(frames)),
-            lambda pull=pull: {
-                "suspects": {"pull": pull, "mapping_version": version, "by_table": {"cases": hashes, "services": []}}
-            },
-        )
-        for pull, frames in zip(pulls, quarter(1), strict=True)
-    ]
-
-
-def test_the_raw_cases_are_read_once_where_their_pull_told_who_may_clash():
-    """Each reading decrypts the whole quarter; the keys were compared while Primero was waited for."""
-    readings = []
-    cases = map_cases_stream(*told("aa", [2, 3], readings), PLACES, LABELS, nobody)
-    assert len(pd.concat(cases)) == 2
-    assert {entry["primero_id"] for entry in cases.summary["quarantine"]} == {uuid_of(3), uuid_of(4)}
-    assert len(readings) == 2
-
-
-@pytest.mark.parametrize(("pulls", "version"), [("ab", MAPPING_VERSION), ("aa", "older")])
-def test_what_two_pulls_or_other_rules_told_of_clashes_is_not_believed(pulls, version):
-    """Of two pulls (one was killed between its commits) neither knew all cases; other rules may have read other keys."""
-    readings = []
-    cases = map_cases_stream(*told(pulls, [], readings, version), PLACES, LABELS, nobody)
-    assert sorted(pd.concat(cases)["primero_id"]) == [uuid_of(1), uuid_of(2)]
-    assert len(readings) == 4, "the keys are read once more"
 
 
 def test_a_mapped_frame_is_never_larger_than_a_batch(monkeypatch):
     """Cases have several services each, so a full raw batch gives more rows than a frame may have."""
     monkeypatch.setattr(streams, "BATCH_ROWS", 2)
     raw = raw_frame(case(1, age=3, services_section=[{"unique_id": str(n)} for n in range(5)]), case(2, age=3))
-    frames = list(map_services_stream(Frames.of(), Frames.of(raw), LABELS, nobody))
+    frames = list(map_services_stream(Frames.of(), Frames.of(raw), LABELS))
     assert [list(frame["unique_id"]) for frame in frames] == [["0", "1"], ["2", "3"], ["4", "s-2"]]
     assert all(list(frame.index) == [0, 1] for frame in frames)
 
 
 def test_an_empty_quarter_has_an_empty_summary():
     """A quarter in which nothing changed is no fault."""
-    cases = map_cases_stream(Frames.of(), Frames.of(raw_frame()), PLACES, LABELS, nobody)
+    cases = map_cases_stream(Frames.of(), Frames.of(raw_frame()), PLACES, LABELS)
     assert [len(frame) for frame in cases] == [0]
     assert cases.summary == {
         "findings": [],
         "quarantine": [],
         "raw_cases": 0,
         "rows": 0,
+        "repeated": 0,
         "mapping_version": MAPPING_VERSION,
     }
 
@@ -140,6 +100,6 @@ def test_mapping_reads_only_the_fields_it_names():
         frame = raw_frame(*cases)
         return Frames(lambda columns: iter([frame[list(dict.fromkeys(name.split(".")[0] for name in columns))]]))
 
-    cases = map_cases_stream(only(ADULT), only(CHILD), PLACES, LABELS, nobody)
-    services = map_services_stream(only(ADULT), only(CHILD), LABELS, nobody, frozenset({uuid_of(3)}))
-    assert len(pd.concat(cases)) == len(pd.concat(services)) == 1
+    cases = map_cases_stream(only(ADULT), only(CHILD), PLACES, LABELS)
+    services = map_services_stream(only(ADULT), only(CHILD), LABELS)
+    assert len(pd.concat(cases)) == len(pd.concat(services)) == 2

@@ -12,6 +12,7 @@ import pyarrow as pa
 from psycopg.rows import dict_row
 
 from primero_ona.frames import Frames
+from primero_ona.ona.bookkeeping import PULL_NUMBER
 from primero_ona.ona.load import LoadResult, TableCounts, load_quarter
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.ona.schema import CASES, SERVICES, Table
@@ -31,12 +32,17 @@ def at(minutes: float) -> datetime:
 
 def id_of(number: int) -> str:
     """Primero's id of the case with this number."""
-    return str(UUID(int=0xA000_0000 + number))
+    return str(UUID(int=(number << 96) + 0xA000_0000))
+
+
+def own(key: str, number: int, *, digits: int = 8, place: int = 1) -> str:
+    """The key of its own of the case with this number, or of one of its services."""
+    return f"{key}~{id_of(number).replace('-', '')[:digits]}" + (f"~{place}" if place > 1 else "")
 
 
 def case(number: int, **changes: Any) -> dict[str, Any]:
     """A mapped case; `changes` replace single columns."""
-    row = dict.fromkeys(CASES.mapped_names) | {
+    row = dict.fromkeys(CASES.frame_names) | {
         "case_id": f"case-{number}",
         "registration_date": date(2024, 1, 15),
         "case_source": "primero",
@@ -49,18 +55,20 @@ def case(number: int, **changes: Any) -> dict[str, Any]:
         "primero_id": id_of(number),
         "primero_updated_at": T0,
         "age_group": "5-9",
+        "created_at": T0,
     }
     return row | changes
 
 
 def service(number: int, of: int, **changes: Any) -> dict[str, Any]:
     """A mapped service of case `of`."""
-    row = dict.fromkeys(SERVICES.mapped_names) | {
+    row = dict.fromkeys(SERVICES.frame_names) | {
         "unique_id": f"service-{number}",
         "case_id": f"case-{of}",
         "service_type": "Counselling",
         "service_date": date(2024, 2, 2),
         "primero_case_id": id_of(of),
+        "place": 1,
     }
     return row | changes
 
@@ -95,15 +103,17 @@ def load(
     run_id: str = "run-1",
     cases_summary: dict[str, Any] | None = None,
     services_summary: dict[str, Any] | None = None,
+    pull: int | None = None,
 ) -> LoadResult:
-    """Load rows as a quarter."""
+    """Load rows as a quarter; those of the `pull` with this number, or stored ones."""
+    numbered = {PULL_NUMBER: pull}
     return load_quarter(
         conn,
         quarter=quarter,
         run_id=run_id,
-        cases=frames(CASES, cases, cases_summary),
-        services=frames(SERVICES, services or [], services_summary),
-        exits=Frames.of(frame(exits or [], EXIT_SCHEMA)),
+        cases=frames(CASES, cases, {**(cases_summary or {}), **numbered}),
+        services=frames(SERVICES, services or [], {**(services_summary or {}), **numbered}),
+        exits=Frames.of(frame(exits or [], EXIT_SCHEMA), summary=numbered),
         now=now,
     )
 
@@ -126,10 +136,10 @@ def service_ids(url: str) -> dict[str, str]:
 
 
 def quarantine(url: str) -> list[tuple[Any, ...]]:
-    """The open entries: table, Primero id, other id, reason, quarter."""
+    """The open entries: table, Primero id, reason, quarter."""
     query = """
-        SELECT table_name, primero_id, other_id, reason, quarter FROM primero_sync.quarantine
-         WHERE resolved_at IS NULL ORDER BY 1, 2, 4
+        SELECT table_name, primero_id, reason, quarter FROM primero_sync.quarantine
+         WHERE resolved_at IS NULL ORDER BY 1, 2, 3
     """
     return [tuple(row.values()) for row in read(url, query)]
 
@@ -152,7 +162,7 @@ SHAPES = ("none", "old", "text", "all text")
 
 
 def counts(received: int = 0, **others: int) -> TableCounts:
-    names = ("inserted", "updated", "unchanged", "stale", "removed", "quarantined")
+    names = ("inserted", "updated", "unchanged", "stale", "removed", "own_keys")
     return TableCounts(received, **{name: others.get(name, 0) for name in names})
 
 

@@ -6,8 +6,8 @@ from primero_ona.ona.status import quarter_status
 from primero_ona_tests.ona.rows import LATER, NOW, Q1, Q2, case, id_of, left, load, quarantine, read, service
 
 
-def aside(number: int, reason: str = "case_id missing", table: str = "cases", other: int | None = None) -> dict:
-    return {"table": table, "primero_id": id_of(number), "other_id": other and id_of(other), "reason": reason}
+def aside(number: int, reason: str = "case_id missing", table: str = "cases") -> dict:
+    return {"table": table, "primero_id": id_of(number), "reason": reason}
 
 
 def summary(*entries: dict, findings: tuple = ()) -> dict:
@@ -19,12 +19,11 @@ def test_what_the_mapping_set_aside_is_remembered(ona_url, ona):
     services = summary(*[aside(2, "service malformed", "services")] * 3)
     result = load(ona, [case(1)], cases_summary=summary(aside(3)), services_summary=services)
     assert quarantine(ona_url) == [
-        ("cases", id_of(3), None, "case_id missing", "2024-Q1"),
-        ("services", id_of(2), None, "service malformed", "2024-Q1"),
+        ("cases", id_of(3), "case_id missing", "2024-Q1"),
+        ("services", id_of(2), "service malformed", "2024-Q1"),
     ]
     assert [row["entries"] for row in read(ona_url, "SELECT entries FROM primero_sync.quarantine ORDER BY 1")] == [1, 3]
     assert result.open_quarantine == 2
-    assert result.cases.quarantined == 0
 
 
 def test_an_entry_that_is_not_seen_again_is_resolved(ona_url, ona):
@@ -38,7 +37,7 @@ def test_an_entry_that_is_not_seen_again_is_resolved(ona_url, ona):
 def test_an_entry_that_comes_again_keeps_its_beginning(ona_url, ona):
     """How long a child has been waiting is what people ask."""
     for now in (NOW, LATER):
-        load(ona, [], cases_summary=summary(aside(3, "case_id of another case", other=1)), now=now)
+        load(ona, [], cases_summary=summary(aside(3)), now=now)
     rows = read(ona_url, "SELECT first_seen, last_seen, resolved_at FROM primero_sync.quarantine")
     assert rows == [{"first_seen": NOW, "last_seen": LATER, "resolved_at": None}]
 

@@ -79,7 +79,6 @@ def test_a_value_too_long_is_told_by_its_column_and_not_by_its_text(ona_url, emp
 @pytest.mark.parametrize(
     ("cases", "services"),
     [
-        ([case(1), case(2, case_id="case-1")], []),
         ([case(1), case(1, case_id="other")], []),
         ([case(1)], [service(1, 1), service(1, 1)]),
         ([case(1, case_id=None)], []),
@@ -89,11 +88,11 @@ def test_a_value_too_long_is_told_by_its_column_and_not_by_its_text(ona_url, emp
         ([case(1)], [service(1, 2)]),
         ([case(1)], [service(1, 1, case_id="other")]),
         ([case(1)], [service(1, 1, primero_case_id=None)]),
+        ([case(1)], [service(1, 1, place=None)]),
     ],
     ids=[
-        "case_id twice",
         "case twice",
-        "unique_id twice",
+        "service twice",
         "no case_id",
         "no Primero id",
         "no stamp",
@@ -101,6 +100,7 @@ def test_a_value_too_long_is_told_by_its_column_and_not_by_its_text(ona_url, emp
         "service without case",
         "service with another case_id",
         "service without Primero id",
+        "service without place",
     ],
 )
 def test_rows_that_no_load_could_take_are_refused_by_count(ona_url, ona, cases, services):

@@ -1,11 +1,8 @@
-"""Reading `locations_lookup`, and who holds a contested key."""
+"""Reading `locations_lookup`."""
 
 from __future__ import annotations
 
-import pytest
-
-from primero_ona.ona.places import holders, read_places, service_holders
-from primero_ona_tests.ona.rows import SHAPES, case, id_of, load, make_tables, service
+from primero_ona.ona.places import read_places
 
 DISTRICTS = [
     {"code": "1006", "district": "Chetr Borei", "province": "Kratie", "province_code": "10"},
@@ -28,19 +25,3 @@ def test_an_empty_lookup_reads_as_an_empty_frame(ona):
     """The mapping asks by this whether it has to be filled."""
     assert read_places(ona).empty
     assert list(read_places(ona).columns) == list(DISTRICTS[0])
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_holders_are_told_by_primero_id(empty_ona, shape):
-    """Who already holds a key in ONA keeps it; rows of the old pipeline hold nothing against anybody."""
-    make_tables(empty_ona, shape)
-    load(empty_ona, [case(1)], [service(1, 1)])
-    empty_ona.execute("INSERT INTO cases (case_id) VALUES ('old')")
-    empty_ona.execute("INSERT INTO services (unique_id, case_id) VALUES ('old', 'old')")
-    assert holders(empty_ona, {"case-1", "old", "case-9"}) == {"case-1": id_of(1)}
-    assert service_holders(empty_ona, ["service-1", "old"]) == {"service-1": id_of(1)}
-
-
-def test_no_question_needs_no_answer(empty_ona):
-    """Most quarters have no clash; they should not wait for ONA."""
-    assert holders(empty_ona, []) == {}

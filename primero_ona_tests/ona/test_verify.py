@@ -16,7 +16,6 @@ from primero_ona_tests.ona.rows import (
     left,
     load,
     make_tables,
-    quarantine,
     service,
 )
 
@@ -71,18 +70,18 @@ def test_damage_to_a_service_is_found(ona, damage, expected):
     assert compare(ona, [case(1)], [service(1, 1)])["services"] == expected
 
 
-def test_stale_and_quarantined_rows_are_accounted_for(ona_url, ona):
-    """They are not in ONA, rightly so; a check that calls them missing would stop every sync."""
+def test_stale_rows_and_rows_under_keys_of_their_own_are_accounted_for(ona):
+    """They are as they must be; a check that calls them missing would stop every sync."""
     load(ona, [case(1, primero_updated_at=at(9))], [service(1, 1)], [left(4, 9)], quarter=Q2)
-    old = [case(1), case(2, case_id="case-1"), case(3), case(4)]
-    services = [service(1, 1), service(2, 2, case_id="case-1"), service(4, 4)]
-    # Two cases with one key cannot be staged at once, so the clash is loaded and compared by itself.
-    load(ona, [old[1], old[2]], [services[1], service(1, 3), service(3, 3)])
-    assert len(quarantine(ona_url)) == 3
-    found = compare(ona, [old[1], old[2]], [services[1], service(1, 3), service(3, 3)])
-    assert found["cases"] == Comparison(rows=2, equal=1, quarantined=1)
-    assert found["services"] == Comparison(rows=3, equal=1, quarantined=2)
-    found = compare(ona, [old[0], old[3]], [services[0], services[2]])
+    shared = (
+        [case(2, case_id="case-1"), case(3)],
+        [service(2, 2, case_id="case-1"), service(1, 3), service(1, 3, place=2)],
+    )
+    load(ona, *shared)
+    found = compare(ona, *shared)
+    assert found["cases"] == Comparison(rows=2, equal=2, own_keys=1)
+    assert found["services"] == Comparison(rows=3, equal=3, own_keys=2)
+    found = compare(ona, [case(1), case(4)], [service(1, 1), service(4, 4)])
     assert found["cases"] == Comparison(rows=2, stale=2)
     assert found["services"] == Comparison(rows=2, stale=2)
 

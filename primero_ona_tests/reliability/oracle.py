@@ -1,13 +1,14 @@
 """What ONA must hold, worked out naively from the sandbox's own store: the second witness of soak and suite.
 
 Nothing of `mapping/`, `primero/` or `ona/` is used here: plain loops over plain dicts, slow and easy to check by eye. It
-knows which cases belong, who has a key of its own, and the values that can be told without label tables. Who of two
-claimants keeps a contested key depends on history, so of those it demands that exactly one of them, and one that belongs,
-stands there. What does not belong here: running anything.
+knows which cases belong, and the values that can be told without label tables. Which of several rows bears a plain key
+depends on history, so it demands that each row bears the plain one or one of its own. What does not belong here: running
+anything.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
@@ -83,16 +84,25 @@ def day_of(value: Any) -> str | None:
 
 
 def services_of(case: Case) -> list[Mapping[str, Any]]:
-    """The elements that are services with a key, the first of each key."""
+    """The elements that are services with a key, each with its `place` among those of its key; copies are left out."""
     section = case.get("services_section")
-    found: dict[str, Mapping[str, Any]] = {}
+    found: list[Mapping[str, Any]] = []
+    seen: dict[str, list[str]] = defaultdict(list)
     for element in section if isinstance(section, list) else []:
         if not isinstance(element, dict) or str(element.get("_destroy")).strip().lower() == "true":
             continue
-        key = text(element.get("unique_id"))
-        if key:
-            found.setdefault(key, element)
-    return [{**element, "unique_id": key} for key, element in found.items()]
+        key, content = text(element.get("unique_id")), json.dumps([element.get(name) for name in _SERVICE_FIELDS])
+        if key and content not in seen[key]:
+            seen[key].append(content)
+            found.append({**element, "unique_id": key, "place": len(seen[key])})
+    return found
+
+
+def keys_of(plain: str, case: str, place: int = 1) -> set[str]:
+    """The keys that a case, or a service of it, may bear in ONA."""
+    suffix = f"~{place}" if place > 1 else ""
+    own = {f"{plain}~{case[:8]}{suffix}", f"{plain}~{case.replace('-', '')}{suffix}"}
+    return own if suffix else own | {plain}
 
 
 def differences(primero: SandboxPrimero, sql: Sql, since: datetime | None = None) -> list[str]:
@@ -105,50 +115,26 @@ def differences(primero: SandboxPrimero, sql: Sql, since: datetime | None = None
         for case in primero.cases.records()
         if belongs(case) and (since is None or datetime.fromisoformat(case["last_updated_at"]) >= since)
     }
-    claims: dict[str, set[str]] = defaultdict(set)
-    for case in truth.values():
-        if key := text(case.get("case_id_display")):
-            claims[key].add(case["id"])
     ona = {row[0]: row[1:] for row in sql(_CASES)}
-    aside = _aside(truth, ona)
-    found = list(_of_cases(truth, claims, ona, aside))
-    standing = {case: truth[case] for case in ona if case in truth and case not in aside}
-    return found + list(_of_services(standing, aside, sql(_SERVICES)))
+    return list(_of_cases(truth, ona)) + list(
+        _of_services({case: truth[case] for case in ona if case in truth}, sql(_SERVICES))
+    )
 
 
-def _aside(truth: Mapping[str, Case], ona: Mapping[str, Any]) -> set[str]:
-    """Cases that wait: without a key, or for one that a case holds that has it in Primero, too, or that waits itself.
-
-    A case that waits and stands in ONA from before keeps the row, and the key, that it has there.
-    """
+def _of_cases(truth: Mapping[str, Case], ona: Mapping[str, Any]) -> Iterable[str]:
     keys = {case: text(record.get("case_id_display")) for case, record in truth.items()}
-    holder = {row[0]: case for case, row in ona.items()}
-    aside = {case for case, key in keys.items() if key is None}
-    while True:
-        more = {
-            case
-            for case, key in keys.items()
-            if case not in aside
-            and (there := holder.get(key)) not in (None, case)
-            and (keys.get(there) == key or there in aside)
-        }
-        if not more:
-            return aside
-        aside |= more
-
-
-def _of_cases(
-    truth: Mapping[str, Case], claims: Mapping[str, set[str]], ona: Mapping[str, Any], aside: set[str]
-) -> Iterable[str]:
-    for case in ona.keys() - truth.keys():
+    for case in ona.keys() - {case for case, key in keys.items() if key}:
         yield f"{case} stands in ONA and does not belong there"
-    for claimants in claims.values():
-        holders = [case for case in claimants if case in ona and case not in aside]
-        if len(holders) != 1 and not claimants <= aside:
-            yield f"{sorted(claimants)}: {len(holders)} of them stand in ONA where one must"
-    for case, row in ona.items():
-        expected = _row(truth[case]) if case in truth and case not in aside else row
-        fields = [name for name, a, b in zip(_FIELDS, expected, row, strict=True) if a != b and a is not SKIPPED]
+    for case in {case for case, key in keys.items() if key} - ona.keys():
+        yield f"{case} is not in ONA"
+    for case, (key, *row) in ona.items():
+        if case not in truth:
+            continue
+        if key not in keys_of(keys[case] or "", case):
+            yield f"{case}: a key that is neither the plain one nor its own"
+        fields = [
+            name for name, a, b in zip(_FIELDS, _row(truth[case]), row, strict=True) if a != b and a is not SKIPPED
+        ]
         if fields:
             yield f"{case}: other {', '.join(fields)} than in Primero"
 
@@ -158,36 +144,33 @@ def _row(case: Case) -> tuple[Any, ...]:
     sex, status = (case.get(name) for name in ("sex", "status"))
     label = SEXES.get(text(sex) or "", text(sex)) if sex is None or isinstance(sex, str) else SKIPPED
     told = text(status) if status is None or isinstance(status, str) else SKIPPED
-    return text(case.get("case_id_display")), stamp, age_of(case), label, told
+    return stamp, age_of(case), label, told
 
 
-def _of_services(cases: Mapping[str, Case], aside: set[str], rows: Iterable[tuple[Any, ...]]) -> Iterable[str]:
-    claims: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+def _of_services(cases: Mapping[str, Case], rows: Iterable[tuple[Any, ...]]) -> Iterable[str]:
+    held: dict[str, dict[str, tuple[Any, ...]]] = defaultdict(dict)
+    for key, owner, *row in rows:
+        held[owner][key] = tuple(row)
+    for owner in held.keys() - cases.keys():
+        yield f"services of {owner} stand in ONA without their case"
     for case, record in cases.items():
+        mine = held[case]
         for service in services_of(record):
-            claims[service["unique_id"]][case] = service
-    held = {row[0]: row[1:] for row in rows}
-    kept = {key for key, row in held.items() if row[0] in aside}
-    for key in held.keys() - claims.keys() - kept:
-        yield f"a service of {held[key][0]} stands in ONA that no case has"
-    for key, claimants in claims.items():
-        if key not in held:
-            yield f"a service of {sorted(claimants)} is not in ONA"
-            continue
-        owner, kind, day = held[key]
-        if key in kept:
-            continue
-        if owner not in claimants:
-            yield f"a service of {sorted(claimants)} stands in ONA under {owner}"
-            continue
-        service = claimants[owner]
-        code = service.get("service_type")
-        if day != day_of(service.get("service_implemented_day_time")):
-            yield f"a service of {owner} has another date than in Primero"
-        if isinstance(code, str) and kind != SERVICE_TYPES.get(text(code) or ""):
-            yield f"a service of {owner} has another type than in Primero"
+            keys = keys_of(service["unique_id"], case, service["place"]) & mine.keys()
+            if len(keys) != 1:
+                yield f"a service of {case} stands {len(keys)} times in ONA"
+                continue
+            kind, day = mine.pop(keys.pop())
+            code = service.get("service_type")
+            if day != day_of(service.get("service_implemented_day_time")):
+                yield f"a service of {case} has another date than in Primero"
+            if isinstance(code, str) and kind != SERVICE_TYPES.get(text(code) or ""):
+                yield f"a service of {case} has another type than in Primero"
+        if mine:
+            yield f"{len(mine)} services of {case} stand in ONA that it does not have"
 
 
-_FIELDS = ("case_id", "primero_updated_at", "age", "sex", "case_status")
+_SERVICE_FIELDS = ("unique_id", "service_type", "service_subtype", "service_implemented_day_time", "_destroy")
+_FIELDS = ("primero_updated_at", "age", "sex", "case_status")
 _CASES = "SELECT primero_id::text, case_id, primero_updated_at, age, sex, case_status FROM cases"
 _SERVICES = "SELECT unique_id, primero_case_id::text, service_type, service_date::text FROM services"

@@ -27,10 +27,11 @@ from primero_ona.frames import Frames
 from primero_ona.io_manager import PartitionIOManager
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
-from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
+from primero_ona.mapping.streams import map_cases_stream, map_services_stream
+from primero_ona.ona.bookkeeping import PULL_NUMBER, next_pull
 from primero_ona.ona.connection import connect
 from primero_ona.ona.load import load_quarter
-from primero_ona.ona.places import holders, read_places, service_holders
+from primero_ona.ona.places import read_places
 from primero_ona.partition_store import PartitionStore
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.policy import PullPolicy
@@ -83,13 +84,19 @@ class Place:
 def pull(place: Place, quarter: Quarter) -> None:
     """Pull a quarter into the store, as the raw assets do."""
     sink = QuarterSink(PartitionIOManager(lambda: place.store, stored_assets("")), quarter.key)
+    with connect(place.ona_url) as conn:
+        number = next_pull(conn)
     try:
         with place.client() as client:
             pull_cases(client, window_of(quarter, PullPolicy()), sink, empty_pause=0)
-        sink.commit({})
+        sink.commit({PULL_NUMBER: number})
     except BaseException:
         sink.discard()
         raise
+
+
+def _numbered(frames: Frames, number: int) -> Frames:
+    return Frames.of(*list(frames), summary={**frames.summary, PULL_NUMBER: number})
 
 
 def load(place: Place, quarter: Quarter, run_id: str) -> None:
@@ -99,12 +106,9 @@ def load(place: Place, quarter: Quarter, run_id: str) -> None:
     labels = Labels.load()
     with connect(place.ona_url) as conn:
         places = Places.of(read_places(conn))
-        cases = map_cases_stream(reintegration, under18, places, labels, lambda keys: holders(conn, keys))
-        cases = Frames.of(*list(cases), summary=cases.summary)
-        excluded = quarantined_cases(cases.summary)
-        services = map_services_stream(
-            reintegration, under18, labels, lambda keys: service_holders(conn, keys), excluded
-        )
+    number = under18.summary[PULL_NUMBER]
+    cases = _numbered(map_cases_stream(reintegration, under18, places, labels), number)
+    services = _numbered(map_services_stream(reintegration, under18, labels), number)
     with connect(place.ona_url) as conn:
         load_quarter(
             conn, quarter=quarter, run_id=run_id, cases=cases, services=services, exits=exits, now=datetime.now(UTC)

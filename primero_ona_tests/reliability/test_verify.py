@@ -258,7 +258,7 @@ def test_the_quarantine_is_listed_without_values_and_a_row_that_becomes_good_lea
     assert listed.exit_code == 0
     assert keyless
     assert set(entries[0]) == {
-        "quarter", "table_name", "primero_id", "other_id", "reason", "entries", "run_id", "first_seen", "last_seen",
+        "quarter", "table_name", "primero_id", "reason", "entries", "run_id", "first_seen", "last_seen",
         "resolved_at",
     }  # fmt: skip
     case = keyless[0]["primero_id"]
