@@ -127,9 +127,10 @@ def _edit(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def sandbox(cases: int, quarter: str, *, seed: int = 1) -> Iterator[Sandbox]:
+def sandbox(cases: int, quarter: str, *, seed: int = 1, shared_ids: bool = False) -> Iterator[Sandbox]:
     """A sandbox with so many cases, all in one quarter, three services each."""
     arguments = ["--cases", str(cases), "--quarter", quarter, "--seed", str(seed)]
+    arguments += ["--shared-ids"] if shared_ids else []
     command = [sys.executable, "-m", "primero_ona.sandbox.primero", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -98,9 +98,9 @@ def map_and_load(store: PartitionStore, count: int, url: str) -> None:
         apply(conn, plan(conn))
         conn.execute("TRUNCATE cases, services")
         under18 = through(store, "raw_under18_cases", raw_frames(count), assets["raw_under18_cases"])
-        cases = map_cases_stream(Frames.of(), under18, Places.of(read_places(conn)), labels, lambda _: {})
+        cases = map_cases_stream(Frames.of(), under18, Places.of(read_places(conn)), labels)
         cases = through(store, "mapped_cases", cases, assets["mapped_cases"])
-        services = map_services_stream(Frames.of(), under18, labels, lambda _: {})
+        services = map_services_stream(Frames.of(), under18, labels)
         services = through(store, "mapped_services", services, assets["mapped_services"])
         loaded = load_quarter(
             conn, quarter=Quarter(2024, 1), run_id="memory", cases=cases, services=services, exits=Frames.of(),

@@ -9,14 +9,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from primero_ona.checks import answer, asset_checks
+from primero_ona.checks import IDENTITY, answer, asset_checks
 from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.partitions import quarterly_partitions
 from primero_ona_tests.graph import Q1, Graph, small, table, wired
-from primero_ona_tests.ona.rows import case, service
+from primero_ona_tests.ona.rows import case, id_of, service
 from primero_ona_tests.raw import raw_frame
 
 #: Stands in every value of a child that these tests put somewhere; it must come out nowhere.
+SHARED = "row under a key of its own: another row has the plain one"
 SECRET = "Sokha-of-the-test"
 
 #: Every check of the graph; each is made to fail by one of the tests below, and the last test says that none is missing.
@@ -72,22 +73,32 @@ def test_an_adult_a_disabled_case_and_a_missing_age_are_found(graph: Graph) -> N
 
 
 @pytest.mark.parametrize(
-    ("asset", "make", "rows", "key"),
+    ("asset", "make", "rows", "identity"),
     [
-        ("mapped_cases", cases, case, "case_id"),
+        ("mapped_cases", cases, case, "primero_id"),
         ("mapped_services", services, lambda number, **more: service(number, 1, **more), "unique_id"),
+        ("mapped_services", services, lambda number, **more: service(number, 1, **more), "primero_case_id"),
     ],
-    ids=["cases", "services"],
+    ids=["cases", "services", "cases of services"],
 )
-def test_missing_and_repeated_keys_are_counted_over_frames(
-    graph: Graph, asset: str, make: Any, rows: Any, key: str
+def test_rows_without_identity_or_with_that_of_another_are_counted_over_frames(
+    graph: Graph, asset: str, make: Any, rows: Any, identity: str
 ) -> None:
-    """Two rows with one key would be one child in ONA."""
+    """Two rows that nothing tells apart would be one child in ONA; the same plain key is no fault."""
     graph.write("mapped_cases", cases(case(1)))
-    doubled, blank = rows(2, **{key: SECRET}), rows(3, **{key: "  "})
-    graph.write(asset, make(doubled, rows(1)), make(doubled, doubled, blank))
-    found = faults(graph, asset, f"{key}_unique_and_present")
-    assert found == {f"{key} repeated": 2, f"{key} missing": 1}
+    doubled, blank = rows(2, **{identity: SECRET}), rows(3, **{identity: "  "})
+    shared = (
+        {"case_id": "case-1"} if asset == "mapped_cases" else {"unique_id": "service-1", "primero_case_id": id_of(4)}
+    )
+    graph.write(asset, make(doubled, rows(1), rows(4, **shared)), make(doubled, doubled, blank))
+    assert faults(graph, asset, IDENTITY) == {"row occurs again": 2, "row without identity": 1}
+
+
+def test_services_of_a_case_with_one_unique_id_are_told_apart_by_their_place(graph: Graph) -> None:
+    """A child may have had the same type of service twice."""
+    graph.write("mapped_cases", cases(case(1)))
+    graph.write("mapped_services", services(service(1, 1), service(1, 1, place=2), service(1, 1, place=2)))
+    assert faults(graph, "mapped_services", IDENTITY) == {"row occurs again": 1}
 
 
 def test_rows_of_cases_that_break_the_contract_are_counted_by_column_and_rule(graph: Graph) -> None:
@@ -124,30 +135,10 @@ def test_unmapped_codes_warn_with_code_and_count(graph: Graph, asset: str, field
     assert faults(graph, asset, "unmapped_codes") == {f"{field}: new_option_1": 7, f"{field}: (not shown)": 2}
 
 
-@pytest.mark.parametrize(
-    ("asset", "reasons"),
-    [
-        ("mapped_cases", {"case_id of another case": 2}),
-        ("mapped_services", {"unique_id of another case": 1, "unique_id repeated": 3}),
-    ],
-)
-def test_clashes_of_keys_warn_by_reason_and_other_quarantine_does_not(
-    graph: Graph, asset: str, reasons: dict[str, int]
-) -> None:
-    """Two children with one display id is for people to mend in Primero, who must hear of it."""
-    graph.write("mapped_cases", cases(case(1)))
-    entries = [{"table": "cases", "primero_id": SECRET, "other_id": None, "reason": "case_id missing"}]
-    for reason, number in reasons.items():
-        entries += [{"table": "cases", "primero_id": SECRET, "other_id": SECRET, "reason": reason}] * number
-    rows = cases(case(1)) if asset == "mapped_cases" else services(service(1, 1))
-    graph.write(asset, rows, summary={"findings": [], "quarantine": entries})
-    assert faults(graph, asset, "key_clashes") == reasons
-
-
 def test_a_service_without_its_case_in_the_quarter_is_found(graph: Graph) -> None:
     """It would stand in ONA as an orphan, counted without a child."""
     graph.write("mapped_cases", cases(case(1)))
-    graph.write("mapped_services", services(service(1, 1), service(2, 2), service(3, 2, case_id=SECRET)))
+    graph.write("mapped_services", services(service(1, 1), service(2, 2), service(3, 3, primero_case_id=SECRET)))
     assert faults(graph, "mapped_services", "case_present") == {"service without a mapped case": 2}
 
 
@@ -201,22 +192,20 @@ def test_a_service_whose_case_is_gone_from_ona_is_found(synced: Graph) -> None:
 
 
 @pytest.mark.parametrize("name", ["cases", "services"])
-def test_rows_set_aside_because_another_child_holds_the_key_warn(graph: Graph, name: str) -> None:
-    """The clash with a child of another quarter is seen by ONA alone, and a row is missing until people mend it."""
+def test_rows_under_a_key_of_their_own_warn(graph: Graph, name: str) -> None:
+    """A dashboard that looks a child up by its display id finds another one; people can correct the id in Primero."""
     graph.sql("TRUNCATE cases, services, primero_sync.exits, primero_sync.quarantine")
     graph.primero.clock = lambda: datetime(2024, 3, 20, tzinfo=UTC)
-    graph.sql(
-        "INSERT INTO cases (case_id, primero_id, primero_updated_at) VALUES (%s, gen_random_uuid(), '2023-06-01Z')",
-        SECRET,
-    )
     visit = {"unique_id": SECRET, "service_type": "other"}
-    made = graph.primero.create(
-        case_id_display=SECRET, age=5, services_section=[visit], created_at=graph.primero.clock()
-    )
+    made = [
+        graph.primero.create(case_id_display=SECRET, age=5, services_section=[visit], created_at=graph.primero.clock())
+        for _ in range(2)
+    ]
     outcome = graph.sync()
-    assert outcome.failure is None, "a clash warns, and the other children are loaded"
-    assert faults(graph, f"ona/{name}", "key_clashes") == {"mapped row in quarantine: another child holds the key": 1}
-    graph.primero.delete(made)
+    assert outcome.failure is None
+    assert faults(graph, f"ona/{name}", "plain_keys") == {SHARED: 1}
+    for each in made:
+        graph.primero.delete(each)
 
 
 def test_a_check_that_fails_is_not_tried_again_by_a_run_retry(graph: Graph) -> None:

@@ -12,11 +12,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from primero_ona.mapping.keys import CASE_KEY, service_key, suspects_of
 
 from primero_ona.checks import asset_checks
 from primero_ona.definitions import build_defs
-from primero_ona.frames import Frames
 from primero_ona.partitions import quarterly_partitions
 from primero_ona.settings import GraphSettings
 from primero_ona_tests.graph import Q1, Q2, Graph, in_quarter, small, wired
@@ -58,21 +56,17 @@ def sets_of(case: dict[str, Any]) -> set[str]:
     return found or {"case_exits"}
 
 
-def keepers(cases: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By display id, the case that keeps it: created first, null last, then the smaller id."""
-    kept: dict[str, dict[str, Any]] = {}
-    for case in sorted(cases, key=lambda c: (c.get("created_at") is None, c.get("created_at") or "", c["id"])):
-        if (display := (case.get("case_id_display") or "").strip()) and "case_exits" not in sets_of(case):
-            kept.setdefault(display, case)
-    return kept
+def keyed(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cases of a set that have a display id; several may have the same."""
+    return [case for case in cases if (case.get("case_id_display") or "").strip() and "case_exits" not in sets_of(case)]
 
 
-def services_of(cases: Any) -> set[str]:
-    """The unique_ids of all services of these cases that are not marked as deleted."""
+def services_of(case: dict[str, Any]) -> set[str]:
+    """The unique_ids of the services of a case that are not marked as deleted."""
+    section = case.get("services_section")
     return {
         element["unique_id"].strip()
-        for case in cases
-        for element in (case.get("services_section") if isinstance(case.get("services_section"), list) else ()) or ()
+        for element in (section if isinstance(section, list) else ())
         if isinstance(element, dict)
         and element.get("_destroy") is not True
         and (element.get("unique_id") or "").strip()
@@ -91,25 +85,16 @@ def test_the_three_sets_are_those_that_the_sandbox_s_own_records_give(loaded: Gr
 
 def test_ona_holds_each_case_and_each_service_of_the_quarter_once(loaded: Graph) -> None:
     """This is what the whole project is for."""
-    kept = keepers(in_quarter(loaded.primero, Q1))
-    held = dict(loaded.sql("SELECT case_id, primero_id::text FROM cases"))
-    assert {display: held.get(display) for display in kept} == {d: case["id"] for d, case in kept.items()}
-    in_ona = {row[0] for row in loaded.sql("SELECT unique_id FROM services")}
-    truth = services_of(kept.values())
-    assert len(truth) > 100
-    assert truth <= in_ona
-    all_kept = [*kept.values(), *keepers(in_quarter(loaded.primero, Q2)).values()]
-    assert in_ona <= services_of(all_kept), "a service that no kept case has"
-    assert len(held) == len(set(held.values()))
-
-
-def test_the_pull_tells_the_suspects_that_a_search_of_what_it_stored_finds(loaded: Graph) -> None:
-    """The mapping looks for clashes among them alone: a child that is missing would share its key with another."""
-    raw = [loaded.opened(asset) for asset in ("raw_reintegration_cases", "raw_under18_cases")]
-    for key in (CASE_KEY, service_key()):
-        searched = suspects_of(*(Frames.of(*frames) for frames in raw), key)
-        assert len(searched)
-        assert [frames.summary["suspects"]["by_table"][key.table] for frames in raw] == [searched.tolist()] * 2
+    truth = [case for quarter in (Q1, Q2) for case in keyed(in_quarter(loaded.primero, quarter))]
+    held = dict(loaded.sql("SELECT primero_id::text, case_id FROM cases"))
+    assert held.keys() == {case["id"] for case in truth}
+    plain = {case["id"]: case["case_id_display"].strip() for case in truth}
+    assert all(held[case] in (display, f"{display}~{case[:8]}") for case, display in plain.items())
+    assert {key for key in held.values() if "~" not in key} == set(plain.values()), "every plain key is borne by a case"
+    services = {(case["id"], key) for case in truth for key in services_of(case)}
+    in_ona = loaded.sql("SELECT primero_case_id::text, split_part(unique_id, '~', 1) FROM services")
+    assert set(in_ona) == services
+    assert len(services) > 100
 
 
 def test_a_second_sync_writes_nothing_and_leaves_the_change_date_alone(graph: Graph) -> None:
@@ -181,8 +166,8 @@ def test_every_materialization_says_rows_quarter_window_and_reasons(graph: Graph
         "case_exits": ("membership", "exits", "age missing or unreadable"),
         "mapped_cases": ("quarantine by reason", "quarantined", "unmapped", "unmapped codes", "by age_group"),
         "mapped_services": ("quarantine by reason", "quarantined", "unmapped", "unmapped codes", "by service_type"),
-        "ona/cases": ("what happened", "inserted", "updated", "unchanged", "stale", "removed", "quarantined"),
-        "ona/services": ("what happened", "inserted", "updated", "unchanged", "stale", "removed", "quarantined"),
+        "ona/cases": ("what happened", "inserted", "updated", "unchanged", "stale", "removed", "own_keys"),
+        "ona/services": ("what happened", "inserted", "updated", "unchanged", "stale", "removed", "own_keys"),
     }
     assert set(shown) == set(reasons)
     for asset, metadata in shown.items():
@@ -211,7 +196,7 @@ def test_a_blocking_check_that_fails_stops_the_load(graph: Graph, monkeypatch: p
     monkeypatch.setattr("primero_ona.contract.KeyCheck.repeated", 2)
     outcome = graph.sync()
     assert outcome.exit_code == 1
-    assert "case_id_unique_and_present on mapped_cases failed: 2 × case_id repeated" in (outcome.failure or "")
+    assert "identity_unique_and_present on mapped_cases failed: 2 × row occurs again" in (outcome.failure or "")
     assert outcome.load.keys().isdisjoint({"ona/cases", "ona/services"})
     assert graph.sql("SELECT count(*) FROM cases") == [(0,)]
 

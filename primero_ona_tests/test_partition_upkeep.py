@@ -10,7 +10,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from cryptography.fernet import Fernet
-from primero_ona.mapping.keys import case_hashes
 from upath import UPath
 
 from primero_ona.assets.stored import stored_assets
@@ -148,12 +147,9 @@ def test_a_forgotten_case_is_in_no_part_no_manifest_and_everything_else_stays(tm
     lost, other = uuid_of(2), uuid_of(4)
     quarantine = [
         {"table": "cases", "primero_id": lost, "reason": "x"},
-        {"table": "cases", "primero_id": uuid_of(9), "other_id": lost, "reason": "x"},
         {"table": "cases", "primero_id": uuid_of(9), "reason": "y"},
     ]
-    hashes = case_hashes([lost, uuid_of(9)]).tolist()
-    suspects = {"pull": "one", "by_table": {"cases": hashes, "services": hashes[:1]}}
-    ids = write(tmp_path, Q1, 1, 1, 2, summary={"quarantine": quarantine, "suspects": suspects, "more": 1})
+    ids = write(tmp_path, Q1, 1, 1, 2, summary={"quarantine": quarantine, "more": 1})
     write(tmp_path, Q2, 1)
     kept = store(tmp_path)
     exits = kept.writer(kept.base / "case_exits" / Q2.key, stored_assets()["case_exits"])
@@ -165,8 +161,7 @@ def test_a_forgotten_case_is_in_no_part_no_manifest_and_everything_else_stays(tm
     assert forget(kept, [lost, other]) == {lost: 2, other: 1}
     assert ids_of(kept, Q1) == [case for case in ids if case not in (lost, other)]
     assert read_manifest(kept.base / ASSET / Q1.key)["summary"] == {
-        "quarantine": quarantine[2:],
-        "suspects": {"pull": "one", "by_table": {"cases": hashes[1:], "services": []}},
+        "quarantine": quarantine[1:],
         "more": 1,
     }
     assert read_manifest(kept.base / "case_exits" / Q2.key)["rows"] == 0

@@ -51,6 +51,7 @@ class Wish:
     """What cases are wanted. `now` is aware, default the clock; `odd` False leaves all odd shapes out.
 
     The cases lie in the last `quarters` up to now, or all in `quarter`; `import_block` cases share one `created_at`.
+    `shared_ids`: services have the ids of their types, as OSCaR's have.
     """
 
     cases: int = DEFAULT_CASES
@@ -61,6 +62,7 @@ class Wish:
     services: float = 3.0
     import_block: int | None = None
     odd: bool = True
+    shared_ids: bool = False
 
     def window(self) -> tuple[int, int]:
         """First millisecond of `last_updated_at`, and the first one after the last."""
@@ -94,7 +96,7 @@ def generate(wish: Wish) -> CaseStore:
     columns |= {name: Coded(name, pool.values, codes[name]) for name, pool in drawn.items()}
     columns["enabled"] = Coded("enabled", drawn["record_state"].values, codes["record_state"])
     columns |= _dates(rng, drawn, codes, created, updated, odd=wish.odd)
-    section = services.draw(rng, created, updated, wish.services, odd=wish.odd, oscar=oscar)
+    section = services.draw(rng, created, updated, wish.services, odd=wish.odd, oscar=oscar, shared_ids=wish.shared_ids)
     columns["services_section"] = services.Services(section)
     if wish.odd:
         created[rng.permutation(wish.cases)[: 1 + wish.cases // 1_500]] = NO_STAMP

@@ -230,10 +230,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--cases", type=int, default=DEFAULT_CASES, help="how many synthetic cases")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same cases")
     parser.add_argument("--quarter", type=Quarter.parse, help="put all cases in one quarter, such as 2024-Q1")
+    parser.add_argument(
+        "--shared-ids", action="store_true", help="services have the ids of their types, as OSCaR sends them"
+    )
     parser.add_argument("--latency-ms", type=float, default=0, help="added to each request")
     parser.add_argument("--version", default=Switches.version, help="the Primero version to behave as")
     chosen = parser.parse_args(arguments)
-    wish = Wish(chosen.cases, chosen.seed, quarter=chosen.quarter)
+    wish = Wish(chosen.cases, chosen.seed, quarter=chosen.quarter, shared_ids=chosen.shared_ids)
     switches = Switches(version=chosen.version, latency_ms=chosen.latency_ms)
     SandboxPrimero(wish, switches=switches).run(chosen.port)
 

@@ -36,6 +36,8 @@ SECTIONS: tuple[Any, ...] = (None, ABSENT, [], "none")
 _SECTION_SHARES = (0.84, 0.04, 0.07, 0.0495, 0.0005)
 #: Share of the services within 90 minutes of midnight in Phnom Penh, where UTC would give another day or quarter.
 _NEAR_MIDNIGHT = 0.08
+#: OSCaR sends as a service's identity that of its type, of which it has so many.
+OSCAR_TYPES = 65
 _IMPLEMENTED = "service_implemented_day_time"
 #: How a time of delivery is written: with and without fraction, without zone, as a bare date; then what is no time.
 _WRITTEN = ("{}Z", "{:.19}Z", "{:.19}", "{:.10}")
@@ -88,11 +90,21 @@ def draw(
     *,
     odd: bool,
     oscar: npt.NDArray[np.bool_],
+    shared_ids: bool = False,
 ) -> Drawn:
-    """Draw the services of all cases, between their creation and their last update; OSCaR's are never delivered."""
+    """Draw the services of all cases, between their creation and their last update; OSCaR's are never delivered.
+
+    With `shared_ids` the identities are those of OSCaR's types of service, which all cases share; each case has
+    `average` services.
+    """
     section, starts = _sections(rng, len(created), average, odd=odd)
+    if shared_ids:
+        section, starts = np.zeros(len(created), np.uint8), np.arange(len(created) + 1) * int(average)
     owner = np.repeat(np.arange(len(created)), np.diff(starts))
     types, written = _kinds(rng, oscar[owner], odd=odd)
+    oddities = _oddities(rng, starts, odd=odd)
+    if shared_ids:
+        oddities.source = (7 * owner + np.arange(len(owner)) - starts[owner]) % OSCAR_TYPES
     return Drawn(
         section,
         starts,
@@ -100,7 +112,7 @@ def draw(
         subtype_pool().draw(rng, len(owner), odd=odd),
         _times(rng, created[owner], updated[owner]),
         written,
-        _oddities(rng, starts, odd=odd),
+        oddities,
         int(rng.integers(1 << 62)),
     )
 

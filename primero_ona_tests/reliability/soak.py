@@ -4,7 +4,7 @@
 
 Each scenario is made by its own seed, which is printed when it fails; `--only SEED` repeats it. How far a killed process
 had got depends on the machine, so a seed repeats what is done, not the very instant. After its steps, a scenario lets the
-system heal the way it does in production (each quarter synced again, what verify finds mended, the quarantine tried again).
+system heal the way it does in production (each quarter synced again, what verify finds mended).
 Then ONA is compared with the sandbox's own store by the oracle, which shares no code with the pipeline; and `audit` must
 find nothing either.
 """
@@ -30,10 +30,9 @@ from typing import Any
 import psycopg
 from cryptography.fernet import Fernet
 
-from primero_ona.audit import audit, mend_cases, repair
+from primero_ona.audit import audit, repair
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
-from primero_ona.ona.quarantine import list_entries
 from primero_ona.quarters import Quarter, quarters_between
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.columns import ABSENT
@@ -108,9 +107,6 @@ class Scenario:
             if found.total.differences:
                 self.told.append(f"repaired {found.total}")
                 repair(client, conn, scope, found, tables, "repair")
-            # A key is free once its holder has left; who waits for it is tried again, as `quarantine retry` does.
-            if waiting := sorted({entry.primero_id for entry in list_entries(conn) if entry.primero_id}):
-                mend_cases(client, conn, scope, waiting, "retry")
 
     def _audited(self) -> list[str]:
         with self.place.client() as client, connect(self.place.ona_url) as conn:
@@ -199,6 +195,10 @@ class Scenario:
             self.primero.update(case, case_id_display=other.get("case_id_display", ABSENT))
         elif chance < 0.65:
             self.primero.update(case, services_section=self._services(pick.choice(self.ids)))
+        elif chance < 0.72:
+            # A backup was restored, or a clock was ahead: another state with an older stamp.
+            moment = FIRST.start + (self.clock.now - FIRST.start) * pick.random()
+            self.primero.update(case, last_updated_at=moment, **pick.choice(_changes(pick)))
         else:
             self.primero.update(case, **pick.choice(_changes(pick)))
 
@@ -211,7 +211,10 @@ class Scenario:
         row = self.primero.cases.row_of(other)
         theirs = self.primero.cases.record(row).get("services_section") if row is not None and shape < 0.4 else None
         made = [self._service() for _ in range(pick.randint(0, 4))]
-        return made + (theirs[:1] if isinstance(theirs, list) else [])
+        again = [dict(pick.choice(made)) for _ in range(pick.randint(0, 2))] if made and pick.random() < 0.3 else []
+        for service in again:
+            service.update(pick.choice(({}, {"service_type": "other"}, {"service_implemented_day_time": "2024-04-02"})))
+        return made + again + (theirs[:1] if isinstance(theirs, list) else [])
 
     def _service(self) -> dict[str, Any]:
         pick = self.random
@@ -279,7 +282,8 @@ def play(seed: int, ona_url: str) -> tuple[list[str], list[str]]:
                      " WHERE datname = current_database() AND pid <> pg_backend_pid()")  # fmt: skip
         conn.execute(_EMPTY)
     clock = Clock(datetime(2024, 5, 15, 3, 0, tzinfo=UTC))
-    wish = Wish(random.randint(12, 70), seed=seed, now=clock.now, quarters=2)
+    shared = random.random() < 0.3
+    wish = Wish(random.randint(12, 70), seed=seed, now=clock.now, quarters=2, shared_ids=shared)
     with (
         tempfile.TemporaryDirectory(prefix="primero-ona-soak-") as folder,
         SandboxPrimero(wish, clock=clock).serve() as primero,
