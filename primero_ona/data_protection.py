@@ -55,7 +55,7 @@ CASE_USES = {
     "module_id": Use("cases of modules that are not included stay out", "sensitive"),
     "status": Use("whether a case counts: duplicates and closed cases are shown apart", "none"),
     "record_state": Use("whether the case counts: a disabled one leaves ONA", "none"),
-    "created_at": Use("the order in which Primero is walked; which of two cases keeps a contested key", "none"),
+    "created_at": Use("the order in which Primero is walked; which of several cases gets a key that all of them want", "none"),
     "services_section": Use("the services of 4.11a; cut to the keys below before anything is stored", "sensitive"),
 }
 
@@ -176,7 +176,7 @@ one girl of nine with a given disability. Everything below follows from that.
    is in the metadata of each run, and the rules are part of the version of a stored partition.
 3. **Stored partitions** hold raw and mapped rows, each part encrypted (Fernet: AES-128-CBC and HMAC-SHA256) with a key that
    is not beside them, files 0600, folders 0700, replaced by rename. Their manifests are in the clear: counts, codes, and
-   Primero's ids of cases in quarantine, and hashes of the ids of cases whose key another may want too.
+   Primero's ids of cases in quarantine.
 4. **ONA** is written over a verified TLS connection. Dashboards read views (`primero-ona schema roles`).
 5. **Logs, events, metadata, tags, messages** hold counts, codes and run ids, and Primero's opaque ids where an operator must
    find a case; never a value of a child. Counts below five are shown as `<5`.
