@@ -68,11 +68,12 @@ def keep_run(
     quarter: Quarter,
     run_id: str,
     started: datetime,
+    pull_version: str | None,
     mapping_version: str | None,
     counts: Mapping[str, Mapping[str, int]],
 ) -> None:
     """Record a load; the same run may load a quarter again, and then its last load counts."""
-    conn.execute(_KEEP_RUN, (run_id, quarter.name, started, mapping_version, json.dumps(counts)))
+    conn.execute(_KEEP_RUN, (run_id, quarter.name, started, pull_version, mapping_version, json.dumps(counts)))
 
 
 _SEEN = """
@@ -132,9 +133,9 @@ SELECT count(*) FROM primero_sync.quarantine WHERE quarter = %(quarter)s AND res
 _COPY_UNMAPPED = "COPY primero_sync.unmapped (quarter, field, code, count, run_id) FROM STDIN"
 
 _KEEP_RUN = """
-INSERT INTO primero_sync.runs (run_id, quarter, started_at, finished_at, mapping_version, counts)
-VALUES (%s, %s, %s, clock_timestamp(), %s, %s::jsonb)
+INSERT INTO primero_sync.runs (run_id, quarter, started_at, finished_at, pull_version, mapping_version, counts)
+VALUES (%s, %s, %s, clock_timestamp(), %s, %s, %s::jsonb)
 ON CONFLICT (run_id, quarter) DO UPDATE
    SET started_at = excluded.started_at, finished_at = excluded.finished_at,
-       mapping_version = excluded.mapping_version, counts = excluded.counts
+       pull_version = excluded.pull_version, mapping_version = excluded.mapping_version, counts = excluded.counts
 """

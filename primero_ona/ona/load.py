@@ -94,8 +94,8 @@ def load_quarter(  # noqa: PLR0913 all by name
         still_open = keep_quarantine(conn, quarter, run_id, now, summaries, only)
         if only is None:
             keep_unmapped(conn, quarter, run_id, summaries)
-            version = cases.summary.get("mapping_version")
-            keep_run(conn, quarter, run_id, now, version, {table: asdict(counted) for table, counted in counts.items()})
+            versions = exits.summary.get("stored_version"), cases.summary.get("mapping_version")
+            keep_run(conn, quarter, run_id, now, *versions, {name: asdict(counted) for name, counted in counts.items()})
     return LoadResult(counts["cases"], counts["services"], still_open)
 
 
