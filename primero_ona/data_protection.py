@@ -82,7 +82,7 @@ _COLUMN_PURPOSES = {
 
 #: What the sync keeps in ONA beside the two tables, and for how long. Named by table of the schema primero_sync.
 BOOKKEEPING = {
-    "runs": ("counts of each load", "none", "no limit: the proof of what was loaded"),
+    "runs": ("counts of each load, and the versions of pull and mapping", "none", "no limit: the proof of what was loaded"),
     "quarantine": (
         "rows set aside, by Primero's id, with the reason", "key",
         "resolved entries until ONA's administrators delete them; all entries of an erased case at once",

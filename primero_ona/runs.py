@@ -197,8 +197,9 @@ def _take_materialization(materialization: dg.AssetMaterialization, outcome: Run
     table = _TABLES.get(asset, asset)
     outcome.quarantined[table] += numbers.get("quarantined", 0)
     if "inserted" in numbers:
-        counts = {name: count for name, count in numbers.items() if not name.startswith("dagster/")}
-        outcome.load[asset] = counts | {"quarantined": outcome.quarantined[table]}
+        outcome.load[asset] = {name: count for name, count in numbers.items() if not name.startswith("dagster/")}
+        if asset in _TABLES.values():
+            outcome.load[asset]["quarantined"] = outcome.quarantined[table]
 
 
 def _read_failure(event: dg.DagsterEvent, outcome: RunOutcome) -> tuple[str, int]:
