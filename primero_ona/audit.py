@@ -16,6 +16,7 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 
+from primero_ona.assets.stored import current_versions
 from primero_ona.failures import RefusedFailure, TransientFailure
 from primero_ona.frames import Frames
 from primero_ona.mapping.cases import map_cases
@@ -27,6 +28,7 @@ from primero_ona.ona.bookkeeping import PULL_NUMBER, next_pull
 from primero_ona.ona.erased import erased_subjects, without_erased
 from primero_ona.ona.load import TableCounts, load_quarter
 from primero_ona.ona.places import read_places
+from primero_ona.ona.status import outdated_quarters
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import InventoryReport, fetch_cases, standing_of, take_inventory
 from primero_ona.primero.pull import EMPTY_PAUSE
@@ -45,6 +47,9 @@ CONFIRM_MOST = 1_000
 #: (and more than a handful): then the account has lost its scope, and the dashboards would lose the children.
 SCOPE_LOSS_SHARE, HANDFUL = 0.05, 10
 
+#: A time of change further ahead of Primero's own time than this is an error in Primero, not a clock that runs fast.
+AHEAD = timedelta(hours=1)
+
 #: Cases of one repair that are fetched and loaded together.
 REPAIR_BATCH = 2_000
 
@@ -53,10 +58,18 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Audit:
-    """A comparison of all of Primero with all of ONA, by quarter."""
+    """A comparison of all of Primero with all of ONA, by quarter.
+
+    `services_quarantined`: services that cannot stand in ONA, for want of a key. `ahead`: pending cases whose time of
+    change is so far ahead of Primero's own time that waiting does not bring them. `outdated`: quarters whose last load was
+    of another version of the pull or the mapping.
+    """
 
     quarters: list[QuarterAudit]
     inventory: InventoryReport
+    services_quarantined: int = 0
+    ahead: int = 0
+    outdated: tuple[Quarter, ...] = ()
 
     @property
     def total(self) -> QuarterAudit:
@@ -67,6 +80,62 @@ class Audit:
             if name != "quarter"
         }
         return QuarterAudit("total", **counts)
+
+    @property
+    def quarantined(self) -> int:
+        """Cases and services in quarantine."""
+        return self.total.quarantined + self.services_quarantined
+
+    @property
+    def wrong(self) -> bool:
+        """Whether ONA is not as it should be, and neither waiting nor work in Primero makes it so."""
+        return bool(self.total.differences or self.ahead or self.outdated)
+
+    @property
+    def complete(self) -> bool:
+        """Whether ONA holds all that Primero holds, mapped by the present rules, and nothing else."""
+        return not (self.wrong or self.quarantined or self.total.pending)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is left to do: what is pending comes with the next sync."""
+        return not (self.wrong or self.quarantined)
+
+    def sentence(self) -> str:
+        """What was found, for people; it says "complete" only where that is so."""
+        total = self.total
+        if self.complete:
+            now = datetime.now(UTC)
+            return f"Complete on {now:%Y-%m-%d %H:%M} UTC: ONA holds all {total.primero:,} cases that belong there, and nothing else"
+        kinds = {
+            "missing": total.missing,
+            "extra": total.extra,
+            "stale": total.stale,
+            "with other content": total.different,
+            "with other services": total.services,
+        }
+        differing = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+        services, soon = self.services_quarantined, total.pending - self.ahead
+        outdated = ", ".join(map(str, self.outdated))
+        facts = (
+            (
+                differing,
+                f"of {total.primero:,} cases that belong in ONA {differing} (`primero-ona verify --repair` fetches and loads them)",
+            ),
+            (total.unconfirmed, f"{total.unconfirmed:,} of the extra ones, too many, were not asked about one by one"),
+            (
+                outdated,
+                f"another version of primero-ona loaded {outdated} (`primero-ona verify --repair` or `backfill` syncs them)",
+            ),
+            (
+                self.quarantined,
+                f"{total.quarantined:,} cases and {services:,} services are in quarantine (see `primero-ona quarantine list`)",
+            ),
+            (self.ahead, f"{self.ahead:,} cases were changed in the future, by their time of change in Primero"),
+            (soon, f"{soon:,} cases have just changed and come with the next sync"),
+        )
+        told = "; ".join(text for holds, text in facts if holds)
+        return told if differing else f"nothing differs, but {told}"
 
 
 @dataclass
@@ -101,7 +170,11 @@ def audit(
     inventory = take_inventory(client, sink, scope.policy.precision, empty_pause=empty_pause)
     tables.note({case: standing_of(client, case) for case in tables.unknown()[:CONFIRM_MOST]})
     quarters = tables.compare(since=scope.first.start, settled_until=inventory.settled - grace)
-    return Audit(quarters, inventory), tables
+    soon = (client.server_time or datetime.now(UTC)) + AHEAD
+    ahead = sum(changed is not None and changed > soon for *_, changed, _ in tables.findings(("pending", "leaving")))
+    outdated = outdated_quarters(conn, *current_versions(scope.policy.suffix))
+    wanted = tuple(quarter for quarter in outdated if quarter >= scope.first)
+    return Audit(quarters, inventory, sink.services_quarantined, ahead, wanted), tables
 
 
 class _ExpectingSink:
@@ -109,10 +182,12 @@ class _ExpectingSink:
 
     def __init__(self, tables: AuditTables, scope: Scope, places: Places, erased: frozenset[str]) -> None:
         self._tables, self._scope, self._places, self._erased = tables, scope, places, erased
+        self.services_quarantined = 0
 
     def restart(self) -> None:
         """See Sink."""
         self._tables.restart()
+        self.services_quarantined = 0
 
     def leave(self, frame: pd.DataFrame) -> None:
         """See Sink; an inventory asks for all modules and lets nobody leave."""
@@ -125,6 +200,8 @@ class _ExpectingSink:
         cases = map_cases(chosen, self._places, self._scope.labels)
         keyless = [entry["primero_id"] for entry in cases.quarantine]
         services = map_services(chosen, self._scope.labels)
+        expected = set(chosen["id"][chosen["last_updated_at"] >= self._scope.first.start])
+        self.services_quarantined += sum(entry["primero_id"] in expected for entry in services.quarantine)
         import pandas as pd  # noqa: PLC0415
 
         known = pd.DataFrame(

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from primero_ona.dead_runs import end_dead_runs
-from primero_ona.failures import SyncFailure
+from primero_ona.failures import CheckFailure, SyncFailure
 from primero_ona.quarters import TIME_ZONE, Quarter
-from primero_ona.resources import PrimeroResource
+from primero_ona.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.steps import unexpected_withheld
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ ASK_AGAIN_AFTER = 3_600
 
 #: Raised when the cursor's shape changes; an older one is then forgotten, which costs one sync.
 CURSOR_VERSION = 1
+
+#: Seconds that ONA may take to tell a tick of the sensor what it has loaded: a tick has a minute for all it does.
+ONA_SECONDS = 10
+
+#: How the reason of a sync begins that a new version asks for, and what makes it wait for the syncs that data ask for.
+_VERSION, _LATER = "version:", {"dagster/priority": "-1"}
 
 #: Run tag with the quarter as people write it, so that runs can be found by it.
 QUARTER_TAG = "quarter"
@@ -85,9 +91,8 @@ def reference_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
 
 def request(quarter: Quarter, reason: str) -> dg.RunRequest:
     """A request to sync a quarter; the same reason asks once only."""
-    return dg.RunRequest(
-        run_key=f"{quarter.name}:{reason}", partition_key=quarter.key, tags={QUARTER_TAG: quarter.name}
-    )
+    tags = {QUARTER_TAG: quarter.name, **(_LATER if reason.startswith(_VERSION) else {})}
+    return dg.RunRequest(run_key=f"{quarter.name}:{reason}", partition_key=quarter.key, tags=tags)
 
 
 def quarters_to_refresh(now: datetime, grace: timedelta = GRACE) -> list[Quarter]:
@@ -152,22 +157,31 @@ def refresh_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
 
 @dataclass(frozen=True)
 class LastRun:
-    """What became of the last sync of a quarter: whether it waits or runs, whether it failed, and when it ended (UTC)."""
+    """What became of the last sync of a quarter: whether it waits or runs, whether it failed, and when it ended (UTC).
+
+    One that only checks failed has not failed here: it ended, and the same data would end so again.
+    """
 
     unfinished: bool
     failed: bool
     ended: datetime | None
 
 
-def plan(there: "Changes", last_runs: Mapping[Quarter, LastRun], now: datetime) -> dict[Quarter, str]:
-    """Which quarters to sync, and why: those touched by changes, and those whose last sync failed a while ago.
+def plan(
+    there: "Changes", last_runs: Mapping[Quarter, LastRun], now: datetime, outdated: Mapping[Quarter, str]
+) -> dict[Quarter, str]:
+    """Which quarters to sync, and why: those touched by changes, those whose last sync failed a while ago, those outdated.
 
-    The reason is part of the run key: the same state of the data is asked for once, a failure once for each time.
+    The reason is part of the run key: the same state of the data is asked for once, a failure once for each time, and an
+    outdated load (`outdated` says by quarter which one it is) once for each version.
     """
     wanted = dict.fromkeys(there.quarters, f"changes:{there.newest}:{there.total}")
     for quarter, run in last_runs.items():
         if run.failed and not run.unfinished and run.ended and (now - run.ended).total_seconds() >= ASK_AGAIN_AFTER:
             wanted.setdefault(quarter, f"failed:{run.ended.isoformat(timespec='seconds')}")
+    for quarter, load in outdated.items():
+        if not (quarter in last_runs and last_runs[quarter].unfinished):
+            wanted.setdefault(quarter, f"{_VERSION}{load}")
     return wanted
 
 
@@ -175,8 +189,9 @@ def change_sensor(
     job: Any,  # noqa: ANN401
     quarters: dg.TimeWindowPartitionsDefinition,
     modules: tuple[str, ...],
+    versions: tuple[str, str],
 ) -> dg.SensorDefinition:
-    """Watch Primero for changes."""
+    """Watch Primero for changes, and ONA for quarters that were loaded under other `versions` of pull and mapping."""
 
     @dg.sensor(
         name="watch_primero",
@@ -185,11 +200,14 @@ def change_sensor(
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Every 15 minutes, asks Primero whether cases were created or changed, and syncs the quarters they belong to; "
-            "asks again for a quarter whose last sync failed an hour ago or earlier."
+            "asks again for a quarter whose last sync failed an hour ago or earlier, and once for each that another version of "
+            "primero-ona loaded."
         ),
     )
-    def watch_primero(context: dg.SensorEvaluationContext, primero: PrimeroResource) -> dg.SensorResult:
-        """Ask for the quarters touched since the cursor, and for those whose last sync failed."""
+    def watch_primero(
+        context: dg.SensorEvaluationContext, primero: PrimeroResource, ona: OnaDatabaseResource
+    ) -> dg.SensorResult:
+        """Ask for the quarters touched since the cursor, those whose last sync failed, and those that are outdated."""
         from primero_ona.primero.changes import changes_since
 
         if ended := end_dead_runs(context.instance):
@@ -200,10 +218,12 @@ def change_sensor(
         except SyncFailure as failure:
             # A failed read is not an empty answer: the tick says so, and the cursor stays where it is.
             return dg.SensorResult(skip_reason=f"Primero could not be asked: {failure}", cursor=context.cursor)
-        wanted = plan(there, last_runs(context.instance, job.name), datetime.now(UTC))
+        outdated, unasked = _outdated(ona, versions)
+        ours = {quarter: load for quarter, load in outdated.items() if quarters.has_partition_key(quarter.key)}
+        wanted = plan(there, last_runs(context.instance, job.name), datetime.now(UTC), ours)
         inside = [quarter for quarter in sorted(wanted) if quarters.has_partition_key(quarter.key)]
         left_out = len(wanted) - len(inside)
-        outside = f"; {left_out} quarters before PRIMERO_ONA_START were left out" if left_out else ""
+        outside = (f"; {left_out} quarters before PRIMERO_ONA_START were left out" if left_out else "") + unasked
         if inside:
             context.log.info("asks for a sync of %s%s", ", ".join(map(str, inside)), outside)
             requests = [request(quarter, wanted[quarter]) for quarter in inside]
@@ -224,8 +244,38 @@ def last_runs(instance: dg.DagsterInstance, job_name: str, limit: int = 200) -> 
             continue
         status = record.dagster_run.status
         ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else None
-        found[quarter] = LastRun(status in _UNFINISHED, status == dg.DagsterRunStatus.FAILURE, ended)
+        failed = status == dg.DagsterRunStatus.FAILURE and not _by_checks(instance, record.dagster_run.run_id)
+        found[quarter] = LastRun(status in _UNFINISHED, failed, ended)
     return found
+
+
+def _by_checks(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether nothing but failed checks ended a run."""
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+    kinds = [_kind_of_failure(record.event_log_entry.dagster_event) for record in records]
+    return bool(kinds) and set(kinds) == {CheckFailure.__name__}
+
+
+def _kind_of_failure(event: dg.DagsterEvent | None) -> str | None:
+    """The kind of failure that `safe_step` recorded; None where something else ended the step."""
+    failure = event.step_failure_data.user_failure_data if event else None
+    kind = failure.metadata.get("kind") if failure else None
+    return kind.text if isinstance(kind, dg.TextMetadataValue) else None
+
+
+def _outdated(ona: OnaDatabaseResource, versions: tuple[str, str]) -> tuple[dict[Quarter, str], str]:
+    """Quarters that other versions loaded, each with these versions and the load's run; and why ONA could not be asked.
+
+    A failure here does not stop the sensor from looking at Primero.
+    """
+    from primero_ona.ona.status import outdated_quarters
+
+    try:
+        with unexpected_withheld(), ona.connection(statement_timeout=ONA_SECONDS) as connection:
+            found = outdated_quarters(connection, *versions)
+    except (SyncFailure, dg.Failure) as failure:
+        return {}, f"; ONA could not be asked which quarters another version loaded: {failure}"
+    return {quarter: ":".join((*versions, run_id)) for quarter, run_id in found.items()}, ""
 
 
 def read_cursor(cursor: str | None) -> "Changes | None":

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from primero_ona.assets.ona import CASES_KEY, SERVICES_KEY
+from primero_ona.failures import CheckFailure
 from primero_ona.frames import Frames
 from primero_ona.mapping.labels import Labels
 from primero_ona.metadata import count_table, findings_table
 from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.resources import OnaDatabaseResource
-from primero_ona.steps import safe_step, stop_run_retries
+from primero_ona.steps import safe_step
 
 if TYPE_CHECKING:
     from primero_ona.contract import ContractCheck, ParentCheck
@@ -77,12 +78,23 @@ def _told(found: Mapping[str, int]) -> str:
     return "; ".join([f"{found[fault]:,} × {fault}" for fault in ordered[:TOLD]] + more)
 
 
-def _reported(context: dg.AssetCheckExecutionContext, answers: Iterable[dg.AssetCheckResult]) -> Results:
-    """Give the answers to Dagster. One that fails is a fact about the data: the run is not to be started anew for it."""
-    for result in answers:
-        if not result.passed and result.severity == ERROR:
-            stop_run_retries(context.instance, context.run.run_id)
-        yield result
+def report(context: dg.AssetCheckExecutionContext, answers: Iterable[dg.AssetCheckResult]) -> Results:
+    """Give the answers of a check step to Dagster, all of them; then fail the step where one of severity ERROR failed.
+
+    Dagster lets a run succeed whose check fails without blocking anything, and then no alert sees it. The run is not
+    retried: the same rows would fail again.
+    """
+    given = list(answers)
+    yield from given
+    failed = [result for result in given if not result.passed and result.severity == ERROR]
+    if failed:
+        with safe_step(context.instance, context.run.run_id):
+            raise CheckFailure("; ".join(map(_sentence, failed)))
+
+
+def _sentence(result: dg.AssetCheckResult) -> str:
+    asset = result.asset_key.to_user_string() if result.asset_key else "an asset"
+    return f"check {result.check_name} on {asset} failed: {result.description}"
 
 
 def _specs(
@@ -117,7 +129,7 @@ def _no_adult_check(quarters: Quarters) -> dg.AssetChecksDefinition:
                 rows += len(frame)
                 adults += int((~membership(frame)["under18"]).sum())
         faults = {"row is not an enabled child under 18": adults}
-        yield from _reported(context, [answer(asset, "no_adult", faults, good=f"all {rows:,} are under 18", rows=rows)])
+        yield from report(context, [answer(asset, "no_adult", faults, good=f"all {rows:,} are under 18", rows=rows)])
 
     return check
 
@@ -180,7 +192,7 @@ def _mapped_cases_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
         """Read the mapped cases once, and answer all their checks."""
         with safe_step(context.instance, context.run.run_id):
             answers = _mapped_answers(asset, CASES, cases)
-        yield from _reported(context, answers)
+        yield from report(context, answers)
 
     return check
 
@@ -211,7 +223,7 @@ def _mapped_services_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
             answers = _mapped_answers(asset, SERVICES, services, parents)
             lost = {"service without a mapped case": parents.lost}
             answers.append(answer(asset, "case_present", lost, good="every service has its case"))
-        yield from _reported(context, answers)
+        yield from report(context, answers)
 
     return check
 
@@ -251,7 +263,7 @@ def _ona_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
                     SERVICES_KEY, "no_orphans", {"service without its case": orphans}, good="every service has its case"
                 ),
             ]
-        yield from _reported(context, answers)
+        yield from report(context, answers)
 
     return check
 

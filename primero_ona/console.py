@@ -6,7 +6,7 @@ Counts, codes and messages that are safe to show; never a row of a case.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -93,7 +93,7 @@ def show_demo(outcomes: Sequence[Outcome]) -> None:
             loaded.get("ona/cases", 0),
             loaded.get("ona/services", 0),
             *(outcome.rows.get(asset, 0) for asset in ("raw_reintegration_cases", "raw_under18_cases", "case_exits")),
-            outcome.quarantined,
+            outcome.quarantined.total(),
         )
         table.add_row(outcome.quarter.label, *(f"{number:,}" for number in numbers))
     _out.print(table)
@@ -135,21 +135,23 @@ def show_changes(changes: Sequence[Any], *, as_json: bool) -> None:
     note(f"{len(changes)} changes; `primero-ona schema apply` makes them." if changes else "Nothing is missing.")
 
 
-def show_status(rows: Sequence[Any], *, as_json: bool) -> None:
-    """The quarters that were loaded."""
+def show_status(rows: Sequence[Any], outdated: Collection[str], *, as_json: bool) -> None:
+    """The quarters that were loaded; `outdated` names those that another version of the pull or the mapping loaded."""
     if as_json:
-        print_json([asdict(row) for row in rows])
+        print_json([{**asdict(row), "outdated": row.quarter in outdated} for row in rows])
         return
     if not rows:
         note("No quarter is loaded yet; begin with `primero-ona backfill --from 2024-Q1`.")
         return
-    table = _table("quarter", "loaded (Phnom Penh)", "changed", "cases", "services", "stale", "quarantined", "unmapped")
+    table = _table(
+        "quarter", "loaded (Phnom Penh)", "changed", "cases", "services", "stale", "quarantined", "unmapped", "version"
+    )
     for row in rows:
         standing = [sum(row.counts.get(name, {}).get(kind, 0) for kind in STANDING) for name in ("cases", "services")]
         numbers = (*standing, row.stale, row.quarantined, row.unmapped)
-        table.add_row(
-            row.quarter, _local(row.finished_at), _local(row.changed_at), *(f"{number:,}" for number in numbers)
-        )
+        version = "another" if row.quarter in outdated else "this"
+        times = _local(row.finished_at), _local(row.changed_at)
+        table.add_row(row.quarter, *times, *(f"{number:,}" for number in numbers), version)
     _out.print(table)
 
 

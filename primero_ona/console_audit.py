@@ -37,10 +37,8 @@ def show_audit(found: Audit) -> None:
         console.note(
             f"Of {total.extra:,} extra, {total.gone:,} are gone from Primero, {total.out_of_scope:,} out of scope."
         )
-    if total.differences:
-        console.note(f"{total.differences:,} cases differ; `primero-ona verify --repair` mends them.")
-    else:
-        console.note("Complete: ONA holds what Primero holds, and nothing else.")
+    sentence = found.sentence()
+    console.note(f"{sentence[0].upper()}{sentence[1:]}.")
 
 
 def _cells(quarter: Any) -> list[str]:  # noqa: ANN401

@@ -55,7 +55,9 @@ CASE_USES = {
     "module_id": Use("cases of modules that are not included stay out", "sensitive"),
     "status": Use("whether a case counts: duplicates and closed cases are shown apart", "none"),
     "record_state": Use("whether the case counts: a disabled one leaves ONA", "none"),
-    "created_at": Use("the order in which Primero is walked; which of several cases gets a key that all of them want", "none"),
+    "created_at": Use(
+        "the order in which Primero is walked; which of several cases gets a key that all of them want", "none"
+    ),
     "services_section": Use("the services of 4.11a; cut to the keys below before anything is stored", "sensitive"),
 }
 
@@ -82,7 +84,7 @@ _COLUMN_PURPOSES = {
 
 #: What the sync keeps in ONA beside the two tables, and for how long. Named by table of the schema primero_sync.
 BOOKKEEPING = {
-    "runs": ("counts of each load", "none", "no limit: the proof of what was loaded"),
+    "runs": ("counts of each load, and the versions of pull and mapping", "none", "no limit: the proof of what was loaded"),
     "quarantine": (
         "rows set aside, by Primero's id, with the reason", "key",
         "resolved entries until ONA's administrators delete them; all entries of an erased case at once",

@@ -16,6 +16,7 @@ from primero_ona.assets.mapped import mapped_assets  # noqa: E402
 from primero_ona.assets.ona import DASHBOARDS, ona_assets  # noqa: E402
 from primero_ona.assets.raw import PRIMERO, raw_assets  # noqa: E402
 from primero_ona.assets.reference import reference_assets  # noqa: E402
+from primero_ona.assets.stored import current_versions  # noqa: E402
 from primero_ona.automation import (  # noqa: E402
     change_sensor,
     close_schedule,
@@ -28,7 +29,7 @@ from primero_ona.automation import (  # noqa: E402
 from primero_ona.checks import asset_checks  # noqa: E402
 from primero_ona.partitions import quarterly_partitions  # noqa: E402
 from primero_ona.process import prepare_process  # noqa: E402
-from primero_ona.proof import COMPLETE, complete_check, mend_job, verify_job, verify_schedule  # noqa: E402
+from primero_ona.proof import complete_check, mend_job, verify_job, verify_schedule  # noqa: E402
 from primero_ona.quarters import Quarter  # noqa: E402
 from primero_ona.reference_checks import reference_checks  # noqa: E402
 from primero_ona.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource  # noqa: E402
@@ -54,8 +55,8 @@ def build_defs(
     raw, from_raw = raw_assets(quarters, settings.policy), [*mapped_assets(quarters), ona_assets(quarters)]
     quarterly, reference = [raw, *from_raw], reference_assets()
     scope = Scope(Quarter.parse(settings.start), settings.policy)
-    job = sync_job(quarters, dg.AssetSelection.assets(*quarterly) - dg.AssetSelection.checks(COMPLETE))
-    remap = remap_job(quarters, dg.AssetSelection.assets(*from_raw) - dg.AssetSelection.checks(COMPLETE))
+    job = sync_job(quarters, dg.AssetSelection.assets(*quarterly))
+    remap = remap_job(quarters, dg.AssetSelection.assets(*from_raw))
     refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), verify_job()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
     return dg.Definitions(
@@ -70,7 +71,7 @@ def build_defs(
             *map(purge_schedule, purges),
         ],
         # The sensor looks at all modules: a case that moves to one that is not included has to leave ONA.
-        sensors=[change_sensor(job, quarters, ())],
+        sensors=[change_sensor(job, quarters, (), current_versions(settings.policy.suffix))],
         resources={
             "primero": PrimeroResource(),
             "ona": OnaDatabaseResource(),

@@ -8,6 +8,7 @@ may quote rows, does not travel along. What does not belong here: Dagster (see `
     SyncFailure                exit code
     ├── PermanentFailure         1       trying again cannot help
     │   ├── DataFailure          1       what came or what stands is not as it must be
+    │   │   └── CheckFailure     1       an asset check of severity ERROR failed
     │   ├── SettingsFailure      2       a setting is missing or malformed, or the command was used wrongly
     │   └── RefusedFailure       3       Primero or ONA refuses us: login, permission, field, privilege, address
     └── TransientFailure         3       could not be reached, or broke off: Dagster's run retry tries again
@@ -35,6 +36,10 @@ class PermanentFailure(SyncFailure):
 
 class DataFailure(PermanentFailure):
     """Data that came, or that stands in ONA, is not as it must be."""
+
+
+class CheckFailure(DataFailure):
+    """An asset check of severity ERROR failed: the same rows would fail it again."""
 
 
 class SettingsFailure(PermanentFailure):

@@ -68,7 +68,7 @@ class PartitionStore:
         return PartitionWriter(path, stored, self._fernet)
 
     def open(self, path: UPath, stored: Stored) -> Frames:
-        """The partition at `path` as a stream that can be read many times.
+        """The partition at `path` as a stream that can be read many times; its summary tells its version, too.
 
         Raises FileNotFoundError where it does not exist, DataFailure where its manifest does not fit `stored`.
         """
@@ -79,7 +79,7 @@ class PartitionStore:
             for part in manifest["parts"]:
                 yield self._read_part(path / manifest["generation"] / part["name"], part, columns)
 
-        return Frames(read, lambda: manifest["summary"])
+        return Frames(read, lambda: {**manifest["summary"], "stored_version": manifest["version"]})
 
     def _read_part(self, path: UPath, part: Mapping[str, Any], columns: Sequence[str] | None) -> pd.DataFrame:
         clear = self.unseal(path, part)

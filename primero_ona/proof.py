@@ -1,18 +1,20 @@
 """Dagster's side of the audit: the asset check that proves ONA complete, its monthly job, and the job that mends.
 
-A thin shell over `audit.py`. The check is unpartitioned, since it compares all of Primero with all of ONA; so it is no
-part of the quarterly job, and the UI shows beside `ona/cases` when ONA was last proved complete.
+A thin shell over `audit.py`. The check is unpartitioned, since it compares all of Primero with all of ONA. It belongs to the
+asset `ona_dashboards`, which is not materialized here: Dagster runs an asset's checks with each of its materializations, and
+an audit reads all of Primero.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
-from primero_ona.assets.ona import CASES_KEY
+from primero_ona.assets.ona import CASES_KEY, DASHBOARDS
+from primero_ona.checks import ERROR, WARN, report
 from primero_ona.io_manager import PartitionIOManager
 from primero_ona.quarters import TIME_ZONE
 from primero_ona.resources import OnaDatabaseResource, PrimeroResource
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from primero_ona.partition_store import PartitionStore
 
 CHECK_NAME = "complete"
-COMPLETE = dg.AssetCheckKey(CASES_KEY, CHECK_NAME)
+COMPLETE = dg.AssetCheckKey(DASHBOARDS.key, CHECK_NAME)
 
 #: 04:00 on the tenth: after the fifth, when a quarter is closed, and while case workers sleep. A full read of Primero, so
 #: not more often than monthly by itself; `primero-ona verify` does it at any time.
@@ -55,13 +57,14 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
     """The check that compares all of Primero with all of ONA."""
 
     @dg.asset_check(
-        asset=CASES_KEY,
+        asset=DASHBOARDS.key,
         name=CHECK_NAME,
         pool="primero_api",
         description=(
-            "All of Primero's cases that belong in ONA stand there in their present state with their services, and nothing "
-            "else does: proved by an inventory of Primero that knows nothing of the syncs. Monthly; `primero-ona verify` "
-            "does the same, and mends with `--repair`."
+            "All of Primero's cases that belong in ONA stand there in their present state with their services, mapped by the "
+            "present rules, and nothing else does: proved by an inventory of Primero that knows nothing of the syncs. "
+            "It warns where only the quarantine keeps ONA from being complete. Monthly; `primero-ona verify` does the same, "
+            "and mends with `--repair`."
         ),
     )
     def complete(
@@ -69,19 +72,25 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
         primero: PrimeroResource,
         ona: OnaDatabaseResource,
         io_manager: dg.ResourceParam[PartitionIOManager],
-    ) -> dg.AssetCheckResult:
+    ) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
         """Take an inventory of Primero and compare all of it with all of ONA; changes nothing."""
         from primero_ona.audit import audit
 
         with (
-            safe_step(context.op_execution_context.instance, context.op_execution_context.run_id),
+            safe_step(context.instance, context.run.run_id),
             primero.client() as client,
             ona.connection() as connection,
         ):
             found, _ = audit(client, connection, labelled(scope, io_manager.store), grace=GRACE)
-        return dg.AssetCheckResult(
-            passed=not found.total.differences, description=sentence(found), metadata=_metadata(found)
+        result = dg.AssetCheckResult(
+            asset_key=DASHBOARDS.key,
+            check_name=CHECK_NAME,
+            passed=found.passed,
+            severity=ERROR if found.wrong else WARN,
+            description=found.sentence(),
+            metadata=_metadata(found),
         )
+        yield from report(context, [result])
 
     return complete
 
@@ -151,32 +160,12 @@ def labelled(scope: Scope, store: "PartitionStore") -> Scope:
     return replace(scope, labels=labels_in_use(stored_reference(store)))
 
 
-def sentence(found: "Audit") -> str:
-    """What an audit found, in one sentence."""
-    total = found.total
-    if not total.differences:
-        return (
-            f"complete on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: all {total.primero:,} cases that belong in ONA are "
-            f"accounted for ({total.quarantined:,} in quarantine, {total.pending:,} changed since the last sync)"
-        )
-    kinds = {
-        "missing": total.missing,
-        "extra": total.extra,
-        "stale": total.stale,
-        "with other content": total.different,
-        "with other services": total.services,
-    }
-    return (
-        f"of {total.primero:,} cases that belong in ONA, "
-        + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
-        + "; `primero-ona verify --repair` mends them"
-    )
-
-
 def _metadata(found: "Audit") -> dict[str, Any]:
     inventory = found.inventory
     return {
         "differences": found.total.differences,
+        "services in quarantine": found.services_quarantined,
+        "quarters of another version": ", ".join(map(str, found.outdated)) or "none",
         "by quarter": _table([*found.quarters, found.total]),
         "cases in Primero": inventory.cases,
         "requests": inventory.requests,

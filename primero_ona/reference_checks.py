@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from primero_ona.assets.reference import DICTIONARY_KEY, LOOKUP_KEY, REFERENCE_KEY
-from primero_ona.checks import answer
+from primero_ona.checks import Results, answer, report
 from primero_ona.frames import Frames
 from primero_ona.metadata import facts_table
 from primero_ona.resources import OnaDatabaseResource
@@ -30,14 +30,15 @@ def _lists_current() -> dg.AssetChecksDefinition:
         name="lists_current",
         description="Every list was read at the last refresh; none is an old one because Primero refused it.",
     )
-    def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames) -> dg.AssetCheckResult:
+    def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
         """Name the lists that Primero refused at the last refresh."""
         from primero_ona.primero.reference import Reference
         from primero_ona.reference import stale_lists
 
         with safe_step(context.instance, context.run.run_id):
             told = stale_lists(Reference.of(primero_reference))
-        return answer(REFERENCE_KEY, "lists_current", Counter(told), good="all lists were read", warn=True)
+        good = "all lists were read"
+        yield from report(context, [answer(REFERENCE_KEY, "lists_current", Counter(told), good=good, warn=True)])
 
     return check
 
@@ -49,21 +50,16 @@ def _names_in_use() -> dg.AssetChecksDefinition:
         description="Primero's names of places are those in use; a changed one waits for `primero-ona places accept`.",
         pool="ona_database",
     )
-    def check(context: dg.AssetCheckExecutionContext, ona: OnaDatabaseResource) -> dg.AssetCheckResult:
+    def check(context: dg.AssetCheckExecutionContext, ona: OnaDatabaseResource) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
         """List the names that Primero has changed and nobody has accepted."""
         from primero_ona.ona.lookup import changed_names
 
         with safe_step(context.instance, context.run.run_id), ona.connection() as connection:
             names = changed_names(connection)
         faults = Counter(f"changed {name.column_name}" for name in names)
-        return answer(
-            LOOKUP_KEY,
-            "names_in_use",
-            faults,
-            good="all names are those in use",
-            warn=True,
-            **_table("changed names", [asdict(name) for name in names]),
-        )
+        good = "all names are those in use"
+        rows = _table("changed names", [asdict(name) for name in names])
+        yield from report(context, [answer(LOOKUP_KEY, "names_in_use", faults, good=good, warn=True, **rows)])
 
     return check
 
@@ -87,7 +83,7 @@ def _dictionary_checks() -> dg.AssetChecksDefinition:
         ins={"primero_reference": dg.AssetIn(REFERENCE_KEY)},
         pool="ona_database",
     )
-    def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames, ona: OnaDatabaseResource) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
+    def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames, ona: OnaDatabaseResource) -> Results:
         """Compare the labels in use with those of Primero, and the texts in ONA with the dictionary."""
         from primero_ona.ona.dictionary import undescribed_options
         from primero_ona.primero.reference import Reference
@@ -99,13 +95,14 @@ def _dictionary_checks() -> dg.AssetChecksDefinition:
             undescribed = undescribed_options(connection)
         kinds = Counter(change.kind.value for change in changes)
         rows = [{**asdict(change), "kind": change.kind.value} for change in changes]
-        yield answer(
-            DICTIONARY_KEY, "labels", kinds, good="all labels are Primero's", warn=True, **_table("labels", rows)
-        )
+        table = _table("labels", rows)
+        same = answer(DICTIONARY_KEY, "labels", kinds, good="all labels are Primero's", warn=True, **table)
         texts = {f"text of {entry.column} without a row": entry.texts for entry in undescribed}
         counts = [asdict(entry) for entry in undescribed]
         good = "every option that occurs has its row"
-        yield answer(DICTIONARY_KEY, "options_described", texts, good=good, warn=True, **_table("columns", counts))
+        table = _table("columns", counts)
+        described = answer(DICTIONARY_KEY, "options_described", texts, good=good, warn=True, **table)
+        yield from report(context, [same, described])
 
     return check
 

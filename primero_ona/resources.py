@@ -56,12 +56,13 @@ class OnaDatabaseResource(dg.ConfigurableResource[Any]):
     url: str | None = None
 
     @contextmanager
-    def connection(self) -> "Iterator[psycopg.Connection]":
-        """A connection that is closed at the end, whatever happened."""
-        from primero_ona.ona.connection import connect
+    def connection(self, statement_timeout: float | None = None) -> "Iterator[psycopg.Connection]":
+        """A connection that is closed at the end, whatever happened; the timeout is in seconds, by default that of a load."""
+        from primero_ona.ona.connection import STATEMENT_TIMEOUT, connect
 
         url, insecure = self._target()
-        with connect(url, application_name="primero-ona", insecure=insecure) as connection:
+        limit = STATEMENT_TIMEOUT if statement_timeout is None else statement_timeout
+        with connect(url, application_name="primero-ona", insecure=insecure, statement_timeout=limit) as connection:
             yield connection
 
     def protection(self) -> str:

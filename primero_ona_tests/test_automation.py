@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 from dagster._core.storage.dagster_run import DagsterRun
 
+from primero_ona.assets.stored import current_versions
 from primero_ona.automation import LastRun, last_runs, plan, quarters_to_refresh, read_cursor
 from primero_ona.dead_runs import PROCESS_TAG, held_by_this_process
 from primero_ona.definitions import build_defs
 from primero_ona.primero.changes import Changes
 from primero_ona.quarters import PHNOM_PENH, Quarter
-from primero_ona.resources import PrimeroResource
+from primero_ona.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.settings import GraphSettings
 from primero_ona_tests.graph import Clock
@@ -109,6 +111,7 @@ class Watch:
     primero: SandboxPrimero
     clock: Clock
     instance: dg.DagsterInstance
+    ona_url: str
     cursor: str | None = None
     url: str | None = None
 
@@ -123,7 +126,8 @@ class Watch:
                     username=self.primero.username,
                     password=self.primero.password,
                     pause=0,
-                )
+                ),
+                "ona": OnaDatabaseResource(url=self.ona_url),
             },
         )
         data = DEFS.resolve_sensor_def("watch_primero").evaluate_tick(context)
@@ -141,13 +145,13 @@ class Watch:
 
 
 @pytest.fixture
-def watch() -> Iterator[Watch]:
+def watch(ona_url: str, ona: psycopg.Connection) -> Iterator[Watch]:
     """A sandbox with one old case and one of today, never looked at; today is New Year's morning."""
     clock = Clock(NEW_YEAR)
     with SandboxPrimero(0, clock=clock).serve() as primero, dg.DagsterInstance.ephemeral() as instance:
         primero.create(case_id_display="old", created_at=NEW_YEAR, last_updated_at=NEW_YEAR - timedelta(days=200))
         primero.create(case_id_display="new", created_at=NEW_YEAR)
-        yield Watch(primero, clock, instance)
+        yield Watch(primero, clock, instance, ona_url)
 
 
 def test_the_first_look_asks_for_the_quarter_of_the_newest_change(watch: Watch) -> None:
@@ -274,15 +278,79 @@ def test_a_run_whose_process_was_killed_is_ended_so_that_its_quarter_is_asked_fo
     assert not list(lock.parent.iterdir())
 
 
-def test_a_quarter_whose_last_run_went_well_is_not_asked_for_again() -> None:
-    """The pure part: an hour, to the second."""
-    now, there = NEW_YEAR, Changes("2024-12-31T18:00:00Z", 1)
-    ended = now - timedelta(hours=1)
-    old, fresh = LastRun(False, True, ended), LastRun(False, True, ended + timedelta(seconds=1))
-    runs = {Quarter(2024, 1): old, Quarter(2024, 2): fresh, Quarter(2024, 3): LastRun(False, False, ended)}
-    assert plan(there, runs, now) == {Quarter(2024, 1): "failed:2024-12-31T17:00:00+00:00"}
-    touched = Changes(there.newest, 1, (Quarter(2024, 1),))
-    assert plan(touched, runs, now) == {Quarter(2024, 1): "changes:2024-12-31T18:00:00Z:1"}
+HOUR_AGO = NEW_YEAR - timedelta(hours=1)
+FAILED, FRESH = LastRun(False, True, HOUR_AGO), LastRun(False, True, HOUR_AGO + timedelta(seconds=1))
+WELL, WAITING = LastRun(False, False, HOUR_AGO), LastRun(True, False, None)
+
+
+@pytest.mark.parametrize(
+    ("touched", "run", "outdated", "reason"),
+    [
+        (False, None, False, None),
+        (False, WELL, False, None),
+        (False, FRESH, False, None),  # the hour is not over, by a second
+        (False, FAILED, False, "failed:2024-12-31T17:00:00+00:00"),
+        (True, FAILED, False, "changes:2024-12-31T18:00:00Z:1"),
+        (False, WELL, True, "version:b:c:run"),
+        (False, None, True, "version:b:c:run"),  # its run is older than those that were looked at
+        (False, WAITING, True, None),
+        (False, FRESH, True, "version:b:c:run"),  # the same key as before it failed: Dagster asks no second time
+        (False, FAILED, True, "failed:2024-12-31T17:00:00+00:00"),
+        (True, WELL, True, "changes:2024-12-31T18:00:00Z:1"),
+    ],
+)
+def test_why_a_quarter_is_asked_for(touched: bool, run: LastRun | None, outdated: bool, reason: str | None) -> None:
+    """The pure part: once for a state of the data, once an hour for a failure, once for a version."""
+    quarter = Quarter(2024, 1)
+    there = Changes("2024-12-31T18:00:00Z", 1, (quarter,) if touched else ())
+    found = plan(there, {quarter: run} if run else {}, NEW_YEAR, {quarter: "b:c:run"} if outdated else {})
+    assert found == ({quarter: reason} if reason else {})
+
+
+def loaded(ona: psycopg.Connection, quarter: str, pull: str | None, mapping: str, run_id: str = "a-run") -> None:
+    ona.execute(
+        "INSERT INTO primero_sync.runs (run_id, quarter, started_at, finished_at, pull_version, mapping_version, counts)"
+        " VALUES (%s, %s, now(), clock_timestamp(), %s, %s, '{}')",
+        (run_id, quarter, pull, mapping),
+    )
+
+
+def test_a_quarter_that_another_version_loaded_is_asked_for_once_and_after_the_others(
+    watch: Watch, ona: psycopg.Connection
+) -> None:
+    """An update would leave the past as the old rules made it; asking each quarter of an hour would never end."""
+    watch.look()
+    pull, mapping = current_versions("")
+    loaded(ona, "2024-Q1", pull, mapping)
+    loaded(ona, "2024-Q2", pull, "older")
+    loaded(ona, "2024-Q3", None, mapping)
+    loaded(ona, "2019-Q1", "older", "older")
+    data = watch.look()
+    assert [request.partition_key for request in data.run_requests] == ["2024-04-01", "2024-07-01"]
+    assert data.run_requests[0].run_key == f"2024-Q2:version:{pull}:{mapping}:a-run"
+    assert {request.tags["dagster/priority"] for request in data.run_requests} == {"-1"}
+    assert [r.run_key for r in watch.look().run_requests] == [r.run_key for r in data.run_requests]
+    for quarter in ("2024-Q2", "2024-Q3"):
+        loaded(ona, quarter, pull, mapping, "another run")
+    data = watch.look()
+    assert not data.run_requests
+    assert "left out" not in data.skip_message, "a quarter before the start is none to ask for"
+
+
+@pytest.mark.parametrize("trouble", ["unreachable", "no column"])
+def test_an_ona_that_cannot_be_asked_is_told_and_keeps_no_change_from_being_seen(
+    watch: Watch, ona: psycopg.Connection, trouble: str
+) -> None:
+    """What the sensor is for is Primero; but that it does not know what is due must not be hidden."""
+    if trouble == "unreachable":
+        watch.ona_url = "postgresql://sync:s3cret@127.0.0.1:9/ona"
+    else:
+        ona.execute("ALTER TABLE primero_sync.runs DROP COLUMN pull_version")
+    assert watch.asked() == ["2025-01-01"]
+    message = watch.look().skip_message
+    assert "; ONA could not be asked which quarters another version loaded: " in message
+    assert ("is not listening there" if trouble == "unreachable" else "run `primero-ona schema apply`") in message
+    assert "s3cret" not in message
 
 
 def test_only_the_newest_run_of_a_quarter_counts(watch: Watch) -> None:

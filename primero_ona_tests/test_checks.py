@@ -50,6 +50,9 @@ def faults(graph: Graph, asset: str, check: str) -> dict[str, int]:
     )
     assert not found.passed
     assert found.partition == Q1.key
+    others = [entry for entry in result.get_asset_check_evaluations() if not entry.passed]
+    fails = any(entry.severity == dg.AssetCheckSeverity.ERROR for entry in others)
+    assert result.success != fails, "a check of severity ERROR fails its run, and a warning does not"
     text = graph.events(result.run_id)
     assert SECRET not in text, "a value of a child stands in the event log"
     PROVED.add((asset, check))

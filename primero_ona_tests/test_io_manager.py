@@ -58,7 +58,10 @@ def test_frames_come_back_in_order_with_their_types_and_their_summary(store: Par
     assert [list(piece["n"]) for piece in opened] == [[1, 2], [3]]
     assert [list(piece["n"]) for piece in opened] == [[1, 2], [3]], "it can be read again"
     assert all(piece.dtypes.to_dict() == frame(1).dtypes.to_dict() for piece in opened)
-    assert opened.summary == {"findings": [{"field": "sex", "code": "x", "count": 1}]}
+    assert opened.summary == {
+        "findings": [{"field": "sex", "code": "x", "count": 1}],
+        "stored_version": STORED.version,
+    }
     assert [list(piece.columns) for piece in opened.read(["n"])] == [["n"], ["n"]]
 
 

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 PULL_VERSION = hashlib.sha256(str((RAW_COLUMNS, EXIT_COLUMNS)).encode()).hexdigest()[:12]
 
 
+def current_versions(rules: str) -> tuple[str, str]:
+    """The versions of the pull, under a policy (its `suffix`), and of the mapping, as a load records them."""
+    return PULL_VERSION + rules, MAPPING_VERSION
+
+
 def stored_assets(rules: str | None = None) -> dict[str, Stored]:
     """By asset name, for what was pulled under a policy (its `suffix`); default: that of the settings."""
     from primero_ona.partition_store import Stored
@@ -24,7 +29,9 @@ def stored_assets(rules: str | None = None) -> dict[str, Stored]:
     from primero_ona.reference import ASSET, STORED
 
     rules = read_one(GraphSettings).policy.suffix if rules is None else rules
-    pulled, mapped = PULL_VERSION + rules, MAPPING_VERSION + rules
+    pulled, _ = current_versions(rules)
+    # With the pull's version, so that rows mapped from an older pull are not loaded beside the exits of a newer one.
+    mapped = f"{MAPPING_VERSION}/{pulled}"
     return {
         ASSET: STORED,
         "raw_reintegration_cases": Stored(RAW_SCHEMA, pulled),

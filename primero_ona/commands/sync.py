@@ -68,11 +68,15 @@ def _range(first: str, last: str | None) -> list[Quarter]:
 
 
 def status(*, as_json: AsJson = False) -> None:
-    """Show which quarters are loaded, when, how many rows, and what is stale."""
-    from primero_ona.ona.status import quarter_status  # noqa: PLC0415
+    """Show which quarters are loaded, when, how many rows, what is stale, and which another version loaded."""
+    from primero_ona.assets.stored import current_versions  # noqa: PLC0415
+    from primero_ona.ona.status import outdated_quarters, quarter_status  # noqa: PLC0415
+    from primero_ona.settings import GraphSettings, read_one  # noqa: PLC0415
 
+    versions = current_versions(read_one(GraphSettings).policy.suffix)
     with ona_connection() as connection:
-        console.show_status(quarter_status(connection), as_json=as_json)
+        outdated = {quarter.name for quarter in outdated_quarters(connection, *versions)}
+        console.show_status(quarter_status(connection), outdated, as_json=as_json)
 
 
 def _finish(outcomes: Sequence[Outcome], *, as_json: bool) -> None:

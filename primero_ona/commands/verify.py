@@ -10,33 +10,48 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from primero_ona import console, console_audit
-from primero_ona.commands.common import AsJson, ona_connection
+from primero_ona.commands.common import AsJson, ona_connection, sync_quarters
 
 if TYPE_CHECKING:
     from primero_ona.audit import Audit
-    from primero_ona.runs import Mending
+    from primero_ona.runs import Mending, Outcome
 
 
 def verify(
     *,
-    repair: Annotated[bool, typer.Option("--repair", help="Fetch and load just the cases that differ.")] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Sync the quarters that another version loaded; fetch and load the cases that differ."
+        ),
+    ] = False,
     grace: Annotated[int, typer.Option(min=0, help="Minutes within which a change counts as pending.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Compare all of Primero with all of ONA, without trusting the syncs; exit code 1 on any difference."""
+    """Compare all of Primero with all of ONA, without trusting the syncs.
+
+    Exit code 1 where anything differs, is in quarantine or was loaded by another version; what the next sync brings is no fault.
+    """
     found, mended = _audited(grace), None
-    if repair and found.total.differences:
+    outcomes: list[Outcome] = []
+    if repair and (found.total.differences or found.outdated):
         if not as_json:
             console_audit.show_audit(found)
-        mended = run_mending()
-        if not as_json:
-            console_audit.show_mended(mended.run_id, mended.done)
+        if found.outdated:
+            outcomes = sync_quarters(found.outdated, quiet=as_json)
+            if not as_json:
+                console.show_outcomes(outcomes, as_json=False)
+        if found.total.differences:
+            mended = run_mending()
+            if not as_json:
+                console_audit.show_mended(mended.run_id, mended.done)
         found = _audited(grace)
     if as_json:
-        console.print_json({**_as_json(found), "mended": asdict(mended) if mended else None})
+        synced = [outcome.as_json() for outcome in outcomes]
+        console.print_json({**_as_json(found), "synced": synced, "mended": asdict(mended) if mended else None})
     else:
         console_audit.show_audit(found)
-    raise typer.Exit(1 if found.total.differences else 0)
+    raise typer.Exit(max([0 if found.passed else 1, *(outcome.exit_code for outcome in outcomes)]))
 
 
 def run_mending(cases: Sequence[str] = ()) -> Mending:
@@ -79,7 +94,13 @@ def _audited(grace: int) -> Audit:
 
 def _as_json(found: Audit) -> dict[str, Any]:
     return {
+        "complete": found.complete,
+        "sentence": found.sentence(),
         "differences": found.total.differences,
+        "quarantined": found.quarantined,
+        "pending": found.total.pending,
+        "ahead": found.ahead,
+        "outdated": [quarter.name for quarter in found.outdated],
         "total": asdict(found.total),
         "quarters": [asdict(quarter) for quarter in found.quarters],
         "inventory": asdict(found.inventory),

@@ -54,7 +54,7 @@ class QuarterAudit:
     `missing`: not in ONA. `stale`: ONA has an older state. `different`: the same state, another content (or a time of
     change that Primero does not have). `services`: the case is right, its services are not. `quarantined`: rightly not in
     ONA, since it has no key in Primero. `pending`: changed so recently that no sync can be blamed (with those about to
-    leave, which are not among `primero`). `extra`: see EXTRA; `gone` and `out_of_scope` were confirmed one by one.
+    leave, which are not among `primero`). `extra`: see EXTRA; `gone` and `out_of_scope` were confirmed one by one, `unconfirmed` not.
     """
 
     quarter: str
@@ -68,6 +68,7 @@ class QuarterAudit:
     extra: int = 0
     gone: int = 0
     out_of_scope: int = 0
+    unconfirmed: int = 0
     quarantined: int = 0
     pending: int = 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,15 @@ Summary = Mapping[str, Any]
 
 #: Under this name the summary of a stored quarter has the number of the pull that brought it.
 PULL_NUMBER = "pull_number"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the rows of a load come from: the number of their pull, and the versions of the pull and of the mapping."""
+
+    pull: int | None
+    pull_version: str | None
+    mapping_version: str | None
 
 
 def keep_quarantine(
@@ -71,12 +81,11 @@ def keep_run(
     quarter: Quarter,
     run_id: str,
     started: datetime,
-    mapping_version: str | None,
-    pull: int | None,
+    origin: Origin,
     counts: Mapping[str, Mapping[str, int]],
 ) -> None:
-    """Record a load from the pull of that number; the same run may load a quarter again, and then its last load counts."""
-    conn.execute(_KEEP_RUN, (run_id, quarter.name, started, mapping_version, pull, json.dumps(counts)))
+    """Record a load; the same run may load a quarter again, and then its last load counts."""
+    conn.execute(_KEEP_RUN, (run_id, quarter.name, started, *astuple(origin), json.dumps(counts)))
 
 
 def next_pull(conn: psycopg.Connection) -> int:
@@ -137,9 +146,10 @@ SELECT count(*) FROM primero_sync.quarantine WHERE quarter = %(quarter)s AND res
 _COPY_UNMAPPED = "COPY primero_sync.unmapped (quarter, field, code, count, run_id) FROM STDIN"
 
 _KEEP_RUN = """
-INSERT INTO primero_sync.runs (run_id, quarter, started_at, finished_at, mapping_version, pull, counts)
-VALUES (%s, %s, %s, clock_timestamp(), %s, %s, %s::jsonb)
+INSERT INTO primero_sync.runs
+       (run_id, quarter, started_at, finished_at, pull, pull_version, mapping_version, counts)
+VALUES (%s, %s, %s, clock_timestamp(), %s, %s, %s, %s::jsonb)
 ON CONFLICT (run_id, quarter) DO UPDATE
-   SET started_at = excluded.started_at, finished_at = excluded.finished_at,
+   SET started_at = excluded.started_at, finished_at = excluded.finished_at, pull_version = excluded.pull_version,
        mapping_version = excluded.mapping_version, pull = excluded.pull, counts = excluded.counts
 """

@@ -15,7 +15,7 @@ import psycopg
 
 from primero_ona.failures import DataFailure, TransientFailure
 from primero_ona.frames import Frames
-from primero_ona.ona.bookkeeping import PULL_NUMBER, keep_quarantine, keep_run, keep_unmapped, was_loaded
+from primero_ona.ona.bookkeeping import PULL_NUMBER, Origin, keep_quarantine, keep_run, keep_unmapped, was_loaded
 from primero_ona.ona.connection import translated
 from primero_ona.ona.decisions import decide_cases, decide_services, find_stale
 from primero_ona.ona.keys import settle_keys
@@ -98,9 +98,8 @@ def load_quarter(  # noqa: PLR0913 all by name
         still_open = keep_quarantine(conn, quarter, run_id, now, summaries, only)
         if only is None:
             keep_unmapped(conn, quarter, run_id, summaries)
-            version = cases.summary.get("mapping_version")
-            recorded = {table: asdict(counted) for table, counted in counts.items()}
-            keep_run(conn, quarter, run_id, now, version, number, recorded)
+            origin = Origin(number, exits.summary.get("stored_version"), cases.summary.get("mapping_version"))
+            keep_run(conn, quarter, run_id, now, origin, {table: asdict(counted) for table, counted in counts.items()})
     return LoadResult(counts["cases"], counts["services"], still_open)
 
 

@@ -13,6 +13,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from primero_ona.ona.connection import translated
+from primero_ona.quarters import Quarter
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class QuarterStatus:
     started_at: datetime
     finished_at: datetime
     changed_at: datetime | None
+    pull_version: str | None
     mapping_version: str | None
     counts: dict[str, dict[str, int]]
     stale: int
@@ -45,6 +47,23 @@ def quarter_status(conn: psycopg.Connection) -> list[QuarterStatus]:
         return cursor.execute(_STATUS).fetchall()
 
 
+def outdated_quarters(conn: psycopg.Connection, pull_version: str, mapping_version: str) -> dict[Quarter, str]:
+    """The quarters whose last load was of another version of the pull or the mapping, with that load's run, oldest first.
+
+    A quarter that was never loaded is not among them: what it lacks, an audit finds missing.
+    """
+    with translated("reading the sync's bookkeeping in ONA"):
+        rows = conn.execute(_OUTDATED, (pull_version, mapping_version)).fetchall()
+    return {Quarter.parse(quarter): run_id for quarter, run_id in rows}
+
+
+_OUTDATED = """
+SELECT quarter, run_id
+  FROM (SELECT DISTINCT ON (quarter) * FROM primero_sync.runs ORDER BY quarter, finished_at DESC) AS last
+ WHERE (pull_version, mapping_version) IS DISTINCT FROM (%s, %s)
+ ORDER BY quarter
+"""
+
 _STATUS = """
 WITH loads AS (
     SELECT *,
@@ -57,7 +76,8 @@ WITH loads AS (
 last AS (
     SELECT DISTINCT ON (quarter) * FROM loads ORDER BY quarter, finished_at DESC
 )
-SELECT last.quarter, last.run_id, last.started_at, last.finished_at, last.mapping_version, last.counts,
+SELECT last.quarter, last.run_id, last.started_at, last.finished_at, last.pull_version, last.mapping_version,
+       last.counts,
        last.stale::bigint AS stale,
        (SELECT count(*) FROM loads WHERE loads.quarter = last.quarter) AS loads,
        (SELECT max(finished_at) FROM loads WHERE loads.quarter = last.quarter AND loads.changed) AS changed_at,

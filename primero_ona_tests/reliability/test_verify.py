@@ -72,6 +72,18 @@ def test_after_a_sync_nothing_differs_and_everybody_is_accounted_for(synced):
     assert total.quarantined > 0
 
 
+def test_a_sync_counts_all_that_went_into_quarantine(graph):
+    """Whether the mapping or the load put it there is nothing to whom a child is missing."""
+    outcome = graph.sync(Q1)
+    entries = graph.sql(
+        "SELECT 'ona/' || table_name, sum(entries)::int FROM primero_sync.quarantine WHERE resolved_at IS NULL GROUP BY 1"
+    )
+    counted = {table: counts["quarantined"] for table, counts in outcome.load.items() if "quarantined" in counts}
+    assert counted == dict(entries)
+    assert outcome.as_json()["quarantined"] == sum(count for _, count in entries)
+    assert {table for table, _ in entries} == {"ona/cases", "ona/services"}
+
+
 def test_an_empty_ona_lacks_every_case(graph):
     """The plainest of all faults."""
     total = look(graph).total
@@ -214,18 +226,6 @@ def test_nothing_of_a_case_but_its_status_is_asked_when_it_is_confirmed(graph):
     assert graph.primero.log[-1].query == "fields=status"
 
 
-def test_the_check_on_ona_cases_tells_when_ona_was_last_proved_complete(synced):
-    """The UI is where people look; a proof that only a command gives is forgotten."""
-    job = synced.defs.resolve_job_def("verify_ona")
-    (good,) = job.execute_in_process(instance=synced.instance).get_asset_check_evaluations()
-    assert (good.passed, good.asset_key.path, good.check_name) == (True, ["ona", "cases"], "complete")
-    assert "complete on" in (good.description or "")
-    synced.sql("DELETE FROM cases WHERE primero_id::text = %s", belonging(synced, 0))
-    (bad,) = job.execute_in_process(instance=synced.instance).get_asset_check_evaluations()
-    assert (bad.passed, "1 missing" in (bad.description or "")) == (False, True)
-    assert synced.defs.resolve_schedule_def("verify_monthly").job_name == "verify_ona"
-
-
 @pytest.fixture
 def command(synced: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
     """Runs `primero-ona` with these arguments on the synced sandbox."""
@@ -236,18 +236,6 @@ def command(synced: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(app, list(arguments))
-
-
-def test_verify_says_what_differs_by_exit_code_and_mends_it_in_a_run(synced, command):
-    """A cron job reads the exit code, a person the table, and an auditor the run."""
-    assert command("verify").exit_code == 0
-    synced.sql("DELETE FROM cases WHERE primero_id::text = %s", belonging(synced, 0))
-    found = command("verify", "--json")
-    assert (found.exit_code, json.loads(found.stdout)["total"]["missing"]) == (1, 1)
-    mended = command("verify", "--repair", "--json")
-    told = json.loads(mended.stdout)
-    assert (mended.exit_code, told["differences"], told["mended"]["done"]["cases"]["inserted"]) == (0, 0, 1)
-    assert "CANARY" not in mended.stdout
 
 
 def test_the_quarantine_is_listed_without_values_and_a_row_that_becomes_good_leaves_it(synced, command):

@@ -1,0 +1,96 @@
+"""Checks that fail after the load: the command and the run fail, what was loaded stays, and nothing tries it again by itself.
+
+Real runs in an instance on disk with the project's own settings, on an ONA whose triggers spoil what was loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._daemon.auto_run_reexecution.auto_run_reexecution import filter_runs_to_should_retry
+from typer.testing import CliRunner
+
+from primero_ona.automation import last_runs
+from primero_ona.cli import app
+from primero_ona_tests.graph import Q1, START, Graph, small, wired
+from primero_ona_tests.reliability.syncing import Place, home_with_settings
+
+#: What ONA does to its own tables at commit, and the checks that then fail.
+SPOILS = {
+    "services emptied": ("services", "DELETE FROM services", ["ona/services: quarter_loaded"]),
+    "cases changed": ("cases", "UPDATE cases SET sex = 'x'", ["ona/cases: quarter_loaded"]),
+    "a case gone": (
+        "services",
+        "DELETE FROM cases WHERE case_id = (SELECT min(case_id) FROM services)",
+        ["ona/cases: quarter_loaded", "ona/services: no_orphans"],
+    ),
+}
+
+
+@pytest.fixture
+def graph(postgres: Any, tmp_path: Path) -> Iterator[Graph]:
+    """40 plain cases, nothing synced yet, in an instance on disk."""
+    home = home_with_settings(tmp_path / "home")
+    with wired(postgres, "failed_checks", small(40, odd=False), dg.DagsterInstance.from_config(home)) as made:
+        yield made
+
+
+def spoil(graph: Graph, name: str) -> list[str]:
+    """Let ONA do this to itself at the commit of each load; the checks that must fail."""
+    table, statement, failing = SPOILS[name]
+    graph.sql(f"CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {statement}; RETURN NULL; END$$")
+    graph.sql(
+        f"CREATE CONSTRAINT TRIGGER spoil AFTER INSERT ON {table} DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION spoil()"
+    )
+    return failing
+
+
+@pytest.mark.parametrize("name", SPOILS)
+def test_a_check_that_fails_after_the_load_fails_the_run_and_nothing_tries_it_again(graph, name):
+    """An alert sees failed runs only; an hourly repetition of what must fail hides the next failure."""
+    failing = spoil(graph, name)
+    outcome = graph.sync(Q1)
+    assert outcome.exit_code == 1
+    assert [f"{c.asset}: {c.name}" for c in outcome.checks if not c.passed and c.severity == "ERROR"] == failing
+    assert all(f"check {text.split(': ')[1]} on {text.split(': ')[0]} failed: " in outcome.failure for text in failing)
+    assert {check.name for check in outcome.checks} >= {"keys_unique", "quarter_loaded", "no_orphans"}
+    run = graph.instance.get_run_by_id(outcome.run_id)
+    assert run.status == dg.DagsterRunStatus.FAILURE
+    assert list(filter_runs_to_should_retry([run], graph.instance)) == []
+    assert not last_runs(graph.instance, "sync_quarter")[Q1].failed
+    loaded = outcome.load["ona/cases"]["inserted"]
+    assert loaded > 10
+    assert graph.sql("SELECT count(*) FROM cases") == [(loaded - (name == "a case gone"),)]
+    assert graph.sql("SELECT quarter, run_id FROM primero_sync.runs") == [("2024-Q1", outcome.run_id)]
+
+
+def test_a_run_that_something_else_ended_counts_as_failed_for_the_sensor(graph):
+    """The sensor has to ask again for a quarter that a broken connection kept away, also where a check failed beside it."""
+    graph.primero.role.refused.add("cases")
+    assert graph.sync(Q1).exit_code == 3
+    assert last_runs(graph.instance, "sync_quarter")[Q1].failed
+
+
+@pytest.mark.parametrize("command", ["sync", "backfill", "remap"])
+def test_every_command_that_loads_ends_with_one_where_a_check_fails(graph, tmp_path, monkeypatch, command):
+    """A cron job reads nothing but the exit code."""
+    primero = graph.primero
+    place = Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key,
+                  str(tmp_path / "home"), START)  # fmt: skip
+    for name, value in place.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    if command == "remap":
+        assert graph.sync(Q1).exit_code == 0
+        graph.sql("TRUNCATE cases, services")
+    spoil(graph, "services emptied")
+    options = ["--quarter", "2024-Q1"] if command == "sync" else ["--from", "2024-Q1", "--to", "2024-Q1"]
+    result = CliRunner().invoke(app, [command, *options])
+    assert result.exit_code == 1
+    assert "check quarter_loaded on ona/services failed" in result.output
+    assert graph.sql("SELECT count(*) > 10 FROM cases") == [(True,)]
