@@ -58,11 +58,11 @@ class OnaDatabaseResource(dg.ConfigurableResource[Any]):
     @contextmanager
     def connection(self, statement_timeout: float | None = None) -> "Iterator[psycopg.Connection]":
         """A connection that is closed at the end, whatever happened; the timeout is in seconds, by default that of a load."""
-        from primero_ona.ona.connection import STATEMENT_TIMEOUT, connect
+        from primero_ona.ona.connection import connect
 
         url, insecure = self._target()
-        limit = STATEMENT_TIMEOUT if statement_timeout is None else statement_timeout
-        with connect(url, application_name="primero-ona", insecure=insecure, statement_timeout=limit) as connection:
+        limits: dict[str, Any] = {} if statement_timeout is None else {"statement_timeout": statement_timeout}
+        with connect(url, application_name="primero-ona", insecure=insecure, **limits) as connection:
             yield connection
 
     def protection(self) -> str:

@@ -89,9 +89,8 @@ def test_no_tick_of_the_sensor_leaves_a_marker(listening, monkeypatch):
     for faulty in (False, True):
         if faulty:
             graph.primero.fail("html", **fault)
-        context = dg.build_sensor_context(
-            instance=graph.instance, resources={"primero": graph.resources["primero"]}, cursor=None
-        )
+        asked = {name: graph.resources[name] for name in ("primero", "ona")}
+        context = dg.build_sensor_context(instance=graph.instance, resources=asked, cursor=None)
         listening.said.append(str(sensor(context)))
     graph.primero.faults.clear()
 

@@ -115,7 +115,7 @@ def test_verify_says_complete_only_where_it_is(synced, command, state):
 
 
 def test_cases_that_were_not_asked_about_are_no_proof(synced, command, monkeypatch):
-    """They may be children who left, or an account that lost its scope: nobody has looked."""
+    """They may be children who left, or an account that lost its scope: it is not known."""
     synced.primero.delete(one(synced))
     monkeypatch.setattr("primero_ona.audit.CONFIRM_MOST", 0)
     result = command("verify", "--json")

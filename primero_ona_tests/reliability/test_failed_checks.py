@@ -70,7 +70,7 @@ def test_a_check_that_fails_after_the_load_fails_the_run_and_nothing_tries_it_ag
 
 
 def test_a_run_that_something_else_ended_counts_as_failed_for_the_sensor(graph):
-    """The sensor has to ask again for a quarter that a broken connection kept away, also where a check failed beside it."""
+    """The sensor has to ask again for a quarter that a broken connection kept away."""
     graph.primero.role.refused.add("cases")
     assert graph.sync(Q1).exit_code == 3
     assert last_runs(graph.instance, "sync_quarter")[Q1].failed

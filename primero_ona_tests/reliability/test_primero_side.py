@@ -258,7 +258,9 @@ def test_a_wrong_password_is_asked_once_by_a_tick_of_the_sensor(graph):
 
     wrong = PrimeroResource(url=graph.primero.url, username=graph.primero.username, password="wrong", pause=0)
     sensor = graph.defs.get_sensor_def("watch_primero")
-    context = dg.build_sensor_context(instance=graph.instance, resources={"primero": wrong}, cursor=None)
+    context = dg.build_sensor_context(
+        instance=graph.instance, resources={"primero": wrong, "ona": graph.resources["ona"]}, cursor=None
+    )
     found = sensor(context)
     assert (len(graph.primero.log), found.run_requests) == (1, [])
     assert "refuses the login" in found.skip_reason.skip_message

@@ -73,7 +73,7 @@ def test_after_a_sync_nothing_differs_and_everybody_is_accounted_for(synced):
 
 
 def test_a_sync_counts_all_that_went_into_quarantine(graph):
-    """Whether the mapping or the load put it there is nothing to whom a child is missing."""
+    """A child is missing from the dashboards whichever step put its row into quarantine."""
     outcome = graph.sync(Q1)
     entries = graph.sql(
         "SELECT 'ona/' || table_name, sum(entries)::int FROM primero_sync.quarantine WHERE resolved_at IS NULL GROUP BY 1"
