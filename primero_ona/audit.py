@@ -7,7 +7,7 @@ do the work; Dagster's side of it is in `proof.py`. Nothing is stored on the way
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_OID, uuid5
@@ -23,14 +23,15 @@ from primero_ona.mapping.locations import Places
 from primero_ona.mapping.services import map_services
 from primero_ona.mapping.streams import map_cases_stream, map_services_stream, quarantined_cases
 from primero_ona.ona.audit import KNOWN_SCHEMA, MENDABLE, AuditTables, QuarterAudit, stamp_in_ona
-from primero_ona.ona.erased import erased_subjects, without_erased
+from primero_ona.ona.erased import erased_subjects, not_erased, without_erased
 from primero_ona.ona.load import TableCounts, load_quarter
 from primero_ona.ona.places import holders, read_places, service_holders
 from primero_ona.ona.quarantine import list_entries
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import InventoryReport, fetch_cases, standing_of, take_inventory
-from primero_ona.primero.pull import EMPTY_PAUSE
+from primero_ona.primero.pull import EMPTY_PAUSE, check_fields
 from primero_ona.primero.raw_schema import EXIT_SCHEMA, RAW_SCHEMA
+from primero_ona.quarter_sink import known_fields
 from primero_ona.quarters import Quarter
 from primero_ona.scope import Scope
 
@@ -53,10 +54,20 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Audit:
-    """A comparison of all of Primero with all of ONA, by quarter."""
+    """A comparison of all of Primero with all of ONA, by quarter.
+
+    `early`: Primero ids of cases in ONA whose last change in Primero lies before PRIMERO_ONA_START, so that no sync brings
+    it.
+    """
 
     quarters: list[QuarterAudit]
     inventory: InventoryReport
+    early: list[str] = field(default_factory=list)
+
+    @property
+    def first_early(self) -> str | None:
+        """The quarter that PRIMERO_ONA_START must name for the `early` ones to be synced; None where there are none."""
+        return min((quarter.quarter for quarter in self.quarters if quarter.early), default=None)
 
     @property
     def total(self) -> QuarterAudit:
@@ -97,11 +108,14 @@ def audit(
     `grace`: a case that changed within it before the inventory counts as pending, not as a difference.
     """
     tables = AuditTables(conn)
-    sink = _ExpectingSink(tables, scope, Places.of(read_places(conn)), erased_subjects(conn))
-    inventory = take_inventory(client, sink, scope.policy.precision, empty_pause=empty_pause)
+    erased = erased_subjects(conn)
+    sink = _ExpectingSink(tables, scope, Places.of(read_places(conn)), erased)
+    inventory = take_inventory(client, sink, scope.policy.precision, known_fields(conn), empty_pause=empty_pause)
+    inventory = replace(inventory, ahead=not_erased(inventory.ahead, erased))
     tables.note({case: standing_of(client, case) for case in tables.unknown()[:CONFIRM_MOST]})
     quarters = tables.compare(since=scope.first.start, settled_until=inventory.settled - grace)
-    return Audit(quarters, inventory), tables
+    early = [case for case, *_ in tables.findings(("early",)) if case]
+    return Audit(quarters, inventory, early), tables
 
 
 class _ExpectingSink:
@@ -167,7 +181,12 @@ def repair(
 def mend_cases(
     client: PrimeroClient, conn: psycopg.Connection, scope: Scope, ids: Sequence[str], run_id: str
 ) -> Mended:
-    """Fetch these cases in their present state and load them, each in its quarter; one that is gone leaves ONA."""
+    """Fetch these cases in their present state and load them, each in its quarter; one that is gone leaves ONA.
+
+    Raises RefusedFailure as a pull does where a field that earlier pulls were shown does not come any more.
+    """
+    if ids:
+        check_fields(client, (), known_fields(conn))
     mended = Mended(asked=len(ids))
     load = _Loader(conn, scope, run_id, mended)
     for start in range(0, len(ids), REPAIR_BATCH):

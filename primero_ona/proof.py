@@ -166,10 +166,12 @@ def sentence(found: "Audit") -> str:
         "with other content": total.different,
         "with other services": total.services,
     }
+    early = f"; {total.early:,} of them need PRIMERO_ONA_START={found.first_early}" if total.early else ""
     return (
         f"of {total.primero:,} cases that belong in ONA, "
         + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
         + "; `primero-ona verify --repair` mends them"
+        + early
     )
 
 
@@ -179,6 +181,7 @@ def _metadata(found: "Audit") -> dict[str, Any]:
         "differences": found.total.differences,
         "by quarter": _table([*found.quarters, found.total]),
         "cases in Primero": inventory.cases,
+        "stamped ahead": len(inventory.ahead),
         "requests": inventory.requests,
         "received (bytes)": inventory.bytes,
         "waited for Primero (s)": round(inventory.seconds, 2),

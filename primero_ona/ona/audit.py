@@ -41,8 +41,9 @@ _EXPECTED = ("equal", "missing", "stale", "different", "services", "quarantined"
 MENDABLE = ("missing", "stale", "different", "services", "left")
 
 #: Findings of cases in ONA that do not belong there: left both sets; not in Primero; not visible to this account; not asked
-#: about, being too many; and rows of the old pipeline, without a Primero id, that no case of Primero claims.
-EXTRA = ("left", "gone", "out_of_scope", "unconfirmed", "unclaimed")
+#: about, being too many; rows of the old pipeline, without a Primero id, that no case of Primero claims; and cases last
+#: changed before the first quarter of the syncs, in another state than ONA has.
+EXTRA = ("left", "gone", "out_of_scope", "unconfirmed", "unclaimed", "early")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class QuarterAudit:
     `missing`: not in ONA. `stale`: ONA has an older state. `different`: the same state, another content (or a time of
     change that Primero does not have). `services`: the case is right, its services are not. `quarantined`: rightly set
     aside, for want of a key of its own. `pending`: changed so recently that no sync can be blamed (with those about to
-    leave, which are not among `primero`). `extra`: see EXTRA; `gone` and `out_of_scope` were confirmed one by one.
+    leave, which are not among `primero`). `extra`: see EXTRA; `gone` and `out_of_scope` were confirmed one by
+    one, `early` are those that no sync brings.
     """
 
     quarter: str
@@ -67,6 +69,7 @@ class QuarterAudit:
     extra: int = 0
     gone: int = 0
     out_of_scope: int = 0
+    early: int = 0
     quarantined: int = 0
     pending: int = 0
 
@@ -122,7 +125,9 @@ class AuditTables:
             cursor.executemany("INSERT INTO verdicts VALUES (%s, %s)", list(verdicts.items()))
 
     def compare(self, *, since: datetime, settled_until: datetime) -> list[QuarterAudit]:
-        """Count by quarter, oldest first. Cases last changed before `since` are not expected; see `pending` for the other.
+        """Count by quarter, oldest first; see `pending` for `settled_until`.
+
+        Cases last changed before `since` are judged only where ONA has them.
 
         The findings are then there for `findings`.
         """
@@ -247,7 +252,7 @@ judged AS (
       LEFT JOIN expected_cases AS e ON e.primero_id::uuid = k.primero_id
       LEFT JOIN {cases} AS c ON c.primero_id::uuid = k.primero_id
       LEFT JOIN {cases} AS o ON o.case_id = e.case_id AND o.primero_id IS NULL
-     WHERE k.belongs AND k.updated_at >= {since}
+     WHERE k.belongs AND (k.updated_at >= {since} OR c.primero_id IS NOT NULL)
 ),
 surplus AS (
     SELECT COALESCE(c.primero_id, v.primero_id) AS primero_id, c.case_id,
@@ -270,6 +275,7 @@ surplus AS (
 SELECT primero_id, case_id, updated_at,
        COALESCE(to_char(updated_at AT TIME ZONE 'Asia/Phnom_Penh', 'YYYY-"Q"Q'), 'unknown') AS quarter,
        CASE WHEN kind = 'left' AND updated_at >= {settled} THEN 'leaving'
+            WHEN kind IN ('stale', 'different', 'services') AND updated_at < {since} THEN 'early'
             WHEN kind IN ('missing', 'stale', 'different', 'services') AND updated_at >= {settled} THEN 'pending'
             ELSE kind
        END AS kind
