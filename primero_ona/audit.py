@@ -7,7 +7,7 @@ do the work; Dagster's side of it is in `proof.py`. Nothing is stored on the way
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_OID, uuid5
@@ -25,14 +25,16 @@ from primero_ona.mapping.services import map_services
 from primero_ona.mapping.streams import map_cases_stream, map_services_stream
 from primero_ona.ona.audit import KNOWN_SCHEMA, MENDABLE, AuditTables, QuarterAudit, stamp_in_ona
 from primero_ona.ona.bookkeeping import PULL_NUMBER, next_pull
-from primero_ona.ona.erased import erased_subjects, without_erased
+from primero_ona.ona.erased import erased_subjects, not_erased, without_erased
 from primero_ona.ona.load import TableCounts, load_quarter
 from primero_ona.ona.places import read_places
 from primero_ona.ona.status import outdated_quarters
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import InventoryReport, fetch_cases, standing_of, take_inventory
-from primero_ona.primero.pull import EMPTY_PAUSE
+from primero_ona.primero.pull import EMPTY_PAUSE, check_fields
 from primero_ona.primero.raw_schema import EXIT_SCHEMA, RAW_SCHEMA
+from primero_ona.primero.walk import AHEAD
+from primero_ona.quarter_sink import known_fields
 from primero_ona.quarters import Quarter
 from primero_ona.scope import Scope
 
@@ -47,9 +49,6 @@ CONFIRM_MOST = 1_000
 #: (and more than a handful): then the account has lost its scope, and the dashboards would lose the children.
 SCOPE_LOSS_SHARE, HANDFUL = 0.05, 10
 
-#: A time of change further ahead of Primero's own time than this is an error in Primero, not a clock that runs fast.
-AHEAD = timedelta(hours=1)
-
 #: Cases of one repair that are fetched and loaded together.
 REPAIR_BATCH = 2_000
 
@@ -60,16 +59,21 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 class Audit:
     """A comparison of all of Primero with all of ONA, by quarter.
 
-    `services_quarantined`: services that cannot stand in ONA, for want of a key. `ahead`: pending cases whose time of
-    change is so far ahead of Primero's own time that waiting does not bring them. `outdated`: quarters whose last load was
-    of another version of the pull or the mapping.
+    `services_quarantined`: services that cannot stand in ONA, for want of a key. `early`: Primero ids of cases in ONA
+    whose last change in Primero lies before PRIMERO_ONA_START, so that no sync brings it. `outdated`: quarters whose last
+    load was of another version of the pull or the mapping.
     """
 
     quarters: list[QuarterAudit]
     inventory: InventoryReport
     services_quarantined: int = 0
-    ahead: int = 0
+    early: list[str] = field(default_factory=list)
     outdated: tuple[Quarter, ...] = ()
+
+    @property
+    def first_early(self) -> str | None:
+        """The quarter that PRIMERO_ONA_START must name for the `early` ones to be synced; None where there are none."""
+        return min((quarter.quarter for quarter in self.quarters if quarter.early), default=None)
 
     @property
     def total(self) -> QuarterAudit:
@@ -89,7 +93,7 @@ class Audit:
     @property
     def wrong(self) -> bool:
         """Whether ONA is not as it should be, and neither waiting nor work in Primero makes it so."""
-        return bool(self.total.differences or self.ahead or self.outdated)
+        return bool(self.total.differences or self.outdated)
 
     @property
     def complete(self) -> bool:
@@ -109,18 +113,23 @@ class Audit:
             return f"Complete on {now:%Y-%m-%d %H:%M} UTC: ONA holds all {total.primero:,} cases that belong there, and nothing else"
         kinds = {
             "missing": total.missing,
-            "extra": total.extra,
+            "extra": total.extra - total.early,
             "stale": total.stale,
             "with other content": total.different,
             "with other services": total.services,
         }
         differing = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
-        services, soon = self.services_quarantined, total.pending - self.ahead
+        services = self.services_quarantined
         outdated = ", ".join(map(str, self.outdated))
         facts = (
             (
                 differing,
                 f"of {total.primero:,} cases that belong in ONA {differing} (`primero-ona verify --repair` fetches and loads them)",
+            ),
+            (
+                total.early,
+                f"{total.early:,} were last changed in Primero before PRIMERO_ONA_START, so no sync brings their state: set "
+                f"PRIMERO_ONA_START={self.first_early}, then `primero-ona backfill --from {self.first_early}`",
             ),
             (total.unconfirmed, f"{total.unconfirmed:,} of the extra ones, too many, were not asked about one by one"),
             (
@@ -131,11 +140,10 @@ class Audit:
                 self.quarantined,
                 f"{total.quarantined:,} cases and {services:,} services are in quarantine (see `primero-ona quarantine list`)",
             ),
-            (self.ahead, f"{self.ahead:,} cases were changed in the future, by their time of change in Primero"),
-            (soon, f"{soon:,} cases have just changed and come with the next sync"),
+            (total.pending, f"{total.pending:,} cases have just changed and come with the next sync"),
         )
-        told = "; ".join(text for holds, text in facts if holds)
-        return told if differing else f"nothing differs, but {told}"
+        found = "; ".join(text for holds, text in facts if holds)
+        return found if total.differences else f"nothing differs, but {found}"
 
 
 @dataclass
@@ -166,15 +174,18 @@ def audit(
     `grace`: a case that changed within it before the inventory counts as pending, not as a difference.
     """
     tables = AuditTables(conn)
-    sink = _ExpectingSink(tables, scope, Places.of(read_places(conn)), erased_subjects(conn))
-    inventory = take_inventory(client, sink, scope.policy.precision, empty_pause=empty_pause)
+    erased = erased_subjects(conn)
+    sink = _ExpectingSink(tables, scope, Places.of(read_places(conn)), erased)
+    inventory = take_inventory(client, sink, scope.policy.precision, known_fields(conn), empty_pause=empty_pause)
+    inventory = replace(inventory, ahead=not_erased(inventory.ahead, erased))
     tables.note({case: standing_of(client, case) for case in tables.unknown()[:CONFIRM_MOST]})
-    quarters = tables.compare(since=scope.first.start, settled_until=inventory.settled - grace)
-    soon = (client.server_time or datetime.now(UTC)) + AHEAD
-    ahead = sum(changed is not None and changed > soon for *_, changed, _ in tables.findings(("pending", "leaving")))
+    quarters = tables.compare(
+        since=scope.first.start, settled_until=inventory.settled - grace, latest=inventory.settled + AHEAD
+    )
+    early = [case for case, *_ in tables.findings(("early",)) if case]
     outdated = outdated_quarters(conn, *current_versions(scope.policy.suffix))
     wanted = tuple(quarter for quarter in outdated if quarter >= scope.first)
-    return Audit(quarters, inventory, sink.services_quarantined, ahead, wanted), tables
+    return Audit(quarters, inventory, sink.services_quarantined, early, wanted), tables
 
 
 class _ExpectingSink:
@@ -244,7 +255,12 @@ def repair(
 def mend_cases(
     client: PrimeroClient, conn: psycopg.Connection, scope: Scope, ids: Sequence[str], run_id: str
 ) -> Mended:
-    """Fetch these cases in their present state and load them, each in its quarter; one that is gone leaves ONA."""
+    """Fetch these cases in their present state and load them, each in its quarter; one that is gone leaves ONA.
+
+    Raises RefusedFailure as a pull does where a field that earlier pulls were shown does not come any more.
+    """
+    if ids:
+        check_fields(client, (), known_fields(conn))
     mended = Mended(asked=len(ids))
     load = _Loader(conn, scope, run_id, next_pull(conn), mended)
     for start in range(0, len(ids), REPAIR_BATCH):

@@ -5,8 +5,8 @@ to request. Quarters are those of Phnom Penh. "Now" never becomes a cursor: the 
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import dagster as dg
 
 from primero_ona.dead_runs import end_dead_runs
 from primero_ona.failures import CheckFailure, SyncFailure
-from primero_ona.quarters import TIME_ZONE, Quarter
+from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter, quarters_between
 from primero_ona.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.steps import unexpected_withheld
 
@@ -40,8 +40,14 @@ LOOK_EVERY = 900
 #: Seconds after which a failed sync is asked for again, so that a standing fault does not fill the run list.
 ASK_AGAIN_AFTER = 3_600
 
-#: Raised when the cursor's shape changes; an older one is then forgotten, which costs one sync.
-CURSOR_VERSION = 1
+#: Raised when the cursor's shape changes; an older one is then forgotten, see `unsettled`.
+CURSOR_VERSION = 2
+
+#: A quarter that was pulled so long after its end lacks no edit: each is stamped with the time at which it is made.
+SETTLED = timedelta(days=1)
+
+#: Materialized by every pull, and by nothing else.
+_PULLED = dg.AssetKey("raw_under18_cases")
 
 #: Seconds that ONA may take to tell a tick of the sensor what it has loaded: a tick has a minute for all it does.
 ONA_SECONDS = 10
@@ -175,7 +181,8 @@ def plan(
     The reason is part of the run key: the same state of the data is asked for once, a failure once for each time, and an
     outdated load (`outdated` says by quarter which one it is) once for each version.
     """
-    wanted = dict.fromkeys(there.quarters, f"changes:{there.newest}:{there.total}")
+    ahead = f":{there.ahead}" if there.ahead else ""
+    wanted = dict.fromkeys(there.quarters, f"changes:{there.newest}:{there.total}{ahead}")
     for quarter, run in last_runs.items():
         if run.failed and not run.unfinished and run.ended and (now - run.ended).total_seconds() >= ASK_AGAIN_AFTER:
             wanted.setdefault(quarter, f"failed:{run.ended.isoformat(timespec='seconds')}")
@@ -218,12 +225,14 @@ def change_sensor(
         except SyncFailure as failure:
             # A failed read is not an empty answer: the tick says so, and the cursor stays where it is.
             return dg.SensorResult(skip_reason=f"Primero could not be asked: {failure}", cursor=context.cursor)
+        if there.first_look and there.quarters:
+            missed = unsettled(context.instance, there.quarters[-1])
+            there = replace(there, quarters=tuple(sorted({*there.quarters, *missed})))
         outdated, unasked = _outdated(ona, versions)
         ours = {quarter: load for quarter, load in outdated.items() if quarters.has_partition_key(quarter.key)}
         wanted = plan(there, last_runs(context.instance, job.name), datetime.now(UTC), ours)
         inside = [quarter for quarter in sorted(wanted) if quarters.has_partition_key(quarter.key)]
-        left_out = len(wanted) - len(inside)
-        outside = (f"; {left_out} quarters before PRIMERO_ONA_START were left out" if left_out else "") + unasked
+        outside = _left_out([quarter for quarter in wanted if quarter not in inside]) + unasked
         if inside:
             context.log.info("asks for a sync of %s%s", ", ".join(map(str, inside)), outside)
             requests = [request(quarter, wanted[quarter]) for quarter in inside]
@@ -233,6 +242,33 @@ def change_sensor(
         )
 
     return watch_primero
+
+
+def _left_out(quarters: Sequence[Quarter]) -> str:
+    """Say how many quarters have no partition, and why: they lie before the first, or after the open one."""
+    later = sum(quarter > current_quarter() for quarter in quarters)
+    earlier = len(quarters) - later
+    return (f"; {earlier} quarters before PRIMERO_ONA_START were left out" if earlier else "") + (
+        f"; {later} quarters that have not begun were left out: Primero's clock is ahead of this machine's"
+        if later
+        else ""
+    )
+
+
+def unsettled(instance: dg.DagsterInstance, newest: Quarter) -> set[Quarter]:
+    """Find the quarters that may lack edits when no earlier look is known, as far as they were ever pulled.
+
+    Those that were not pulled again a day after their end, and all from the last that was pulled to the `newest`.
+    """
+    pulled = {Quarter.parse(key) for key in instance.get_materialized_partitions(_PULLED)}
+    found = {quarter for quarter in pulled if _last_pull(instance, quarter) < quarter.end + SETTLED}
+    return found | set(quarters_between(max(pulled), newest)) if pulled else found
+
+
+def _last_pull(instance: dg.DagsterInstance, quarter: Quarter) -> datetime:
+    wanted = dg.AssetRecordsFilter(asset_key=_PULLED, asset_partitions=[quarter.key])
+    (record,) = instance.fetch_materializations(wanted, limit=1).records
+    return datetime.fromtimestamp(record.timestamp, UTC)
 
 
 def last_runs(instance: dg.DagsterInstance, job_name: str, limit: int = 200) -> dict[Quarter, LastRun]:
@@ -283,9 +319,12 @@ def read_cursor(cursor: str | None) -> "Changes | None":
     from primero_ona.primero.changes import Changes
 
     state = json.loads(cursor) if cursor else {}
-    return Changes(state["newest"], state["total"]) if state.get("version") == CURSOR_VERSION else None
+    if state.get("version") != CURSOR_VERSION:
+        return None
+    return Changes(state["newest"], state["total"], ahead=state["ahead"])
 
 
 def write_cursor(there: "Changes") -> str:
-    """The look as the sensor's cursor: a stamp and a count, nothing of a case."""
-    return json.dumps({"version": CURSOR_VERSION, "newest": there.newest, "total": there.total})
+    """The look as the sensor's cursor: stamps and a count, nothing of a case."""
+    state = {"newest": there.newest, "total": there.total, "ahead": there.ahead}
+    return json.dumps({"version": CURSOR_VERSION, **state})

@@ -43,7 +43,8 @@ TOLD = 5
 def asset_checks(quarters: Quarters) -> list[dg.AssetChecksDefinition]:
     """All checks of the graph."""
     return [
-        _no_adult_check(quarters),
+        _raw_reintegration_check(quarters),
+        _raw_under18_checks(quarters),
         _mapped_cases_checks(quarters),
         _mapped_services_checks(quarters),
         _ona_checks(quarters),
@@ -109,18 +110,44 @@ def _specs(
     ]
 
 
-def _no_adult_check(quarters: Quarters) -> dg.AssetChecksDefinition:
+def _fields_seen(quarters: Quarters, asset: str) -> list[dg.AssetCheckSpec]:
+    text = "Every field that is asked for occurs among Primero's cases; the columns of one that does not stay empty."
+    return _specs(quarters, asset, ("fields_seen", text, False))
+
+
+def _fields_seen_answer(asset: str, cases: Frames) -> dg.AssetCheckResult:
+    """Tell from what the pull has noted which fields no case had."""
+    missing = cases.summary.get("pull", {}).get("fields", {}).get("missing", ())
+    faults = {f"{name}: no case has it yet, or the account's role may not read its form": 1 for name in missing}
+    return answer(asset, "fields_seen", faults, good="every field occurs", warn=True)
+
+
+def _raw_reintegration_check(quarters: Quarters) -> dg.AssetChecksDefinition:
+    asset = "raw_reintegration_cases"
+
+    @dg.multi_asset_check(
+        name="check_raw_reintegration_cases", specs=_fields_seen(quarters, asset), ins={"cases": dg.AssetIn(asset)}
+    )
+    def check(context: dg.AssetCheckExecutionContext, cases: Frames) -> Results:
+        """Tell which fields no case had; reads no row."""
+        with safe_step(context.instance, context.run.run_id):
+            answers = [_fields_seen_answer(asset, cases)]
+        yield from report(context, answers)
+
+    return check
+
+
+def _raw_under18_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
     asset = "raw_under18_cases"
+    no_adult = ("no_adult", "Nobody in this set is 18 or older, and nobody's age is missing.", True)
 
     @dg.multi_asset_check(
         name="check_raw_under18_cases",
-        specs=_specs(
-            quarters, asset, ("no_adult", "Nobody in this set is 18 or older, and nobody's age is missing.", True)
-        ),
+        specs=[*_specs(quarters, asset, no_adult), *_fields_seen(quarters, asset)],
         ins={"cases": dg.AssetIn(asset)},
     )
     def check(context: dg.AssetCheckExecutionContext, cases: Frames) -> Results:
-        """Count the rows that are not of an enabled child under 18."""
+        """Count the rows that are not of an enabled child under 18, and tell which fields no case had."""
         from primero_ona.mapping.membership import MEMBERSHIP_FIELDS, membership
 
         with safe_step(context.instance, context.run.run_id):
@@ -128,8 +155,10 @@ def _no_adult_check(quarters: Quarters) -> dg.AssetChecksDefinition:
             for frame in cases.read(MEMBERSHIP_FIELDS):
                 rows += len(frame)
                 adults += int((~membership(frame)["under18"]).sum())
+            fields = _fields_seen_answer(asset, cases)
         faults = {"row is not an enabled child under 18": adults}
-        yield from report(context, [answer(asset, "no_adult", faults, good=f"all {rows:,} are under 18", rows=rows)])
+        found = answer(asset, "no_adult", faults, good=f"all {rows:,} are under 18", rows=rows)
+        yield from report(context, [found, fields])
 
     return check
 

@@ -16,6 +16,7 @@ from primero_ona.commands import (
     config,
     dictionary,
     erasure,
+    fields,
     keys,
     labels,
     places,
@@ -47,7 +48,7 @@ for command in (
     erasure.purge,
 ):
     app.command()(command)
-for group in (schema, reference, labels, places, dictionary, quarantine, config, keys):
+for group in (schema, reference, labels, places, dictionary, quarantine, fields, config, keys):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from primero_ona import console
+from primero_ona.failures import NAMED_CASES
 
 if TYPE_CHECKING:
     from primero_ona.audit import Audit
@@ -37,8 +38,19 @@ def show_audit(found: Audit) -> None:
         console.note(
             f"Of {total.extra:,} extra, {total.gone:,} are gone from Primero, {total.out_of_scope:,} out of scope."
         )
+    if total.early:
+        console.note(f"Of the extra, {total.early:,} were changed before PRIMERO_ONA_START. {_named(found.early)}")
+    if ahead := found.inventory.ahead:
+        console.note(
+            f"{len(ahead):,} cases are stamped more than an hour ahead of Primero's own time and count for the open quarter; "
+            f"let Primero's administrators look at the server's clock. {_named(ahead)}"
+        )
     sentence = found.sentence()
     console.note(f"{sentence[0].upper()}{sentence[1:]}.")
+
+
+def _named(cases: Sequence[str]) -> str:
+    return f"{'The first' if len(cases) > NAMED_CASES else 'Primero ids'}: {', '.join(cases[:NAMED_CASES])}."
 
 
 def _cells(quarter: Any) -> list[str]:  # noqa: ANN401

@@ -12,6 +12,7 @@ from primero_ona import console
 
 if TYPE_CHECKING:
     from primero_ona.mapping.label_changes import LabelChange
+    from primero_ona.ona.fields import Field
     from primero_ona.ona.lookup import ChangedName
     from primero_ona.quarters import Quarter
     from primero_ona.runs import RunOutcome
@@ -46,6 +47,17 @@ def show_labels(changes: Sequence[LabelChange], outdated: Sequence[Quarter]) -> 
             f"Mapped with other labels than now: {', '.join(map(str, outdated))}; `primero-ona remap --from {outdated[0]}` "
             "maps them again."
         )
+
+
+def show_fields(fields: Sequence[Field], never: Sequence[str]) -> None:
+    """Fields that Primero has shown, one line each, and those that no pull was ever shown."""
+    table = _table("field", "first seen", "last seen", "loss accepted")
+    for field in fields:
+        accepted = f"{field.accepted_at:%Y-%m-%d %H:%M}" if field.accepted_at else ""
+        table.add_row(field.name, f"{field.first_seen:%Y-%m-%d %H:%M}", f"{field.last_seen:%Y-%m-%d %H:%M}", accepted)
+    _out.print(table)
+    if never:
+        console.note(f"Never seen: {', '.join(never)}: no case has them yet, or the account's role may not read them.")
 
 
 def show_refresh(outcome: RunOutcome) -> None:

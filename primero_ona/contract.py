@@ -6,6 +6,7 @@ counted by column and rule. Pandera's own report quotes the failing values, so n
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
@@ -29,6 +30,8 @@ class ContractCheck:
 
     def __init__(self, table: Table, labels: Labels) -> None:
         # Pandera takes a second to import, which every process that loads the graph would pay.
+        # Pandera would let Arrow ignore time zones in all of this process, and a quarter's start would be off by seven hours.
+        os.environ.setdefault("PYARROW_IGNORE_TIMEZONE", "")
         import pandera.pandas as pandera  # noqa: PLC0415
 
         self._errors = pandera.errors.SchemaErrors

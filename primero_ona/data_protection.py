@@ -94,6 +94,7 @@ BOOKKEEPING = {
         "Primero's id and Case ID of cases that left, so that older data cannot bring them back", "key",
         "until the case returns or is erased",
     ),
+    "fields": ("names of the fields that Primero has shown, and which losses were accepted", "none", "no limit"),
     "place_names": ("names of places that Primero has changed", "none", "no limit"),
     "erasures": (
         "SHA-256 of the Primero id of an erased case, when, how many rows", "none",

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     import psycopg
 
 
+#: Cases named in one message, by Primero's id; more of them have one cause, which the first ones show.
+NAMED_CASES = 5
+
+
 class SyncFailure(Exception):
     """Any failure of a sync; its text is safe to show to anybody who may open the UI."""
 

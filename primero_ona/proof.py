@@ -168,6 +168,7 @@ def _metadata(found: "Audit") -> dict[str, Any]:
         "quarters of another version": ", ".join(map(str, found.outdated)) or "none",
         "by quarter": _table([*found.quarters, found.total]),
         "cases in Primero": inventory.cases,
+        "stamped ahead": len(inventory.ahead),
         "requests": inventory.requests,
         "received (bytes)": inventory.bytes,
         "waited for Primero (s)": round(inventory.seconds, 2),

@@ -14,13 +14,15 @@ from primero_ona.frames import BATCH_ROWS
 from primero_ona.io_manager import PartitionIOManager
 from primero_ona.mapping.membership import keep_out, membership, without_consent
 from primero_ona.ona.erased import without_erased
-from primero_ona.primero.fields import EXIT_COLUMNS
+from primero_ona.ona.fields import shown_fields
+from primero_ona.primero.fields import EXIT_COLUMNS, KnownFields
 from primero_ona.primero.policy import ConsentPolicy, PullPolicy
 from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:
     import pandas as pd
+    import psycopg
 
 #: The column of the membership that sorts cases into each raw asset.
 SETS = {
@@ -120,6 +122,14 @@ def _reasons(sets: pd.DataFrame) -> dict[str, int]:
         EXIT_REASON: int(sets["exit"].sum()),
         "age missing or unreadable": int(sets["age_missing"].sum()),
     }
+
+
+def known_fields(conn: psycopg.Connection) -> KnownFields:
+    """Read what ONA's bookkeeping knows of the fields that earlier pulls were shown."""
+    fields = shown_fields(conn)
+    return KnownFields(
+        frozenset(field.name for field in fields), frozenset(field.name for field in fields if field.accepted_at)
+    )
 
 
 def window_of(quarter: Quarter, policy: PullPolicy) -> Window:

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import psycopg
 import pytest
+from dagster._core.events import StepMaterializationData
 from dagster._core.storage.dagster_run import DagsterRun
 
 from primero_ona.assets.stored import current_versions
@@ -20,7 +21,7 @@ from primero_ona.automation import LastRun, last_runs, plan, quarters_to_refresh
 from primero_ona.dead_runs import PROCESS_TAG, held_by_this_process
 from primero_ona.definitions import build_defs
 from primero_ona.primero.changes import Changes
-from primero_ona.quarters import PHNOM_PENH, Quarter
+from primero_ona.quarters import PHNOM_PENH, Quarter, current_quarter
 from primero_ona.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.settings import GraphSettings
@@ -137,6 +138,19 @@ class Watch:
     def asked(self) -> list[str]:
         """The quarters that a look requests."""
         return [str(request.partition_key) for request in self.look().run_requests or []]
+
+    def pulled(self, quarter: Quarter, at: datetime) -> None:
+        """Let Dagster's history hold a pull of the quarter at this time."""
+        event = dg.AssetMaterialization("raw_under18_cases", partition=quarter.key)
+        self.instance.handle_new_event(
+            dg.EventLogEntry(
+                error_info=None, level="debug", user_message="", run_id=str(uuid.uuid4()), timestamp=at.timestamp(),
+                dagster_event=dg.DagsterEvent(
+                    dg.DagsterEventType.ASSET_MATERIALIZATION.value, "sync_quarter",
+                    event_specific_data=StepMaterializationData(event),
+                ),
+            )
+        )  # fmt: skip
 
     def failed_run(self, quarter: Quarter) -> None:
         run = DagsterRun("sync_quarter", run_id=str(uuid.uuid4()), tags={"dagster/partition": quarter.key})
@@ -389,4 +403,87 @@ def test_a_cursor_of_an_older_version_is_forgotten_and_costs_one_sync(watch: Wat
 def test_the_cursor_holds_a_stamp_and_a_number_and_nothing_of_a_case(watch: Watch) -> None:
     """Cursors lie in the clear in Dagster's storage and in the UI."""
     watch.look()
-    assert json.loads(watch.cursor or "") == {"version": 1, "newest": "2024-12-31T18:00:00.000Z", "total": 1}
+    newest = "2024-12-31T18:00:00.000Z"
+    assert json.loads(watch.cursor or "") == {"version": 2, "newest": newest, "total": 1, "ahead": ""}
+
+
+AHEAD = datetime(2031, 5, 5, tzinfo=UTC)
+
+
+def test_a_case_stamped_ahead_does_not_blind_the_sensor_and_asks_for_the_open_quarter(watch: Watch) -> None:
+    """One case stamped 2031 was the newest for five years, and no edit was seen."""
+    watch.look()
+    case = watch.primero.create(case_id_display="ahead", last_updated_at=AHEAD)
+    assert watch.asked() == ["2025-01-01", current_quarter().key]
+    data = watch.look()
+    assert data.skip_message == "No case was created or changed since 2024-12-31T18:00:00.000Z"
+    watch.primero.update(case, last_updated_at=AHEAD + timedelta(days=1))
+    assert current_quarter().key in watch.asked(), "another edit under the same clock"
+    watch.clock.move(hours=3)
+    watch.primero.create(case_id_display="later")
+    assert "2025-01-01" in watch.asked()
+    assert watch.asked() == []
+
+
+def test_the_turn_of_a_quarter_asks_for_the_cases_stamped_ahead(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They belong to the open quarter, whichever that is."""
+    watch.primero.create(case_id_display="ahead", last_updated_at=AHEAD)
+    watch.look()
+    assert watch.asked() == []
+    monkeypatch.setattr("primero_ona.primero.changes.current_quarter", lambda: Quarter(2026, 1))
+    assert "2026-01-01" in watch.asked()
+
+
+def test_more_cases_stamped_ahead_than_a_page_hide_no_edit(watch: Watch) -> None:
+    """A server whose clock was wrong for days has stamped thousands."""
+    watch.primero.switches.per_cap = 3
+    for number in range(8):
+        watch.primero.create(case_id_display=f"ahead {number}", last_updated_at=AHEAD + timedelta(days=number))
+    watch.look()
+    assert json.loads(watch.cursor or "")["newest"] == "2024-12-31T18:00:00.000Z"
+    watch.clock.move(hours=2)
+    watch.primero.create(case_id_display="later")
+    assert "2025-01-01" in watch.asked()
+
+
+def test_where_every_case_is_stamped_ahead_the_tick_says_so(watch: Watch) -> None:
+    """Then it is the clock that is wrong, and people have to look at it."""
+    watch.clock.now = NEW_YEAR - timedelta(days=3_000)
+    assert watch.look().skip_message.startswith("Primero could not be asked: every case of Primero is stamped ahead")
+
+
+def test_quarters_that_have_not_begun_are_not_blamed_on_the_setting(watch: Watch) -> None:
+    """A server whose own clock is years ahead stamps in quarters that no setting names."""
+    for days in (0, 100):
+        watch.clock.now = AHEAD + timedelta(days=days)
+        watch.primero.create(case_id_display=f"later {days}")
+        message = watch.look().skip_message
+    assert message.endswith(
+        "; 2 quarters that have not begun were left out: Primero's clock is ahead of this machine's"
+    )
+
+
+@pytest.mark.parametrize("lost", ["reset in the UI", "of an older version", "of a Primero that was restored"])
+def test_a_forgotten_cursor_asks_for_all_that_may_have_been_missed(watch: Watch, lost: str) -> None:
+    """Edits of the last evening of a quarter lie on the other side of its border, and nothing would ask for them again."""
+    pulled = {Quarter(2024, 1): True, Quarter(2024, 2): False, Quarter(2024, 3): True}
+    for quarter, settled in pulled.items():
+        watch.pulled(quarter, quarter.end + timedelta(days=2) if settled else quarter.end - timedelta(minutes=5))
+    watch.look()
+    if lost == "reset in the UI":
+        watch.cursor = None
+    elif lost == "of an older version":
+        watch.cursor = json.dumps({"version": 1, "newest": "2031-05-05T00:00:00.000Z", "total": 7})
+    else:
+        watch.cursor = json.dumps({**json.loads(watch.cursor or ""), "newest": "2025-01-05T00:00:00.000Z"})
+    assert watch.asked() == ["2024-04-01", "2024-07-01", "2024-10-01", "2025-01-01"]
+    assert watch.asked() == []
+
+
+def test_a_known_cursor_asks_for_no_more_than_what_changed(watch: Watch) -> None:
+    """Else every edit would have all unsettled quarters read again."""
+    watch.pulled(Quarter(2024, 2), Quarter(2024, 2).end)
+    watch.look()
+    watch.clock.move(hours=2)
+    watch.primero.create(case_id_display="later")
+    assert watch.asked() == ["2025-01-01"]

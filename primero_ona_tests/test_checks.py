@@ -75,6 +75,15 @@ def test_an_adult_a_disabled_case_and_a_missing_age_are_found(graph: Graph) -> N
     assert faults(graph, "raw_under18_cases", "no_adult") == {"row is not an enabled child under 18": 4}
 
 
+@pytest.mark.parametrize("asset", ["raw_reintegration_cases", "raw_under18_cases"])
+def test_fields_that_no_case_has_warn_with_both_causes(graph: Graph, asset: str) -> None:
+    """Their columns stay empty: because no case has them yet, or because the role lost a form."""
+    pull = {"fields": {"shown": ["sex"], "missing": ["care_date", "oscar_number"]}}
+    graph.write(asset, raw_frame({"age": 12}), summary={"pull": pull})
+    cause = "no case has it yet, or the account's role may not read its form"
+    assert faults(graph, asset, "fields_seen") == {f"care_date: {cause}": 1, f"oscar_number: {cause}": 1}
+
+
 @pytest.mark.parametrize(
     ("asset", "make", "rows", "identity"),
     [

@@ -11,6 +11,7 @@ import pytest
 from primero_ona.contract import ContractCheck, KeyCheck, ParentCheck
 from primero_ona.mapping.labels import Labels
 from primero_ona.ona.schema import CASES, SERVICES, Table
+from primero_ona.quarters import Quarter
 from primero_ona_tests.graph import table
 from primero_ona_tests.ona.rows import case, service
 
@@ -33,6 +34,13 @@ def test_rows_as_the_mapping_makes_them_keep_the_contract() -> None:
     good = cases({}, {"age": 0}, {"age": 130}, {"protection_concerns": several}, {"sex": "what Primero had"})
     assert faults(CASES, good, cases({"age": None, "disabled": None, "protection_concerns": None})) == {}
     assert faults(SERVICES, table([service(1, 1), service(2, 1, service_type=None)], SERVICES.arrow_schema())) == {}
+
+
+def test_after_a_check_times_of_any_zone_are_stored_as_they_are() -> None:
+    """Pandera lets Arrow ignore time zones from its import on: each quarter's start would be stored seven hours late."""
+    assert faults(CASES, cases({})) == {}
+    start = Quarter(2026, 4).start
+    assert pa.array([start], pa.timestamp("ms", "UTC"))[0].as_py() == start
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ and few of them run a step.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -14,6 +15,7 @@ import dagster as dg
 from primero_ona.assets.common import EXTRACT, OWNERS, QUARTER_NOTE, raw_metadata
 from primero_ona.assets.reference import fetch_if_missing
 from primero_ona.assets.stored import PULL_VERSION
+from primero_ona.failures import NAMED_CASES
 from primero_ona.io_manager import PartitionIOManager
 from primero_ona.metadata import count_table, quarter_metadata
 from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS
@@ -31,6 +33,11 @@ PRIMERO = dg.AssetSpec(
     group_name=EXTRACT,
     owners=OWNERS,
     kinds={"primero"},
+)
+
+_AHEAD = (
+    "%d cases are stamped more than an hour ahead of Primero's own time; they came with the open quarter, stamped with its "
+    "start. Let Primero's administrators look at the server's clock. The first: %s"
 )
 
 _DESCRIPTIONS = {
@@ -69,28 +76,33 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
     ) -> Iterator[dg.MaterializeResult[Any]]:
         """Walk the quarter and sort its cases while they arrive."""
         from primero_ona.ona.bookkeeping import next_pull
-        from primero_ona.ona.erased import erased_subjects
+        from primero_ona.ona.erased import erased_subjects, not_erased
+        from primero_ona.ona.fields import note_fields
         from primero_ona.primero.pull import pull_cases
-        from primero_ona.quarter_sink import QuarterSink, window_of
+        from primero_ona.quarter_sink import QuarterSink, known_fields, window_of
 
         with safe_step(context.instance, context.run_id):
             fetch_if_missing(context, primero, io_manager)
             quarter = Quarter.parse(context.partition_key)
             with ona.connection() as connection:
-                number, erased = next_pull(connection), erased_subjects(connection)
+                number = next_pull(connection)
+                erased, known = erased_subjects(connection), known_fields(connection)
             sink = QuarterSink(io_manager, quarter.key, policy.consent, erased)
             try:
                 with primero.client() as client:
-                    report = pull_cases(client, window_of(quarter, policy), sink)
+                    report = pull_cases(client, window_of(quarter, policy), sink, known)
                     protection = client.protection
                 rows = sink.commit(_facts(quarter, number, report))
             except BaseException:
                 sink.discard()
                 raise
-        if report.missing_optional:
-            context.log.warning(
-                "Primero shows no %s to this account; these columns stay empty", ", ".join(report.missing_optional)
-            )
+            with ona.connection() as connection:
+                note_fields(connection, report.fields.shown, report.fields.returned, datetime.now(UTC))
+        if report.fields.missing:
+            context.log.warning("no case has %s; these columns stay empty", ", ".join(report.fields.missing))
+        if report.ahead:
+            named = not_erased(report.ahead, erased)[:NAMED_CASES]
+            context.log.warning(_AHEAD, len(report.ahead), ", ".join(named))
         facts = {"policy": policy.told, "connection to Primero": protection}
         for asset in _DESCRIPTIONS:
             yield dg.MaterializeResult(
@@ -108,7 +120,7 @@ def _facts(quarter: Quarter, number: int, report: "PullReport") -> dict[str, Any
         "quarter": quarter.name,
         PULL_NUMBER: number,
         "window": [quarter.start.isoformat(), quarter.end.isoformat()],
-        "pull": asdict(report),
+        "pull": {**asdict(report), "ahead": len(report.ahead)},
     }
 
 
@@ -129,5 +141,6 @@ def _metadata(quarter: Quarter, rows: int, report: "PullReport", reasons: Counte
         "waited for Primero (s)": round(report.seconds, 2),
         "received (bytes)": report.bytes,
         "walks": report.walks,
-        "fields not readable": ", ".join(report.missing_optional) or "none",
+        "stamped ahead": len(report.ahead),
+        "fields that no case has": ", ".join(report.fields.missing) or "none",
     }

@@ -11,6 +11,7 @@ import typer
 
 from primero_ona import console, console_audit
 from primero_ona.commands.common import AsJson, ona_connection, sync_quarters
+from primero_ona.failures import NAMED_CASES
 
 if TYPE_CHECKING:
     from primero_ona.audit import Audit
@@ -99,9 +100,12 @@ def _as_json(found: Audit) -> dict[str, Any]:
         "differences": found.total.differences,
         "quarantined": found.quarantined,
         "pending": found.total.pending,
-        "ahead": found.ahead,
         "outdated": [quarter.name for quarter in found.outdated],
         "total": asdict(found.total),
         "quarters": [asdict(quarter) for quarter in found.quarters],
-        "inventory": asdict(found.inventory),
+        "early": {"cases": found.early[:NAMED_CASES], "set PRIMERO_ONA_START to": found.first_early},
+        "inventory": {
+            **asdict(found.inventory),
+            "ahead": {"count": len(found.inventory.ahead), "cases": found.inventory.ahead[:NAMED_CASES]},
+        },
     }

@@ -42,8 +42,9 @@ _EXPECTED = ("equal", "missing", "stale", "different", "services", "quarantined"
 MENDABLE = ("missing", "stale", "different", "services", "left")
 
 #: Findings of cases in ONA that do not belong there: left both sets; not in Primero; not visible to this account; not asked
-#: about, being too many; and rows of the old pipeline, without a Primero id, that no case of Primero claims.
-EXTRA = ("left", "gone", "out_of_scope", "unconfirmed", "unclaimed")
+#: about, being too many; rows of the old pipeline, without a Primero id, that no case of Primero claims; and cases last
+#: changed before the first quarter of the syncs, in another state than ONA has.
+EXTRA = ("left", "gone", "out_of_scope", "unconfirmed", "unclaimed", "early")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class QuarterAudit:
     `missing`: not in ONA. `stale`: ONA has an older state. `different`: the same state, another content (or a time of
     change that Primero does not have). `services`: the case is right, its services are not. `quarantined`: rightly not in
     ONA, since it has no key in Primero. `pending`: changed so recently that no sync can be blamed (with those about to
-    leave, which are not among `primero`). `extra`: see EXTRA; `gone` and `out_of_scope` were confirmed one by one, `unconfirmed` not.
+    leave, which are not among `primero`). `extra`: see EXTRA; `gone` and `out_of_scope` were confirmed one by one,
+    `unconfirmed` not; `early` are those that no sync brings.
     """
 
     quarter: str
@@ -69,6 +71,7 @@ class QuarterAudit:
     gone: int = 0
     out_of_scope: int = 0
     unconfirmed: int = 0
+    early: int = 0
     quarantined: int = 0
     pending: int = 0
 
@@ -118,8 +121,10 @@ class AuditTables:
         with translated("comparing ONA with Primero"), self._conn.cursor() as cursor:
             cursor.executemany("INSERT INTO verdicts VALUES (%s, %s)", list(verdicts.items()))
 
-    def compare(self, *, since: datetime, settled_until: datetime) -> list[QuarterAudit]:
-        """Count by quarter, oldest first. Cases last changed before `since` are not expected; see `pending` for the other.
+    def compare(self, *, since: datetime, settled_until: datetime, latest: datetime) -> list[QuarterAudit]:
+        """Count by quarter, oldest first; see `pending` for `settled_until`; no case can have changed after `latest`.
+
+        Cases last changed before `since` are judged only where ONA has them.
 
         The findings are then there for `findings`; the session is free for a load.
         """
@@ -133,6 +138,7 @@ class AuditTables:
                 services_differ=different(SERVICES, "e", "v"),
                 since=sql.Literal(since),
                 settled=sql.Literal(settled_until),
+                latest=sql.Literal(latest),
             )
             self._conn.execute(make)
             rows = self._conn.execute("SELECT quarter, kind, count(*) FROM findings GROUP BY 1, 2").fetchall()
@@ -207,8 +213,8 @@ judged AS (
                 WHEN c.primero_id IS NULL AND o.case_id IS NULL THEN 'missing'
                 WHEN c.primero_id IS NULL THEN 'stale'
                 WHEN c.primero_updated_at::timestamptz < k.updated_at THEN 'stale'
-                WHEN c.primero_updated_at::timestamptz > k.updated_at AND c.primero_updated_at::timestamptz >= {settled}
-                    THEN 'pending'
+                WHEN c.primero_updated_at::timestamptz > k.updated_at
+                     AND c.primero_updated_at::timestamptz BETWEEN {settled} AND {latest} THEN 'pending'
                 WHEN {differs} THEN 'different'
                 WHEN EXISTS (SELECT FROM wrong_services AS w WHERE w.primero_id = k.primero_id) THEN 'services'
                 ELSE 'equal'
@@ -217,7 +223,7 @@ judged AS (
       LEFT JOIN staged_cases AS e ON e.primero_id::uuid = k.primero_id
       LEFT JOIN {cases} AS c ON c.primero_id::uuid = k.primero_id
       LEFT JOIN {cases} AS o ON o.case_id = e.case_id AND o.primero_id IS NULL
-     WHERE k.belongs AND k.updated_at >= {since}
+     WHERE k.belongs AND (k.updated_at >= {since} OR c.primero_id IS NOT NULL)
 ),
 surplus AS (
     SELECT COALESCE(c.primero_id, v.primero_id) AS primero_id, c.case_id,
@@ -240,6 +246,7 @@ surplus AS (
 SELECT primero_id, case_id, updated_at,
        COALESCE(to_char(updated_at AT TIME ZONE 'Asia/Phnom_Penh', 'YYYY-"Q"Q'), 'unknown') AS quarter,
        CASE WHEN kind = 'left' AND updated_at >= {settled} THEN 'leaving'
+            WHEN kind IN ('stale', 'different', 'services') AND updated_at < {since} THEN 'early'
             WHEN kind IN ('missing', 'stale', 'different', 'services') AND updated_at >= {settled} THEN 'pending'
             ELSE kind
        END AS kind

@@ -6,6 +6,7 @@ What does not belong here: erasing (`erasure.py`).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -25,6 +26,11 @@ def erased_subjects(conn: psycopg.Connection) -> frozenset[str]:
     """The subjects of all erasures."""
     with translated("reading the erasures in ONA"):
         return frozenset(row[0] for row in conn.execute("SELECT subject FROM primero_sync.erasures").fetchall())
+
+
+def not_erased(cases: Iterable[str], erased: frozenset[str]) -> list[str]:
+    """Those of the cases (Primero ids) that were not erased: nothing is said of the others."""
+    return [case for case in cases if subject_of(case) not in erased]
 
 
 def without_erased(raw: pd.DataFrame, erased: frozenset[str]) -> pd.DataFrame:

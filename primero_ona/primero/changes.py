@@ -1,18 +1,20 @@
 """What has changed in Primero since the last look: two small requests, no rows of cases.
 
 The state of a look is the newest `last_updated_at` and the number of cases stamped in the hour before it. An edit or a
-new case makes the stamp newer; a case that was stamped before and committed later changes the number.
+new case makes the stamp newer; a case that was stamped before and committed later changes the number. A stamp that lies
+further ahead of Primero's own time than can be is compared only: if it were the newest, no edit would be seen until then.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 
-from primero_ona.failures import TransientFailure
-from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.walk import ALL_TIME, stamp
-from primero_ona.quarters import Quarter, quarters_between
+from primero_ona.failures import DataFailure, TransientFailure
+from primero_ona.primero.client import PAGE_ROWS, PrimeroClient
+from primero_ona.primero.walk import AHEAD, ALL_TIME, stamp
+from primero_ona.quarters import Quarter, current_quarter, quarters_between
 
 #: A stamp is taken before its row is committed, and bulk changes commit hundreds of rows at once, so a look reaches back
 #: this far. An hour is cheap (a count); minutes were seen to lose rows.
@@ -23,21 +25,27 @@ OVERLAP = timedelta(hours=1)
 class Changes:
     """One look: the newest stamp of all (ISO, UTC), the number of cases in the overlap before it, what is new.
 
-    `quarters` are those in which there is something that an earlier look did not see.
+    `quarters` are those in which there is something that an earlier look did not see. `ahead`: the open quarter and the
+    newest of the stamps that lie ahead, whose cases belong to it; empty where there is none. `first_look`: there was no earlier
+    look to go by, so edits of other quarters may have been missed, too.
     """
 
     newest: str
     total: int
     quarters: tuple[Quarter, ...] = ()
+    ahead: str = ""
+    first_look: bool = False
 
 
 def changes_since(client: PrimeroClient, before: Changes | None, modules: tuple[str, ...] = ()) -> Changes:
     """Look for changes since an earlier look; the first look takes all within the overlap for new.
 
-    Raises TransientFailure where Primero shows nothing: there was something before, so the answer is an error.
+    Where the newest stamp lies before that of the earlier look (Primero was restored, or its clock put back), it counts as
+    the first. Raises TransientFailure where Primero shows nothing: there was something before, so the answer is an error;
+    DataFailure where every case is stamped ahead.
     """
     scope = {"module_id": ",".join(modules)} if modules else {}
-    newest = _newest(client, before.newest if before else None, scope)
+    newest, furthest = _newest(client, before.newest if before else None, scope)
     since = datetime.fromisoformat(newest) - OVERLAP
     asked: dict[str, str | int] = {**scope, "last_updated_at": f"{stamp(since)}..", "per": 0, "fields": "status"}
     total = client.page("cases", asked).total
@@ -45,28 +53,54 @@ def changes_since(client: PrimeroClient, before: Changes | None, modules: tuple[
         raise TransientFailure(
             "Primero counts no recent case, though it has just shown one; looking again at the next tick"
         )
-    if before and (before.newest, before.total) == (newest, total):
-        return Changes(newest, total)
-    seen_until = datetime.fromisoformat(before.newest) - OVERLAP if before else since
-    return Changes(
-        newest,
-        total,
-        tuple(quarters_between(Quarter.of(min(seen_until, since)), Quarter.of(datetime.fromisoformat(newest)))),
-    )
+    open_quarter = current_quarter()
+    ahead = f"{open_quarter} {furthest}" if furthest else ""
+    if before and (before.newest, before.total, before.ahead) == (newest, total, ahead):
+        return Changes(newest, total, ahead=ahead)
+    known = before if before and datetime.fromisoformat(before.newest) <= datetime.fromisoformat(newest) else None
+    seen_until = datetime.fromisoformat(known.newest) - OVERLAP if known else since
+    touched = quarters_between(Quarter.of(min(seen_until, since)), Quarter.of(datetime.fromisoformat(newest)))
+    if ahead and open_quarter not in touched:
+        touched.append(open_quarter)
+    return Changes(newest, total, tuple(touched), ahead, first_look=known is None)
 
 
-def _newest(client: PrimeroClient, known: str | None, scope: dict[str, str]) -> str:
-    """The newest stamp of a change; asked from the last known one on, since that is a smaller question."""
-    span = f"{stamp(datetime.fromisoformat(known) - OVERLAP)}.." if known else ALL_TIME
-    asked: dict[str, str | int] = {
-        **scope,
-        "last_updated_at": span,
-        "order_by": "last_updated_at",
-        "order": "desc",
-        "per": 1,
-        "fields": "status",
-    }
-    rows = client.page("cases", asked).rows
-    if not rows:
-        raise TransientFailure("Primero shows no case where there were some; looking again at the next tick")
-    return str(rows[0]["last_updated_at"])
+def _newest(client: PrimeroClient, known: str | None, scope: dict[str, str]) -> tuple[str, str]:
+    """The newest stamp that can be, and the newest that lies ahead ("" where none does).
+
+    Asked from the last known one on, since that is a smaller question; of all time where nothing is found there.
+    """
+    spans = ([f"{stamp(datetime.fromisoformat(known) - OVERLAP)}.."] if known else []) + [ALL_TIME]
+    furthest = ""
+    for span in spans:
+        asked: dict[str, str | int] = {
+            **scope,
+            "last_updated_at": span,
+            "order_by": "last_updated_at",
+            "order": "desc",
+            "fields": "status",
+        }
+        stamps = _stamps(client, {**asked, "per": 1})
+        if stamps and _can_be(client, stamps[0]):
+            return stamps[0], furthest
+        furthest = stamps[0] if stamps else furthest
+        # Few, or thousands where a server's clock was wrong for days: read on to the first that can be.
+        for number in count(1) if stamps else ():
+            stamps = _stamps(client, {**asked, "per": PAGE_ROWS, "page": number})
+            if found := next((text for text in stamps if _can_be(client, text)), None):
+                return found, furthest
+            if not stamps:
+                break
+    if furthest:
+        raise DataFailure(
+            "every case of Primero is stamped ahead of Primero's own time; its administrators have to look at the server's clock"
+        )
+    raise TransientFailure("Primero shows no case where there were some; looking again at the next tick")
+
+
+def _stamps(client: PrimeroClient, asked: dict[str, str | int]) -> list[str]:
+    return [str(row["last_updated_at"]) for row in client.page("cases", asked).rows]
+
+
+def _can_be(client: PrimeroClient, text: str) -> bool:
+    return datetime.fromisoformat(text) <= client.now() + AHEAD

@@ -168,6 +168,10 @@ class PrimeroClient:
             )
         return Page(rows, total, per)
 
+    def now(self) -> datetime:
+        """Primero's own time at its last answer; this machine's, where no answer gave it (aware)."""
+        return self.server_time or datetime.now(UTC)
+
     def version(self) -> str | None:
         """The version Primero runs (`2.15.2.1`), or None where the account may not ask."""
         try:

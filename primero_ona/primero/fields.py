@@ -7,6 +7,7 @@ addresses, telephone numbers, notes and photographs have no place here, whatever
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -35,8 +36,9 @@ CASE_FIELDS = (
     "services_section",
 )
 
-#: Dates that indicator 4.8 would like; where the role may not read them they are null, and said so.
-OPTIONAL_FIELDS = frozenset({"care_date", "date_of_reintegration", "date_closure"})
+#: On these stand the key, the membership and the services (4.11a). Any other field that no case has leaves its columns
+#: empty, and this is said: Primero gives only keys that are stored, so none may have it yet.
+ESSENTIAL_FIELDS = frozenset({"case_id_display", "type_of_case", "age", "services_section"})
 
 #: All that is asked about a case that may have to leave because of its module.
 LEAVING_FIELDS = ("case_id_display", "module_id", "created_at")
@@ -57,6 +59,23 @@ RAW_COLUMNS = {
 
 #: What is kept of a case that belongs to neither set any more: enough to remove its rows, and to know since when.
 EXIT_COLUMNS = {"id": "text", "case_id_display": "JSON", "last_updated_at": "time"}
+
+
+@dataclass(frozen=True)
+class KnownFields:
+    """The fields that earlier pulls were shown, and those of them whose loss an operator has accepted."""
+
+    shown: frozenset[str] = frozenset()
+    accepted: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class FieldsFound:
+    """The asked-for fields that occur among Primero's cases, those that do not, and the accepted ones that are back."""
+
+    shown: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    returned: tuple[str, ...] = ()
 
 
 def json_text(value: Any) -> str | None:  # noqa: ANN401

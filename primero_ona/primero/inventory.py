@@ -9,9 +9,9 @@ smaller, and then the inventory is taken anew. What does not belong here: compar
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -20,10 +20,21 @@ import pyarrow as pa
 
 from primero_ona.failures import TransientFailure
 from primero_ona.primero.client import PAGE_ROWS, AnswerRefusedFailure, PrimeroClient
-from primero_ona.primero.fields import CASE_FIELDS
+from primero_ona.primero.fields import CASE_FIELDS, FieldsFound, KnownFields
 from primero_ona.primero.policy import LocationPrecision
 from primero_ona.primero.pull import EMPTY_PAUSE, SETTLE_SECONDS, WALKS, Sink, check_fields, find_zone, insist
-from primero_ona.primero.walk import ALL_TIME, Window, raw_batches, raw_frame, read_case
+from primero_ona.primero.walk import (
+    AHEAD,
+    ALL_TIME,
+    EARLIEST,
+    Case,
+    Window,
+    believed,
+    raw_batches,
+    raw_frame,
+    read_case,
+)
+from primero_ona.quarters import current_quarter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,38 +45,47 @@ logger = logging.getLogger(__name__)
 #: 1,000 bytes that Primero's web server takes, whatever its host name.
 ID_BATCH = 12
 
-#: The first instant that Primero can be asked about; the inventory has no other bound.
-_BEGINNING = datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+#: The inventory has no bound but the first instant that can be asked about, with a day for time zones.
+_BEGINNING = datetime.fromisoformat(EARLIEST) + timedelta(days=1)
 
 Standing = Literal["gone", "out of scope", "there"]
 
 
 @dataclass
 class InventoryReport:
-    """What an inventory saw: `settled` is Primero's own time shortly before it began; what was stamped later may be lacking."""
+    """What an inventory saw: `settled` is Primero's own time shortly before it began; what was stamped later may be lacking.
+
+    `ahead`: ids of the cases whose stamps lie further ahead of Primero's own time than can be.
+    """
 
     settled: datetime
     cases: int = 0
     takes: int = 1
-    missing_optional: list[str] = field(default_factory=list)
+    fields: FieldsFound = field(default_factory=FieldsFound)
+    ahead: list[str] = field(default_factory=list)
     requests: int = 0
     bytes: int = 0
     seconds: float = 0.0
 
 
 def take_inventory(
-    client: PrimeroClient, sink: Sink, precision: LocationPrecision = "village", *, empty_pause: float = EMPTY_PAUSE
+    client: PrimeroClient,
+    sink: Sink,
+    precision: LocationPrecision = "village",
+    known: KnownFields | None = None,
+    *,
+    empty_pause: float = EMPTY_PAUSE,
 ) -> InventoryReport:
     """Write every case that the account sees, of all modules, into the sink, as raw frames, each case once.
 
-    `precision` is how exact locations are kept.
+    `precision` is how exact locations are kept; `known` are the fields that earlier pulls were shown.
 
     Memory does not grow but by 8 bytes a case. Raises TransientFailure where three inventories were not complete, else as
     `pull_cases`.
     """
     zone = find_zone(client, empty_pause)
     for number in range(1, WALKS + 1):
-        settled = (client.server_time or datetime.now(UTC)) - timedelta(seconds=SETTLE_SECONDS)
+        settled = client.now() - timedelta(seconds=SETTLE_SECONDS)
         sink.restart()
         take = _Take(client, Window(_BEGINNING, settled, is_open=True, precision=precision), settled)
         for frame in take.frames():
@@ -78,8 +98,9 @@ def take_inventory(
         raise TransientFailure(
             f"an inventory of Primero's cases was not complete, {WALKS} times over ({fault}); try again later"
         )
-    report = InventoryReport(settled, cases=take.received, takes=number)
-    report.missing_optional = check_fields(client, take.seen_fields) if take.received else []
+    report = InventoryReport(settled, cases=take.received, takes=number, ahead=take.ahead)
+    if take.received:
+        report.fields = check_fields(client, take.seen_fields, known or KnownFields(), empty_pause)
     traffic = client.traffic
     report.requests, report.bytes, report.seconds = traffic.requests, traffic.bytes, traffic.seconds
     return report
@@ -92,6 +113,7 @@ class _Take:
         self._client, self.window, self._settled = client, window, settled.replace(microsecond=0)
         self.received = self.counted = 0
         self.seen_fields: set[str] = set()
+        self.ahead: list[str] = []
         self._ids: list[np.ndarray[Any, np.dtype[np.int64]]] = []
         self._shrunk = 0
 
@@ -106,12 +128,15 @@ class _Take:
             self._shrunk += max(most - page.total, 0)
             most = max(most, page.total)
             ends = len(page.rows) < page.per or page.per <= 0
-            cases = [case for case in map(read_case, page.rows) if case.row["id"] not in before]
+            cases = [case for case in _believed(self._client, page.rows) if case.row["id"] not in before]
+            self.ahead += [case.row["id"] for case in cases if case.ahead]
             before = {row["id"] for row in page.rows}
             self.seen_fields.update(*(case.row.keys() for case in cases))
             self._ids.append(np.fromiter((hash(case.row["id"]) for case in cases), np.int64, len(cases)))
             self.received += len(cases)
-            self.counted += sum(case.updated.replace(microsecond=0) <= self._settled for case in cases)
+            self.counted += sum(
+                case.updated.replace(microsecond=0) <= self._settled and not case.ahead for case in cases
+            )
             if cases:
                 yield raw_frame(pa.Table.from_batches(raw_batches(cases, self.window.precision)))
 
@@ -160,7 +185,14 @@ def fetch_cases(
         if lacking := [case for case in wanted if case not in rows]:
             rows |= {row["id"]: row for row in _by_ids(client, lacking)}
         if rows:
-            yield raw_frame(pa.Table.from_batches(raw_batches([read_case(row) for row in rows.values()], precision)))
+            yield raw_frame(pa.Table.from_batches(raw_batches(_believed(client, rows.values()), precision)))
+
+
+def _believed(client: PrimeroClient, rows: Iterable[dict[str, Any]]) -> list[Case]:
+    """The cases with stamps that can be, as the pull of the open quarter has them."""
+    quarter = current_quarter()
+    latest = min(client.now() + AHEAD, quarter.end - timedelta(microseconds=1))
+    return [believed(read_case(row), latest, quarter.start) for row in rows]
 
 
 def _by_ids(client: PrimeroClient, ids: Sequence[str]) -> list[dict[str, Any]]:

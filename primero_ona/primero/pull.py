@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from primero_ona.failures import DataFailure, RefusedFailure, TransientFailure
 from primero_ona.frames import one_ahead
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.fields import CASE_FIELDS, LEAVING_FIELDS, OPTIONAL_FIELDS, json_text
+from primero_ona.primero.fields import (
+    CASE_FIELDS,
+    ESSENTIAL_FIELDS,
+    LEAVING_FIELDS,
+    FieldsFound,
+    KnownFields,
+    json_text,
+)
 from primero_ona.primero.walk import ALL_TIME, Walk, Window, stamp
 
 if TYPE_CHECKING:
@@ -38,6 +45,9 @@ EMPTY_PAUSE = 2.0
 
 #: The count leaves out what was stamped in the last seconds before the walk began: such cases may not be committed yet.
 SETTLE_SECONDS = 2
+
+#: Cases among which each essential field must occur. Of fewer, as of a Primero that has just begun, none may have it yet.
+YOUNG = 20
 
 #: Offsets, in hours, that a server's own time zone may add to the stamps that Primero compares. Cambodia's comes first.
 _ZONES = (7, *[hours for hours in range(-12, 15) if hours not in (0, 7)])
@@ -61,7 +71,10 @@ class Sink(Protocol):
 
 @dataclass
 class PullReport:
-    """What a pull saw: counts and facts, no rows. `seconds` are those spent waiting for Primero."""
+    """What a pull saw: counts and facts, no rows. `seconds` are those spent waiting for Primero.
+
+    `ahead`: ids of the cases whose stamps lie further ahead of Primero's own time than can be.
+    """
 
     received: int = 0
     kept: int = 0
@@ -69,23 +82,32 @@ class PullReport:
     version: str | None = None
     zone_hours: float = 0.0
     other_modules: int = 0
-    missing_optional: list[str] = field(default_factory=list)
+    fields: FieldsFound = field(default_factory=FieldsFound)
+    ahead: list[str] = field(default_factory=list)
     requests: int = 0
     bytes: int = 0
     seconds: float = 0.0
     pulled_at: str = ""
 
 
-def pull_cases(client: PrimeroClient, window: Window, sink: Sink, *, empty_pause: float = EMPTY_PAUSE) -> PullReport:
+def pull_cases(
+    client: PrimeroClient,
+    window: Window,
+    sink: Sink,
+    known: KnownFields | None = None,
+    *,
+    empty_pause: float = EMPTY_PAUSE,
+) -> PullReport:
     """Walk the window into the sink until a walk is proved complete.
 
-    Raises TransientFailure where three walks did not agree with Primero's own count, RefusedFailure where the account
-    may not read a needed field or sees no case at all, DataFailure where Primero ignored a filter.
+    `known`: the fields that earlier pulls were shown. Raises TransientFailure where three walks did not agree with
+    Primero's own count, RefusedFailure where the account may not read a needed field or sees no case at all, DataFailure
+    where Primero ignored a filter.
     """
     report = PullReport(version=client.version(), pulled_at=stamp(datetime.now(UTC)))
     zone = find_zone(client, empty_pause)
     report.zone_hours = zone.total_seconds() / 3600
-    settled = (client.server_time or datetime.now(UTC)) - timedelta(seconds=SETTLE_SECONDS)
+    settled = client.now() - timedelta(seconds=SETTLE_SECONDS)
     for number in range(1, WALKS + 1):
         sink.restart()
         walk = Walk(client, window, zone, settled)
@@ -105,8 +127,9 @@ def pull_cases(client: PrimeroClient, window: Window, sink: Sink, *, empty_pause
             "nothing was stored; the next run tries again"
         )
     report.walks = number
-    report.received, report.kept = walk.received, walk.kept
-    report.missing_optional = check_fields(client, walk.seen_fields) if walk.received else []
+    report.received, report.kept, report.ahead = walk.received, walk.kept, walk.ahead
+    if walk.received:
+        report.fields = check_fields(client, walk.seen_fields, known or KnownFields(), empty_pause)
     report.requests, report.bytes, report.seconds = (
         client.traffic.requests,
         client.traffic.bytes,
@@ -182,30 +205,50 @@ def _lacking(client: PrimeroClient, window: Window, walk: Walk, zone: timedelta,
     return total - walk.counted
 
 
-def check_fields(client: PrimeroClient, seen_fields: set[str]) -> list[str]:
-    """Make sure that the needed fields occur among those seen; return the optional ones that do not.
+def check_fields(
+    client: PrimeroClient, seen_fields: Collection[str], known: KnownFields, pause: float = EMPTY_PAUSE
+) -> FieldsFound:
+    """Which of the asked-for fields occur among the cases; `seen_fields` did among those received.
 
-    A field that no case of a small quarter has ever had is absent without fault, so the newest cases of all time are
-    asked before the account is blamed.
+    A field that no case of a small quarter has is absent without fault, so the newest 1,000 cases of all time are asked
+    for those not seen, and for those whose loss was accepted: seen in an old quarter, they are not back yet. Raises
+    RefusedFailure where an essential field does not occur among twenty cases or more, or one that earlier pulls were
+    shown does not occur any more and its loss was not accepted.
     """
-    missing = [name for name in CASE_FIELDS if name not in seen_fields]
-    if missing:
-        question: dict[str, str | int] = {
-            "last_updated_at": ALL_TIME,
-            "order_by": "created_at",
-            "order": "desc",
-            "per": 1000,
-            "fields": ",".join(missing),
-        }
-        seen: set[str] = set().union(*client.page("cases", question).rows)
-        missing = [name for name in missing if name not in seen]
-    needed = [name for name in missing if name not in OPTIONAL_FIELDS]
-    if needed:
+    asked = [name for name in CASE_FIELDS if name not in seen_fields or name in known.accepted]
+    if not asked:
+        return FieldsFound(CASE_FIELDS)
+    question: dict[str, str | int] = {
+        "last_updated_at": ALL_TIME,
+        "order_by": "created_at",
+        "order": "desc",
+        "per": 1000,
+        "fields": ",".join(asked),
+    }
+    rows = insist(lambda: client.page("cases", question).rows, pause)
+    if not rows:
+        raise TransientFailure("Primero shows no case where it has just shown some; try again later")
+    newest = set[str]().union(*rows)
+    missing = tuple(name for name in CASE_FIELDS if name not in seen_fields and name not in newest)
+    refused = [name for name in missing if name in ESSENTIAL_FIELDS]
+    if refused and len(rows) >= YOUNG:
         raise RefusedFailure(
-            f"no case has the field{'s' if len(needed) > 1 else ''} {', '.join(needed)}; Primero leaves out what the account's "
-            "role may not read: let its administrators grant the forms with these fields"
+            f"no case has the field{_s(refused)} {', '.join(refused)}; Primero leaves out what the account's role may not "
+            "read: let its administrators grant the forms with these fields"
         )
-    return [name for name in missing if name in OPTIONAL_FIELDS]
+    lost = [name for name in missing if name in known.shown and name not in known.accepted]
+    if lost:
+        raise RefusedFailure(
+            f"earlier pulls were shown the field{_s(lost)} {', '.join(lost)}, and none of Primero's newest {len(rows):,} cases "
+            "has it any more; nothing was stored. If the account's role has lost it, let Primero's administrators grant its "
+            f"form again; if it is gone for good, run `primero-ona fields accept {' '.join(lost)}`, and its columns become empty"
+        )
+    shown = tuple(name for name in CASE_FIELDS if name not in missing)
+    return FieldsFound(shown, missing, tuple(name for name in asked if name in known.accepted and name in newest))
+
+
+def _s(names: Collection[str]) -> str:
+    return "s" if len(names) > 1 else ""
 
 
 def insist(ask: Callable[[], Answer], pause: float, times: int = EMPTY_ASKED) -> Answer:

@@ -31,8 +31,13 @@ from primero_ona.primero.raw_schema import RAW_SCHEMA
 if TYPE_CHECKING:
     import pandas as pd
 
-#: A range without a lower end is silently dropped by Primero, one without an upper end is fair.
-ALL_TIME = "1970-01-01T00:00:00Z.."
+#: A range without a lower end is silently dropped by Primero, so ranges begin before any date that data hold: a
+#: spreadsheet's zero is 30 December 1899, a program's the year 1. A range without an upper end is fair.
+EARLIEST = "0001-01-01T00:00:00Z"
+ALL_TIME = f"{EARLIEST}.."
+
+#: How far a stamp may lie beyond Primero's own time, since clocks differ a little. One further ahead is no time of a change.
+AHEAD = timedelta(hours=1)
 
 #: Seconds in which the thread that asks for a page can begin: Python lets the one at work go on for 5 ms, while Primero idles.
 _LET_BEGIN = 0.001
@@ -40,22 +45,28 @@ _LET_BEGIN = 0.001
 _SECOND = timedelta(seconds=1)
 _MILLISECOND = timedelta(milliseconds=1)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST = datetime.fromisoformat(EARLIEST)
 
 
 class Case(NamedTuple):
-    """A case as received, with its two stamps read (UTC); `created` is None where Primero has none."""
+    """A case as received, with its two stamps read (UTC); `created` is None where Primero has none.
+
+    `ahead`: its stamp lay further ahead than can be, and `updated` stands in its place (see `believed`).
+    """
 
     row: dict[str, Any]
     updated: datetime
     created: datetime | None
+    ahead: bool = False
 
 
 @dataclass(frozen=True)
 class Window:
     """Which cases are pulled: `last_updated_at` from `start` (included) to `end` (excluded), both aware.
 
-    An open window is asked without its end, so that no case can leave it while it is walked. `modules` are Primero's
-    module ids; none means all. `precision` is how exact locations are kept.
+    An open window is asked without its end, so that no case can leave it while it is walked; the cases whose stamps lie
+    ahead belong to it, with its start as their stamp. `modules` are Primero's module ids; none means all. `precision` is
+    how exact locations are kept.
     """
 
     start: datetime
@@ -81,7 +92,8 @@ class Walk:
 
     `settled` is Primero's own time shortly before the walk began: what was stamped later may come and go. `zone` is the
     offset of the server's stamps from UTC. Counts: `received` distinct cases, `kept` those inside the exact window,
-    `counted` those stamped up to `counted_until`, which a count by Primero must not exceed.
+    `counted` those stamped up to `counted_until`, which a count by Primero must not exceed. `ahead`: ids of kept cases whose
+    stamps lay ahead.
     """
 
     def __init__(
@@ -97,6 +109,7 @@ class Walk:
         self.counted_until = _floor(min(settled, window.end))
         self.received = self.kept = self.counted = 0
         self.seen_fields: set[str] = set()
+        self.ahead: list[str] = []
         self._ids: list[np.ndarray[Any, np.dtype[np.int64]]] = []
 
     def frames(self) -> Iterator[pd.DataFrame]:
@@ -104,7 +117,8 @@ class Walk:
         batches: list[pa.RecordBatch] = []
         for cases in self._distinct():
             self._count(cases)
-            inside = [case for case in cases if self._window.start <= case.updated < self._window.end]
+            inside = [case for case in cases if self._is_inside(case)]
+            self.ahead += [case.row["id"] for case in inside if case.ahead]
             self.kept += len(inside)
             batches += raw_batches(inside, self._window.precision)
             while sum(map(len, batches)) >= BATCH_ROWS:
@@ -113,6 +127,9 @@ class Walk:
                 batches = whole.slice(BATCH_ROWS).to_batches()
         if batches:
             yield raw_frame(pa.Table.from_batches(batches))
+
+    def _is_inside(self, case: Case) -> bool:
+        return self._window.is_open if case.ahead else self._window.start <= case.updated < self._window.end
 
     def doubles(self) -> int:
         """How many cases came again when no page should have brought them; 0 in a sound walk."""
@@ -123,7 +140,7 @@ class Walk:
         self._ids.append(np.fromiter((hash(case.row["id"]) for case in cases), np.int64, len(cases)))
         self.received += len(cases)
         after = self.counted_until + _SECOND
-        self.counted += sum(case.updated < after for case in cases)
+        self.counted += sum(case.updated < after and not case.ahead for case in cases)
 
     def _distinct(self) -> Iterator[list[Case]]:
         """Lists of cases, each case once: those that no later page can bring again.
@@ -148,8 +165,8 @@ class Walk:
                 _check_order(cases, bound)
                 if not ends and not advances:
                     cases += self._tied(lower)
+                    lower = _before_tie(lower)
                     ends = lower is None
-                    lower = lower and _floor(lower - _MILLISECOND) - _MICROSECOND
                     if not ends:
                         answer = ahead.submit(self._ask, lower)
                 bound = lower
@@ -164,7 +181,7 @@ class Walk:
         """The newest cases created up to `bound`; the first page has none, so that cases without a stamp are seen."""
         asked = {**self._window.filters(self._zone), "order_by": "created_at", "order": "desc"}
         if bound is not None:
-            asked["created_at"] = f"1970-01-01T00:00:00Z..{stamp(bound)}"
+            asked["created_at"] = f"{EARLIEST}..{stamp(bound)}"
         return self._page(asked)
 
     def _tied(self, bound: datetime | None) -> list[Case]:
@@ -214,13 +231,17 @@ class Walk:
             raise DataFailure(
                 "Primero ignored the filter on module_id; may the account's role read it? nothing was stored"
             )
-        return cases
+        latest = self._client.now() + AHEAD
+        if (
+            self._window.is_open
+        ):  # whatever Primero's clock says, no later quarter would take what lies beyond the open one
+            latest = min(latest, self._window.end - _MICROSECOND)
+        return [believed(case, latest, self._window.start) for case in cases]
 
 
 def stamp(moment: datetime) -> str:
     """A point in time as Primero must be asked: UTC with `Z`; whole seconds, or with the fraction where there is one."""
-    utc = moment.astimezone(UTC)
-    return utc.strftime("%Y-%m-%dT%H:%M:%S") + (f".{utc.microsecond:06d}Z" if utc.microsecond else "Z")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def read_case(row: dict[str, Any]) -> Case:
@@ -229,6 +250,15 @@ def read_case(row: dict[str, Any]) -> Case:
     if not isinstance(row.get("id"), str) or updated is None:
         raise DataFailure("Primero sent a case without a readable id or last_updated_at; is PRIMERO_URL a Primero v2?")
     return Case(row, updated, _moment(row.get("created_at")))
+
+
+def believed(case: Case, latest: datetime, instead: datetime) -> Case:
+    """The case with a stamp that can be: one after `latest` is replaced by `instead`, the start of the open quarter.
+
+    That start is older than any state to come, so none of them is taken for stale; and it is the same in every pull of
+    the quarter, so an unchanged case is not written again.
+    """
+    return case if case.updated <= latest else case._replace(updated=instead.astimezone(UTC), ahead=True)
 
 
 def _moment(value: object) -> datetime | None:
@@ -258,10 +288,16 @@ def _next_bound(rows: list[dict[str, Any]]) -> datetime | None:
     return min(created) + _MILLISECOND if created else None
 
 
+def _before_tie(bound: datetime | None) -> datetime | None:
+    """The last instant before the second that `_tied` has paged; None where nothing can be older."""
+    second = None if bound is None else _floor(bound - _MILLISECOND)
+    return None if second is None or second <= _FIRST else second - _MICROSECOND
+
+
 def _keep_newest(held: dict[str, Case], cases: list[Case]) -> None:
     for case in cases:
         known = held.get(case.row["id"])
-        if known is None or known.updated <= case.updated:
+        if known is None or known.ahead or case.ahead or known.updated <= case.updated:
             held[case.row["id"]] = case
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from primero_ona.failures import DataFailure, RefusedFailure, SyncFailure, TransientFailure
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.fields import CASE_FIELDS
+from primero_ona.primero.fields import CASE_FIELDS, KnownFields
 from primero_ona.primero.pull import PullReport, pull_cases
 from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter
@@ -47,10 +47,12 @@ def window(quarter: Quarter) -> Window:
     return Window(quarter.start, quarter.end, quarter is OPEN)
 
 
-def pull(primero: SandboxPrimero, quarter: Quarter = CLOSED, sink: Kept | None = None) -> tuple[PullReport, Kept]:
+def pull(
+    primero: SandboxPrimero, quarter: Quarter = CLOSED, sink: Kept | None = None, known: KnownFields | None = None
+) -> tuple[PullReport, Kept]:
     sink = sink or Kept()
     with PrimeroClient(primero.url, primero.username, primero.password, pause=0) as client:
-        return pull_cases(client, window(quarter), sink, empty_pause=0), sink
+        return pull_cases(client, window(quarter), sink, known, empty_pause=0), sink
 
 
 def truth(primero: SandboxPrimero, quarter: Quarter = CLOSED) -> set[str]:
@@ -165,17 +167,138 @@ def test_a_server_that_keeps_its_stamps_in_another_zone_gives_the_exact_quarter(
 
 def test_fields_that_the_role_may_not_read_are_named_all_at_once(primero):
     """Primero leaves them out of the rows with status 200; indicator 4.8 would count nobody."""
-    primero.role.withheld = {"type_of_case", "location_caregiver"}
-    with pytest.raises(RefusedFailure, match=r"type_of_case.*location_caregiver"):
+    primero.role.withheld = {"type_of_case", "services_section", "location_caregiver"}
+    with pytest.raises(RefusedFailure, match=r"fields type_of_case, services_section;"):
         pull(primero)
 
 
-def test_the_three_dates_are_optional_and_reported(primero):
-    """Not every role may read them; the sync goes on without, and says so."""
-    primero.role.withheld = {"care_date", "date_closure"}
+def test_any_other_field_that_no_case_has_is_reported(primero):
+    """Not every role may read them, and in a young Primero no case has them; the sync goes on without, and says so."""
+    primero.role.withheld = {"care_date", "location_caregiver"}
     report, sink = pull(primero)
-    assert report.missing_optional == ["care_date", "date_closure"]
+    assert report.fields.missing == ("location_caregiver", "care_date")
+    assert set(report.fields.shown) == set(CASE_FIELDS) - set(report.fields.missing)
     assert set(sink.ids) == truth(primero)
+
+
+@pytest.mark.parametrize(("cases", "refused"), [(1, False), (5, False), (19, False), (20, True)])
+def test_a_young_primero_is_not_refused_for_fields_that_no_case_has_yet(cases, refused):
+    """Primero gives only keys that are stored: five cases without a type or services are no fault of the role."""
+    with SandboxPrimero(0, clock=lambda: NOW).serve() as primero:
+        for _ in range(cases):
+            primero.create(age=9)
+        if refused:
+            with pytest.raises(RefusedFailure, match=r"fields type_of_case, services_section;"):
+                pull(primero, OPEN)
+        else:
+            report, sink = pull(primero, OPEN)
+            assert {"type_of_case", "services_section", "oscar_number"} <= set(report.fields.missing)
+            assert len(sink.ids) == cases
+
+
+LOST = KnownFields(frozenset({"oscar_number", "care_date", "sex"}))
+
+
+def test_a_field_that_comes_no_more_fails_the_pull_until_its_loss_is_accepted(primero):
+    """A role changed by mistake would empty the column of every case, quarter by quarter."""
+    primero.role.withheld = {"oscar_number", "care_date", "location_caregiver"}
+    with pytest.raises(RefusedFailure, match=r"oscar_number, care_date, and none of Primero's newest 1,000") as raised:
+        pull(primero, known=LOST)
+    assert "`primero-ona fields accept oscar_number care_date`" in str(raised.value)
+    accepted = KnownFields(LOST.shown, frozenset({"oscar_number", "care_date"}))
+    report, sink = pull(primero, known=accepted)
+    assert set(sink.ids) == truth(primero)
+    assert report.fields.missing == ("oscar_number", "location_caregiver", "care_date")
+    assert report.fields.returned == ()
+
+
+def test_an_accepted_field_is_back_only_when_the_newest_cases_have_it():
+    """Cases of an old quarter go on having a field that was taken out of the forms: its loss stays accepted."""
+    accepted = KnownFields(LOST.shown, frozenset({"oscar_number"}))
+    with SandboxPrimero(Wish(300, seed=6, now=NOW, quarter=CLOSED, odd=False), clock=lambda: NOW).serve() as primero:
+        assert pull(primero, known=accepted)[0].fields.returned == ("oscar_number",)
+        for _ in range(1_000):
+            primero.create(age=9)
+        report, _ = pull(primero, known=accepted)
+    assert (report.fields.returned, "oscar_number" in report.fields.shown) == ((), True)
+
+
+def test_a_swallowed_error_is_not_taken_for_fields_that_nobody_has(primero):
+    """Primero's own errors look like emptiness."""
+    primero.role.withheld = {"care_date"}
+    pull(primero)
+    asked = sum(entry.path == "/api/v2/cases" for entry in primero.log)
+    primero.fail("swallow", after=asked - 1, times=None)
+    with pytest.raises(TransientFailure, match="shows no case where it has just shown some"):
+        pull(primero)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=3_650), timedelta(days=20), timedelta(hours=1, minutes=1)], ids=str)
+def test_a_case_stamped_ahead_comes_with_the_open_quarter_as_its_oldest(primero, ahead):
+    """One case stamped 2031 was in no quarter for five years; with its stamp, it would be newer than each state to come."""
+    primero.clock = lambda: NOW
+    case = primero.create(age=9, last_updated_at=NOW + ahead)
+    report, sink = pull(primero, OPEN)
+    stamps = dict(pair for frame in sink.frames for pair in zip(frame["id"], frame["last_updated_at"], strict=True))
+    assert set(stamps) == {*truth(primero, OPEN), case}
+    assert (stamps[case], report.ahead, report.kept) == (OPEN.start, [case], len(stamps))
+    report, sink = pull(primero, CLOSED)
+    assert (case in sink.ids, report.ahead) == (False, [])
+
+
+def test_a_stamp_a_little_ahead_is_a_clock_that_goes_wrong_a_little(primero):
+    """Clocks differ by seconds, in bad cases by minutes."""
+    primero.clock = lambda: NOW
+    case = primero.create(age=9, last_updated_at=NOW + timedelta(minutes=59))
+    report, sink = pull(primero, OPEN)
+    assert case in sink.ids
+    assert report.ahead == []
+
+
+def test_a_case_stamped_ahead_does_not_stand_in_for_one_that_is_lacking(primero):
+    """It is in no count of what is settled, so it must not be counted among what came."""
+    primero.clock = lambda: NOW
+    for number in range(5):
+        primero.create(age=9, last_updated_at=NOW + timedelta(days=3_000 + number))
+    primero.fail("wrong total", times=None, by=3)
+    with pytest.raises(TransientFailure, match="3 times"):
+        pull(primero, OPEN)
+
+
+def test_cases_of_a_server_whose_own_clock_is_years_ahead_come_with_the_open_quarter(primero):
+    """Its stamps agree with its clock, and lie in quarters that have not begun."""
+    primero.clock = lambda: NOW + timedelta(days=900)
+    case = primero.create(age=9)
+    report, sink = pull(primero, OPEN)
+    assert case in sink.ids
+    assert report.ahead == [case]
+
+
+@pytest.mark.parametrize("version", ["2.11.0", "2.15.2.1"])
+@pytest.mark.parametrize(
+    "created",
+    ["1899-12-30T00:00:00.000Z", "0001-01-01T00:00:00.000Z", "2031-05-05T00:00:00.000Z", None],
+)
+def test_a_case_with_an_odd_creation_stamp_does_not_keep_its_quarter_out(created, version):
+    """A spreadsheet's zero on one of 1,200 cases blocked its quarter for ever: it was counted, and no page held it."""
+    with SandboxPrimero(Wish(1_200, seed=6, now=NOW, quarter=CLOSED, odd=False)).serve() as primero:
+        primero.switches.version = version
+        record = next(primero.cases.records())
+        stamp = datetime.fromisoformat(record["last_updated_at"])
+        primero.update(record["id"], created_at=created, last_updated_at=stamp)
+        report, sink = pull(primero)
+        assert sorted(sink.ids) == sorted(truth(primero))
+        assert report.walks == 1
+
+
+def test_more_cases_of_the_first_instant_of_all_than_a_page_are_walked():
+    """Nothing is older than the year 1, and to ask for it would be an error of its own."""
+    with SandboxPrimero(Wish(1_150, seed=6, now=NOW, quarter=CLOSED, odd=False)).serve() as primero:
+        for record in list(primero.cases.records())[:1_100]:
+            stamp = datetime.fromisoformat(record["last_updated_at"])
+            primero.update(record["id"], created_at="0001-01-01T00:00:00.000Z", last_updated_at=stamp)
+        _, sink = pull(primero)
+        assert sorted(sink.ids) == sorted(truth(primero))
 
 
 def test_an_account_that_sees_no_case_at_all_is_refused_not_taken_for_an_empty_country(primero):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +61,6 @@ def edit(graph: Graph, **values: Any) -> None:
     graph.clock.move(minutes=5)
 
 
-FUTURE = datetime(2031, 3, 1, tzinfo=UTC)
-
 #: What was done; the options of `verify`; its exit code; what its sentence says.
 STATES: dict[str, tuple[Do, tuple[str, ...], int, str]] = {
     "nothing": (lambda g: None, (), 0, "Complete on "),
@@ -78,10 +75,6 @@ STATES: dict[str, tuple[Do, tuple[str, ...], int, str]] = {
     "changed just now": (
         lambda g: (g.primero.update(one(g), sex="other"), g.clock.move(minutes=5)), ("--grace", "60"), 0,
         "nothing differs, but 1 cases have just changed and come with the next sync",
-    ),
-    "changed in the future": (
-        lambda g: g.primero.update(one(g), sex="other", last_updated_at=FUTURE), ("--grace", "60"), 1,
-        "nothing differs, but 1 cases were changed in the future",
     ),
     "older mapping": (
         lambda g: g.sql("UPDATE primero_sync.runs SET mapping_version = 'older' WHERE quarter = '2024-Q1'"), (), 1,
