@@ -120,17 +120,17 @@ class Audit:
         }
         differing = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
         services = self.services_quarantined
+        early = (
+            f"{total.early:,} were last changed in Primero before PRIMERO_ONA_START, so no sync brings their state: set "
+            f"PRIMERO_ONA_START={self.first_early}, then `primero-ona backfill --from {self.first_early}`"
+        )
         outdated = ", ".join(map(str, self.outdated))
         facts = (
             (
                 differing,
                 f"of {total.primero:,} cases that belong in ONA {differing} (`primero-ona verify --repair` fetches and loads them)",
             ),
-            (
-                total.early,
-                f"{total.early:,} were last changed in Primero before PRIMERO_ONA_START, so no sync brings their state: set "
-                f"PRIMERO_ONA_START={self.first_early}, then `primero-ona backfill --from {self.first_early}`",
-            ),
+            (total.early, early),
             (total.unconfirmed, f"{total.unconfirmed:,} of the extra ones, too many, were not asked about one by one"),
             (
                 outdated,
