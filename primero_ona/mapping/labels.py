@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from primero_ona.mapping.values import Reading, codes_of, joined
+from primero_ona.texts import listed
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Labels:
     def read_passing(self, field: str, value: Any) -> Reading:  # noqa: ANN401
         """As read_single, but a single code that is unknown passes through as it is; it is reported nevertheless."""
         reading = self.read_single(field, value)
-        if reading.value is None and reading.reported and not isinstance(value, list):
+        if reading.value is None and reading.reported and not isinstance(listed(value), list):
             return Reading(reading.reported[0], reading.reported)
         return reading
 

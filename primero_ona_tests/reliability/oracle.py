@@ -8,6 +8,7 @@ stands there. What does not belong here: running anything.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
@@ -37,6 +38,16 @@ def text(value: Any) -> str | None:
     return str(value).replace("\0", "").strip() or None
 
 
+def opened(value: Any) -> Any:
+    """A value, or the list that it is when it is a text that holds one."""
+    if isinstance(value, str) and value.strip()[:1] == "[":
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
 def age_of(case: Case) -> int | None:
     found = case.get("age")
     if isinstance(found, str):
@@ -52,6 +63,7 @@ def age_of(case: Case) -> int | None:
 
 def is_nothing(value: Any) -> bool:
     """Whether a value is as good as absent: null, blank, or a list of such."""
+    value = opened(value)
     if isinstance(value, list):
         return all(is_nothing(part) and not isinstance(part, list) for part in value)
     return value is None or (isinstance(value, str) and text(value) is None)
@@ -62,7 +74,7 @@ def belongs(case: Case) -> bool:
     state = case.get("enabled") if is_nothing(state) else state
     if str(state).strip().lower() != "true":
         return False
-    kinds = case.get("type_of_case")
+    kinds = opened(case.get("type_of_case"))
     kinds = kinds if isinstance(kinds, list) else [kinds]
     age = age_of(case)
     return TYPE in [text(kind) for kind in kinds] or (age is not None and age < 18)
@@ -73,8 +85,10 @@ def day_of(value: Any) -> str | None:
     found = text(value) if isinstance(value, str) else None
     if found is None or not found[:4].isdigit():
         return None
+    if found[4:5] == "/" and found[7:8] == "/":
+        found = found.replace("/", "-", 2)
     try:
-        moment = datetime.fromisoformat(found)
+        moment = datetime.fromisoformat(found.replace(" +", "+").replace(" -", "-"))
     except ValueError:
         return None
     if len(found) == 10:
@@ -84,7 +98,7 @@ def day_of(value: Any) -> str | None:
 
 def services_of(case: Case) -> list[Mapping[str, Any]]:
     """The elements that are services with a key, the first of each key."""
-    section = case.get("services_section")
+    section = opened(case.get("services_section"))
     found: dict[str, Mapping[str, Any]] = {}
     for element in section if isinstance(section, list) else []:
         if not isinstance(element, dict) or str(element.get("_destroy")).strip().lower() == "true":
@@ -155,7 +169,7 @@ def _of_cases(
 
 def _row(case: Case) -> tuple[Any, ...]:
     stamp = datetime.fromisoformat(case["last_updated_at"])
-    sex, status = (case.get(name) for name in ("sex", "status"))
+    sex, status = (opened(case.get(name)) for name in ("sex", "status"))
     label = SEXES.get(text(sex) or "", text(sex)) if sex is None or isinstance(sex, str) else SKIPPED
     told = text(status) if status is None or isinstance(status, str) else SKIPPED
     return text(case.get("case_id_display")), stamp, age_of(case), label, told
@@ -181,7 +195,7 @@ def _of_services(cases: Mapping[str, Case], aside: set[str], rows: Iterable[tupl
             yield f"a service of {sorted(claimants)} stands in ONA under {owner}"
             continue
         service = claimants[owner]
-        code = service.get("service_type")
+        code = opened(service.get("service_type"))
         if day != day_of(service.get("service_implemented_day_time")):
             yield f"a service of {owner} has another date than in Primero"
         if isinstance(code, str) and kind != SERVICE_TYPES.get(text(code) or ""):
