@@ -63,9 +63,9 @@ def _parse(text: str) -> date | None:
         if match := _STAMP.fullmatch(text):
             iso = f"{match['year']}-{match['month']}-{match['day']}T{match['time']}{match['zone'] or ''}"
             return _local_day(datetime.fromisoformat(iso))
-        return None
     except (ValueError, OverflowError):  # no such day or hour, or beyond the years that Python knows
-        return None
+        pass
+    return None
 
 
 def _local_day(moment: datetime) -> date:

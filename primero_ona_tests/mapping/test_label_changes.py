@@ -21,7 +21,9 @@ def test_the_three_findings_are_told_apart():
     ]
 
 
-@pytest.mark.parametrize("theirs", ["Ma\u200ble", "\u00a0Male ", "Male"], ids=["break", "blanks", "equal"])
+@pytest.mark.parametrize(
+    "theirs", ["Ma\u200ble", "Ma\u200cle\ufeff", "\u00a0Male ", "Male"], ids=["break", "joiner", "blanks", "equal"]
+)
 def test_marks_that_nobody_sees_are_no_difference(theirs):
     """Otherwise the finding would stand for ever, and people would stop reading it."""
     assert label_changes(Labels({"sex": {"male": "Male"}}, {"sex": {"male": theirs}})) == []
