@@ -92,15 +92,16 @@ def audit(
     grace: timedelta = timedelta(),
     empty_pause: float = EMPTY_PAUSE,
 ) -> tuple[Audit, AuditTables]:
-    """Compare Primero with ONA; the tables tell the findings as long as `conn` lives, which is in no transaction.
+    """Compare Primero with ONA in one transaction of `conn`, which is in none; the tables tell the findings afterwards.
 
     `grace`: a case that changed within it before the inventory counts as pending, not as a difference.
     """
     tables = AuditTables(conn)
     sink = _ExpectingSink(tables, scope, Places.of(read_places(conn)), erased_subjects(conn))
-    inventory = take_inventory(client, sink, scope.policy.precision, empty_pause=empty_pause)
-    tables.note({case: standing_of(client, case) for case in tables.unknown()[:CONFIRM_MOST]})
-    quarters = tables.compare(since=scope.first.start, settled_until=inventory.settled - grace)
+    with tables.opened():
+        inventory = take_inventory(client, sink, scope.policy.precision, empty_pause=empty_pause)
+        tables.note({case: standing_of(client, case) for case in tables.unknown()[:CONFIRM_MOST]})
+        quarters = tables.compare(since=scope.first.start, settled_until=inventory.settled - grace)
     return Audit(quarters, inventory), tables
 
 

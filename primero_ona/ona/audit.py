@@ -8,6 +8,7 @@ belong here: asking Primero, and mapping (`audit.py` of the package brings both 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,10 +17,11 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
+from primero_ona.failures import DataFailure
 from primero_ona.ona.connection import translated
 from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.ona.staging import copy_csv, to_csv
-from primero_ona.ona.target import Target, commas, different
+from primero_ona.ona.target import Target, different
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,15 +79,23 @@ class QuarterAudit:
 
 
 class AuditTables:
-    """What ONA should hold, in temporary tables of a session of its own; `conn` is in no transaction.
+    """What ONA should hold, in temporary tables of one transaction; `conn` is in none before.
 
-    Fill them with `write`, frame by frame; `restart` empties them. Nothing in ONA is changed.
+    Within `opened`, fill them with `write`, frame by frame; `restart` empties them. What `compare` finds to differ stays for
+    `findings` afterwards. Nothing in ONA is changed.
     """
 
     def __init__(self, conn: psycopg.Connection) -> None:
         self._conn = conn
+        self._findings: list[tuple[str | None, str | None, datetime | None, str]] = []
         with translated("comparing ONA with Primero"):
             self._target = Target.find(conn)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """The transaction; it reads ONA as it is at each statement, and holds no table of ONA while Primero is asked."""
+        with self._conn.transaction(force_rollback=True):
+            yield
 
     def restart(self) -> None:
         """Begin with empty tables, whose columns have the types of ONA's."""
@@ -94,9 +104,15 @@ class AuditTables:
                 self._conn.execute(sql.SQL("DROP TABLE IF EXISTS pg_temp.{}").format(sql.Identifier(name)))
             self._conn.execute(_MAKE_TABLES)
             for table in (CASES, SERVICES):
-                make = sql.SQL("CREATE TEMPORARY TABLE {} AS SELECT {} FROM {} WITH NO DATA")
-                expected = sql.Identifier(f"expected_{table.name}")
-                self._conn.execute(make.format(expected, commas(table.mapped_names), self._target.name(table)))
+                # Not from the table itself: that would lock it, and whoever changes it would wait, and all others for them.
+                types = self._target.column_types(self._conn, table)
+                if missing := sorted(set(table.mapped_names) - types.keys()):
+                    raise DataFailure(
+                        f"ONA's {table.name} has no {', '.join(missing)}, or is not there at all; run `primero-ona schema apply`"
+                    )
+                columns = [sql.Identifier(name) + sql.SQL(f" {types[name]}") for name in table.mapped_names]
+                make = sql.SQL("CREATE TEMPORARY TABLE {} ({})")
+                self._conn.execute(make.format(sql.Identifier(f"expected_{table.name}"), sql.SQL(", ").join(columns)))
 
     def write(self, known: pd.DataFrame, cases: pd.DataFrame, services: pd.DataFrame) -> None:
         """Take a frame of the inventory (KNOWN_SCHEMA), and the rows that its cases should have in ONA."""
@@ -126,8 +142,7 @@ class AuditTables:
 
         The findings are then there for `findings`.
         """
-        with translated("comparing ONA with Primero"), self._conn.transaction():
-            self._conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SET LOCAL jit = off")
+        with translated("comparing ONA with Primero"):
             self._conn.execute("DROP TABLE IF EXISTS pg_temp.findings")
             make = sql.SQL(_FINDINGS).format(
                 **self._target.names,
@@ -139,15 +154,13 @@ class AuditTables:
             self._conn.execute(make)
             rows = self._conn.execute("SELECT quarter, kind, count(*) FROM findings GROUP BY 1, 2").fetchall()
             stand = self._conn.execute(sql.SQL(_STANDING).format(**self._target.names)).fetchall()
+            self._findings = self._conn.execute(_DIFFERENT, ([*MENDABLE, *EXTRA],)).fetchall()
         return _by_quarter(rows, stand)
 
     def findings(self, kinds: Iterable[str]) -> Iterator[tuple[str | None, str | None, datetime | None, str]]:
         """(Primero id, case_id, time of change, kind) of the findings of these kinds; a row of the old pipeline has no id."""
-        with translated("reading what differs in ONA"):
-            query = (
-                "SELECT primero_id::text, case_id, updated_at, kind FROM findings WHERE kind = ANY (%s) ORDER BY 1, 2"
-            )
-            yield from self._conn.execute(query, (list(kinds),)).fetchall()
+        wanted = frozenset(kinds)
+        return (finding for finding in self._findings if finding[-1] in wanted)
 
 
 def stamp_in_ona(conn: psycopg.Connection, case: str) -> datetime | None:
@@ -174,6 +187,8 @@ def _by_quarter(found: Iterable[tuple[str, str, int]], stand: Iterable[tuple[str
         for quarter, row in sorted(counts.items())
     ]
 
+
+_DIFFERENT = "SELECT primero_id::text, case_id, updated_at, kind FROM findings WHERE kind = ANY (%s) ORDER BY 1, 2"
 
 _MAKE_TABLES = """
 CREATE TEMPORARY TABLE known (primero_id uuid, updated_at timestamptz, belongs boolean, has_key boolean);

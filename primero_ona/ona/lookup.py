@@ -158,6 +158,7 @@ def changed_names(conn: psycopg.Connection) -> list[ChangedName]:
     """The changed names that nobody has accepted yet, by code."""
     with (
         translated("reading the changed names of places"),
+        conn.transaction(),
         conn.cursor(row_factory=class_row(ChangedName)) as cursor,
     ):
         return cursor.execute(_READ_OPEN).fetchall()
