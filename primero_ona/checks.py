@@ -13,6 +13,7 @@ import dagster as dg
 
 from primero_ona.assets.ona import CASES_KEY, SERVICES_KEY
 from primero_ona.frames import Frames
+from primero_ona.mapping.findings import to_decide
 from primero_ona.mapping.labels import Labels
 from primero_ona.metadata import count_table, findings_table
 from primero_ona.ona.schema import CASES, SERVICES, Table
@@ -129,7 +130,11 @@ def _mapped_specs(quarters: Quarters, asset: str, table: Table) -> list[dg.Asset
         asset,
         (f"{key}_unique_and_present", f"Every row has a {key}, and no {key} occurs twice.", True),
         ("contract", "Types, ranges and labels are those that the dashboards rely on.", True),
-        ("unmapped_codes", "Codes that the mapping does not know, and values it could not read.", False),
+        (
+            "unmapped_codes",
+            "Codes that neither the mapping knows nor anybody has accepted (`labels.yaml`), and fields that often cannot be read.",
+            False,
+        ),
         (
             "key_clashes",
             "Children or services that share a key with another; one keeps it, the other is in quarantine.",
@@ -150,10 +155,8 @@ def _mapped_answers(asset: str, table: Table, rows: Frames, *more: "ParentCheck"
             check.add(frame)
     findings = rows.summary["findings"]
     clashes = Counter(entry["reason"] for entry in rows.summary["quarantine"] if entry["reason"] in _CLASHES)
-    unmapped = Counter(
-        {f"{entry['field']}: {entry['code'] or '(not shown)'}": int(entry["count"]) for entry in findings}
-    )
     count = contract.rows
+    unmapped = to_decide(findings, Labels.load().accepted, count)
     return [
         answer(
             asset,
@@ -164,7 +167,12 @@ def _mapped_answers(asset: str, table: Table, rows: Frames, *more: "ParentCheck"
         ),
         answer(asset, "contract", contract.faults, good=f"all {count:,} rows keep the contract", rows=count),
         answer(
-            asset, "unmapped_codes", unmapped, good="all codes are known", warn=True, codes=findings_table(findings)
+            asset,
+            "unmapped_codes",
+            unmapped,
+            good="all codes are known or accepted",
+            warn=True,
+            codes=findings_table(findings),
         ),
         answer(asset, "key_clashes", clashes, good="no two share a key", warn=True),
     ]

@@ -65,7 +65,7 @@ def test_accepting_into_the_last_section_and_accepting_nothing():
     before = source().decode()
     assert accepted(before, []) == before
     change = LabelChange(Kind.ONLY_PRIMERO, "protection_concerns", "new_1", "", "New")
-    assert accepted(before, [change]) == before + '  "new_1": "New"\n'
+    assert accepted(before, [change]) == before.replace("\n\naccepted:", '\n  "new_1": "New"\n\naccepted:')
 
 
 def test_a_field_without_a_section_is_refused():
