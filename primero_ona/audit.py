@@ -169,19 +169,21 @@ def audit(
     grace: timedelta = timedelta(),
     empty_pause: float = EMPTY_PAUSE,
 ) -> tuple[Audit, AuditTables]:
-    """Compare Primero with ONA; the tables tell the findings as long as `conn` lives, which is in no transaction.
+    """Compare Primero with ONA in one transaction of `conn`, which is in none; the tables tell the findings afterwards.
 
     `grace`: a case that changed within it before the inventory counts as pending, not as a difference.
     """
     tables = AuditTables(conn)
     erased = erased_subjects(conn)
     sink = _ExpectingSink(tables, scope, Places.of(read_places(conn)), erased)
-    inventory = take_inventory(client, sink, scope.policy.precision, known_fields(conn), empty_pause=empty_pause)
+    known = known_fields(conn)
+    with tables.opened():
+        inventory = take_inventory(client, sink, scope.policy.precision, known, empty_pause=empty_pause)
+        tables.note({case: standing_of(client, case) for case in tables.unknown()[:CONFIRM_MOST]})
+        quarters = tables.compare(
+            since=scope.first.start, settled_until=inventory.settled - grace, latest=inventory.settled + AHEAD
+        )
     inventory = replace(inventory, ahead=not_erased(inventory.ahead, erased))
-    tables.note({case: standing_of(client, case) for case in tables.unknown()[:CONFIRM_MOST]})
-    quarters = tables.compare(
-        since=scope.first.start, settled_until=inventory.settled - grace, latest=inventory.settled + AHEAD
-    )
     early = [case for case, *_ in tables.findings(("early",)) if case]
     outdated = outdated_quarters(conn, *current_versions(scope.policy.suffix))
     wanted = tuple(quarter for quarter in outdated if quarter >= scope.first)

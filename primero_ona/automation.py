@@ -37,6 +37,10 @@ GRACE = timedelta(days=30)
 #: Seconds between two looks for changes. Primero reads its whole case table for one look, and people work on it.
 LOOK_EVERY = 900
 
+#: Seconds that the questions of one look may take together. Dagster gives a tick 60 seconds, then drops it with a message
+#: that does not name Primero; the rest is for what a tick reads of Dagster's own storage.
+LOOK_SECONDS = 45
+
 #: Seconds after which a failed sync is asked for again, so that a standing fault does not fill the run list.
 ASK_AGAIN_AFTER = 3_600
 
@@ -220,7 +224,7 @@ def change_sensor(
         if ended := end_dead_runs(context.instance):
             context.log.warning("ended %s runs whose process was gone", ended)
         try:
-            with unexpected_withheld(), primero.client() as client:
+            with unexpected_withheld(), primero.client(total=LOOK_SECONDS) as client:
                 there = changes_since(client, read_cursor(context.cursor), modules)
         except SyncFailure as failure:
             # A failed read is not an empty answer: the tick says so, and the cursor stays where it is.

@@ -5,7 +5,6 @@ shows it by quarter. Results are counts and codes; no value of a child, and no k
 stands in `contract.py` and, as SQL, in `ona/verify.py`; here it becomes Dagster's.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import dagster as dg
 from primero_ona.assets.ona import CASES_KEY, SERVICES_KEY
 from primero_ona.failures import CheckFailure
 from primero_ona.frames import Frames
+from primero_ona.mapping.findings import to_decide
 from primero_ona.mapping.labels import Labels
 from primero_ona.metadata import count_table, findings_table
 from primero_ona.ona.schema import CASES, SERVICES, Table
@@ -170,7 +170,11 @@ def _mapped_specs(quarters: Quarters, asset: str, table: Table) -> list[dg.Asset
         asset,
         (IDENTITY, f"Every row is identified by its {identity}, and no two rows by the same.", True),
         ("contract", "Types, ranges and labels are those that the dashboards rely on.", True),
-        ("unmapped_codes", "Codes that the mapping does not know, and values it could not read.", False),
+        (
+            "unmapped_codes",
+            "Codes that neither the mapping knows nor anybody has accepted (`labels.yaml`), and fields that often cannot be read.",
+            False,
+        ),
     )
 
 
@@ -185,10 +189,8 @@ def _mapped_answers(asset: str, table: Table, rows: Frames, *more: "ParentCheck"
         for check in more:
             check.add(frame)
     findings = rows.summary["findings"]
-    unmapped = Counter(
-        {f"{entry['field']}: {entry['code'] or '(not shown)'}": int(entry["count"]) for entry in findings}
-    )
     count = contract.rows
+    unmapped = to_decide(findings, Labels.load().accepted, count)
     return [
         answer(
             asset,
@@ -199,7 +201,12 @@ def _mapped_answers(asset: str, table: Table, rows: Frames, *more: "ParentCheck"
         ),
         answer(asset, "contract", contract.faults, good=f"all {count:,} rows keep the contract", rows=count),
         answer(
-            asset, "unmapped_codes", unmapped, good="all codes are known", warn=True, codes=findings_table(findings)
+            asset,
+            "unmapped_codes",
+            unmapped,
+            good="all codes are known or accepted",
+            warn=True,
+            codes=findings_table(findings),
         ),
     ]
 

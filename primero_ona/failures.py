@@ -71,11 +71,18 @@ _ASK_ADMIT = (
     "ONA's administrators admit listed addresses only: ask them to admit this machine's address, "
     "and to let the login use this database"
 )
+_ENCODING = "ONA's database cannot hold a character; its encoding must be UTF8"
+_TYPE = "a value does not fit the type of its column in ONA; ask ONA's administrators about the type"
+_RULE = "a rule of ONA's tables is violated; ask ONA's administrators about the constraint"
+_OWN = "a function or a trigger of ONA's own fails; ask ONA's administrators about it"
 _ASK_GRANT = "ask ONA's administrators to grant it"
 _APPLY = "run `primero-ona schema apply`"
+_PLAN = "`primero-ona schema plan` says what is in the way"
 _LATER = "nothing was changed; the next try may succeed"
+_IF_IT_LASTS = "nothing was changed; tell ONA's administrators if it lasts"
 
-#: What an SQLSTATE means, by its first characters; the first entry that fits decides.
+#: What an SQLSTATE means, by its first characters; the first entry that fits decides. Of PostgreSQL's classes those are
+#: left out that only a fault of primero-ona can cause.
 _BY_SQLSTATE: tuple[tuple[str, type[SyncFailure], str], ...] = (
     ("28", RefusedFailure, "ONA's database refuses the login; check user and password in ONA_DATABASE_URL"),
     ("42501", RefusedFailure, f"the login lacks a privilege in ONA's database; {_ASK_GRANT}"),
@@ -89,19 +96,81 @@ _BY_SQLSTATE: tuple[tuple[str, type[SyncFailure], str], ...] = (
     ("42703", DataFailure, f"a column is missing in ONA; {_APPLY}"),
     ("3F000", DataFailure, f"a schema is missing in ONA; {_APPLY}"),
     ("42P10", DataFailure, f"a unique index is missing in ONA; {_APPLY}"),
+    ("42P07", DataFailure, f"something else in ONA has the name of a table or an index of ours; {_PLAN}"),
+    ("42710", DataFailure, f"something else in ONA has a name of ours; {_PLAN}"),
+    ("42809", DataFailure, f"what should be a table in ONA is none (a view?); {_PLAN}"),
+    ("428C9", DataFailure, f"a column of ONA is filled by the server itself, so it cannot be written; {_PLAN}"),
+    (
+        "55000",
+        DataFailure,
+        f"a table of ONA takes no changes (a view, published without a replica identity, or a deferrable key); {_PLAN}",
+    ),
+    ("0A", DataFailure, f"ONA's tables are made in a way in which they cannot be loaded into; {_PLAN}"),
     ("22001", DataFailure, "a value is longer than its column in ONA allows; ask ONA's administrators to widen it"),
-    ("22", DataFailure, "a value does not fit the type of its column in ONA; ask ONA's administrators about the type"),
+    ("22021", DataFailure, _ENCODING),
+    ("22P05", DataFailure, _ENCODING),
+    ("22", DataFailure, _TYPE),
+    ("42804", DataFailure, _TYPE),
+    ("42846", DataFailure, _TYPE),
+    ("42883", DataFailure, _TYPE),
+    (
+        "54",
+        DataFailure,
+        "a value is larger than an index or a table of ONA can hold; ask ONA's administrators about it",
+    ),
     ("23505", DataFailure, "a key would occur twice in ONA; run `primero-ona verify`"),
     ("23502", DataFailure, "a column in ONA must not be empty, but would be; ask ONA's administrators to allow it"),
-    ("23", DataFailure, "a rule of ONA's tables is violated; ask ONA's administrators about the constraint"),
+    (
+        "23503",
+        DataFailure,
+        "a row of ONA refers to another that is not there, or is to go; ask ONA's administrators about the constraint",
+    ),
+    ("23", DataFailure, _RULE),
+    ("44", DataFailure, _RULE),
+    ("P0", DataFailure, "a function or a trigger of ONA's own refuses; ask ONA's administrators about it"),
+    ("38", DataFailure, _OWN),
+    ("39", DataFailure, _OWN),
     ("55P03", TransientFailure, f"another session kept a lock for too long; {_LATER}"),
+    ("55006", TransientFailure, f"another session is using what has to change; {_LATER}"),
     ("57014", TransientFailure, f"the statement took too long or was cancelled; {_LATER}"),
+    ("57P04", RefusedFailure, "ONA's database was dropped; ask ONA's administrators where it is"),
+    ("57P05", TransientFailure, f"ONA's server ended a session for being idle (idle_session_timeout); {_IF_IT_LASTS}"),
+    (
+        "25P03",
+        TransientFailure,
+        f"ONA's server ended a transaction for being idle (idle_in_transaction_session_timeout); {_IF_IT_LASTS}",
+    ),
+    (
+        "25P04",
+        TransientFailure,
+        f"ONA's server ended a transaction for its length (transaction_timeout); {_IF_IT_LASTS}",
+    ),
     ("40", TransientFailure, f"another session was in the way; {_LATER}"),
     ("08", TransientFailure, f"the connection to ONA's database broke; {_LATER}"),
     ("57P", TransientFailure, f"ONA's database is stopping or starting; {_LATER}"),
-    ("53", TransientFailure, "ONA's server lacks disk, memory or connections; tell ONA's administrators if it lasts"),
-    ("58", TransientFailure, "ONA's server has trouble with its own files; tell ONA's administrators if it lasts"),
+    ("53100", TransientFailure, f"the disk of ONA's server is full; {_IF_IT_LASTS}"),
+    ("53200", TransientFailure, f"ONA's server lacks memory; {_IF_IT_LASTS}"),
+    ("53300", TransientFailure, f"ONA's server has no free connection; {_IF_IT_LASTS}"),
+    ("53", TransientFailure, f"ONA's server lacks disk, memory or connections; {_IF_IT_LASTS}"),
+    ("58", TransientFailure, f"ONA's server has trouble with its own files; {_IF_IT_LASTS}"),
+    ("F0", TransientFailure, f"ONA's server has trouble with its own configuration; {_IF_IT_LASTS}"),
+    ("HV", TransientFailure, f"a server on which ONA's tables stand failed; {_IF_IT_LASTS}"),
+    ("72", TransientFailure, f"ONA's server gave up what a long query needs; {_LATER}"),
+    ("XX", DataFailure, "ONA's server failed inside; tell ONA's administrators the SQLSTATE, its log says more"),
 )
+
+_ROW_SECURITY = (
+    RefusedFailure,
+    "row level security hides rows of ONA from this login, or refuses them; ask ONA's administrators to exempt it",
+)
+_NO_PARTITION = (DataFailure, "no partition of ONA's table takes a row; ask ONA's administrators to add one for it")
+
+#: The functions of PostgreSQL that report row level security with the SQLSTATE of a lacking privilege.
+_ROW_SECURITY_ROUTINES = frozenset({"check_enable_rls", "ExecWithCheckOptions"})
+#: The one that reports a missing partition with the SQLSTATE of a constraint.
+_PARTITION_ROUTINE = "ExecFindPartition"
+#: Where an error says that it comes from a function: names only. primero-ona has none, so it is one of ONA's own.
+_IN_FUNCTION = re.compile(r"^(?:PL/\w+|SQL) function", re.MULTILINE)
 
 #: While connecting there is no SQLSTATE, only libpq's text; what a refusal says comes before what silence says, since
 #: one error can tell of several addresses.
@@ -109,7 +178,12 @@ _BY_CONNECT_TEXT: tuple[tuple[str, type[SyncFailure], str], ...] = (
     ("pg_hba", RefusedFailure, f"ONA's database does not admit us; {_ASK_ADMIT}"),
     ("authentication failed|no password supplied|role .* does not exist|not permitted to log in", *_BY_SQLSTATE[0][1:]),
     ("permission denied", *_BY_SQLSTATE[1][1:]),
-    ("database .* does not exist", *_BY_SQLSTATE[3][1:]),
+    ("database .* does not exist|no such database", *_BY_SQLSTATE[3][1:]),
+    (
+        "unsupported startup parameter",
+        SettingsFailure,
+        "the pooler before ONA's database takes no `options`; leave them out of ONA_DATABASE_URL, and set them for the login",
+    ),
     (
         "certificate|does not support SSL|SSL error",
         RefusedFailure,
@@ -158,7 +232,7 @@ def _judge(error: psycopg.Error) -> tuple[type[SyncFailure], str]:
     from psycopg import InterfaceError, OperationalError  # noqa: PLC0415 - importing failures stays cheap
 
     if state := error.sqlstate:
-        return next(((kind, text) for start, kind, text in _BY_SQLSTATE if state.startswith(start)), _UNKNOWN)
+        return _by_sqlstate(state, error)
     if isinstance(error, (OperationalError, InterfaceError)):
         said = str(error)
         return next(
@@ -166,6 +240,19 @@ def _judge(error: psycopg.Error) -> tuple[type[SyncFailure], str]:
             _UNREACHED,
         )
     return _UNKNOWN
+
+
+def _by_sqlstate(state: str, error: psycopg.Error) -> tuple[type[SyncFailure], str]:
+    routine = error.diag.source_function
+    if state == "42501" and routine in _ROW_SECURITY_ROUTINES:
+        return _ROW_SECURITY
+    if state == "23514" and routine == _PARTITION_ROUTINE:
+        return _NO_PARTITION
+    kind, text = next(((kind, text) for start, kind, text in _BY_SQLSTATE if state.startswith(start)), _UNKNOWN)
+    # Whatever the SQLSTATE says of tables and columns then is said of those of a function that is not ours.
+    if not issubclass(kind, TransientFailure) and _IN_FUNCTION.search(error.diag.context or ""):
+        return DataFailure, _OWN
+    return kind, text
 
 
 def _place(error: psycopg.Error) -> str:

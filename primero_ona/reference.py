@@ -91,7 +91,16 @@ def labels_described(conn: psycopg.Connection) -> Labels:
 def fill_lookup(conn: psycopg.Connection, reference: Reference, now: datetime) -> LookupResult | None:
     """Bring ONA's `locations_lookup` up to date; None where Primero's locations were never read, and ONA's own serve."""
     locations = reference.rows("locations")
-    return keep_lookup(conn, districts(locations), now) if locations else None
+    if not locations:
+        return None
+    read = districts(locations)
+    return keep_lookup(conn, read.found, now, read.odd)
+
+
+def odd_places(reference: Reference) -> Mapping[str, str]:
+    """By code, why a place of Primero's that seems to be a district is not taken for one."""
+    locations = reference.rows("locations")
+    return districts(locations).odd if locations else {}
 
 
 def fill_dictionary(conn: psycopg.Connection, reference: Reference | None) -> Upkeep:

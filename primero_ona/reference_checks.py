@@ -21,7 +21,7 @@ from primero_ona.steps import safe_step
 
 def reference_checks() -> list[dg.AssetChecksDefinition]:
     """All checks of the group 0_reference."""
-    return [_lists_current(), _names_in_use(), _dictionary_checks()]
+    return [_lists_current(), _places_clear(), _names_in_use(), _dictionary_checks()]
 
 
 def _lists_current() -> dg.AssetChecksDefinition:
@@ -39,6 +39,27 @@ def _lists_current() -> dg.AssetChecksDefinition:
             told = stale_lists(Reference.of(primero_reference))
         good = "all lists were read"
         yield from report(context, [answer(REFERENCE_KEY, "lists_current", Counter(told), good=good, warn=True)])
+
+    return check
+
+
+def _places_clear() -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=REFERENCE_KEY,
+        name="places_clear",
+        description="Every place below a province is clearly a district or is not. Cases of one that is not have no district.",
+    )
+    def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames) -> dg.AssetCheckResult:
+        """Name the places that could not be taken for districts, by code."""
+        from primero_ona.primero.reference import Reference
+        from primero_ona.reference import odd_places
+
+        with safe_step(context.instance, context.run.run_id):
+            odd = odd_places(Reference.of(primero_reference))
+        faults = Counter(f"place {code} {why}" for code, why in odd.items())
+        rows = [{"code": code, "what": why} for code, why in odd.items()]
+        good = "every district has its province"
+        return answer(REFERENCE_KEY, "places_clear", faults, good=good, warn=True, **_table("unclear places", rows))
 
     return check
 

@@ -33,12 +33,12 @@ class PrimeroResource(dg.ConfigurableResource[Any]):
     password: str | None = None
     pause: float = 1.0
 
-    def client(self) -> "PrimeroClient":
-        """A client; use it as a context manager."""
+    def client(self, total: float | None = None) -> "PrimeroClient":
+        """A client; use it as a context manager. `total`: seconds that all its questions may take together."""
         from primero_ona.primero.client import PrimeroClient
 
         if self.url and self.username and self.password:
-            return PrimeroClient(self.url, self.username, self.password, pause=self.pause)
+            return PrimeroClient(self.url, self.username, self.password, pause=self.pause, total=total)
         settings = read_one(PrimeroSettings)
         return PrimeroClient(
             settings.url,
@@ -47,6 +47,7 @@ class PrimeroResource(dg.ConfigurableResource[Any]):
             settings.ca_bundle,
             pause=self.pause,
             insecure=settings.insecure,
+            total=total,
         )
 
 

@@ -1,21 +1,51 @@
 """Texts as people see them, made comparable: Khmer carries marks that are seen by nobody and differ for no reason.
 
-What belongs here: cleaning and comparing short texts, names and labels. What does not belong here: which text is right.
+What belongs here: cleaning and comparing short texts, names and labels, and lists that were written as a text. What does
+not belong here: which text is right.
 """
 
 from __future__ import annotations
 
-#: U+200B tells a browser where a Khmer line may break. It belongs in what is shown, and never in a comparison.
-_BREAK = "\u200b"
+import re
+from typing import Any
+from unicodedata import normalize
+
+import orjson
+
+#: Characters that show nothing: Unicode's Default_Ignorable_Code_Point, which Python's tables do not have. U+200B, U+200C and
+#: their kind say where a Khmer line may break and which letters join; they belong in what is shown, and never in a
+#: comparison. U+17B4 and U+17B5 are vowels of Khmer that Unicode gave up.
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 #: A blank at which no line breaks; people type it without knowing.
 _HARD_BLANK = "\u00a0"
 
 
 def plain(text: str | None) -> str:
-    """The text without U+200B, with ordinary blanks, and without blanks around it; empty for null."""
-    return (text or "").replace(_BREAK, "").replace(_HARD_BLANK, " ").strip()
+    """The text without marks that show nothing, with ordinary blanks, and without blanks around it; empty for null."""
+    return _UNSEEN.sub("", text or "").replace(_HARD_BLANK, " ").strip()
 
 
 def same(one: str | None, other: str | None) -> bool:
-    """Whether two texts are the same to a reader; null and blank are the same."""
-    return plain(one) == plain(other)
+    """Whether two texts are the same to a reader; null and blank are the same, capital and small letters are not."""
+    return _seen(one) == _seen(other)
+
+
+def _seen(text: str | None) -> str:
+    """The normal form for comparing: Unicode's NFC of what shows, with one blank for any run of blanks."""
+    return normalize("NFC", " ".join(plain(text).split()))
+
+
+def listed(value: Any) -> Any:  # noqa: ANN401
+    """Read a text that is itself a JSON list, as older versions of Primero left them: `["refugee"]` is that list.
+
+    Any other value comes back as it is.
+    """
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return orjson.loads(value.strip())
+    except orjson.JSONDecodeError:
+        return value

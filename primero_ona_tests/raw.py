@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -45,6 +47,9 @@ def _row(case: Mapping[str, Any]) -> dict[str, Any]:
 
 def cut_services(section: Any) -> list[dict[str, str | None] | None] | None:
     """What is kept of a `services_section`, element by element: a second witness to `encode.py`, which goes by columns."""
+    if isinstance(section, str) and section.strip().startswith("["):
+        with suppress(ValueError):
+            section = json.loads(section)
     if section is None:
         return None
     if not isinstance(section, list):

@@ -206,8 +206,10 @@ def test_a_late_commit_with_an_older_stamp_is_seen(watch: Watch) -> None:
     assert watch.asked() == []
 
 
-@pytest.mark.parametrize("trouble", ["error", "swallowed", "unreachable", "refused"])
-def test_a_failed_look_keeps_the_cursor_and_says_so(watch: Watch, trouble: str) -> None:
+@pytest.mark.parametrize("trouble", ["error", "swallowed", "unreachable", "refused", "two slow answers"])
+def test_a_failed_look_keeps_the_cursor_and_says_so(
+    watch: Watch, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A failed read is not an empty answer: what changed meanwhile would never be asked for."""
     watch.look()
     before = watch.cursor
@@ -219,12 +221,16 @@ def test_a_failed_look_keeps_the_cursor_and_says_so(watch: Watch, trouble: str) 
         watch.primero.fail("swallow", times=None)
     elif trouble == "refused":
         watch.primero.role.refused.add("cases")
+    elif trouble == "two slow answers":  # each honest, together more than Dagster gives a tick
+        monkeypatch.setattr("primero_ona.automation.LOOK_SECONDS", 1.0)
+        watch.primero.fail("silence", times=None, seconds=0.7)
     else:
         watch.url = "http://127.0.0.1:9"
     data = watch.look()
     assert not data.run_requests
     assert data.skip_message.startswith("Primero could not be asked: ")
     assert watch.cursor == before
+    monkeypatch.undo()
     watch.primero.faults.clear()
     watch.primero.role.refused.clear()
     watch.url = None

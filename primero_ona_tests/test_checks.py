@@ -138,13 +138,26 @@ def test_rows_of_services_that_break_the_contract_are_counted(graph: Graph) -> N
 
 
 @pytest.mark.parametrize(("asset", "field"), [("mapped_cases", "sex"), ("mapped_services", "service_type")])
-def test_unmapped_codes_warn_with_code_and_count(graph: Graph, asset: str, field: str) -> None:
+def test_unmapped_codes_warn_by_field_and_code(graph: Graph, asset: str, field: str) -> None:
     """A new option in Primero is lost in the dashboards until somebody adds it to the labels."""
     graph.write("mapped_cases", cases(case(1)))
     rows = cases(case(1)) if asset == "mapped_cases" else services(service(1, 1))
     findings = [{"field": field, "code": "new_option_1", "count": 7}, {"field": field, "code": None, "count": 2}]
     graph.write(asset, rows, summary={"findings": findings, "quarantine": []})
-    assert faults(graph, asset, "unmapped_codes") == {f"{field}: new_option_1": 7, f"{field}: (not shown)": 2}
+    assert faults(graph, asset, "unmapped_codes") == {
+        f"code of {field} that is not accepted (new_option_1)": 1,
+        f"{field} unreadable or accepted in more than 5% of the rows": 1,
+    }
+
+
+@pytest.mark.parametrize("findings", [[], [{"field": "protection_concerns", "code": "statelessness", "count": 1}]])
+def test_accepted_codes_that_are_rare_do_not_warn(graph: Graph, findings: list[dict[str, Any]]) -> None:
+    """It warned in 16 of 16 quarters, so that nobody looked when a new option came."""
+    graph.write("mapped_cases", cases(*map(case, range(1, 31))), summary={"findings": findings, "quarantine": []})
+    result = graph.execute(dg.AssetSelection.checks_for_assets(dg.AssetKey("mapped_cases")))
+    assert [entry.passed for entry in result.get_asset_check_evaluations() if entry.check_name == "unmapped_codes"] == [
+        True
+    ]
 
 
 def test_a_service_without_its_case_in_the_quarter_is_found(graph: Graph) -> None:

@@ -103,12 +103,12 @@ def test_a_second_refresh_changes_nothing(graph):
         assert counts["unchanged"] > 150
 
 
-def test_clean_data_has_no_finding_but_the_retired_option(graph):
-    """A check that always warns is read by nobody; each option that occurs has its row."""
+def test_clean_data_has_no_finding(graph):
+    """A check that always warns is read by nobody; each option that occurs has its row, and the retired one is accepted."""
     outcome = refreshed(graph)
     assert finding(outcome, "options_described") == finding(outcome, "names_in_use") == ""
-    assert finding(outcome, "lists_current") == ""
-    assert [row["code"] for row in shown(graph, outcome, "labels")] == ["statelessness"]
+    assert finding(outcome, "lists_current") == finding(outcome, "places_clear") == ""
+    assert finding(outcome, "labels") == ""
 
 
 def test_a_renamed_option_is_reported_and_ours_stays(graph):
@@ -218,6 +218,19 @@ def test_where_nothing_is_stored_and_all_is_refused_ona_and_the_labels_serve(pos
         told = refreshed(graph)
         assert finding(told, "lists_current").count("never read") == 3
         assert graph.sql("SELECT option_value_km FROM data_dictionary WHERE option_id = 'refugee'") == [("Separated",)]
+
+
+def test_districts_without_a_province_cost_a_new_ona_no_other_and_are_named(postgres):
+    """One mistake in a tree of 16,000 places kept every child out of a new ONA."""
+    with wired(postgres, "odd_places", small(60, odd=False)) as graph:
+        graph.primero.reference.retire_place("6")
+        assert graph.sync(Q1).failure is None
+        assert graph.sql("SELECT count(*) > 0 FROM cases") == [(True,)]
+        assert graph.sql("SELECT count(*) FROM locations_lookup WHERE province_code = '6'") == [(0,)]
+        assert graph.sql("SELECT count(*) FROM locations_lookup") == [(189,)]
+        told = refreshed(graph)
+        assert "1 × place 601 has no province above it" in finding(told, "places_clear")
+        assert [row["code"] for row in shown(graph, told, "places_clear")] == [f"60{n}" for n in range(1, 9)]
 
 
 def test_all_places_come_over_many_pages(graph):

@@ -2,7 +2,49 @@
 
 from __future__ import annotations
 
+import sys
+import unicodedata
+
+import pytest
+
 from primero_ona.texts import plain, same
+
+#: One of each range of Unicode's Default_Ignorable_Code_Point, and those that Khmer texts are full of.
+UNSEEN = [
+    "\u00ad", "\u034f", "\u061c", "\u115f", "\u17b4", "\u17b5", "\u180b", "\u200b", "\u200c", "\u200d", "\u200e", "\u202e", "\u2060",
+    "\u2064", "\u3164", "\ufe00", "\ufe0f", "\ufeff", "\uffa0", "\ufff0", "\U0001bca0", "\U0001d173", "\U000e0001", "\U000e0100",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mark", UNSEEN, ids=[f"U+{ord(mark):04X}" for mark in UNSEEN])
+def test_a_mark_that_shows_nothing_makes_no_difference_and_no_name(mark):
+    """Khmer is typed with them or without; a changed name that looks the same would be reported for ever."""
+    assert same(f"ភេទ{mark}ប្រុស", "ភេទប្រុស")
+    assert same(mark, None)
+    assert plain(f" {mark} ") == ""
+
+
+def test_no_sign_that_people_see_is_dropped():
+    """A name must not lose a letter: of Unicode's letters, digits and signs only four fillers show nothing."""
+    dropped = {
+        chr(point)
+        for point in range(sys.maxunicode + 1)
+        if unicodedata.category(chr(point))[0] in "LNPS" and not 0xD800 <= point < 0xE000 and not plain(chr(point))
+    }
+    assert dropped == {"\u115f", "\u1160", "\u3164", "\uffa0"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Siĕm Réab", "Sie\u0306m Re\u0301ab"),
+        ("a\u0301\u034f", "\u00e1"),
+        ("Siem  Reap", "Siem\u202f Reap"),
+    ],
+)
+def test_what_unicode_calls_equal_is_equal(one, other):
+    """Two keyboards write one letter in two ways."""
+    assert same(one, other)
 
 
 def test_marks_that_nobody_sees_make_no_difference():

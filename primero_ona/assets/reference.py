@@ -212,4 +212,5 @@ def _lookup_metadata(result: "LookupResult | None") -> dict[str, Any]:
         "retired": len(result.retired),
         "retired codes": ", ".join(result.retired) or "none",
         "changed names": len(result.changed_names),
+        "unclear places": ", ".join(result.odd) or "none",
     }

@@ -20,9 +20,11 @@ from primero_ona.quarters import PHNOM_PENH
 
 DAY = pa.date32()
 
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+#: Dates as Primero writes them, and as its first version did: `2020/02/11`, `2020/09/30 00:00:00 +0000`.
+_DAY = r"(?P<year>[0-9]{4})(?P<between>[-/])(?P<month>[0-9]{2})(?P=between)(?P<day>[0-9]{2})"
+_DATE = re.compile(_DAY)
 _STAMP = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?"
+    _DAY + r"[T ](?P<time>[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)( ?(?P<zone>Z|[+-][0-9]{2}(:?[0-9]{2})?))?"
 )
 
 #: The JSON text of a stamp as Primero writes nearly all of them. Only of this century, in which the offset is constant.
@@ -35,7 +37,7 @@ _NOT_IMPLEMENTED = frozenset({"not implemented", "not_implemented"})
 def read_date(value: Any) -> Reading:  # noqa: ANN401
     """A bare date, or the date in Phnom Penh of a time stamp; what cannot be read is null and reported.
 
-    A stamp without a zone is UTC.
+    A stamp without a zone is UTC. Primero's first version wrote slashes, and a blank before the zone.
     """
     if isinstance(value, str):
         text = clean(value)
@@ -56,11 +58,14 @@ def read_service_date(value: Any) -> Reading:  # noqa: ANN401
 
 def _parse(text: str) -> date | None:
     try:
-        if _DATE.fullmatch(text):
-            return date.fromisoformat(text)
-        return _local_day(datetime.fromisoformat(text)) if _STAMP.fullmatch(text) else None
+        if match := _DATE.fullmatch(text):
+            return date(int(match["year"]), int(match["month"]), int(match["day"]))
+        if match := _STAMP.fullmatch(text):
+            iso = f"{match['year']}-{match['month']}-{match['day']}T{match['time']}{match['zone'] or ''}"
+            return _local_day(datetime.fromisoformat(iso))
     except (ValueError, OverflowError):  # no such day or hour, or beyond the years that Python knows
-        return None
+        pass
+    return None
 
 
 def _local_day(moment: datetime) -> date:

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 #: Primero makes option ids from printable ASCII without blanks. Whatever else stands where a code is due is text that
 #: somebody wrote, in Khmer perhaps, where a sentence needs no blanks, or an e-mail address: counted, never shown.
 #: 100 characters is the limit of the mapping's specification.
 _CODE = re.compile(r"[!-?A-~]{1,100}")
+
+#: Share of the rows above which values that nobody can read, or that were accepted, are a finding all the same: one child in
+#: twenty without a value shifts a share in the dashboards by as much as people there take for a change.
+COMMON = 0.05
+
+#: Codes named in one line; there may be thousands where a field was filled with free text.
+_NAMED = 5
+
+#: Fields whose codes are not named: each is a place where a child lives.
+_PLACES = frozenset({"location_current", "location_caregiver"})
 
 
 def is_code(text: str) -> bool:
@@ -40,3 +51,28 @@ class Findings:
         """The findings as `{"field", "code", "count"}`, ordered by field and code."""
         ordered = sorted(self._counts.items(), key=lambda item: (item[0][0], item[0][1] or ""))
         return [{"field": field, "code": code, "count": count} for (field, code), count in ordered]
+
+
+def to_decide(
+    findings: Iterable[Mapping[str, Any]], accepted: Mapping[str, Collection[str]], rows: int
+) -> dict[str, int]:
+    """What people have to decide about the findings of so many rows: by sentence, the number of codes that it is about.
+
+    For each field the codes that nobody has accepted, and whether accepted and unreadable values are common in it.
+    """
+    new: dict[str, list[str]] = {}
+    known: Counter[str] = Counter()
+    for entry in findings:
+        if entry["code"] is None or entry["code"] in accepted.get(entry["field"], ()):
+            known[entry["field"]] += entry["count"]
+        else:
+            new.setdefault(entry["field"], []).append(entry["code"])
+    decide = {f"code of {field} that is not accepted{_named(field, codes)}": len(codes) for field, codes in new.items()}
+    common = [field for field, count in known.items() if count > COMMON * rows]
+    return decide | {f"{field} unreadable or accepted in more than {COMMON:.0%} of the rows": 1 for field in common}
+
+
+def _named(field: str, codes: list[str]) -> str:
+    if field in _PLACES:
+        return ""
+    return f" ({', '.join(codes[:_NAMED])}{', …' if len(codes) > _NAMED else ''})"

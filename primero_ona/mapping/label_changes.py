@@ -42,16 +42,23 @@ class LabelChange:
 
 
 def label_changes(labels: Labels, unmapped: Iterable[tuple[str, str]] = ()) -> list[LabelChange]:
-    """Where `labels.yaml` and Primero's labels differ, and which `unmapped` (field, code) neither of them knows."""
+    """Where `labels.yaml` and Primero's labels differ, and which `unmapped` (field, code) neither of them knows.
+
+    Accepted codes are no finding.
+    """
     found = []
     for field, ours in labels.tables.items():
-        primeros = labels.primeros.get(field, {})
+        primeros, known = labels.primeros.get(field, {}), labels.accepted.get(field, frozenset())
         for code, theirs in primeros.items():
+            if code in known:
+                continue
             if code not in ours:
                 found.append(LabelChange(Kind.ONLY_PRIMERO, field, code, "", theirs))
             elif not same(ours[code], theirs):
                 found.append(LabelChange(Kind.DIFFERENT, field, code, ours[code], theirs))
-        unknown = sorted(code for name, code in unmapped if name == field and labels.label(field, code) is None)
+        unknown = sorted(
+            code for name, code in unmapped if name == field and code not in known and labels.label(field, code) is None
+        )
         found += [LabelChange(Kind.UNKNOWN, field, code, "", "") for code in unknown]
     return found
 

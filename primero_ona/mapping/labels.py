@@ -17,6 +17,10 @@ from typing import Any
 import yaml
 
 from primero_ona.mapping.values import Reading, codes_of, joined
+from primero_ona.texts import listed
+
+#: The section of `labels.yaml` that holds no labels.
+ACCEPTED = "accepted"
 
 
 @dataclass(frozen=True)
@@ -24,21 +28,25 @@ class Labels:
     """The tables, `{field of Primero: {option id: label}}`; ids are compared with regard to case.
 
     `tables` are those of `labels.yaml`, which the dashboards rely on. `primeros` are Primero's own labels of the same
-    fields: they serve for ids that `tables` does not know, and such an id is reported nevertheless.
+    fields: they serve for ids that `tables` does not know, and such an id is reported nevertheless. `accepted`: by field, the
+    codes without a label that people know of.
     """
 
     tables: Mapping[str, Mapping[str, str]]
     primeros: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    accepted: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def load(cls) -> Labels:
         """The tables of `labels.yaml`, read-only."""
         tables = yaml.safe_load(source())
-        return cls(MappingProxyType({field: MappingProxyType(table) for field, table in tables.items()}))
+        accepted = {field: frozenset(codes) for field, codes in tables.pop(ACCEPTED).items()}
+        labels = {field: MappingProxyType(table) for field, table in tables.items()}
+        return cls(MappingProxyType(labels), accepted=MappingProxyType(accepted))
 
     def beside(self, primeros: Mapping[str, Mapping[str, str]]) -> Labels:
         """The same tables, with Primero's own labels for ids that they do not know."""
-        return Labels(self.tables, primeros)
+        return Labels(self.tables, primeros, self.accepted)
 
     def label(self, field: str, code: str) -> str | None:
         """The label of one id; null where nobody knows it."""
@@ -73,9 +81,14 @@ class Labels:
     def read_passing(self, field: str, value: Any) -> Reading:  # noqa: ANN401
         """As read_single, but a single code that is unknown passes through as it is; it is reported nevertheless."""
         reading = self.read_single(field, value)
-        if reading.value is None and reading.reported and not isinstance(value, list):
+        if reading.value is None and reading.reported and not isinstance(listed(value), list):
             return Reading(reading.reported[0], reading.reported)
         return reading
+
+
+def label_source() -> bytes:
+    """The bytes of `labels.yaml` that decide what a case becomes: all but the accepted codes, which come last."""
+    return source().partition(f"\n{ACCEPTED}:".encode())[0]
 
 
 def source() -> bytes:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from primero_ona.texts import listed
+
 _WHOLE_NUMBER = re.compile(r"0*([0-9]{1,3})(\.0+)?")
 _DIGITS = re.compile(r"[0-9]+")
 _YES = frozenset({"true", "t", "yes", "1"})
@@ -68,11 +70,14 @@ def key_text(value: Any) -> str | None:  # noqa: ANN401
 
 
 def codes_of(value: Any) -> list[str | None]:  # noqa: ANN401
-    """The codes of a value: of a list its elements, else itself; empty ones are left out.
+    """The codes of a value: of a list its elements, else itself; empty ones are left out. A text may be a list, too.
 
     None stands for something that is no code: an object, or a list within a list.
     """
-    elements = value if isinstance(value, list) else [value]
+    elements = []
+    for element in value if isinstance(value, list) else [value]:
+        read = listed(element)
+        elements += read if isinstance(element, str) and isinstance(read, list) else [element]
     codes = [(element, scalar_text(element)) for element in elements]
     return [code for element, code in codes if code is not None or isinstance(element, dict | list)]
 
@@ -128,8 +133,8 @@ def read_consent(value: Any) -> Reading:  # noqa: ANN401
 
 
 def _consent_reported(value: Any) -> tuple[str | None, ...]:  # noqa: ANN401
-    if isinstance(value, list):
-        return (None,) if value else ()
+    if isinstance(listed(value), list):
+        return (None,) if listed(value) else ()
     return tuple(codes_of(value))
 
 

@@ -8,6 +8,7 @@ belong here: asking Primero, and mapping (`audit.py` of the package brings both 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -82,15 +83,23 @@ class QuarterAudit:
 
 
 class AuditTables:
-    """What ONA should hold, in temporary tables of a session of its own; `conn` is in no transaction.
+    """What ONA should hold, in temporary tables of one transaction; `conn` is in none before.
 
-    Fill them with `write`, frame by frame; `restart` empties them. Nothing in ONA is changed.
+    Within `opened`, fill them with `write`, frame by frame; `restart` empties them. What `compare` finds to differ stays for
+    `findings` afterwards. Nothing in ONA is changed.
     """
 
     def __init__(self, conn: psycopg.Connection) -> None:
         self._conn = conn
+        self._findings: list[tuple[str | None, str | None, datetime | None, str]] = []
         with translated("comparing ONA with Primero"):
             self._target = Target.find(conn)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """The transaction; it reads ONA as it is at each statement, and holds no table of ONA while Primero is asked."""
+        with self._conn.transaction(force_rollback=True):
+            yield
 
     def restart(self) -> None:
         """Begin with empty tables, whose columns have the types of ONA's."""
@@ -99,7 +108,7 @@ class AuditTables:
                 self._conn.execute(sql.SQL("DROP TABLE IF EXISTS pg_temp.{}").format(sql.Identifier(name)))
             self._conn.execute(_MAKE_TABLES)
             for table in (CASES, SERVICES):
-                make_staged(self._conn, self._target, table, keep=True)
+                make_staged(self._conn, self._target, table)
 
     def write(self, known: pd.DataFrame, cases: pd.DataFrame, services: pd.DataFrame) -> None:
         """Take a frame of the inventory (KNOWN_SCHEMA), and the rows that its cases should have in ONA."""
@@ -126,10 +135,9 @@ class AuditTables:
 
         Cases last changed before `since` are judged only where ONA has them.
 
-        The findings are then there for `findings`; the session is free for a load.
+        The findings are then there for `findings`.
         """
-        with translated("comparing ONA with Primero"), self._conn.transaction():
-            self._conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SET LOCAL jit = off")
+        with translated("comparing ONA with Primero"):
             self._conn.execute("DROP TABLE IF EXISTS pg_temp.findings")
             settle_keys(self._conn, self._target)
             make = sql.SQL(_FINDINGS).format(
@@ -143,16 +151,13 @@ class AuditTables:
             self._conn.execute(make)
             rows = self._conn.execute("SELECT quarter, kind, count(*) FROM findings GROUP BY 1, 2").fetchall()
             stand = self._conn.execute(sql.SQL(_STANDING).format(**self._target.names)).fetchall()
-            self._conn.execute("DROP TABLE staged_cases, staged_services, stale_cases")
+            self._findings = self._conn.execute(_DIFFERENT, ([*MENDABLE, *EXTRA],)).fetchall()
         return _by_quarter(rows, stand)
 
     def findings(self, kinds: Iterable[str]) -> Iterator[tuple[str | None, str | None, datetime | None, str]]:
         """(Primero id, case_id, time of change, kind) of the findings of these kinds; a row of the old pipeline has no id."""
-        with translated("reading what differs in ONA"):
-            query = (
-                "SELECT primero_id::text, case_id, updated_at, kind FROM findings WHERE kind = ANY (%s) ORDER BY 1, 2"
-            )
-            yield from self._conn.execute(query, (list(kinds),)).fetchall()
+        wanted = frozenset(kinds)
+        return (finding for finding in self._findings if finding[-1] in wanted)
 
 
 def stamp_in_ona(conn: psycopg.Connection, case: str) -> datetime | None:
@@ -179,6 +184,8 @@ def _by_quarter(found: Iterable[tuple[str, str, int]], stand: Iterable[tuple[str
         for quarter, row in sorted(counts.items())
     ]
 
+
+_DIFFERENT = "SELECT primero_id::text, case_id, updated_at, kind FROM findings WHERE kind = ANY (%s) ORDER BY 1, 2"
 
 _MAKE_TABLES = """
 CREATE TEMPORARY TABLE known (primero_id uuid, updated_at timestamptz, belongs boolean, has_key boolean);

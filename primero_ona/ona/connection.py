@@ -1,4 +1,7 @@
-"""Connections to ONA's database: how a session is set up, and the translation of its errors.
+"""Connections to ONA's database: how each transaction is set up, and the translation of errors.
+
+A pooler such as PgBouncer may give each transaction another session, and that session to somebody else afterwards. So
+nothing here outlives its transaction: settings are local to it, and statements are not prepared in the server.
 
 What belongs here: opening a connection, and `translated`, through which every room of `ona/` lets psycopg's errors
 become failures. What does not belong here: statements about ONA's tables.
@@ -6,11 +9,14 @@ become failures. What does not belong here: statements about ONA's tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 
 from primero_ona.failures import SettingsFailure, database_failure
 from primero_ona.transport import database_protection
@@ -21,6 +27,9 @@ STATEMENT_TIMEOUT = 900
 #: Seconds to wait for a lock. Loads of a backfill wait for each other, one takes seconds; half of it would fail runs
 #: that only had to queue behind a slow one, double would hide a session that holds ONA's tables.
 LOCK_TIMEOUT = 300
+#: Seconds that a transaction may wait for us. One that compares all of Primero with ONA waits for each of Primero's pages, and
+#: for up to 1,000 cases that are asked for one by one; ONA's own limit, often a minute, would end it.
+IDLE_TIMEOUT = 7_200
 #: Seconds of silence before the network is probed: firewalls between here and ONA drop idle sessions after minutes, and
 #: a load is silent while its next frame is read.
 KEEPALIVE_IDLE = 30
@@ -38,27 +47,54 @@ def connect(
     lock_timeout: float = LOCK_TIMEOUT,
     insecure: bool = False,
 ) -> psycopg.Connection:
-    """Open a session in ONA's database: in autocommit, in UTC, all timeouts in seconds.
+    """Connect to ONA's database: in autocommit, each transaction in UTC, all timeouts in seconds.
 
     Raises SettingsFailure for a malformed URL, and for one to another machine without `sslmode=verify-full` unless
     `insecure`; else what `database_failure` makes of the refusal. No message holds the URL or a part of it.
     """
     database_protection(parameters_of(url), override=insecure)
     with translated("connecting to ONA's database"):
-        conn = psycopg.connect(
+        conn = OnaConnection.connect(
             url,
             autocommit=True,
             application_name=application_name,
             connect_timeout=connect_timeout,
             client_encoding="utf8",
             keepalives_idle=KEEPALIVE_IDLE,
+            prepare_threshold=None,
         )
-        try:
-            _set_session(conn, statement_timeout, lock_timeout)
-        except psycopg.Error:
-            conn.close()
-            raise
+        conn.settings = _settings(statement_timeout, lock_timeout)
         return conn
+
+
+class OnaConnection(psycopg.Connection[Any]):
+    """A connection that sets up each transaction by itself, and has none but transactions: see `connect`."""
+
+    settings: Mapping[str, str] = MappingProxyType({})
+
+    @contextmanager
+    def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[Any]:
+        """See psycopg; the outermost one begins with the settings."""
+        begins = self.info.transaction_status == TransactionStatus.IDLE
+        with super().transaction(savepoint_name, force_rollback) as transaction:
+            if begins and self.settings:
+                super().execute(_SET_LOCAL, ([*self.settings], [*self.settings.values()]))
+            yield transaction
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> psycopg.Cursor[Any]:  # noqa: ANN401
+        """See psycopg; outside a transaction the statement gets one of its own."""
+        if self.info.transaction_status != TransactionStatus.IDLE:
+            return super().execute(query, params, **options)
+        with self.transaction():
+            return super().execute(query, params, **options)
+
+
+#: Of the settings those that this version of PostgreSQL knows.
+_SET_LOCAL = """
+SELECT set_config(name, value, true)
+  FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
+ WHERE name IN (SELECT name FROM pg_catalog.pg_settings)
+"""
 
 
 def parameters_of(url: str) -> dict[str, object]:
@@ -72,23 +108,27 @@ def parameters_of(url: str) -> dict[str, object]:
         ) from None
 
 
-def _set_session(conn: psycopg.Connection, statement_timeout: float, lock_timeout: float) -> None:
-    """Make the session independent of how ONA's server and role are set: stamps and dates are read and written alike."""
-    settings = {
+def _settings(statement_timeout: float, lock_timeout: float) -> Mapping[str, str]:
+    """What makes a transaction independent of how ONA's server and role are set: dates are read and written alike."""
+    return {
         "TimeZone": "UTC",
         "DateStyle": "ISO, YMD",
-        "statement_timeout": f"{round(statement_timeout * 1000)}ms",
-        "lock_timeout": f"{round(lock_timeout * 1000)}ms",
+        "statement_timeout": _milliseconds(statement_timeout),
+        "lock_timeout": _milliseconds(lock_timeout),
+        "idle_in_transaction_session_timeout": _milliseconds(IDLE_TIMEOUT),
+        "transaction_timeout": "0",
+        # An error where rows would be hidden: a load that does not see a child takes it for gone, or for new.
+        "row_security": "off",
         "work_mem": WORK_MEMORY,
         # Statements over a quarter take tenths of a second; compiling them first would take longer than that.
         "jit": "off",
         # Joins by keys need to know how many rows there are, and little else: a tenth of the usual sample tells it.
         "default_statistics_target": "10",
     }
-    conn.execute(
-        "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS settings (name, value)",
-        ([*settings], [*settings.values()]),
-    )
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def _khmer(there: Row, wanted: Row, name: str, *, reviewed: bool) -> str | None:
     same_meaning = same(there[english], wanted[english])
     if translated_there and (reviewed or (untranslated_now and same_meaning)):
         return there[name]
-    # What differs by U+200B alone is the same text; Primero's is taken, for it is what is shown.
+    # What differs by marks that show nothing is the same text; Primero's is taken, for it is what is shown.
     return wanted[name]
 
 

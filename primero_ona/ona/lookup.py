@@ -57,17 +57,24 @@ class ChangedName:
 
 @dataclass(frozen=True)
 class LookupResult:
-    """What keeping the lookup did; `retired` are all districts of ONA that Primero has no more, or has disabled."""
+    """What keeping the lookup did; `retired` are all districts of ONA that Primero has no more, or has disabled.
+
+    `odd`: codes of Primero's that are no clear districts; rows of ONA that have one stayed as they were.
+    """
 
     rows: Upkeep
     retired: list[str]
     changed_names: list[ChangedName]
+    odd: list[str]
 
 
-def keep_lookup(conn: psycopg.Connection, districts: Sequence[District], now: datetime) -> LookupResult:
+def keep_lookup(
+    conn: psycopg.Connection, districts: Sequence[District], now: datetime, odd: Collection[str] = ()
+) -> LookupResult:
     """Bring `locations_lookup` up to date; `now` is aware and dates the changed names.
 
-    New districts are added, what was empty is filled, a district that is gone is marked. Names in use stay as they are.
+    New districts are added, what was empty is filled, a district that is gone is marked. Names in use stay as they are, and
+    so do the districts with an `odd` code: Primero has them, but does not say clearly where they lie.
     Raises DataFailure where Primero names no district or a code twice, TransientFailure where the table is kept locked.
     """
     codes = {district.code for district in districts}
@@ -83,14 +90,14 @@ def keep_lookup(conn: psycopg.Connection, districts: Sequence[District], now: da
         insert_rows(conn, target, LOCATIONS_LOOKUP, new)
         updated = 0
         for code, row in there.items():
-            if changes := _changes(row, wanted.get(code), code):
+            if code not in odd and (changes := _changes(row, wanted.get(code), code)):
                 update_row(conn, target, LOCATIONS_LOOKUP, {"code": row["code"]}, changes)
                 updated += 1
         present = {**there, **{row["code"] or "": row for row in new}}
         changed = [name for code, row in wanted.items() for name in _changed_names(present[code], row)]
         _record(conn, changed, now)
-    retired = sorted(code for code in present if wanted.get(code, {}).get("status") != CURRENT)
-    return LookupResult(Upkeep(len(new), updated, len(there) - updated), retired, changed)
+    retired = sorted(code for code in present if code not in odd and wanted.get(code, {}).get("status") != CURRENT)
+    return LookupResult(Upkeep(len(new), updated, len(there) - updated), retired, changed, sorted(odd))
 
 
 def _row(district: District) -> Row:
@@ -114,7 +121,7 @@ def _gazetteer_code(code: str) -> Text:
 def _in_use(row: Row, provinces: dict[Text, Row]) -> Row:
     """A new district, with the names that its province already has in ONA."""
     known = provinces.get(row["province_code"], {})
-    return {**row, **{name: known[name] for name in ("province", "province_km") if known.get(name)}}
+    return {**row, **{name: known[name] for name in ("province", "province_km") if plain(known.get(name))}}
 
 
 def _changes(row: Row, wanted: Row | None, code: str) -> Row:
@@ -151,6 +158,7 @@ def changed_names(conn: psycopg.Connection) -> list[ChangedName]:
     """The changed names that nobody has accepted yet, by code."""
     with (
         translated("reading the changed names of places"),
+        conn.transaction(),
         conn.cursor(row_factory=class_row(ChangedName)) as cursor,
     ):
         return cursor.execute(_READ_OPEN).fetchall()

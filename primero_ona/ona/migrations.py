@@ -15,6 +15,7 @@ from psycopg import sql
 
 from primero_ona.failures import DataFailure
 from primero_ona.ona.connection import translated
+from primero_ona.ona.obstacles import obstacles
 from primero_ona.ona.schema import CASES, SERVICES, TABLES, VIEWS, Column, Table, View
 from primero_ona.ona.target import BOOKKEEPING, Target, commas
 
@@ -36,10 +37,15 @@ class Change:
 def plan(conn: psycopg.Connection) -> list[Change]:
     """The additions that ONA's database needs, in the order of their execution; empty where nothing is lacking.
 
-    Raises DataFailure where a table lacks its key or holds a key twice.
+    Raises DataFailure where a table lacks its key or holds a key twice, or where no addition would let loads through.
     """
     with translated("comparing ONA's tables with the contract"):
         target = Target.find(conn)
+        if found := obstacles(conn, target, _UNIQUE):
+            raise DataFailure(
+                f"ONA's tables cannot be loaded into: {'; '.join(found)}; nothing was changed; ask ONA's administrators, then "
+                "plan again"
+            )
         return [
             *_bookkeeping(conn),
             *(change for table in TABLES for change in _table(conn, target, table)),

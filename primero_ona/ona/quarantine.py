@@ -35,7 +35,11 @@ class Entry:
 
 def list_entries(conn: psycopg.Connection, *, quarter: str | None = None, resolved: bool = False) -> list[Entry]:
     """The open entries, or all with `resolved`; of one quarter (`2024-Q1`) or of all, oldest quarter first."""
-    with translated("reading the quarantine in ONA"), conn.cursor(row_factory=class_row(Entry)) as cursor:
+    with (
+        translated("reading the quarantine in ONA"),
+        conn.transaction(),
+        conn.cursor(row_factory=class_row(Entry)) as cursor,
+    ):
         return cursor.execute(_LIST, {"quarter": quarter, "resolved": resolved}).fetchall()
 
 

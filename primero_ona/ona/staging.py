@@ -52,15 +52,21 @@ def analyze_staged(conn: psycopg.Connection) -> None:
     )
 
 
-def make_staged(conn: psycopg.Connection, target: Target, table: Table, *, keep: bool = False) -> None:
-    """Make the temporary table for a table's mapped rows, empty; with `keep` it outlives the transaction."""
-    name = sql.Identifier(f"staged_{table.name}")
-    make = sql.SQL("CREATE TEMPORARY TABLE {} {} AS SELECT {} FROM {} WITH NO DATA")
-    ends = sql.SQL("" if keep else "ON COMMIT DROP")
-    conn.execute(make.format(name, ends, commas(table.mapped_names), target.name(table)))
-    for column in table.deciding:
-        add = sql.SQL("ALTER TABLE {} ADD COLUMN {} {}")
-        conn.execute(add.format(name, sql.Identifier(column.name), sql.SQL(column.type)))
+def make_staged(conn: psycopg.Connection, target: Target, table: Table) -> None:
+    """Make the temporary table for a table's mapped rows, empty, with ONA's types.
+
+    Not from the table itself: that would lock it as long as the transaction lasts, and whoever changes it would wait.
+    Raises DataFailure where ONA lacks a column.
+    """
+    types = target.column_types(conn, table)
+    if missing := sorted(set(table.mapped_names) - types.keys()):
+        raise DataFailure(
+            f"ONA's {table.name} has no {', '.join(missing)}, or is not there at all; run `primero-ona schema apply`"
+        )
+    types |= {column.name: column.type for column in table.deciding}
+    columns = [sql.Identifier(name) + sql.SQL(f" {types[name]}") for name in table.frame_names]
+    make = sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP")
+    conn.execute(make.format(sql.Identifier(f"staged_{table.name}"), sql.SQL(", ").join(columns)))
 
 
 def stage_frame(conn: psycopg.Connection, table: Table, text: memoryview) -> None:

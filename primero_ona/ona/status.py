@@ -42,6 +42,7 @@ def quarter_status(conn: psycopg.Connection) -> list[QuarterStatus]:
     """The status of every quarter that was ever loaded, oldest quarter first."""
     with (
         translated("reading the sync's bookkeeping in ONA"),
+        conn.transaction(),
         conn.cursor(row_factory=class_row(QuarterStatus)) as cursor,
     ):
         return cursor.execute(_STATUS).fetchall()

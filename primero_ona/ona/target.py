@@ -45,8 +45,12 @@ class Target:
 
     def columns(self, conn: psycopg.Connection, table: Table) -> frozenset[str]:
         """The columns that the table has in ONA; empty where there is no such table."""
+        return frozenset(self.column_types(conn, table))
+
+    def column_types(self, conn: psycopg.Connection, table: Table) -> dict[str, str]:
+        """The columns that the table has in ONA with their types as SQL; empty where there is no such table."""
         found = conn.execute(_FIND_COLUMNS, {"schema": self.schema, "table": table.name})
-        return frozenset(row[0] for row in found)
+        return dict(found.fetchall())
 
 
 _FIND_SCHEMA = """
@@ -62,7 +66,7 @@ SELECT COALESCE(
 """
 
 _FIND_COLUMNS = """
-SELECT a.attname
+SELECT a.attname, format_type(a.atttypid, a.atttypmod)
   FROM pg_catalog.pg_attribute AS a
   JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
   JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace

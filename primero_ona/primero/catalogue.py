@@ -52,25 +52,62 @@ class Field:
 Catalogue = Mapping[tuple[str | None, str], Field]
 
 
-def districts(locations: Iterable[Row]) -> list[District]:
+class Districts(NamedTuple):
+    """The districts of Primero's tree, and by code why a place that seems to be one is none of them."""
+
+    found: list[District]
+    odd: dict[str, str]
+
+
+#: The levels of Cambodia's tree, from the top, by the types that Primero gives its places.
+_LEVELS = ("country", "province", "district", "commune", "village")
+_PROVINCE, _DISTRICT = 1, 2
+_NO_PROVINCE = "has no province above it"
+_NO_LEVEL = "is of a type that is none of ours, and stands below no place that is"
+
+
+def districts(locations: Iterable[Row]) -> Districts:
     """The districts of Cambodia as Primero has them.
 
-    Raises DataFailure where a district has no province above it, or where there is no district at all.
+    A place of another type, such as `khan` or `krong`, is of the level below the place that it stands under. Raises
+    DataFailure where there is no district at all with a province above it.
     """
     places = {str(place.get("code")): place for place in locations}
-    found = [_district(place, places) for place in places.values() if place.get("type") == "district"]
+    found: list[District] = []
+    odd: dict[str, str] = {}
+    for code, place in places.items():
+        # The place itself stands last in its hierarchy, or, as Primero's own documentation has it, not at all.
+        line = [places.get(str(step), {}) for step in place.get("hierarchy") or () if str(step) != code] + [place]
+        levels = _levels(line)
+        if levels[-1] == _DISTRICT:
+            tree = [*zip(line, levels, strict=True)]
+            province = next((above for above, level in reversed(tree) if level == _PROVINCE), None)
+            if province is None:
+                odd[code] = _NO_PROVINCE
+            else:
+                found.append(_district(place, province))
+        elif levels[-1] is None and len(line) > 1:
+            odd[code] = _NO_LEVEL
     if not found:
-        raise DataFailure("Primero's locations hold no district; nothing was changed; its administrators can tell why")
-    return found
-
-
-def _district(place: Row, places: Mapping[str, Row]) -> District:
-    above = [places.get(str(code), {}) for code in place.get("hierarchy") or ()]
-    province = next((parent for parent in above if parent.get("type") == "province"), None)
-    if province is None:
         raise DataFailure(
-            f"Primero's district {place.get('code')} has no province above it; its administrators have to mend the locations"
+            "Primero's locations hold no district with a province above it; nothing was changed; its administrators can "
+            "tell why"
         )
+    return Districts(found, odd)
+
+
+def _levels(line: Iterable[Row]) -> list[int | None]:
+    """The level of each place of a line from the top down; None where neither its type nor the place above tells it."""
+    levels: list[int | None] = []
+    for place in line:
+        kind = str(place.get("type")).strip().lower()
+        above = levels[-1] if levels else None
+        below = None if above is None or not place else above + 1
+        levels.append(_LEVELS.index(kind) if kind in _LEVELS else below)
+    return levels
+
+
+def _district(place: Row, province: Row) -> District:
     return District(
         code=str(place["code"]),
         district=_name(place),

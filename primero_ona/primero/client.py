@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import re
+import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from threading import Timer
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -93,7 +97,8 @@ class PrimeroClient:
     """A connection to one Primero as one user. Use it as a context manager; it is for one thread at a time.
 
     `timeout` is seconds to connect and seconds of silence; `answer_seconds` is what one answer may take, `patience` what
-    one question may take with all its attempts and pauses; `pause` scales the pauses between attempts (all in seconds).
+    one question may take with all its attempts and pauses, `total` what all questions may take together from now on (None:
+    no limit); `pause` scales the pauses between attempts (all in seconds).
     `insecure` admits plain http to another machine; `protection` tells how the connection is protected.
     Raises RefusedFailure where login or permission is refused (never asked twice: six failed logins lock the account),
     TransientFailure where Primero cannot be reached or breaks off, DataFailure where an answer has not the known shape.
@@ -109,8 +114,10 @@ class PrimeroClient:
     patience: float = PATIENCE
     traffic: Traffic = field(default_factory=Traffic)
     insecure: bool = False
+    total: float | None = None
 
     def __post_init__(self) -> None:
+        self._end = math.inf if self.total is None else time.monotonic() + self.total
         self.url = self.url.rstrip("/")
         self.protection = web_protection(self.url, override=self.insecure)
         self._host = urlsplit(self.url).netloc.rpartition("@")[2]
@@ -134,8 +141,8 @@ class PrimeroClient:
         self._session.close()
 
     def get(self, path: str, params: Mapping[str, str | int] | None = None) -> dict[str, Any]:
-        """GET `/api/v2/<path>` and decode its JSON object; what may pass is asked again, within `patience`."""
-        deadline = time.monotonic() + self.patience
+        """GET `/api/v2/<path>` and decode its JSON object; what may pass is asked again, within `patience` and `total`."""
+        deadline = min(time.monotonic() + self.patience, self._end)
         for attempt in range(RETRIES + 1):
             try:
                 return self._ask(path, params or {}, deadline)
@@ -340,10 +347,31 @@ def _by_python(content: bytes) -> Any:  # noqa: ANN401
 
 
 def _read(response: requests.Response, deadline: float) -> bytes:
-    """Read a streamed answer whole, unless it takes longer than one answer may."""
-    pieces = []
-    for piece in response.iter_content(chunk_size=1 << 18):
-        pieces.append(piece)
-        if time.monotonic() > deadline:
-            raise TransientFailure("an answer of Primero did not end in the time that one may take; try again later")
-    return b"".join(pieces)
+    """Read a streamed answer whole, unless it takes longer than one answer may.
+
+    The time limits of a socket hold for a single wait, and one byte a minute would never meet them; so the connection is
+    shut at the deadline.
+    """
+    connection = response.raw.connection  # none where the whole answer came with its head
+    guard = Timer(max(deadline - time.monotonic(), 0), _shut, (connection.sock if connection else None,))
+    guard.daemon = True
+    guard.start()
+    try:
+        content = b"".join(response.iter_content(chunk_size=1 << 18))
+    except requests.RequestException:
+        if time.monotonic() < deadline:
+            raise
+    else:
+        if time.monotonic() < deadline:
+            return content
+    finally:
+        guard.cancel()
+    raise TransientFailure("an answer of Primero did not end in the time that one may take; try again later")
+
+
+def _shut(sock: socket.socket | None) -> None:
+    """End a connection on which another thread waits."""
+    with suppress(OSError, TypeError):  # closed meanwhile, or no socket but a tunnel of two
+        # Not the method of an SSLSocket, which would take its state from under the waiting thread.
+        if sock is not None:
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)

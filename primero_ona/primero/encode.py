@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from primero_ona.primero.fields import SERVICE_FIELDS, json_text
 from primero_ona.primero.policy import LOCATION_FIELDS, LocationPrecision, cut_location
 from primero_ona.primero.raw_schema import RAW_SCHEMA, SERVICE_TYPE
+from primero_ona.texts import listed
 
 Row = Mapping[str, Any]
 
@@ -55,7 +56,7 @@ def texts(values: list[Any]) -> pa.Array:
 
 def sections(values: Sequence[Any]) -> pa.Array:
     """Of each `services_section` the allowed keys only, each as JSON text (SERVICE_TYPE)."""
-    lists = [value if isinstance(value, list) or value is None else [None] for value in values]
+    lists = [value if isinstance(value, list) or value is None else [None] for value in map(listed, values)]
     elements = [element for value in lists for element in value or ()]
     objects = [element if isinstance(element, dict) else {} for element in elements]
     parts = pa.StructArray.from_arrays(

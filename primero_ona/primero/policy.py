@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from primero_ona.texts import listed
+
 LocationPrecision = Literal["village", "commune", "district"]
 ConsentPolicy = Literal["include", "exclude_refused", "given_only"]
 
@@ -56,6 +58,7 @@ def cut_location(value: Any, precision: LocationPrecision) -> Any:  # noqa: ANN4
     """
     if precision == "village" or value is None:
         return value
+    value = listed(value)
     if isinstance(value, list):
         return list(dict.fromkeys(cut_location(element, precision) for element in value))
     match = _CODE.fullmatch(str(value).strip()) if isinstance(value, (str, int)) else None

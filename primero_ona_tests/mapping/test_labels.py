@@ -81,7 +81,7 @@ def test_labels_cannot_be_changed_once_loaded():
         ("protection_concerns", ["refugee", "gbv_survivor", "caafag"], "Separated, Orphaned", ["gbv_survivor"]),
         ("protection_concerns", ["gbv_survivor"], "", ["gbv_survivor"]),
         ("protection_concerns", ["", None, " refugee "], "Separated", []),
-        ("protection_concerns", "[]", "", ["[]"]),
+        ("protection_concerns", "[]", "", []),
         ("protection_concerns", {"id": "refugee"}, "", [None]),
         ("protection_concerns", ["refugee", {"id": "refugee"}], "Separated", [None]),
         ("protection_concerns", ["x_1", "x_1"], "", ["x_1", "x_1"]),

@@ -39,6 +39,52 @@ def test_a_text_that_is_no_json_is_a_value_of_no_use(text):
     assert codes_of(decode(text)) == [None]
 
 
+@pytest.mark.parametrize(
+    ("field", "text", "column", "value", "reported"),
+    [
+        ("protection_concerns", "[]", "protection_concerns", "", []),
+        ("protection_concerns", " [ ] ", "protection_concerns", "", []),
+        ("protection_concerns", ["[]"], "protection_concerns", "", []),
+        (
+            "protection_concerns",
+            '["living_with_vulnerable_person"]',
+            "protection_concerns",
+            "At risk of sexual exploitation",
+            [],
+        ),
+        ("protection_concerns", ['["refugee"]', "caafag"], "protection_concerns", "Separated, Orphaned", []),
+        ("protection_concerns", '["refugee", "unheard"]', "protection_concerns", "Separated", ["unheard"]),
+        ("protection_concerns", '[["refugee"]]', "protection_concerns", "", [None]),
+        ("protection_concerns", [["refugee"]], "protection_concerns", "", [None]),
+        ("protection_concerns", "[refugee]", "protection_concerns", "", ["[refugee]"]),
+        ("protection_concerns", '["\\ud800"]', "protection_concerns", "", ['["\\ud800"]']),
+        ("protection_concerns", "[NaN]", "protection_concerns", "", ["[NaN]"]),
+        ("protection_concerns", "[" * 100_000, "protection_concerns", "", [None]),
+        ("disability_type", '["both"]', "disabled", "Hearing or Speech Disability", []),
+        ("disability_type", "[]", "disabled", None, []),
+        ("sex", '["male"]', "sex", "Male", []),
+        ("sex", '["x"]', "sex", None, ["x"]),
+        ("type_of_case", '["children_undergoing_reintegration_55427"]', "type_of_case", "children undergoing reintegration", []),
+        ("type_of_placement", "[]", "placement_type", None, []),
+        ("location_current", '["10060802"]', "district_current", "Chetr Borei", []),
+        ("location_current", "[10060802]", "location_code", "10060802", []),
+        ("status", '["open"]', "case_status", "open", []),
+        ("consent_reporting", "[]", "consent_status", "not recorded", []),
+        ("consent_reporting", '["true"]', "consent_status", "not recorded", [None]),
+        ("age", "[7]", "age", None, [None]),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_a_json_list_is_that_list(field, text, column, value, reported):
+    """Cases that came from Primero's first version hold them; taken for a code, they would be unknown ones."""
+    row, findings = map_one(**{field: text})
+    assert (row[column], [(name, code) for name, code, _ in findings]) == (value, [(field, code) for code in reported])
+
+
+def test_a_key_is_a_text_whatever_it_looks_like():
+    """A child must not be left out for its brackets."""
+    assert map_one(case_id_display='["1"]')[0]["case_id"] == '["1"]'
+
+
 @framewise
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS[1:], JSON)))
 def test_no_value_whatsoever_stops_the_run(fields):

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from primero_ona.mapping.labels import source
+from primero_ona.mapping.labels import Labels, label_source, source
 from primero_ona.mapping.version import MAPPING_VERSION, RULES, version_of
 
 
 def test_the_version_changes_with_labels_and_with_rules():
     """Parts that were mapped by older rules must be recognised; otherwise old and new labels stand side by side."""
-    assert version_of(RULES, source()) == MAPPING_VERSION
-    assert len({MAPPING_VERSION, version_of(RULES + 1, source()), version_of(RULES, source() + b"#")}) == 3
+    labels = label_source()
+    assert version_of(RULES, labels) == MAPPING_VERSION
+    assert len({MAPPING_VERSION, version_of(RULES + 1, labels), version_of(RULES, labels + b"#")}) == 3
+
+
+def test_an_accepted_code_changes_no_version(monkeypatch):
+    """It changes no row; each quarter of the past would be mapped and loaded again for a warning that went."""
+    more = source() + b'  sex:\n    - "unknown"\n'
+    monkeypatch.setattr("primero_ona.mapping.labels.source", lambda: more)
+    assert version_of(RULES, label_source()) == MAPPING_VERSION
+    assert Labels.load().accepted["sex"] == {"unknown"}

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -47,6 +50,30 @@ def test_a_session_is_in_utc_and_has_its_limits(ona_url):
         names = ("TimeZone", "statement_timeout", "lock_timeout", "application_name", "DateStyle", "client_encoding")
         found = [conn.execute("SELECT current_setting(%s)", (name,)).fetchone() for name in names]
     assert [row[0] for row in found if row] == ["UTC", "2500ms", "1s", "me", "ISO, YMD", "UTF8"]
+
+
+def test_no_setting_outlives_its_transaction(ona_url):
+    """Behind a pooler the session is somebody else's a moment later: our time zone would move their dates."""
+    with connect(ona_url, statement_timeout=2.5) as conn:
+        with conn.transaction():
+            assert conn.execute("SELECT current_setting('statement_timeout')").fetchone() == ("2500ms",)
+            with conn.transaction():
+                assert conn.execute("SELECT current_setting('jit')").fetchone() == ("off",)
+        later = psycopg.Connection.execute(conn, "SELECT current_setting('statement_timeout'), current_setting('jit')")
+        assert later.fetchone() == ("0", "on")
+        assert not psycopg.Connection.execute(conn, "SELECT FROM pg_prepared_statements").fetchall()
+
+
+@pytest.mark.parametrize(
+    "setting", ["DateStyle=German", "TimeZone=Asia/Phnom_Penh", "idle_in_transaction_session_timeout=30"]
+)
+def test_how_the_login_is_set_up_makes_no_difference(ona_url, setting):
+    """The login's own settings come with each session, and neither times nor a wait for Primero may depend on them."""
+    url = f"{ona_url}{'&' if '?' in ona_url else '?'}options={quote(f'-c {setting}')}"
+    with connect(url) as conn, conn.transaction():
+        time.sleep(0.1)
+        found = conn.execute("SELECT '2024-03-01 00:00:00+07'::timestamptz, '2024-03-01'::date")
+        assert found.fetchone() == (datetime(2024, 2, 29, 17, tzinfo=UTC), date(2024, 3, 1))
 
 
 def test_an_address_that_is_not_admitted_says_whom_to_ask(strict_server):
@@ -127,12 +154,11 @@ def test_a_connection_that_breaks_is_transient(ona_url, empty_ona):
         ("BEGIN READ ONLY; DELETE FROM t", RefusedFailure),
     ],
 )
-def test_an_error_of_the_server_becomes_a_failure_without_values(empty_ona, statement, kind):
+def test_an_error_of_the_server_becomes_a_failure_without_values(ona_url, empty_ona, statement, kind):
     """PostgreSQL quotes the row in most of its errors; none of it may reach a log or the UI."""
     empty_ona.execute("CREATE TABLE t (id integer PRIMARY KEY, word varchar(6)); INSERT INTO t VALUES (1, NULL)")
-    empty_ona.execute("SET statement_timeout = '200ms'")
-    with pytest.raises(SyncFailure) as caught, translated("trying"):
-        empty_ona.execute(statement.encode())
+    with connect(ona_url, statement_timeout=0.2) as conn, pytest.raises(SyncFailure) as caught, translated("trying"):
+        conn.execute(statement.encode())
     assert type(caught.value) is kind
     assert str(caught.value).startswith("trying failed: ")
     assert "SQLSTATE" in str(caught.value)

@@ -57,6 +57,11 @@ def test_a_translation_never_gives_way_to_the_lack_of_one(ona):
     kept(ona, entry())
     assert kept(ona, entry(km=None)) == (0, 0, 1)
     assert stored(ona)["male"]["option_value_km"] == "ប្រុស"
+    ona.execute(
+        "UPDATE data_dictionary SET option_value_km = E'\\u200B\\u2060'"
+    )  # shows nothing, so it translates nothing
+    assert kept(ona, entry()) == (0, 1, 0)
+    assert stored(ona)["male"]["option_value_km"] == "ប្រុស"
     kept(ona, entry(value="Man", km=None))
     assert stored(ona)["male"]["option_value_km"] == "Man"
 

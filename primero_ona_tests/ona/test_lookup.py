@@ -109,10 +109,26 @@ def test_a_code_that_vanished_stays_and_is_marked(ona_url, ona):
     assert (rows(ona_url)["601"]["status"], rows(ona_url)["1006"]["status"]) == ("current", "retired")
 
 
+def test_a_district_of_which_primero_does_not_say_where_it_lies_stays_as_it_is(ona_url, ona):
+    """Primero has it, so it is not retired; and where it lies is not guessed."""
+    keep_lookup(ona, [BARAY, CHETR], NOW)
+    result = keep_lookup(ona, [CHETR], NOW, odd={"601", "901"})
+    assert (counts(result), result.retired, result.odd) == ((0, 0, 2), [], ["601", "901"])
+    assert (rows(ona_url)["601"]["status"], sorted(rows(ona_url))) == ("current", ["1006", "601"])
+
+
+def test_a_province_name_of_marks_alone_is_no_name_for_a_new_district(ona_url, ona):
+    """It would be handed on to each district that comes."""
+    keep_lookup(ona, [BARAY], NOW)
+    ona.execute("UPDATE locations_lookup SET province_km = E'\\u200B\\u200C'")
+    keep_lookup(ona, [District("606", "Stoung", "Kampong Thom", "6", "", "កំពង់ធំ")], NOW)
+    assert rows(ona_url)["606"]["province_km"] == "កំពង់ធំ"
+
+
 def test_khmer_that_differs_by_line_breaks_only_is_the_same_name(ona):
     """Primero's texts are full of them."""
     keep_lookup(ona, [CHETR], NOW)
-    other = CHETR._replace(district_km="ចិត្របុរី", province_km="")
+    other = CHETR._replace(district_km="ចិត្រ\u200cបុរី\ufeff", province_km="\u200d")
     result = keep_lookup(ona, [other], NOW)
     assert (counts(result), result.changed_names) == ((0, 0, 1), [])
 

@@ -19,22 +19,69 @@ TREE = [
     place("KHM", "country", en="Cambodia"),
     place("10", "province", "KHM", en="Kratie", km="ក្រចេះ"),
     place("1006", "district", "KHM", "10", en=" Chetr\u200b Borei ", km="ចិត្រ\u200bបុរី"),
-    place("505", "district", "KHM", "5", en="Odongk", disabled=True),
+    place("505", "district", "KHM", "5", en="Odongk", km="\u200b\u200c", disabled=True),
     place("5", "province", "KHM", en="Kampong Speu"),
 ]
 
 
 def test_a_province_is_found_by_walking_whatever_the_codes_look_like():
     """Codes of other lengths, or a country above or not, must not give a district to a wrong province."""
-    found = districts([place("77", "district", "A", "12345", en="X"), place("12345", "province", "A", en="Y")])
+    found, odd = districts([place("77", "district", "A", "12345", en="X"), place("12345", "province", "A", en="Y")])
+    assert odd == {}
     assert [(d.code, d.province, d.province_code) for d in found] == [("77", "Y", "12345")]
 
 
 def test_names_are_plain_in_english_and_as_they_are_in_khmer():
     """Dashboards compare English names; Khmer needs its marks to break lines."""
-    found = {district.code: district for district in districts(TREE)}
+    found = {district.code: district for district in districts(TREE).found}
     assert found["1006"] == ("1006", "Chetr Borei", "Kratie", "10", "ចិត្រ\u200bបុរី", "ក្រចេះ", True)
     assert (found["505"].current, found["505"].district_km) == (False, "")
+
+
+NO_PROVINCE = "has no province above it"
+
+
+@pytest.mark.parametrize(
+    ("odd", "districts_found", "why"),
+    [
+        (place("901", "district", "KHM"), [], {"901": NO_PROVINCE}),
+        (place("901", "district", "KHM", "9"), [], {"901": NO_PROVINCE}),
+        (place("901", "district"), [], {"901": NO_PROVINCE}),
+        ({"code": "901", "type": "district"}, [], {"901": NO_PROVINCE}),
+        (place("1007", "khan", "KHM", "10"), ["1007"], {}),
+        (place("1007", "Krong", "KHM", "10"), ["1007"], {}),
+        (place("1007", " District ", "KHM", "10"), ["1007"], {}),
+        (place("1007", "commune", "KHM", "10"), [], {}),
+        (place("100601", "sangkat", "KHM", "10", "1006"), [], {}),
+        (place("901", "khan", "KHM", "9"), [], {"901": "is of a type that is none of ours, and stands below no place that is"}),
+        (place("9", "capital", "KHM", en="Capital"), [], {}),
+        (place("X", "planet"), [], {}),
+        ({"code": "1007", "type": "district", "hierarchy": ["KHM", "10"]}, ["1007"], {}),
+        ({"code": "1007", "type": None, "hierarchy": ["KHM", "10", "1007"]}, ["1007"], {}),
+    ],
+)  # fmt: skip
+def test_one_odd_place_costs_no_other_and_is_named(odd, districts_found, why):
+    """One place of 16,000 that somebody entered wrongly kept every child out of a new ONA."""
+    found = districts([*TREE, odd])
+    assert [district.code for district in found.found] == ["1006", "505", *districts_found]
+    assert found.odd == why
+
+
+def test_a_province_of_another_type_is_known_by_its_place_below_the_country():
+    """Phnom Penh is no province by law; its khans must not lose it."""
+    tree = [*TREE, place("12", "capital", "KHM", en="Phnom Penh"), place("1201", "khan", "KHM", "12", en="Chamkar Mon")]
+    assert districts(tree).found[-1][:4] == ("1201", "Chamkar Mon", "Phnom Penh", "12")
+
+
+def test_a_level_between_country_and_province_is_no_province():
+    """The nearest province is the district's own."""
+    tree = [
+        place("K", "country"),
+        place("R", "region", "K"),
+        place("10", "province", "K", "R"),
+        place("1006", "district", "K", "R", "10"),
+    ]
+    assert [district.province_code for district in districts(tree).found] == ["10"]
 
 
 @pytest.mark.parametrize("tree", [TREE[:2], [TREE[2]]], ids=["no district", "no province"])

@@ -13,7 +13,22 @@ from primero_ona.primero.raw_schema import RAW_SCHEMA, SERVICE_TYPE
 from primero_ona_tests.raw import cut_services
 
 #: Texts that look like what stands between values, or like null.
-TRAPS = st.sampled_from(["null", ",\n  ", "a,\n  b", "\n  ]", '"', "\\n", "ខ្មែរ", "\u2028", ""])
+TRAPS = st.sampled_from(
+    [
+        "[]",
+        '[{"unique_id": "a", "notes": 1}]',
+        "[a",
+        "null",
+        ",\n  ",
+        "a,\n  b",
+        "\n  ]",
+        '"',
+        "\\n",
+        "ខ្មែរ",
+        "\u2028",
+        "",
+    ]
+)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TRAPS
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TRAPS, inner, max_size=2))
 ELEMENTS = st.none() | SCALARS | st.dictionaries(st.sampled_from([*SERVICE_FIELDS, "notes"]), VALUES, max_size=4)

@@ -150,6 +150,43 @@ def keyless(table: str) -> OnaFault:
     return OnaFault(breaking, DataFailure, ("unique index is missing", "primero-ona schema apply", "42P10"))
 
 
+def raising(sqlstate: str, kind: type[SyncFailure], *words: str) -> OnaFault:
+    """A trigger of ONA's own reports an SQLSTATE, as the server does itself where the cause cannot be made in a test."""
+    make = f"""
+        CREATE FUNCTION raising() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'case-1 is Male' USING ERRCODE = '{sqlstate}'; END $$;
+        CREATE TRIGGER raising BEFORE INSERT OR UPDATE ON cases FOR EACH ROW EXECUTE FUNCTION raising()
+    """
+    return OnaFault(statements(make, "DROP FUNCTION raising() CASCADE"), kind, (*words, f"SQLSTATE {sqlstate}"))
+
+
+def remade(table: str, definition: str, said: str, *words: str, kind: type[SyncFailure] = DataFailure) -> OnaFault:
+    """The table stands under another name, and something else in its place."""
+    make = f"ALTER TABLE {table} RENAME TO kept; {definition}"
+    drop = f"""
+        DO $$ DECLARE other text; BEGIN
+            SELECT CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END INTO other
+              FROM pg_class WHERE oid = '{table}'::regclass;
+            EXECUTE format('DROP %s {table}', other);
+        END $$;
+        ALTER TABLE kept RENAME TO {table}
+    """
+    return OnaFault(statements(make, drop), kind, (said, *words))
+
+
+def owned_by_rules(statements_: str, undo: str, kind: type[SyncFailure], *words: str) -> OnaFault:
+    """A login that is no superuser, under what ONA's administrators have set up for it."""
+    make = f"""
+        DROP ROLE IF EXISTS loader_under_test;
+        CREATE ROLE loader_under_test;
+        GRANT USAGE ON SCHEMA public, primero_sync TO loader_under_test;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public, primero_sync TO loader_under_test;
+        {statements_}
+    """
+    take_away = f"{undo}; DROP OWNED BY loader_under_test; DROP ROLE loader_under_test"
+    return OnaFault(statements(make, take_away, "role=loader_under_test"), kind, words)
+
+
 _SLOW = """
     CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN NEW; END $$;
     CREATE TRIGGER slow BEFORE UPDATE ON cases FOR EACH ROW EXECUTE FUNCTION slow()
@@ -194,6 +231,109 @@ FAULTS: dict[str, OnaFault] = {
     "age a date": other_column("age", "date", _NO_FIT),
     "cases without keys": keyless("cases"),
     "services without keys": keyless("services"),
+    "cases a view": remade(
+        "cases", "CREATE VIEW cases AS SELECT * FROM kept UNION ALL SELECT * FROM kept", "schema plan"
+    ),
+    "cases a materialized view": remade("cases", "CREATE MATERIALIZED VIEW cases AS SELECT * FROM kept", "schema plan"),
+    "a generated column": OnaFault(
+        statements(
+            "ALTER TABLE cases RENAME age_group TO kept; ALTER TABLE cases ADD age_group text GENERATED ALWAYS AS ('x') VIRTUAL",
+            "ALTER TABLE cases DROP age_group; ALTER TABLE cases RENAME kept TO age_group",
+        ),
+        DataFailure,
+        ("filled by the server itself", "schema plan", "SQLSTATE 428C9"),
+    ),
+    "published without replica identity": OnaFault(
+        statements(
+            "ALTER TABLE cases REPLICA IDENTITY NOTHING; CREATE PUBLICATION reports FOR TABLE cases",
+            "DROP PUBLICATION reports; ALTER TABLE cases REPLICA IDENTITY DEFAULT",
+        ),
+        DataFailure,
+        ("takes no changes", "replica identity", "schema plan", "SQLSTATE 55000"),
+    ),
+    "row security refuses": owned_by_rules(
+        "ALTER TABLE cases ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE cases DISABLE ROW LEVEL SECURITY",
+        RefusedFailure,
+        "row level security",
+        "exempt it",
+        "SQLSTATE 42501",
+    ),
+    "row security hides": owned_by_rules(
+        "ALTER TABLE services ENABLE ROW LEVEL SECURITY; CREATE POLICY part ON services USING (unique_id <> 'service-1')",
+        "DROP POLICY part ON services; ALTER TABLE services DISABLE ROW LEVEL SECURITY",
+        RefusedFailure,
+        "row level security",
+        "exempt it",
+    ),
+    "a trigger that refuses": raising("P0001", DataFailure, "a function or a trigger of ONA's own"),
+    "a trigger with a code of its own": raising("ONA01", DataFailure, "a function or a trigger of ONA's own"),
+    "a trigger that misses a column": raising("42703", DataFailure, "a function or a trigger of ONA's own"),
+    "a row must refer to another": OnaFault(
+        statements(
+            "CREATE TABLE reviews (case_id text PRIMARY KEY); "
+            "ALTER TABLE cases ADD CONSTRAINT reviewed FOREIGN KEY (case_id) REFERENCES reviews NOT VALID",
+            "DROP TABLE reviews CASCADE",
+        ),
+        DataFailure,
+        ("refers to another", "constraint reviewed", "SQLSTATE 23503"),
+    ),
+    "a row that others refer to": OnaFault(
+        statements(
+            "CREATE TABLE notes (service text REFERENCES services (unique_id)); "
+            "INSERT INTO notes SELECT unique_id FROM services",
+            "DROP TABLE notes",
+        ),
+        DataFailure,
+        ("refers to another", "SQLSTATE 23503"),
+    ),
+    "an added column that must not be empty": OnaFault(
+        statements(
+            "ALTER TABLE cases ADD office text NOT NULL DEFAULT ''; ALTER TABLE cases ALTER office DROP DEFAULT",
+            "ALTER TABLE cases DROP office",
+        ),
+        DataFailure,
+        ("must not be empty", "column office", "SQLSTATE 23502"),
+    ),
+    "a domain's rule": OnaFault(
+        statements(
+            "CREATE DOMAIN short AS text; ALTER TABLE cases RENAME sex TO kept; ALTER TABLE cases ADD sex short; "
+            "ALTER DOMAIN short ADD CHECK (length(value) < 4) NOT VALID",
+            "ALTER TABLE cases DROP sex; ALTER TABLE cases RENAME kept TO sex; DROP DOMAIN short",
+        ),
+        DataFailure,
+        ("a rule of ONA's tables", "SQLSTATE 23514"),
+    ),
+    "no partition": remade(
+        "cases",
+        "CREATE TABLE cases (LIKE kept) PARTITION BY LIST (case_id); "
+        "DO $$ BEGIN EXECUTE (SELECT format('CREATE TABLE p PARTITION OF cases FOR VALUES IN (%s)', "
+        "string_agg(quote_literal(case_id), ',')) FROM kept); END $$; "
+        "ALTER TABLE cases ADD PRIMARY KEY (case_id); INSERT INTO cases SELECT * FROM kept",
+        "no partition",
+        "SQLSTATE 23514",
+    ),
+    "an index that is too small": OnaFault(
+        statements(
+            "CREATE TABLE short AS SELECT DISTINCT sex FROM cases; "
+            "CREATE FUNCTION wide(t text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT string_agg(md5(n::text || t), '') "
+            "FROM generate_series(1, CASE WHEN t IN (SELECT sex FROM public.short) THEN 1 ELSE 900 END) AS n $$; "
+            "CREATE INDEX small ON cases (wide(sex))",
+            "DROP INDEX small; DROP FUNCTION wide(text); DROP TABLE short",
+        ),
+        DataFailure,
+        ("larger than an index", "SQLSTATE 54000"),
+    ),
+    "idle in its transaction": raising("25P03", TransientFailure, "idle_in_transaction_session_timeout"),
+    "idle": raising("57P05", TransientFailure, "idle_session_timeout"),
+    "too long a transaction": raising("25P04", TransientFailure, "transaction_timeout"),
+    "disk full": raising("53100", TransientFailure, "the disk of ONA's server is full", "tell ONA's administrators"),
+    "out of memory": raising("53200", TransientFailure, "lacks memory", "tell ONA's administrators"),
+    "too many connections": raising("53300", TransientFailure, "no free connection", "tell ONA's administrators"),
+    "server stopping": raising("57P01", TransientFailure, "stopping or starting", "next try"),
+    "deadlock": raising("40P01", TransientFailure, "another session was in the way", "next try"),
+    "broken files": raising("58030", TransientFailure, "trouble with its own files", "tell ONA's administrators"),
+    "a server behind the server": raising("HV000", TransientFailure, "a server on which ONA's tables stand"),
     "a rule of ONA's own": OnaFault(
         statements(
             "ALTER TABLE cases ADD CONSTRAINT nobody CHECK (age IS NULL) NOT VALID",

@@ -38,6 +38,16 @@ def text(value: Any) -> str | None:
     return str(value).replace("\0", "").strip() or None
 
 
+def opened(value: Any) -> Any:
+    """A value, or the list that it is when it is a text that holds one."""
+    if isinstance(value, str) and value.strip()[:1] == "[":
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
 def age_of(case: Case) -> int | None:
     found = case.get("age")
     if isinstance(found, str):
@@ -53,6 +63,7 @@ def age_of(case: Case) -> int | None:
 
 def is_nothing(value: Any) -> bool:
     """Whether a value is as good as absent: null, blank, or a list of such."""
+    value = opened(value)
     if isinstance(value, list):
         return all(is_nothing(part) and not isinstance(part, list) for part in value)
     return value is None or (isinstance(value, str) and text(value) is None)
@@ -63,7 +74,7 @@ def belongs(case: Case) -> bool:
     state = case.get("enabled") if is_nothing(state) else state
     if str(state).strip().lower() != "true":
         return False
-    kinds = case.get("type_of_case")
+    kinds = opened(case.get("type_of_case"))
     kinds = kinds if isinstance(kinds, list) else [kinds]
     age = age_of(case)
     return TYPE in [text(kind) for kind in kinds] or (age is not None and age < 18)
@@ -74,8 +85,10 @@ def day_of(value: Any) -> str | None:
     found = text(value) if isinstance(value, str) else None
     if found is None or not found[:4].isdigit():
         return None
+    if found[4:5] == "/" and found[7:8] == "/":
+        found = found.replace("/", "-", 2)
     try:
-        moment = datetime.fromisoformat(found)
+        moment = datetime.fromisoformat(found.replace(" +", "+").replace(" -", "-"))
     except ValueError:
         return None
     if len(found) == 10:
@@ -85,7 +98,7 @@ def day_of(value: Any) -> str | None:
 
 def services_of(case: Case) -> list[Mapping[str, Any]]:
     """The elements that are services with a key, each with its `place` among those of its key; copies are left out."""
-    section = case.get("services_section")
+    section = opened(case.get("services_section"))
     found: list[Mapping[str, Any]] = []
     seen: dict[str, list[str]] = defaultdict(list)
     for element in section if isinstance(section, list) else []:
@@ -141,7 +154,7 @@ def _of_cases(truth: Mapping[str, Case], ona: Mapping[str, Any]) -> Iterable[str
 
 def _row(case: Case) -> tuple[Any, ...]:
     stamp = datetime.fromisoformat(case["last_updated_at"])
-    sex, status = (case.get(name) for name in ("sex", "status"))
+    sex, status = (opened(case.get(name)) for name in ("sex", "status"))
     label = SEXES.get(text(sex) or "", text(sex)) if sex is None or isinstance(sex, str) else SKIPPED
     told = text(status) if status is None or isinstance(status, str) else SKIPPED
     return stamp, age_of(case), label, told
@@ -161,7 +174,7 @@ def _of_services(cases: Mapping[str, Case], rows: Iterable[tuple[Any, ...]]) -> 
                 yield f"a service of {case} stands {len(keys)} times in ONA"
                 continue
             kind, day = mine.pop(keys.pop())
-            code = service.get("service_type")
+            code = opened(service.get("service_type"))
             if day != day_of(service.get("service_implemented_day_time")):
                 yield f"a service of {case} has another date than in Primero"
             if isinstance(code, str) and kind != SERVICE_TYPES.get(text(code) or ""):

@@ -5,6 +5,7 @@ The rooms are called in the order in which the assets call them, so that hundred
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -200,6 +201,8 @@ SECTIONS: dict[str, Any] = {
     ],
     "twice": [service("twice"), service("twice", service_type="other")],
     "numbers as keys": [service("n") | {"unique_id": 17}, service("n") | {"unique_id": 2**70}],
+    "written as a text": json.dumps([service("written")]),
+    "written as an empty text": "[]",
     "odd values": [service("odd", service_type={"a": 1}), service("odder", service_implemented_day_time=[1])],
 }
 
@@ -210,7 +213,7 @@ def test_a_section_of_services_in_any_shape_costs_neither_the_case_nor_the_batch
     sync(few, Q1)
     assert standing(few) == set(made.values())
     kept = {row[0] for row in few.sql("SELECT unique_id FROM services")}
-    assert kept >= {"kept", "twice", "17", "odd", "odder"}
+    assert kept >= {"kept", "twice", "17", "odd", "odder", "written"}
     assert {reason for _, reason in aside(few)} == {"service malformed", "unique_id missing"}
     right()
 
@@ -226,6 +229,7 @@ ODD: tuple[Any, ...] = (
     "9999-12-31T23:59:59.999Z", "not implemented", "not_implemented", "male", "female", "other", "Other", TYPE, [TYPE],
     "_", "__", "_12345", "a_", "10060802", "6011101", "01020304", "1299", "99", "KHM", "123456789", "1" * 40,
     "x" * 101, "x" * 10_000, "\u200b", "\u202eabc", "សិទ្ធិកុមារ", "👧🏽", "e\u0301", 'a"b', "a,b", "a\nb", "a\\N", "\\.",
+    "2020/02/11", "2020/09/30 00:00:00 +0000", "2020/09/30 20:00:00 +0000", "[]", "[", "[x]", '["x"]', f'["{TYPE}"]',
     "'; DROP TABLE cases; --", "<script>", "%s", "{0}", "$1", "\ufeff", "\uffff", "CANARY",
 )  # fmt: skip
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from random import Random
 
@@ -169,6 +170,28 @@ def test_an_answer_that_never_ends_is_left(primero):
         client.page("cases", {"per": 1})
 
 
+def test_an_answer_with_a_length_that_trickles_is_left():
+    """Its reader waits for the next block of a known size, so that no limit between two blocks ever meets it."""
+    body, sent = b'{"data":[' + b" " * 300, []
+    with (
+        speaking(body, every=0.01, sent=sent) as url,
+        PrimeroClient(url, "u", "p", pause=0, answer_seconds=0.2) as client,
+        pytest.raises(TransientFailure, match="did not end"),
+    ):
+        client.page("cases", {"per": 1})
+    assert 0 < len(sent) < len(body)
+
+
+def test_the_questions_of_one_client_share_a_total(primero):
+    """Two answers that are slow but honest cost a tick of the sensor more than Dagster gives it."""
+    primero.fail("silence", times=None, seconds=0.6)
+    credentials = (primero.url, primero.username, primero.password)
+    with PrimeroClient(*credentials, pause=0, total=1) as client:
+        assert client.page("cases", {"per": 1}).total == 150
+        with pytest.raises(TransientFailure, match="did not answer cases in time, 1 times over"):
+            client.page("cases", {"per": 1})
+
+
 def test_silence_is_given_up_after_three_tries(primero):
     """Five minutes of silence, with the time limits shortened a thousandfold."""
     primero.fail("silence", times=None, seconds=2)
@@ -181,8 +204,12 @@ def test_silence_is_given_up_after_three_tries(primero):
 
 
 @contextmanager
-def speaking(body: bytes) -> Iterator[str]:
-    """A server that gives one JSON body to everybody; its URL."""
+def speaking(body: bytes, *, every: float = 0, sent: list[int] | None = None) -> Iterator[str]:
+    """A server that gives one JSON body to everybody, a byte `every` so many seconds where that is set; its URL.
+
+    `sent` gets the places of what was sent.
+    """
+    size, places = 1 if every else len(body), [] if sent is None else sent
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -196,7 +223,12 @@ def speaking(body: bytes) -> Iterator[str]:
                     return
                 with connection:
                     connection.recv(65_536)
-                    connection.sendall(head.encode() + body)
+                    connection.sendall(head.encode())
+                    with suppress(OSError):  # the other side may not wait for the end
+                        for start in range(0, len(body), size):
+                            connection.sendall(body[start : start + size])
+                            places.append(start)
+                            time.sleep(every)
 
         threading.Thread(target=answer, daemon=True).start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
