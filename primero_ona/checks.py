@@ -16,6 +16,7 @@ from primero_ona.frames import Frames
 from primero_ona.mapping.labels import Labels
 from primero_ona.metadata import count_table, findings_table
 from primero_ona.ona.schema import CASES, SERVICES, Table
+from primero_ona.primero.fields import BIRTH_FIELD, WITHOUT_BIRTH
 from primero_ona.resources import OnaDatabaseResource
 from primero_ona.steps import safe_step, stop_run_retries
 
@@ -42,7 +43,7 @@ _CLASHES = ("case_id of another case", "unique_id of another case", "unique_id r
 def asset_checks(quarters: Quarters) -> list[dg.AssetChecksDefinition]:
     """All checks of the graph."""
     return [
-        _no_adult_check(quarters),
+        _under18_checks(quarters),
         _mapped_cases_checks(quarters),
         _mapped_services_checks(quarters),
         _ona_checks(quarters),
@@ -97,18 +98,18 @@ def _specs(
     ]
 
 
-def _no_adult_check(quarters: Quarters) -> dg.AssetChecksDefinition:
+def _under18_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
     asset = "raw_under18_cases"
+    child = "Every case is that of a child: under 18 when registered, or by the present age where no birthday is known."
+    readable = "The account may read dates of birth, so that growing up takes no child out of past figures."
 
     @dg.multi_asset_check(
         name="check_raw_under18_cases",
-        specs=_specs(
-            quarters, asset, ("no_adult", "Nobody in this set is 18 or older, and nobody's age is missing.", True)
-        ),
+        specs=_specs(quarters, asset, ("no_adult", child, True), ("date_of_birth_readable", readable, False)),
         ins={"cases": dg.AssetIn(asset)},
     )
     def check(context: dg.AssetCheckExecutionContext, cases: Frames) -> Results:
-        """Count the rows that are not of an enabled child under 18."""
+        """Count the rows that are not of an enabled child, and look whether the pull could read dates of birth."""
         from primero_ona.mapping.membership import MEMBERSHIP_FIELDS, membership
 
         with safe_step(context.instance, context.run.run_id):
@@ -116,8 +117,15 @@ def _no_adult_check(quarters: Quarters) -> dg.AssetChecksDefinition:
             for frame in cases.read(MEMBERSHIP_FIELDS):
                 rows += len(frame)
                 adults += int((~membership(frame)["under18"]).sum())
-        faults = {"row is not an enabled child under 18": adults}
-        yield from _reported(context, [answer(asset, "no_adult", faults, good=f"all {rows:,} are under 18", rows=rows)])
+            unreadable = cases.summary.get("pull", {}).get("missing_optional", ())
+        faults = {"row is not an enabled child, under 18 when registered": adults}
+        blind = {f"case decided by its present age: {WITHOUT_BIRTH}": rows * (BIRTH_FIELD in unreadable)}
+        good = f"all {rows:,} were under 18 when registered, or are by the present age"
+        answers = [
+            answer(asset, "no_adult", faults, good=good, rows=rows),
+            answer(asset, "date_of_birth_readable", blind, good="dates of birth can be read", warn=True),
+        ]
+        yield from _reported(context, answers)
 
     return check
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from primero_ona import console
+from primero_ona.primero.fields import BIRTH_FIELD, WITHOUT_BIRTH
 
 if TYPE_CHECKING:
     from primero_ona.audit import Audit
@@ -32,6 +33,8 @@ def show_audit(found: Audit) -> None:
     table.add_section()
     table.add_row("total", *_cells(found.total), style="bold")
     _out.print(table)
+    if BIRTH_FIELD in found.inventory.missing_optional:
+        console.note(f"Note: {WITHOUT_BIRTH}.")
     total = found.total
     if total.extra:
         console.note(

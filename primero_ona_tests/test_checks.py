@@ -56,6 +56,12 @@ def faults(graph: Graph, asset: str, check: str) -> dict[str, int]:
     return {str(record.data["fault"]): int(str(record.data["rows"]).replace(",", "")) for record in told}
 
 
+def failed_of(graph: Graph, asset: str) -> set[str]:
+    """The checks of an asset that do not pass."""
+    result = graph.execute(dg.AssetSelection.checks_for_assets(dg.AssetKey.from_user_string(asset)))
+    return {entry.check_name for entry in result.get_asset_check_evaluations() if not entry.passed}
+
+
 def cases(*rows: dict[str, Any]) -> Any:
     return table(rows, CASES.arrow_schema())
 
@@ -66,9 +72,24 @@ def services(*rows: dict[str, Any]) -> Any:
 
 def test_an_adult_a_disabled_case_and_a_missing_age_are_found(graph: Graph) -> None:
     """Indicator 4.11a counts children."""
-    raw = raw_frame({"age": 12}, {"age": 18}, {"age": 30}, {"age": SECRET}, {"age": 9, "enabled": False})
+    raw = raw_frame(
+        {"age": 12}, {"age": 18}, {"age": 30}, {"age": SECRET}, {"age": 9, "enabled": False},
+        {"age": 30, "date_of_birth": "2006-01-16"}, {"age": 9, "date_of_birth": "2006-01-15"},
+    )  # fmt: skip
     graph.write("raw_under18_cases", raw)
-    assert faults(graph, "raw_under18_cases", "no_adult") == {"row is not an enabled child under 18": 4}
+    found = faults(graph, "raw_under18_cases", "no_adult")
+    assert found == {"row is not an enabled child, under 18 when registered": 5}
+
+
+def test_a_pull_that_could_read_no_date_of_birth_warns_of_what_that_costs(graph: Graph) -> None:
+    """Figures of past years shrink from then on, and nothing else would show it."""
+    summary = {"pull": {"missing_optional": ["care_date", "date_of_birth"]}}
+    graph.write("raw_under18_cases", raw_frame({"age": 12}, {"age": 13}), summary=summary)
+    ((fault, rows),) = faults(graph, "raw_under18_cases", "date_of_birth_readable").items()
+    assert "figures of past years shrink as children grow up" in fault
+    assert rows == 2
+    graph.write("raw_under18_cases", raw_frame({"age": 12}), summary={"pull": {"missing_optional": ["care_date"]}})
+    assert failed_of(graph, "raw_under18_cases") == set()
 
 
 @pytest.mark.parametrize(

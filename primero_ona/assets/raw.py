@@ -16,7 +16,7 @@ from primero_ona.assets.reference import fetch_if_missing
 from primero_ona.assets.stored import PULL_VERSION
 from primero_ona.io_manager import PartitionIOManager
 from primero_ona.metadata import count_table, quarter_metadata
-from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS
+from primero_ona.primero.fields import BIRTH_FIELD, EXIT_COLUMNS, RAW_COLUMNS, WITHOUT_BIRTH
 from primero_ona.primero.policy import PullPolicy
 from primero_ona.quarters import Quarter
 from primero_ona.resources import OnaDatabaseResource, PrimeroResource
@@ -35,8 +35,8 @@ PRIMERO = dg.AssetSpec(
 
 _DESCRIPTIONS = {
     "raw_reintegration_cases": "Children undergoing reintegration, as Primero sent them.\n\nThe set of indicator 4.8.",
-    "raw_under18_cases": "Children under 18, as Primero sent them.\n\nThe set of indicator 4.11a.",
-    "case_exits": "Cases that left both sets, or were disabled; their rows leave ONA.",
+    "raw_under18_cases": "Children who were under 18 when they were registered.\n\nThe set of indicator 4.11a. Who grows up stays.",
+    "case_exits": "Cases of neither set, or disabled; their rows leave ONA.",
 }
 
 
@@ -90,6 +90,8 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
             context.log.warning(
                 "Primero shows no %s to this account; these columns stay empty", ", ".join(report.missing_optional)
             )
+        if BIRTH_FIELD in report.missing_optional:
+            context.log.warning(WITHOUT_BIRTH)
         facts = {"policy": policy.told, "connection to Primero": protection}
         for asset in _DESCRIPTIONS:
             yield dg.MaterializeResult(
@@ -109,13 +111,13 @@ def _facts(quarter: Quarter, report: "PullReport") -> dict[str, Any]:
 
 
 def _metadata(quarter: Quarter, rows: int, report: "PullReport", reasons: Counter[str]) -> dict[str, Any]:
-    from primero_ona.quarter_sink import CONSENT_REASON, ERASED_REASON, EXIT_REASON, MODULE_REASON
+    from primero_ona.quarter_sink import CONSENT_REASON, ERASED_REASON, EXIT_REASON, MODULE_REASON, NO_AGE_REASON
 
     return {
         **quarter_metadata(quarter, rows),
         "cases in the window": report.kept,
         "membership": count_table(reasons, "reason"),
-        "age missing or unreadable": reasons["age missing or unreadable"],
+        NO_AGE_REASON: reasons[NO_AGE_REASON],
         "exits": reasons[EXIT_REASON] + reasons[MODULE_REASON],
         "kept out by consent": reasons[CONSENT_REASON],
         "kept out by module": report.other_modules,

@@ -150,4 +150,5 @@ def _columns(elements: Elements, standing: pa.Array, labels: Labels, findings: F
         "service_date": read_dates(part(parts, stamp), read_service_date, stamp, findings),
         "primero_case_id": elements.owners.filter(standing),
         "service_subtypes": read_column(part(parts, "service_subtype"), read_codes, TEXT, "service_subtype", findings),
+        "age_at_service": part(parts, "age_at_service"),
     }

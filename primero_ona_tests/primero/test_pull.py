@@ -170,11 +170,11 @@ def test_fields_that_the_role_may_not_read_are_named_all_at_once(primero):
         pull(primero)
 
 
-def test_the_three_dates_are_optional_and_reported(primero):
+def test_the_three_dates_and_that_of_birth_are_optional_and_reported(primero):
     """Not every role may read them; the sync goes on without, and says so."""
-    primero.role.withheld = {"care_date", "date_closure"}
+    primero.role.withheld = {"care_date", "date_closure", "date_of_birth"}
     report, sink = pull(primero)
-    assert report.missing_optional == ["care_date", "date_closure"]
+    assert report.missing_optional == ["date_of_birth", "care_date", "date_closure"]
     assert set(sink.ids) == truth(primero)
 
 
