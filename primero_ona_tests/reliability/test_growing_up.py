@@ -47,12 +47,12 @@ def sync_all(graph: Graph, *, fresh: bool = True, first: Quarter = FIRST) -> Non
         sync(graph, quarter, fresh=fresh)
 
 
-def audited(graph: Graph, *, mend: bool = False, first: Quarter = FIRST) -> tuple[int, int]:
-    """The differences that an audit finds, and the cases that it compared; with `mend` it repairs them."""
+def audited(graph: Graph, *, fix: bool = False, first: Quarter = FIRST) -> tuple[int, int]:
+    """The differences that an audit finds, and the cases that it compared; with `fix` it repairs them."""
     primero = graph.primero
     with PrimeroClient(primero.url, primero.username, primero.password) as client, connect(graph.url) as conn:
         found, tables = audit(client, conn, Scope(first), empty_pause=0)
-        if mend:
+        if fix:
             repair(client, conn, Scope(first), found, tables, "repair")
     return found.total.differences, found.total.primero
 
@@ -129,7 +129,7 @@ def test_a_repair_brings_a_grown_up_back_with_its_ages(few: Graph, right: Callab
     assert audited(few) == (0, 1)
     few.sql("DELETE FROM services")
     few.sql("UPDATE cases SET age_at_registration = 15, age_at_placement = NULL")
-    assert audited(few, mend=True) == (1, 1)
+    assert audited(few, fix=True) == (1, 1)
     ages = "SELECT c.primero_id::text, age_at_registration, age_at_placement, age_at_service FROM cases AS c JOIN services USING (case_id)"
     assert few.sql(ages) == [(case, 16, 18, 19)]
     assert audited(few) == (0, 1)
