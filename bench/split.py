@@ -21,6 +21,7 @@ _PARTS = (
     ("decode", "_decode (primero_ona/primero/client.py"),
     ("other work on answers", "_ask (primero_ona/primero/client.py"),
     ("encode", "raw_batches (primero_ona/primero/walk.py"),
+    ("ages", "with_ages (primero_ona/mapping/ages.py"),
     ("membership", "membership (primero_ona/mapping/membership.py"),
     ("encrypt and store", "PartitionWriter.write (primero_ona/partition_store.py"),
     ("read and decrypt", "PartitionStore._read_part (primero_ona/partition_store.py"),

@@ -19,6 +19,7 @@ import pyarrow as pa
 from primero_ona.assets.stored import current_versions
 from primero_ona.failures import RefusedFailure, TransientFailure
 from primero_ona.frames import Frames
+from primero_ona.mapping.ages import with_ages
 from primero_ona.mapping.cases import map_cases
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.services import map_services
@@ -35,7 +36,7 @@ from primero_ona.primero.pull import EMPTY_PAUSE, check_fields
 from primero_ona.primero.raw_schema import EXIT_SCHEMA, RAW_SCHEMA
 from primero_ona.primero.walk import AHEAD
 from primero_ona.quarter_sink import known_fields
-from primero_ona.quarters import Quarter
+from primero_ona.quarters import Quarter, local_today
 from primero_ona.scope import Scope
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ class _ExpectingSink:
 
     def write(self, frame: pd.DataFrame) -> None:
         """See Sink."""
-        frame = without_erased(frame, self._erased)
+        frame = with_ages(without_erased(frame, self._erased), local_today())
         belongs = ~self._scope.sets(frame)["exit"].to_numpy()
         chosen = frame[belongs].reset_index(drop=True)
         cases = map_cases(chosen, self._places, self._scope.labels)
@@ -267,7 +268,7 @@ def mend_cases(
     load = _Loader(conn, scope, run_id, next_pull(conn), mended)
     for start in range(0, len(ids), REPAIR_BATCH):
         wanted = list(ids[start : start + REPAIR_BATCH])
-        raw = _raw(fetch_cases(client, wanted, scope.policy.precision))
+        raw = _raw(with_ages(case, local_today()) for case in fetch_cases(client, wanted, scope.policy.precision))
         exits = _by_quarter(_exits_of_absent(client, conn, sorted(set(wanted) - set(raw["id"]))))
         quarters = [Quarter.of(moment) for moment in raw["last_updated_at"]]
         for quarter in sorted({*quarters, *exits}):

@@ -17,6 +17,7 @@ from primero_ona.mapping.findings import to_decide
 from primero_ona.mapping.labels import Labels
 from primero_ona.metadata import count_table, findings_table
 from primero_ona.ona.schema import CASES, SERVICES, Table
+from primero_ona.primero.fields import BIRTH_FIELD, WITHOUT_BIRTH
 from primero_ona.resources import OnaDatabaseResource
 from primero_ona.steps import safe_step
 
@@ -119,6 +120,8 @@ def _fields_seen_answer(asset: str, cases: Frames) -> dg.AssetCheckResult:
     """Tell from what the pull has noted which fields no case had."""
     missing = cases.summary.get("pull", {}).get("fields", {}).get("missing", ())
     faults = {f"{name}: no case has it yet, or the account's role may not read its form": 1 for name in missing}
+    if BIRTH_FIELD in missing:
+        faults[WITHOUT_BIRTH] = 1
     return answer(asset, "fields_seen", faults, good="every field occurs", warn=True)
 
 
@@ -139,15 +142,15 @@ def _raw_reintegration_check(quarters: Quarters) -> dg.AssetChecksDefinition:
 
 def _raw_under18_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
     asset = "raw_under18_cases"
-    no_adult = ("no_adult", "Nobody in this set is 18 or older, and nobody's age is missing.", True)
+    child = "Every case is that of a child: under 18 when registered, or by the present age where no birthday is known."
 
     @dg.multi_asset_check(
         name="check_raw_under18_cases",
-        specs=[*_specs(quarters, asset, no_adult), *_fields_seen(quarters, asset)],
+        specs=[*_specs(quarters, asset, ("no_adult", child, True)), *_fields_seen(quarters, asset)],
         ins={"cases": dg.AssetIn(asset)},
     )
     def check(context: dg.AssetCheckExecutionContext, cases: Frames) -> Results:
-        """Count the rows that are not of an enabled child under 18, and tell which fields no case had."""
+        """Count the rows that are not of an enabled child, and tell which fields no case had."""
         from primero_ona.mapping.membership import MEMBERSHIP_FIELDS, membership
 
         with safe_step(context.instance, context.run.run_id):
@@ -156,9 +159,9 @@ def _raw_under18_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
                 rows += len(frame)
                 adults += int((~membership(frame)["under18"]).sum())
             fields = _fields_seen_answer(asset, cases)
-        faults = {"row is not an enabled child under 18": adults}
-        found = answer(asset, "no_adult", faults, good=f"all {rows:,} are under 18", rows=rows)
-        yield from report(context, [found, fields])
+        faults = {"row is not an enabled child, under 18 when registered": adults}
+        good = f"all {rows:,} were under 18 when registered, or are by the present age"
+        yield from report(context, [answer(asset, "no_adult", faults, good=good, rows=rows), fields])
 
     return check
 

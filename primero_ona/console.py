@@ -98,8 +98,8 @@ def show_demo(outcomes: Sequence[Outcome]) -> None:
         table.add_row(outcome.quarter.label, *(f"{number:,}" for number in numbers))
     _out.print(table)
     note(
-        "in 4.8: children undergoing reintegration; in 4.11a: children under 18; a child may be in both.\n"
-        "exits: cases that left both; set aside: rows in quarantine, see `primero-ona quarantine list`."
+        "in 4.8: children undergoing reintegration; in 4.11a: under 18 when registered; a child may be in both.\n"
+        "exits: cases in neither, or disabled; set aside: rows in quarantine, see `primero-ona quarantine list`."
     )
     _show_checks(outcomes)
     _show_failures(outcomes)

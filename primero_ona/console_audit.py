@@ -10,6 +10,7 @@ from rich.table import Table
 
 from primero_ona import console
 from primero_ona.failures import NAMED_CASES
+from primero_ona.primero.fields import BIRTH_FIELD, WITHOUT_BIRTH
 
 if TYPE_CHECKING:
     from primero_ona.audit import Audit
@@ -33,6 +34,8 @@ def show_audit(found: Audit) -> None:
     table.add_section()
     table.add_row("total", *_cells(found.total), style="bold")
     _out.print(table)
+    if BIRTH_FIELD in found.inventory.fields.missing:
+        console.note(f"Note: {WITHOUT_BIRTH}.")
     total = found.total
     if total.extra:
         console.note(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from primero_ona.ona.schema import CASES, SERVICES, Column, PersonalData, Table
-from primero_ona.primero.fields import EXIT_COLUMNS
+from primero_ona.primero.fields import AGE_COLUMNS, BIRTH_FIELD, EXIT_COLUMNS, SERVICE_AGE
 from primero_ona.primero.policy import LOCATION_FIELDS
 
 #: Where the page is, seen from the root of the repository.
@@ -43,7 +43,10 @@ CASE_USES = {
     "disability_type": Use(f"disaggregation of {_BOTH} by recorded disability", "sensitive"),
     "type_of_case": Use("who belongs to 4.8", "sensitive"),
     "sex": Use(f"disaggregation of {_BOTH}", "quasi-identifier"),
-    "age": Use("who belongs to 4.11a (under 18); age groups of both indicators", "quasi-identifier"),
+    "age": Use(
+        "age groups of both indicators; who belongs to 4.11a, where the date of birth is unknown", "quasi-identifier"
+    ),
+    BIRTH_FIELD: Use("ages on the days that count, which growing up does not change; see below", "quasi-identifier"),
     "protection_concerns": Use(f"disaggregation of {_BOTH} by protection concern", "sensitive"),
     "type_of_placement": Use("which care a child of 4.8 came into", "sensitive"),
     "consent_reporting": Use("whether the case may be shared for reporting; the consent policy decides by it", "none"),
@@ -59,6 +62,16 @@ CASE_USES = {
         "the order in which Primero is walked; which of several cases gets a key that all of them want", "none"
     ),
     "services_section": Use("the services of 4.11a; cut to the keys below before anything is stored", "sensitive"),
+}
+
+#: What is made of the date of birth: of a case, and of each of its services.
+AGE_USES = {
+    "age_at_registration": Use(
+        "who belongs to 4.11a: under 18 on the day of registration; age in past periods", "quasi-identifier"
+    ),
+    "age_at_placement": Use("age of a child of 4.8 when a placement began", "quasi-identifier"),
+    "age_at_reintegration": Use("age of a child of 4.8 when it came home", "quasi-identifier"),
+    SERVICE_AGE: Use("age of a child of 4.11a when a service was given", "quasi-identifier"),
 }
 
 #: Keys of an element of `services_section`; every other key, free-text notes among them, is cut on arrival.
@@ -104,6 +117,7 @@ BOOKKEEPING = {
 }  # fmt: skip
 
 _RAW = "raw partitions (encrypted)"
+_NOWHERE = f"stored nowhere, shown nowhere: read in memory, turned into {', '.join(f'`{name}`' for name in AGE_USES)}, and dropped"
 _STORED_UNTIL = "until purged: `PRIMERO_ONA_RETENTION_QUARTERS`, or `primero-ona purge`"
 _ONA_UNTIL = (
     "as long as the case belongs: it leaves when it is disabled, leaves both indicators, its module or consent is not "
@@ -114,6 +128,8 @@ _ONA_UNTIL = (
 def purpose_of(column: Column, table: Table) -> str:
     """Why a column of ONA is filled."""
     uses = CASE_USES if table is CASES else SERVICE_USES
+    if column.name in AGE_USES:
+        return AGE_USES[column.name].purpose
     if column.field in uses:
         return uses[column.field].purpose
     return _COLUMN_PURPOSES[column.name]
@@ -129,6 +145,8 @@ def _field_rows() -> Iterator[str]:
         where = _columns_of(name, CASES)
         if name == "id":
             where = f"{_RAW}; ONA `cases.primero_id`, `services.primero_case_id`, bookkeeping"
+        if name == BIRTH_FIELD:
+            where = _NOWHERE
         if name == "last_updated_at":
             where = f"{_RAW}; ONA `cases.primero_updated_at`, bookkeeping"
         yield f"| `{name}` | {use.purpose} | {use.personal_data} | {where} |"
@@ -137,6 +155,10 @@ def _field_rows() -> Iterator[str]:
         if name == "unique_id":
             where = f"{_RAW}; mapped partitions (encrypted) and ONA `services`: `unique_id`"
         yield f"| `services_section`: `{name}` | {use.purpose} | {use.personal_data} | {where} |"
+    for name, use in AGE_USES.items():
+        table = "cases" if name in AGE_COLUMNS else "services"
+        where = f"{_RAW}; mapped partitions (encrypted) and ONA `{table}`: `{name}`"
+        yield f"| made of `{BIRTH_FIELD}`: `{name}` | {use.purpose} | {use.personal_data} | {where} |"
 
 
 def _column_rows() -> Iterator[str]:
@@ -159,7 +181,7 @@ one girl of nine with a given disability. Everything below follows from that.
 | --- | --- |
 | purpose | indicators 4.8 and 4.11a of the child-protection dashboards; nothing else |
 | persons concerned | children with a case in Primero (CPIMS+) in Cambodia; their caregivers by place only |
-| categories of data | the fields below; no name, address, telephone number, date of birth, note or photograph is asked for |
+| categories of data | the fields below; no name, address, telephone number, note or photograph; the date of birth is read, not stored |
 | source | Primero, read only, by an account of its own |
 | recipient | ONA's database, which the dashboards of UNICEF and the ministries read |
 | controller, processors, focal points | **to be filled in by people** |
@@ -172,7 +194,8 @@ one girl of nine with a given disability. Everything below follows from that.
 
 1. **Primero** sends, over https, only what is asked for by name (`primero/fields.py`). What comes beyond is cut in memory,
    nested keys of services too, and never stored: a test sends everything and searches for it.
-2. **At the door**, in memory, before anything is stored: locations are cut to `PRIMERO_ONA_LOCATION_PRECISION`
+2. **At the door**, in memory, before anything is stored: the date of birth becomes ages and is dropped; locations are
+   cut to `PRIMERO_ONA_LOCATION_PRECISION`
    ({" and ".join(f"`{name}`" for name in LOCATION_FIELDS)}; a value that is no code is dropped, except at `village`); cases
    that `PRIMERO_ONA_CONSENT_POLICY` or `PRIMERO_ONA_MODULES` keep out, and cases in neither indicator, shrink to
    {", ".join(f"`{name}`" for name in EXIT_COLUMNS)}; erased cases are dropped altogether. How many each rule affects
@@ -193,6 +216,13 @@ No telemetry is sent, and no third party sees anything.
 """
 
 _KEPT = f"""
+The date of birth is asked for because Primero raises ages by itself, each night, for those whose birthday it is: by the present
+age alone, children would leave ONA, and the figures of years that are over, as they grow up. Instead of the date ONA has
+ages in completed years on four kinds of days. **Ages on several days can narrow a birthday down**: who was 9 on 4 May and 10 on
+6 May was born on 5 or 6 May. Therefore the dashboards' views leave out all of them but `age_at_registration`, and people
+who read the tables themselves must not publish them side by side. Where the account may not read the date of birth, the present
+age decides, the ages stay empty, and a check warns of what that costs.
+
 Class: `key` names the case, `quasi-identifier` can help to single a child out, `sensitive` says something about it that must
 not be known, `none` is neither.
 

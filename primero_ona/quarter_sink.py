@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from primero_ona.frames import BATCH_ROWS
 from primero_ona.io_manager import PartitionIOManager
+from primero_ona.mapping.ages import with_ages
 from primero_ona.mapping.membership import keep_out, membership, without_consent
 from primero_ona.ona.erased import without_erased
 from primero_ona.ona.fields import shown_fields
 from primero_ona.primero.fields import EXIT_COLUMNS, KnownFields
 from primero_ona.primero.policy import ConsentPolicy, PullPolicy
 from primero_ona.primero.walk import Window
-from primero_ona.quarters import Quarter
+from primero_ona.quarters import Quarter, local_today
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,8 @@ SETS = {
 EXIT_REASON = "exit: disabled, in neither set, or kept out by consent"
 CONSENT_REASON = "kept out by the consent policy"
 MODULE_REASON = "exit: of a module that is not included"
+PRESENT_AGE_REASON = "under 18 by the present age, no date of birth being usable"
+NO_AGE_REASON = "neither date of birth nor age usable"
 ERASED_REASON = "kept out: erased by `primero-ona forget`, but still in Primero"
 
 
@@ -61,8 +64,8 @@ class QuarterSink:
             writer.restart()
 
     def write(self, frame: pd.DataFrame) -> None:
-        """Take a frame of raw cases."""
-        frame = self._without_erased(frame)
+        """Take a frame of cases as pulled; their dates of birth become ages here and are not kept."""
+        frame = with_ages(self._without_erased(frame), local_today())
         sets = membership(frame)
         kept_out = without_consent(frame, self._consent)
         self.reasons[CONSENT_REASON] += int((kept_out & ~sets["exit"].to_numpy()).sum())
@@ -71,6 +74,7 @@ class QuarterSink:
             chosen = frame[sets[column].to_numpy()]
             self._take(asset, chosen[[*EXIT_COLUMNS]] if asset == "case_exits" else chosen)
         self.reasons.update(_reasons(sets))
+        self.reasons[PRESENT_AGE_REASON] += int((sets["under18"] & frame["age_at_registration"].isna()).sum())
 
     def leave(self, frame: pd.DataFrame) -> None:
         """Take cases of modules that are not included: their rows leave ONA."""
@@ -120,7 +124,7 @@ def _reasons(sets: pd.DataFrame) -> dict[str, int]:
         "under 18": int(sets["under18"].sum()),
         "in both": int(both.sum()),
         EXIT_REASON: int(sets["exit"].sum()),
-        "age missing or unreadable": int(sets["age_missing"].sum()),
+        NO_AGE_REASON: int(sets["age_missing"].sum()),
     }
 
 

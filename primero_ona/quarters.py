@@ -16,6 +16,12 @@ from primero_ona.failures import SettingsFailure
 TIME_ZONE = "Asia/Phnom_Penh"
 PHNOM_PENH = ZoneInfo(TIME_ZONE)
 
+
+def local_today() -> date:
+    """The present day in Phnom Penh."""
+    return datetime.now(PHNOM_PENH).date()
+
+
 _MONTHS = ("Jan–Mar", "Apr–Jun", "Jul–Sep", "Oct–Dec")
 
 

@@ -6,16 +6,20 @@ import json
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
+from primero_ona.mapping.ages import with_ages
 from primero_ona.primero.fields import SERVICE_FIELDS, json_text
-from primero_ona.primero.raw_schema import RAW_SCHEMA
+from primero_ona.primero.raw_schema import PULLED_SCHEMA
 
 _STAMPS = ("last_updated_at", "created_at")
+
+#: The day on which the tests' cases are pulled.
+TODAY = date(2024, 6, 1)
 
 
 def uuid_of(number: int) -> str:
@@ -24,9 +28,14 @@ def uuid_of(number: int) -> str:
 
 
 def raw_frame(*cases: Mapping[str, Any]) -> pd.DataFrame:
-    """The raw frame of cases; of each case what it does not name is absent, but an id and times are filled in."""
+    """The raw frame of cases as it is stored; see `pulled_frame`."""
+    return with_ages(pulled_frame(*cases), TODAY)
+
+
+def pulled_frame(*cases: Mapping[str, Any]) -> pd.DataFrame:
+    """The frame of cases as pulled; of each case what it does not name is absent, but an id and times are filled in."""
     rows = [_row({**_defaults(number), **case}) for number, case in enumerate(cases)]
-    return pa.Table.from_pylist(rows, schema=RAW_SCHEMA).to_pandas(types_mapper=pd.ArrowDtype)
+    return pa.Table.from_pylist(rows, schema=PULLED_SCHEMA).to_pandas(types_mapper=pd.ArrowDtype)
 
 
 def _defaults(number: int) -> dict[str, Any]:
@@ -39,7 +48,7 @@ def _defaults(number: int) -> dict[str, Any]:
 
 
 def _row(case: Mapping[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {name: json_text(case.get(name)) for name in RAW_SCHEMA.names}
+    row: dict[str, Any] = {name: json_text(case.get(name)) for name in PULLED_SCHEMA.names}
     for name in _STAMPS:
         row[name] = None if case.get(name) is None else datetime.fromisoformat(case[name])
     return {**row, "id": case["id"], "services_section": cut_services(case.get("services_section"))}

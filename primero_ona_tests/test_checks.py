@@ -70,9 +70,21 @@ def services(*rows: dict[str, Any]) -> Any:
 
 def test_an_adult_a_disabled_case_and_a_missing_age_are_found(graph: Graph) -> None:
     """Indicator 4.11a counts children."""
-    raw = raw_frame({"age": 12}, {"age": 18}, {"age": 30}, {"age": SECRET}, {"age": 9, "enabled": False})
+    raw = raw_frame(
+        {"age": 12}, {"age": 18}, {"age": 30}, {"age": SECRET}, {"age": 9, "enabled": False},
+        {"age": 30, "date_of_birth": "2006-01-16"}, {"age": 9, "date_of_birth": "2006-01-15"},
+    )  # fmt: skip
     graph.write("raw_under18_cases", raw)
-    assert faults(graph, "raw_under18_cases", "no_adult") == {"row is not an enabled child under 18": 4}
+    found = faults(graph, "raw_under18_cases", "no_adult")
+    assert found == {"row is not an enabled child, under 18 when registered": 5}
+
+
+def test_a_pull_that_could_read_no_date_of_birth_warns_of_what_that_costs(graph: Graph) -> None:
+    """Figures of past years shrink from then on, and nothing else would show it."""
+    summary = {"pull": {"fields": {"missing": ["date_of_birth"]}}}
+    graph.write("raw_under18_cases", raw_frame({"age": 12}, {"age": 13}), summary=summary)
+    found = faults(graph, "raw_under18_cases", "fields_seen")
+    assert any("figures of past years shrink as children grow up" in fault for fault in found)
 
 
 @pytest.mark.parametrize("asset", ["raw_reintegration_cases", "raw_under18_cases"])

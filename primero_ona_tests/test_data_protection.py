@@ -7,27 +7,53 @@ from typing import Any
 
 import psycopg
 
-from primero_ona.data_protection import BOOKKEEPING, CASE_USES, PAGE, SERVICE_USES, protection_page, purpose_of
+from primero_ona.data_protection import (
+    AGE_USES,
+    BOOKKEEPING,
+    CASE_USES,
+    PAGE,
+    SERVICE_USES,
+    protection_page,
+    purpose_of,
+)
 from primero_ona.ona.schema import CASES, SERVICES
-from primero_ona.primero.fields import CASE_FIELDS, SERVICE_FIELDS
-from primero_ona.primero.raw_schema import RAW_SCHEMA
+from primero_ona.primero.fields import (
+    AGE_COLUMNS,
+    BIRTH_FIELD,
+    CASE_FIELDS,
+    PULLED_COLUMNS,
+    RAW_COLUMNS,
+    SERVICE_AGE,
+    SERVICE_FIELDS,
+)
 
 ROOT = Path(__file__).parents[1]
 
-#: What Primero's own anonymiser takes for personal; nothing of it may ever be asked for.
+#: What Primero's own anonymiser takes for personal; nothing of it may ever be asked for, but the date of birth for its ages.
 FORBIDDEN = ("name", "address", "telephone", "phone", "national_id", "notes", "photo", "owned_by", "birth", "email")
 
 
 def test_every_field_that_is_asked_for_or_stored_has_a_purpose_and_a_class():
     """A field without a purpose is one that nobody may ask for."""
-    assert set(CASE_USES) == {*RAW_SCHEMA.names, *CASE_FIELDS}
+    assert set(CASE_USES) == set(PULLED_COLUMNS) >= set(CASE_FIELDS)
     assert set(SERVICE_USES) == set(SERVICE_FIELDS)
+    assert set(AGE_USES) == {*AGE_COLUMNS, SERVICE_AGE}
+    assert set(RAW_COLUMNS) == set(CASE_USES) - {BIRTH_FIELD} | set(AGE_COLUMNS)
 
 
 def test_no_field_is_asked_for_that_names_or_reaches_somebody():
     """The allow-list is one careless line away from a name."""
-    for field in (*CASE_FIELDS, *SERVICE_FIELDS):
+    for field in {*CASE_FIELDS, *SERVICE_FIELDS} - {BIRTH_FIELD}:
         assert not any(word in field for word in FORBIDDEN), field
+
+
+def test_the_page_says_of_the_date_of_birth_why_it_is_read_and_that_it_is_stored_nowhere():
+    """It is the one field that is asked for and never kept; a reader must see both, and what the ages made of it may tell."""
+    (row,) = [line for line in protection_page().splitlines() if line.startswith(f"| `{BIRTH_FIELD}` |")]
+    assert CASE_USES[BIRTH_FIELD].purpose in row
+    assert "stored nowhere, shown nowhere" in row
+    assert "partitions (encrypted)" not in row
+    assert "Ages on several days can narrow a birthday down" in protection_page()
 
 
 def test_every_column_in_ona_has_a_purpose_and_keeps_the_class_of_its_field():

@@ -18,7 +18,7 @@ from primero_ona.assets.stored import PULL_VERSION
 from primero_ona.failures import NAMED_CASES
 from primero_ona.io_manager import PartitionIOManager
 from primero_ona.metadata import count_table, quarter_metadata
-from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS
+from primero_ona.primero.fields import BIRTH_FIELD, EXIT_COLUMNS, RAW_COLUMNS, WITHOUT_BIRTH
 from primero_ona.primero.policy import PullPolicy
 from primero_ona.quarters import Quarter
 from primero_ona.resources import OnaDatabaseResource, PrimeroResource
@@ -42,8 +42,8 @@ _AHEAD = (
 
 _DESCRIPTIONS = {
     "raw_reintegration_cases": "Children undergoing reintegration, as Primero sent them.\n\nThe set of indicator 4.8.",
-    "raw_under18_cases": "Children under 18, as Primero sent them.\n\nThe set of indicator 4.11a.",
-    "case_exits": "Cases that left both sets, or were disabled; their rows leave ONA.",
+    "raw_under18_cases": "Children who were under 18 when they were registered.\n\nThe set of indicator 4.11a. Who grows up stays.",
+    "case_exits": "Cases of neither set, or disabled; their rows leave ONA.",
 }
 
 
@@ -100,6 +100,8 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
                 note_fields(connection, report.fields.shown, report.fields.returned, datetime.now(UTC))
         if report.fields.missing:
             context.log.warning("no case has %s; these columns stay empty", ", ".join(report.fields.missing))
+        if BIRTH_FIELD in report.fields.missing:
+            context.log.warning(WITHOUT_BIRTH)
         if report.ahead:
             named = not_erased(report.ahead, erased)[:NAMED_CASES]
             context.log.warning(_AHEAD, len(report.ahead), ", ".join(named))
@@ -125,13 +127,13 @@ def _facts(quarter: Quarter, number: int, report: "PullReport") -> dict[str, Any
 
 
 def _metadata(quarter: Quarter, rows: int, report: "PullReport", reasons: Counter[str]) -> dict[str, Any]:
-    from primero_ona.quarter_sink import CONSENT_REASON, ERASED_REASON, EXIT_REASON, MODULE_REASON
+    from primero_ona.quarter_sink import CONSENT_REASON, ERASED_REASON, EXIT_REASON, MODULE_REASON, NO_AGE_REASON
 
     return {
         **quarter_metadata(quarter, rows),
         "cases in the window": report.kept,
         "membership": count_table(reasons, "reason"),
-        "age missing or unreadable": reasons["age missing or unreadable"],
+        NO_AGE_REASON: reasons[NO_AGE_REASON],
         "exits": reasons[EXIT_REASON] + reasons[MODULE_REASON],
         "kept out by consent": reasons[CONSENT_REASON],
         "kept out by module": report.other_modules,

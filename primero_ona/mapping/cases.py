@@ -56,6 +56,9 @@ CASE_FIELDS = (
     "care_date",
     "date_of_reintegration",
     "date_closure",
+    "age_at_registration",
+    "age_at_placement",
+    "age_at_reintegration",
 )
 
 
@@ -131,5 +134,8 @@ def _columns(reader: _Reader, case_ids: pa.Array, places: Places, labels: Labels
         "care_date": reader.date("care_date"),
         "date_of_reintegration": reader.date("date_of_reintegration"),
         "date_closure": reader.date("date_closure"),
+        "age_at_registration": reader.plain("age_at_registration"),
+        "age_at_placement": reader.plain("age_at_placement"),
+        "age_at_reintegration": reader.plain("age_at_reintegration"),
         "created_at": reader.plain("created_at"),
     }

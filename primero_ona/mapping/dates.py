@@ -29,7 +29,7 @@ _STAMP = re.compile(
 
 #: The JSON text of a stamp as Primero writes nearly all of them. Only of this century, in which the offset is constant.
 _PLAIN_STAMP = r'^"20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z"$'
-_OFFSET = timedelta(hours=7)
+OFFSET = timedelta(hours=7)
 
 _NOT_IMPLEMENTED = frozenset({"not implemented", "not_implemented"})
 
@@ -85,4 +85,4 @@ def read_dates(texts: pa.Array, rule: Rule, field: str, findings: Findings) -> p
 
 def _local_days(stamps: pa.Array) -> pa.Array:
     seconds = pc.utf8_slice_codeunits(stamps, 1, 20).cast(pa.timestamp("s"))
-    return pc.add(seconds, pa.scalar(_OFFSET, pa.duration("s"))).cast(DAY)
+    return pc.add(seconds, pa.scalar(OFFSET, pa.duration("s"))).cast(DAY)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from primero_ona.frames import Frames
 from primero_ona.mapping.columns import Flags, column, holds, to_arrow
@@ -21,31 +22,35 @@ if TYPE_CHECKING:
 
 REINTEGRATION = "children_undergoing_reintegration_55427"
 
-#: Indicator 4.11a counts children below this age: 18 is out.
+#: Indicator 4.11a counts children who were below this age on the day of registration: 18 is out.
 ADULT = 18
 
 #: What has to be read of a raw frame to decide membership.
-MEMBERSHIP_FIELDS = ("type_of_case", "age", "record_state", "enabled")
+MEMBERSHIP_FIELDS = ("type_of_case", "age_at_registration", "age", "record_state", "enabled")
 
 
 def membership(raw: pd.DataFrame) -> pd.DataFrame:
     """For each raw case four booleans: `reintegration`, `under18`, `exit`, `age_missing`; the index is the frame's.
 
-    `exit`: disabled, or in neither set. `age_missing`: not disabled, but without an age that can be read, so that
-    nobody knows whether the case belongs to under18.
+    `under18`: by the age on the day of registration; where that is unknown, by the present one. Primero raises present ages
+    by itself, so by these alone children would leave ONA, and past figures, as they grow up. `exit`: disabled, or in
+    neither set. `age_missing`: not disabled, but with neither of these ages, so that the case cannot be in under18.
     """
     import pandas as pd  # noqa: PLC0415
 
     table = to_arrow(raw, MEMBERSHIP_FIELDS)
     enabled = _enabled(column(table, "record_state"), column(table, "enabled"))
     reintegration = enabled & holds(column(table, "type_of_case"), lambda value: REINTEGRATION in codes_of(value))
-    under18 = enabled & holds(column(table, "age"), _is_minor)
+    registered, present = column(table, "age_at_registration"), column(table, "age")
+    known = pc.is_valid(registered).to_numpy(zero_copy_only=False)
+    young = pc.fill_null(pc.less(registered, ADULT), fill_value=False).to_numpy(zero_copy_only=False)
+    under18 = enabled & (young | ~known & holds(present, _is_minor))
     return pd.DataFrame(
         {
             "reintegration": reintegration,
             "under18": under18,
             "exit": ~(reintegration | under18),
-            "age_missing": enabled & holds(column(table, "age"), lambda value: _age(value) is None),
+            "age_missing": enabled & ~known & holds(present, lambda value: _age(value) is None),
         },
         index=raw.index,
     )

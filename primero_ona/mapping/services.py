@@ -145,5 +145,6 @@ def _columns(
         "service_date": read_dates(part(parts, stamp), read_service_date, stamp, findings),
         "primero_case_id": elements.owners,
         "service_subtypes": read_column(part(parts, "service_subtype"), read_codes, TEXT, "service_subtype", findings),
+        "age_at_service": part(parts, "age_at_service"),
         "place": pa.array(places, WHOLE),
     }

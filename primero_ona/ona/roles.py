@@ -1,8 +1,9 @@
 """Who may do what in ONA's database: four roles, and views for dashboards, as SQL for ONA's administrators to run.
 
 `ona_owner` owns the tables and changes their schema, `ona_loader` writes rows and cannot change anything else,
-`ona_dashboard` reads views without the ids of Primero, `ona_auditor` reads the bookkeeping and no child's row. They are
-groups: a login is made a member of one. What does not belong here: executing it, which is the administrators' to do.
+`ona_dashboard` reads views without the ids of Primero and with one age of past days only, `ona_auditor` reads the
+bookkeeping and no child's row. They are groups: a login is made a member of one. What does not belong here: executing it,
+which is the administrators' to do.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ VIEWS_SCHEMA = "ona_views"
 
 ROLES = ("ona_owner", "ona_loader", "ona_dashboard", "ona_auditor")
 
-#: Not shown to dashboards: ids by which a row could be found in Primero.
-_HIDDEN = frozenset({"primero_id", "primero_case_id"})
+#: Not shown to dashboards: ids by which a row could be found in Primero; and ages on further days than that of registration,
+#: since the ages of one child on several days narrow its birthday down.
+_HIDDEN = frozenset({"primero_id", "primero_case_id", "age_at_placement", "age_at_reintegration", "age_at_service"})
 
 
 def roles_sql(conn: psycopg.Connection) -> str:

@@ -119,6 +119,19 @@ class Table:
         return pa.schema([pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in self.frame_columns])
 
 
+def _age(name: str, description: str) -> Column:
+    return Column(
+        name,
+        "integer",
+        f"{description}, in completed years; empty where the date of birth or that day is unknown",
+        "quasi-identifier",
+        added=True,
+        within=(0, 130),
+        field="date_of_birth",
+        derived=True,
+    )
+
+
 def _place(name: str, description: str, field: str, *, derived: bool = True) -> Column:
     return Column(name, "text", description, "quasi-identifier", field=field, derived=derived)
 
@@ -260,6 +273,9 @@ CASES = Table(
             added=True,
             field="date_closure",
         ),
+        _age("age_at_registration", "Age on the day of registration"),
+        _age("age_at_placement", "Age at the start of the placement"),
+        _age("age_at_reintegration", "Age on the day of reintegration"),
     ),
 )
 
@@ -305,6 +321,7 @@ SERVICES = Table(
             field="service_subtype",
             options="ids",
         ),
+        _age("age_at_service", "Age on the day of the service"),
     ),
 )
 

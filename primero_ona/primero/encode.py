@@ -1,6 +1,6 @@
 """Raw cases in Arrow, a page at a time: each value as the JSON text that Primero sent, and nothing that is not allowed.
 
-What belongs here: the shape of RAW_SCHEMA from rows as they come. A page has 100,000 values, so whole columns become
+What belongs here: the shape of PULLED_SCHEMA from rows as they come. A page has 100,000 values, so whole columns become
 texts at once, outside Python; only those of columns with a list or an object in them are written one by one.
 """
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from primero_ona.primero.fields import SERVICE_FIELDS, json_text
 from primero_ona.primero.policy import LOCATION_FIELDS, LocationPrecision, cut_location
-from primero_ona.primero.raw_schema import RAW_SCHEMA, SERVICE_TYPE
+from primero_ona.primero.raw_schema import PULLED_SCHEMA, PULLED_SERVICE_TYPE
 from primero_ona.texts import listed
 
 Row = Mapping[str, Any]
@@ -28,10 +28,10 @@ _NESTED = (b"\n  ]", b"\n  }")
 
 
 def raw_columns(rows: Sequence[Row], precision: LocationPrecision) -> dict[str, pa.Array]:
-    """All columns of RAW_SCHEMA but the stamps, of rows as Primero sent them."""
+    """All columns of PULLED_SCHEMA but the stamps, of rows as Primero sent them."""
     columns = {
         name: texts([row.get(name) for row in rows])
-        for name in RAW_SCHEMA.names
+        for name in PULLED_SCHEMA.names
         if name not in {"id", "last_updated_at", "created_at", "services_section", *LOCATION_FIELDS}
     }
     for name in LOCATION_FIELDS:
@@ -55,14 +55,16 @@ def texts(values: list[Any]) -> pa.Array:
 
 
 def sections(values: Sequence[Any]) -> pa.Array:
-    """Of each `services_section` the allowed keys only, each as JSON text (SERVICE_TYPE)."""
+    """Of each `services_section` the allowed keys only, each as JSON text (PULLED_SERVICE_TYPE)."""
     lists = [value if isinstance(value, list) or value is None else [None] for value in map(listed, values)]
     elements = [element for value in lists for element in value or ()]
     objects = [element if isinstance(element, dict) else {} for element in elements]
     parts = pa.StructArray.from_arrays(
         [texts([element.get(name) for element in objects]) for name in SERVICE_FIELDS],
-        fields=list(SERVICE_TYPE.value_type),
+        fields=list(PULLED_SERVICE_TYPE.value_type),
         mask=pa.array([not isinstance(element, dict) for element in elements], pa.bool_()),
     )
     ends = pc.cumulative_sum(pa.array([0, *(len(value or ()) for value in lists)], pa.int32()))
-    return pa.ListArray.from_arrays(ends, parts, SERVICE_TYPE, mask=pa.array([v is None for v in lists], pa.bool_()))
+    return pa.ListArray.from_arrays(
+        ends, parts, PULLED_SERVICE_TYPE, mask=pa.array([v is None for v in lists], pa.bool_())
+    )

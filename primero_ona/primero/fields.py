@@ -1,4 +1,4 @@
-"""The allow-list: the only fields of a case that are asked for, kept and stored.
+"""The allow-list: the only fields of a case that are asked for and kept, and what of them is stored.
 
 A field that is not here is never asked for; one that comes nevertheless is cut before anything is stored. Names,
 addresses, telephone numbers, notes and photographs have no place here, whatever a dashboard wishes.
@@ -21,6 +21,7 @@ CASE_FIELDS = (
     "type_of_case",
     "sex",
     "age",
+    "date_of_birth",
     "protection_concerns",
     "type_of_placement",
     "consent_reporting",
@@ -40,21 +41,42 @@ CASE_FIELDS = (
 #: empty, and this is said: Primero gives only keys that are stored, so none may have it yet.
 ESSENTIAL_FIELDS = frozenset({"case_id_display", "type_of_case", "age", "services_section"})
 
+#: Read in memory only: the sinks of a pull turn it into ages (`mapping/ages.py`) and drop it before anything is stored.
+BIRTH_FIELD = "date_of_birth"
+
+#: What it costs when no case shows it.
+WITHOUT_BIRTH = (
+    f"no case shows a {BIRTH_FIELD} to this account, so the present age decides who is a child: figures of past years shrink "
+    "as children grow up. Where Primero records dates of birth, ask its administrators to grant the form with this field to "
+    "the account's role; they are read in memory and never stored"
+)
+
 #: All that is asked about a case that may have to leave because of its module.
 LEAVING_FIELDS = ("case_id_display", "module_id", "created_at")
 
 #: Kept of each element of `services_section`; all other nested keys (free-text notes among them) are cut on arrival.
 SERVICE_FIELDS = ("unique_id", "service_type", "service_subtype", "service_implemented_day_time", "_destroy")
 
-#: The columns of a raw case as stored, and in words what they are. Times are UTC. Every field whose type Primero does not
+#: The columns of a raw case as pulled, and in words what they are. Times are UTC. Every field whose type Primero does not
 #: guarantee is kept as the JSON text of its value ('"male"', '12', '["refugee"]'; absent and null are both null), so that
 #: odd values survive until the mapping judges them.
-RAW_COLUMNS = {
+PULLED_COLUMNS = {
     "id": "text",
     "last_updated_at": "time",
     "created_at": "time",
     **{name: "JSON" for name in ("enabled", *CASE_FIELDS) if name not in {"created_at", "services_section"}},
     "services_section": f"list of services, each with {', '.join(SERVICE_FIELDS)} as JSON",
+}
+
+#: Ages in completed years on the days that count, made of the date of birth: of a case, and of each of its services.
+AGE_COLUMNS = ("age_at_registration", "age_at_placement", "age_at_reintegration")
+SERVICE_AGE = "age_at_service"
+
+#: The columns of a raw case as stored: as pulled, with ages in place of the date of birth.
+RAW_COLUMNS = {
+    **{name: kind for name, kind in PULLED_COLUMNS.items() if name != BIRTH_FIELD},
+    **dict.fromkeys(AGE_COLUMNS, "whole number"),
+    "services_section": f"{PULLED_COLUMNS['services_section']}, and {SERVICE_AGE} as a whole number",
 }
 
 #: What is kept of a case that belongs to neither set any more: enough to remove its rows, and to know since when.

@@ -63,10 +63,10 @@ class Sink(Protocol):
         """Forget everything that was written: the walk begins anew."""
 
     def write(self, frame: pd.DataFrame) -> None:
-        """Take a frame of raw cases (RAW_SCHEMA), each `id` in one frame of the whole walk only."""
+        """Take a frame of raw cases (PULLED_SCHEMA), each `id` in one frame of the whole walk only."""
 
     def leave(self, frame: pd.DataFrame) -> None:
-        """Take a frame of cases of modules that are not included (RAW_SCHEMA, mostly empty): they have to leave ONA."""
+        """Take a frame of cases of modules that are not included (PULLED_SCHEMA, mostly empty): they have to leave ONA."""
 
 
 @dataclass

@@ -26,7 +26,7 @@ from primero_ona.primero.client import PAGE_ROWS, Page, PrimeroClient
 from primero_ona.primero.encode import raw_columns
 from primero_ona.primero.fields import CASE_FIELDS
 from primero_ona.primero.policy import LocationPrecision
-from primero_ona.primero.raw_schema import RAW_SCHEMA
+from primero_ona.primero.raw_schema import PULLED_SCHEMA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +113,7 @@ class Walk:
         self._ids: list[np.ndarray[Any, np.dtype[np.int64]]] = []
 
     def frames(self) -> Iterator[pd.DataFrame]:
-        """The cases of the window as raw frames (RAW_SCHEMA), at most BATCH_ROWS rows each."""
+        """The cases of the window as pulled frames (PULLED_SCHEMA), at most BATCH_ROWS rows each."""
         batches: list[pa.RecordBatch] = []
         for cases in self._distinct():
             self._count(cases)
@@ -311,13 +311,13 @@ def _release(held: dict[str, Case], bound: datetime | None) -> list[Case]:
 
 
 def raw_batches(cases: list[Case], precision: LocationPrecision = "village") -> list[pa.RecordBatch]:
-    """Cases in the form in which they are stored (RAW_SCHEMA): this is where everything not allowed is cut."""
+    """Cases in the form of a pull (PULLED_SCHEMA): this is where everything not allowed is cut."""
     if not cases:
         return []
     columns = raw_columns([case.row for case in cases], precision)
-    columns["last_updated_at"] = pa.array([case.updated for case in cases], RAW_SCHEMA.field("last_updated_at").type)
-    columns["created_at"] = pa.array([case.created for case in cases], RAW_SCHEMA.field("created_at").type)
-    return [pa.RecordBatch.from_arrays([columns[name] for name in RAW_SCHEMA.names], schema=RAW_SCHEMA)]
+    columns["last_updated_at"] = pa.array([case.updated for case in cases], PULLED_SCHEMA.field("last_updated_at").type)
+    columns["created_at"] = pa.array([case.created for case in cases], PULLED_SCHEMA.field("created_at").type)
+    return [pa.RecordBatch.from_arrays([columns[name] for name in PULLED_SCHEMA.names], schema=PULLED_SCHEMA)]
 
 
 def raw_frame(table: pa.Table) -> pd.DataFrame:

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from primero_ona.quarters import Quarter
-from primero_ona.sandbox import services
+from primero_ona.sandbox import births, services
 from primero_ona.sandbox.columns import (
     ABSENT,
-    CANARY_BIRTH,
     NO_STAMP,
     Canaries,
     Coded,
@@ -98,6 +97,15 @@ def generate(wish: Wish) -> CaseStore:
     columns |= _dates(rng, drawn, codes, created, updated, odd=wish.odd)
     section = services.draw(rng, created, updated, wish.services, odd=wish.odd, oscar=oscar, shared_ids=wish.shared_ids)
     columns["services_section"] = services.Services(section)
+    columns["date_of_birth"] = births.draw(
+        np.random.Generator(np.random.PCG64([wish.seed, 1])),  # its own, so that all else is drawn as without it
+        ages=drawn["age"].values,
+        codes=codes["age"],
+        created=(created + _OFFSET) // DAY,
+        saved=(updated + _OFFSET) // DAY,
+        unknown=oscar & (codes["age"] == drawn["age"].place(0)),
+        odd=wish.odd,
+    )
     if wish.odd:
         created[rng.permutation(wish.cases)[: 1 + wish.cases // 1_500]] = NO_STAMP
     columns |= _identities(rng, ids, odd=wish.odd) | _personal(wish.cases)
@@ -223,7 +231,6 @@ def _personal(count: int) -> dict[str, Column]:
     columns: dict[str, Column] = {name: Canaries(name, count) for name in _PERSONAL}
     always = np.zeros(count, dtype=np.uint8)
     return columns | {
-        "date_of_birth": Coded("date_of_birth", [CANARY_BIRTH], always),
         "consent_signature": Coded("consent_signature", [None], always),
     }
 

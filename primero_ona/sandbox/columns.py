@@ -19,7 +19,7 @@ Stamps = npt.NDArray[np.int64]
 
 #: What marks that something personal leaked: it is part of every name, address, telephone number and note here.
 CANARY: Final = "CANARY"
-#: Every child of the sandbox was born on this day, which no living child was: the canary among the dates.
+#: A few children of the sandbox were born on this day, which no living child was: the canary among the dates.
 CANARY_BIRTH: Final = "1907-07-07"
 #: A point in time that is null, among milliseconds since 1970.
 NO_STAMP: Final = int(np.iinfo(np.int64).min)

@@ -2,8 +2,9 @@
 
 Only on 127.0.0.1, only in the sandbox. A GET tells the state and the request log; a POST takes an object with any of
 `switches` (fields of Switches), `role` (fields of Role), `faults` (a list of Fault's fields), `well` (true takes all faults
-away), `edits` (a list of `{"edit": "update"|"disable"|"delete"|"create", "id": …, "changes": {…}, "after": n}`) and
-`reference` (a list of `{"edit": "set_option"|"rename_place"|"retire_place", …}` with what these methods of ReferenceData take).
+away), `night` (true runs the nightly job that raises ages), `edits` (a list of `{"edit":
+"update"|"disable"|"delete"|"create", "id": …, "changes": {…}, "after": n}`) and `reference` (a list of `{"edit":
+"set_option"|"rename_place"|"retire_place", …}` with what these methods of ReferenceData take).
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Control:
             self._primero.faults.clear()
         for fault in order.get("faults", []):
             self._primero.fail(**fault)
+        if order.get("night"):
+            self._primero.recalculate_ages()
         for edit in order.get("reference", []):
             _edit_reference(self._primero.reference, **edit)
         return [case for edit in order.get("edits", []) if (case := self._edit(edit))]

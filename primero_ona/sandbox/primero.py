@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import numpy as np
 import uvicorn
 
 from primero_ona.failures import TransientFailure
 from primero_ona.quarters import Quarter
+from primero_ona.sandbox import births
 from primero_ona.sandbox.access import PASSWORD, USERNAME, Login, Role
 from primero_ona.sandbox.app import Endpoints, Switches
 from primero_ona.sandbox.cases import DEFAULT_CASES, Wish, generate
@@ -118,6 +120,27 @@ class SandboxPrimero:
         Raises KeyError where there is no such case.
         """
         self.cases.update(self._row(case), changes, self.clock())
+
+    def type_age(self, case: str, age: int) -> None:
+        """Save a case as the browser does when an age is typed: the date of birth becomes a 1 January."""
+        self.update(case, age=age, date_of_birth=births.birthday_of(age, self.clock().date()))
+
+    def recalculate_ages(self) -> list[str]:
+        """Do what Primero's nightly job does: raise the ages of those whose birthday it is, which saves their cases.
+
+        `last_updated_at` moves to now. Returns the ids of the cases that were saved.
+        """
+        today, saved = self.clock().date(), []
+        for row in np.flatnonzero(
+            self.cases.alive
+            & self.cases.mask("date_of_birth", lambda birth: births.raised_age(birth, today) is not None)
+        ).tolist():
+            case = self.cases.record(row)
+            age = births.raised_age(case["date_of_birth"], today)
+            if age != case.get("age"):
+                self.update(case["id"], age=age)
+                saved.append(case["id"])
+        return saved
 
     def disable(self, case: str) -> None:
         """Do what `DELETE /cases/:id` does: `record_state` becomes false, the case stays."""

@@ -52,6 +52,9 @@ def test_a_sync_leaves_what_may_be_stored_in_ona_and_in_encrypted_partitions_onl
     graph, stored, ona = listening.graph, listening.decrypted().decode(), dumped(listening.graph.url).decode()
     assert graph.sql("SELECT count(*) FROM cases")[0][0] > 10
     assert graph.sql("SELECT count(*) FROM primero_sync.quarantine WHERE table_name = 'cases'")[0][0] >= 2
+    assert graph.sql("SELECT DISTINCT age_at_registration, age_at_placement FROM cases") == [(4, 4)], (
+        "birthdays were read"
+    )
     for marker in (TEXT, LONG, DAY, VILLAGE, f"{WHISPER}-5", f"{WHISPER}-service-5"):
         assert marker in ona, marker
         assert marker in stored, marker

@@ -41,6 +41,9 @@ TYPES = {
     "care_date": pa.date32(),
     "date_of_reintegration": pa.date32(),
     "date_closure": pa.date32(),
+    "age_at_registration": pa.int32(),
+    "age_at_placement": pa.int32(),
+    "age_at_reintegration": pa.int32(),
     "created_at": pa.timestamp("ms", tz="UTC"),
 }
 

@@ -12,7 +12,8 @@ TYPE = "children_undergoing_reintegration_55427"
 
 
 def sets_of(**fields):
-    row = membership(raw_frame({"record_state": True, **fields})).iloc[0]
+    case = {"record_state": True, "registration_date": "2024-01-10", **fields}
+    row = membership(raw_frame(case)).iloc[0]
     return {name for name, holds in row.items() if holds}
 
 
@@ -54,6 +55,25 @@ def sets_of(**fields):
         ({"age": 5, "record_state": None, "enabled": None}, {"exit"}),
         ({"type_of_case": TYPE, "age": 5, "record_state": False}, {"exit"}),
         ({"age": None, "record_state": False}, {"exit"}),
+        # By the date of birth those are children who were under 18 on 10 January 2024, the day of registration.
+        ({"date_of_birth": "2006-01-11", "age": 18}, {"under18"}),
+        ({"date_of_birth": "2006-01-10", "age": 17}, {"exit"}),
+        ({"date_of_birth": "2006-01-10", "age": None}, {"exit"}),
+        ({"date_of_birth": "2006-01-11", "age": None}, {"under18"}),
+        ({"date_of_birth": "2006-01-11", "age": 30, "type_of_case": TYPE}, {"reintegration", "under18"}),
+        ({"date_of_birth": "2006-01-11", "age": 17, "record_state": False}, {"exit"}),
+        ({"date_of_birth": "1890-01-01", "age": 5}, {"under18"}),
+        ({"date_of_birth": "2025-01-01", "age": 5}, {"under18"}),
+        ({"date_of_birth": "2025-01-01", "age": 18}, {"exit"}),
+        ({"date_of_birth": "rubbish", "age": 17}, {"under18"}),
+        ({"date_of_birth": "rubbish", "age": None}, {"exit", "age_missing"}),
+        ({"date_of_birth": "2012-01-01", "age": None, "registration_date": None}, {"under18"}),
+        (
+            {"date_of_birth": "2012-01-01", "age": None, "registration_date": None, "created_at": None},
+            {"exit", "age_missing"},
+        ),
+        ({"date_of_birth": "2012-01-01", "age": 20, "registration_date": None, "created_at": None}, {"exit"}),
+        ({"date_of_birth": "2012-01-01", "age": 20, "registration_date": "2999-01-01"}, {"under18"}),
     ],
 )
 def test_a_case_belongs_to_these_sets(fields, sets):
@@ -77,6 +97,16 @@ def test_a_case_in_both_sets_is_taken_from_under18_only():
     assert sorted(case for frame in cases for case in frame["id"]) == [uuid_of(n) for n in range(3)]
 
 
+def test_a_case_that_is_in_both_sets_by_its_birthday_is_not_judged_again_by_its_present_age():
+    """What is stored has no date of birth any more; by the present age the case would be read from both streams."""
+    grown = {"type_of_case": TYPE, "age": 19, "date_of_birth": "2007-05-01", "registration_date": "2024-01-10"}
+    stored = raw_frame({**grown, "record_state": True})
+    assert membership(stored).iloc[0].to_dict() == {
+        "reintegration": True, "under18": True, "exit": False, "age_missing": False,
+    }  # fmt: skip
+    assert [len(frame) for frame in quarter_cases(Frames.of(stored), Frames.of(stored))] == [1, 0]
+
+
 BOTH_ADULT_CHILD = ({"type_of_case": TYPE, "age": "17"}, {"type_of_case": TYPE, "age": 18}, {"age": 3})
 
 
@@ -89,4 +119,4 @@ def test_what_decides_is_read_even_where_only_other_columns_are_wanted():
         yield raw_frame({"age": 3})[list(columns)]
 
     assert [len(frame) for frame in quarter_cases(Frames(read), Frames.of()).read(["id", "age"])] == [0]
-    assert asked == [("id", "age", "type_of_case", "record_state", "enabled")]
+    assert asked == [("id", "age", "type_of_case", "age_at_registration", "record_state", "enabled")]

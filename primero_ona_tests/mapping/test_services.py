@@ -17,6 +17,7 @@ TYPES = {
     "service_date": pa.date32(),
     "primero_case_id": pa.string(),
     "service_subtypes": pa.string(),
+    "age_at_service": pa.int32(),
     "place": pa.int32(),
 }
 

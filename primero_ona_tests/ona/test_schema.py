@@ -25,12 +25,14 @@ def test_a_key_is_a_column_that_is_never_null():
 def test_mapped_frames_have_these_types():
     """Parquet parts that are stored today are read by the next version."""
     cases = CASES.arrow_schema()
-    assert len(cases) == 28
+    assert len(cases) == 31
     assert cases.names[:2] == ["case_id", "registration_date"]
     assert cases.field("age").type == pa.int32()
     assert cases.field("primero_updated_at").type == pa.timestamp("ms", tz="UTC")
     assert cases.field("primero_id").type == pa.string()
+    assert cases.field("age_at_registration").type == pa.int32()
     assert SERVICES.arrow_schema().field("service_date").type == pa.date32()
+    assert SERVICES.arrow_schema().field("age_at_service").type == pa.int32()
 
 
 def test_every_column_is_described_for_people():

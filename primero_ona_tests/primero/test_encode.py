@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from primero_ona.primero.encode import raw_columns, sections, texts
 from primero_ona.primero.fields import SERVICE_FIELDS, json_text
-from primero_ona.primero.raw_schema import RAW_SCHEMA, SERVICE_TYPE
+from primero_ona.primero.raw_schema import PULLED_SCHEMA, PULLED_SERVICE_TYPE
 from primero_ona_tests.raw import cut_services
 
 #: Texts that look like what stands between values, or like null.
@@ -47,7 +47,7 @@ def test_each_case_keeps_its_own_services_and_only_the_allowed_keys(values: list
     """Without it services could move to another child, or notes be stored."""
     made = sections(values)
     made.validate(full=True)
-    assert made.equals(pa.array([cut_services(value) for value in values], SERVICE_TYPE))
+    assert made.equals(pa.array([cut_services(value) for value in values], PULLED_SERVICE_TYPE))
 
 
 @pytest.mark.parametrize("value", [2**70, "\ud800"], ids=["beyond 64 bits", "half a character"])
@@ -59,5 +59,5 @@ def test_a_value_that_orjson_does_not_write_is_kept(value: Any) -> None:
 def test_what_is_not_on_the_list_is_cut() -> None:
     """A name that comes though nobody asked must not be stored."""
     columns = raw_columns([{"id": "a", "name": "SECRET", "sex": "male"}], "village")
-    assert set(columns) == set(RAW_SCHEMA.names) - {"last_updated_at", "created_at"}
+    assert set(columns) == set(PULLED_SCHEMA.names) - {"last_updated_at", "created_at"}
     assert "SECRET" not in str(columns)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 from primero_ona.sandbox.primero import SandboxPrimero
@@ -76,24 +76,44 @@ def belongs(case: Case) -> bool:
         return False
     kinds = opened(case.get("type_of_case"))
     kinds = kinds if isinstance(kinds, list) else [kinds]
-    age = age_of(case)
+    age = age_at(case, registered(case))
+    age = age_of(case) if age is None else age
     return TYPE in [text(kind) for kind in kinds] or (age is not None and age < 18)
 
 
+def registered(case: Case) -> str | None:
+    """The day of registration: the date stated, else that of the creation; neither after today nor before the birth."""
+    for field in ("registration_date", "created_at"):
+        day, birth = day_of(case.get(field)), day_of(case.get("date_of_birth"))
+        if day and day <= str(datetime.now(LOCAL).date()) and (birth is None or birth <= day):
+            return day
+    return None
+
+
+def age_at(case: Case, day: str | None) -> int | None:
+    """How often the birthday has come round by a day; None where there is no telling, and above 130."""
+    birth = day_of(case.get("date_of_birth"))
+    if birth is None or day is None or birth > day:
+        return None
+    years = int(day[:4]) - int(birth[:4])
+    years -= day[5:] < birth[5:]
+    return years if years <= 130 else None
+
+
 def day_of(value: Any) -> str | None:
-    """The day in Phnom Penh of a service's stamp; None where there is none, or no real one."""
+    """The day in Phnom Penh of a date or a stamp; None where there is none, or no real one."""
     found = text(value) if isinstance(value, str) else None
-    if found is None or not found[:4].isdigit():
-        return None
-    if found[4:5] == "/" and found[7:8] == "/":
+    if found is not None and found[4:5] == "/" and found[7:8] == "/":
         found = found.replace("/", "-", 2)
-    try:
-        moment = datetime.fromisoformat(found.replace(" +", "+").replace(" -", "-"))
-    except ValueError:
+    if found is None or not found[:4].isdigit() or found[4:5] + found[7:8] != "--":
         return None
-    if len(found) == 10:
-        return found
-    return str((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(LOCAL).date())
+    try:
+        if len(found) == 10:
+            return str(date.fromisoformat(found))
+        moment = datetime.fromisoformat(found.replace(" +", "+").replace(" -", "-"))
+        return str((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(LOCAL).date())
+    except (ValueError, OverflowError):
+        return None
 
 
 def services_of(case: Case) -> list[Mapping[str, Any]]:
@@ -157,7 +177,8 @@ def _row(case: Case) -> tuple[Any, ...]:
     sex, status = (opened(case.get(name)) for name in ("sex", "status"))
     label = SEXES.get(text(sex) or "", text(sex)) if sex is None or isinstance(sex, str) else SKIPPED
     told = text(status) if status is None or isinstance(status, str) else SKIPPED
-    return stamp, age_of(case), label, told
+    days = registered(case), day_of(case.get("care_date")), day_of(case.get("date_of_reintegration"))
+    return stamp, age_of(case), label, told, *(age_at(case, day) for day in days)
 
 
 def _of_services(cases: Mapping[str, Case], rows: Iterable[tuple[Any, ...]]) -> Iterable[str]:
@@ -173,17 +194,24 @@ def _of_services(cases: Mapping[str, Case], rows: Iterable[tuple[Any, ...]]) -> 
             if len(keys) != 1:
                 yield f"a service of {case} stands {len(keys)} times in ONA"
                 continue
-            kind, day = mine.pop(keys.pop())
-            code = opened(service.get("service_type"))
-            if day != day_of(service.get("service_implemented_day_time")):
-                yield f"a service of {case} has another date than in Primero"
-            if isinstance(code, str) and kind != SERVICE_TYPES.get(text(code) or ""):
-                yield f"a service of {case} has another type than in Primero"
+            yield from _of_service(record, service, mine.pop(keys.pop()))
         if mine:
             yield f"{len(mine)} services of {case} stand in ONA that it does not have"
 
 
+def _of_service(case: Case, service: Mapping[str, Any], row: tuple[Any, ...]) -> Iterable[str]:
+    kind, day, age = row
+    code = opened(service.get("service_type"))
+    if day != day_of(service.get("service_implemented_day_time")):
+        yield f"a service of {case['id']} has another date than in Primero"
+    if age != age_at(case, day):
+        yield f"a service of {case['id']} has another age than that on its day"
+    if isinstance(code, str) and kind != SERVICE_TYPES.get(text(code) or ""):
+        yield f"a service of {case['id']} has another type than in Primero"
+
+
 _SERVICE_FIELDS = ("unique_id", "service_type", "service_subtype", "service_implemented_day_time", "_destroy")
-_FIELDS = ("primero_updated_at", "age", "sex", "case_status")
-_CASES = "SELECT primero_id::text, case_id, primero_updated_at, age, sex, case_status FROM cases"
-_SERVICES = "SELECT unique_id, primero_case_id::text, service_type, service_date::text FROM services"
+_AGES = ("age_at_registration", "age_at_placement", "age_at_reintegration")
+_FIELDS = ("primero_updated_at", "age", "sex", "case_status", *_AGES)
+_CASES = f"SELECT primero_id::text, case_id, {', '.join(_FIELDS)} FROM cases"
+_SERVICES = "SELECT unique_id, primero_case_id::text, service_type, service_date::text, age_at_service FROM services"

@@ -44,6 +44,9 @@ from primero_ona_tests.reliability.syncing import UNEXPECTED, Place, finish, hom
 
 FIRST = Quarter(2024, 1)
 
+#: When a scenario begins.
+START = datetime(2024, 5, 15, 3, 0, tzinfo=UTC)
+
 #: One scenario in so many runs as real Dagster runs; the others call the same rooms in the same order, in a tenth of the time.
 DAGSTER_EVERY = 25
 
@@ -85,6 +88,7 @@ class Scenario:
             self.twins,
             self.cut_off,
             self.again,
+            self.night,
         )
         for _ in range(self.random.randint(3, 6)):
             step = self.random.choice(steps)
@@ -179,13 +183,24 @@ class Scenario:
         if self.random.random() < 0.2:
             self.clock.move(days=self.random.randint(5, 30))
 
+    def night(self) -> None:
+        """A night in which children grow older; once a year it is that of 2 January, in which most of them do."""
+        january = self.clock.now.replace(year=self.clock.now.year + 1, month=1, day=2, hour=1)
+        if january.year == START.year + 1 and self.random.random() < 0.5:
+            self.clock.now = january
+        else:
+            self.clock.move(days=1)
+        self.primero.recalculate_ages()
+
     def _edit_one(self, case: str) -> None:
         pick = self.random
         chance = pick.random()
         if self.primero.cases.row_of(case) is None:
             return
         if chance < 0.1:
-            self.ids.append(self.primero.create(age=pick.randint(0, 30), services_section=self._services(case)))
+            made = self.primero.create(services_section=self._services(case))
+            self.primero.type_age(made, pick.randint(0, 30))
+            self.ids.append(made)
         elif chance < 0.14:
             self.primero.delete(case)
         elif chance < 0.3:
@@ -231,6 +246,17 @@ class Scenario:
 def _changes(pick: Random) -> list[dict[str, Any]]:
     return [
         {"age": pick.choice((pick.randint(0, 25), "12", "12.0", None, ABSENT, -3, 12.5, "old", 2**70, [3], {}))},
+        {
+            "date_of_birth": pick.choice(
+                (f"{pick.randint(1990, 2024)}-01-01", f"{pick.randint(2004, 2009)}-05-16", *_BIRTHS)
+            )
+        },
+        {"registration_date": pick.choice(("2024-05-16", "2021-12-31", "2999-01-01", "1999-01-01", None, "rubbish"))},
+        {
+            pick.choice(("care_date", "date_of_reintegration")): pick.choice(
+                ("2024-03-01", "2022-05-16", "1950-01-01", None)
+            )
+        },
         {"sex": pick.choice(("male", "female", "other", "unknown", None, ABSENT, " male "))},
         {"type_of_case": pick.choice((TYPE, [TYPE, "x"], None, ABSENT, "other_1", [], {}))},
         {"status": pick.choice(("open", "closed", None, "transferred"))},
@@ -240,6 +266,19 @@ def _changes(pick: Random) -> list[dict[str, Any]]:
         {"consent_reporting": pick.choice((True, "false", None, "maybe", [], 1))},
     ]
 
+
+#: Dates of birth that are none, beyond belief, or written as a time.
+_BIRTHS = (
+    None,
+    ABSENT,
+    "",
+    "2012-02-30",
+    "1850-01-01",
+    "2090-01-01",
+    "2007-03-31T20:00:00.000Z",
+    20070101,
+    ["2007-01-01"],
+)
 
 _CUT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -281,7 +320,7 @@ def play(seed: int, ona_url: str) -> tuple[list[str], list[str]]:
         conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                      " WHERE datname = current_database() AND pid <> pg_backend_pid()")  # fmt: skip
         conn.execute(_EMPTY)
-    clock = Clock(datetime(2024, 5, 15, 3, 0, tzinfo=UTC))
+    clock = Clock(START)
     shared = random.random() < 0.3
     wish = Wish(random.randint(12, 70), seed=seed, now=clock.now, quarters=2, shared_ids=shared)
     with (

@@ -236,7 +236,7 @@ ODD: tuple[Any, ...] = (
 FIELDS = (
     "registration_date", "oscar_number", "disability_type", "type_of_case", "sex", "protection_concerns", "type_of_placement",
     "consent_reporting", "location_current", "location_caregiver", "care_date", "date_of_reintegration", "date_closure",
-    "status",
+    "status", "date_of_birth",
 )  # fmt: skip
 
 
@@ -257,6 +257,8 @@ def test_odd_ages_states_and_keys_put_a_case_out_or_aside_and_never_fail_a_batch
     for value in ODD:
         child(few, age=value, type_of_case=TYPE)
         child(few, age=value)
+        child(few, date_of_birth=value, registration_date="2024-01-15")
+        child(few, date_of_birth="2006-01-20", registration_date=value, care_date=value, type_of_case=TYPE)
         child(few, record_state=value)
         child(few, case_id_display=value)
         child(few, services_section=[service(f"s-{ODD.index(value)}") | {"unique_id": value, "service_type": value}])

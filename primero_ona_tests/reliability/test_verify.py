@@ -238,6 +238,16 @@ def command(synced: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     return lambda *arguments: CliRunner().invoke(app, list(arguments))
 
 
+def test_verify_warns_where_it_could_read_no_date_of_birth(synced, command):
+    """Who is a child is then decided by another rule than that of the syncs, and the reader must know."""
+    warning = "figures of past years shrink as children grow up"
+    assert warning not in " ".join(command("verify").output.split())
+    synced.primero.role.withheld.add("date_of_birth")
+    found = command("verify")
+    assert warning in " ".join(found.output.split())
+    assert found.exit_code == 1, "the ages that ONA has are not confirmed"
+
+
 def test_the_quarantine_is_listed_without_values_and_a_row_that_becomes_good_leaves_it(synced, command):
     """Somebody gives the child its case id in Primero; nobody should have to clear a list by hand."""
     listed = command("quarantine", "list", "--json")

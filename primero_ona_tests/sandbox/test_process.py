@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 import requests
 
 from primero_ona.failures import TransientFailure
+from primero_ona.sandbox import births
 from primero_ona.sandbox.access import PASSWORD, USERNAME
 from primero_ona.sandbox.primero import SandboxPrimero
 
@@ -71,6 +73,16 @@ def test_an_edit_can_wait_for_requests(url: str) -> None:
     _order(url, edits=[{"edit": "disable", "id": case, "after": 1}])
     states = [next(row["record_state"] for row in _ask(url).json()["data"] if row["id"] == case) for _ in range(2)]
     assert states[1] is False
+
+
+def test_the_night_in_which_ages_grow_can_be_ordered(url: str) -> None:
+    """A demo of a new year, from another process."""
+    today = datetime.now(UTC).date()
+    birth = today.replace(year=today.year - 10, day=min(today.day, 28)).isoformat()
+    (case,) = _order(url, edits=[{"edit": "create", "changes": {"date_of_birth": birth, "age": 3}}])["created"]
+    assert _order(url, night=True)["done"]
+    age = next(row["age"] for row in _ask(url).json()["data"] if row["id"] == case)
+    assert age == (births.raised_age(birth, today) or 3)
 
 
 def test_it_tells_its_state_and_refuses_what_it_does_not_understand(url: str) -> None:

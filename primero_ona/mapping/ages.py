@@ -1,0 +1,93 @@
+"""Ages on the days that count, made of the date of birth while a case is in memory; the date itself goes no further.
+
+What belongs here: which day counts as that of registration, and the age on a day. Days are read by the rules by which the
+mapping reads them, so that an age fits the date beside it. Who counts as a child by these ages is decided in `membership.py`.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from primero_ona.mapping.columns import WHOLE, Rule, column, to_arrow
+from primero_ona.mapping.dates import DAY, OFFSET, read_date, read_dates, read_service_date
+from primero_ona.mapping.findings import Findings
+from primero_ona.mapping.values import OLDEST
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BIRTH = "date_of_birth"
+_SERVICES = "services_section"
+_SERVICE_AGE = "age_at_service"
+
+#: What is read of a pulled frame.
+_FIELDS = (_BIRTH, "registration_date", "created_at", "care_date", "date_of_reintegration", _SERVICES)
+
+
+def with_ages(pulled: pd.DataFrame, today: date) -> pd.DataFrame:
+    """Turn a frame as pulled into one that may be stored: ages in completed years in place of the date of birth.
+
+    `today` is the day in Phnom Penh: a registration in the future counts as none. An age is null where the day or a usable
+    date of birth is unknown. The index stays.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    table = to_arrow(pulled, _FIELDS)
+    births = _days(column(table, _BIRTH), read_date)
+    registered = _registered(
+        _days(column(table, "registration_date"), read_date), column(table, "created_at"), births, today
+    )
+    made = {
+        "age_at_registration": _ages(births, registered),
+        "age_at_placement": _ages(births, _days(column(table, "care_date"), read_date)),
+        "age_at_reintegration": _ages(births, _days(column(table, "date_of_reintegration"), read_date)),
+        _SERVICES: _services(column(table, _SERVICES), births),
+    }
+    stored = pulled.drop(columns=_BIRTH)
+    return stored.assign(**{name: pd.arrays.ArrowExtensionArray(pa.chunked_array([made[name]])) for name in made})
+
+
+def _days(texts: pa.Array, rule: Rule) -> pa.Array:
+    """A column of dates; what cannot be read is reported where the mapping reads the same field."""
+    return read_dates(texts, rule, "", Findings())
+
+
+def _registered(stated: pa.Array, created: pa.Array, births: pa.Array, today: date) -> pa.Array:
+    """The day of registration: as stated, else that of the creation; a day in the future or before birth counts as none."""
+    in_phnom_penh = pc.add(created.cast(pa.timestamp("ms")), pa.scalar(OFFSET, pa.duration("ms"))).cast(DAY)
+    return pc.coalesce(*(_possible(days, births, today) for days in (stated, in_phnom_penh)))
+
+
+def _possible(days: pa.Array, births: pa.Array, today: date) -> pa.Array:
+    born = pc.fill_null(pc.less_equal(births, days), fill_value=True)
+    return pc.if_else(pc.and_(born, pc.less_equal(days, pa.scalar(today, DAY))), days, None)
+
+
+def _ages(births: pa.Array, days: pa.Array) -> pa.Array:
+    """The completed years from birth to each day; null before birth, and beyond the oldest age that is believed."""
+    years = pc.divide(pc.subtract(_digits(days), _digits(births)), 10_000)
+    usable = pc.and_(pc.less_equal(births, days), pc.less_equal(years, OLDEST))
+    return pc.if_else(usable, years, None).cast(WHOLE)
+
+
+def _digits(days: pa.Array) -> pa.Array:
+    """Each day as a number of the digits YYYYMMDD: of two such numbers the difference has the completed years in front."""
+    return pc.add(pc.multiply(pc.year(days), 10_000), pc.add(pc.multiply(pc.month(days), 100), pc.day(days)))
+
+
+def _services(section: pa.ListArray, births: pa.Array) -> pa.ListArray:
+    """The sections of services, each element with the age on its day."""
+    parts = section.flatten()
+    days = _days(pc.struct_field(parts, ["service_implemented_day_time"]), read_service_date)
+    ages = _ages(births.take(pc.list_parent_indices(section)), days)
+    names = [field.name for field in parts.type]
+    aged = pa.StructArray.from_arrays(
+        [*(pc.struct_field(parts, [name]) for name in names), ages], [*names, _SERVICE_AGE], mask=parts.is_null()
+    )
+    lengths = pc.fill_null(pc.list_value_length(section), 0)
+    ends = pc.cumulative_sum(pa.concat_arrays([pa.array([0], lengths.type), lengths]))
+    return pa.ListArray.from_arrays(ends, aged, mask=section.is_null())
