@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 import psycopg
 import pytest
 
@@ -26,6 +28,14 @@ def test_an_empty_database_gets_all_tables_with_all_columns(ona_url, ona):
     query = "SELECT table_name AS t, column_name AS c FROM information_schema.columns WHERE table_schema = 'public'"
     found = {(row["t"], row["c"]) for row in read(ona_url, query)}
     assert found == {(relation.name, column.name) for relation in (*TABLES, *VIEWS) for column in relation.columns}
+
+
+def test_each_script_has_a_number_of_its_own():
+    """Of two with one number, a database that has had the first would never get the second."""
+    scripts = [
+        entry.name for entry in files("primero_ona.ona").joinpath("migrations").iterdir() if entry.name[0].isdigit()
+    ]
+    assert sorted(int(name[:3]) for name in scripts) == list(range(1, len(scripts) + 1))
 
 
 def test_an_existing_table_keeps_its_columns_and_rows(ona_url, empty_ona):
