@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from primero_ona.failures import SyncFailure
+from primero_ona.machine import machine_failure
 from primero_ona.process import unexpected
 
 #: Dagster's run retries start a run anew after any failed step, unless the run carries this tag.
@@ -42,13 +43,13 @@ def safe_step(instance: dg.DagsterInstance | None = None, run_id: str | None = N
 
 @contextmanager
 def unexpected_withheld() -> Iterator[None]:
-    """Let failures pass, and turn any other exception into a dg.Failure that tells its type and place only."""
+    """Let failures pass, name a fault of this machine, and of any other exception tell its type and place only."""
     try:
         yield
     except (SyncFailure, dg.Failure, dg.RetryRequested):
         raise
     except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
-        raise _failure(unexpected(error), type(error).__name__, 1, retry=False) from None
+        raise machine_failure(error) or _failure(unexpected(error), type(error).__name__, 1, retry=False) from None
 
 
 def _failure(text: str, kind: str, exit_code: int, *, retry: bool) -> dg.Failure:

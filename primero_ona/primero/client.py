@@ -44,9 +44,10 @@ TIMEOUT = (5, 180)
 ANSWER_SECONDS = 600
 
 #: Attempts after the first, for whatever passes: a status that may be another one next time, a connection that was refused,
-#: reset or silent, an answer that broke off. One count for all of them, so that two kinds of trouble do not multiply. The pauses between are
-#: 1 + 2 + 4 + 8 + 16 seconds, each with up to 1 s of jitter: at most 36 seconds in sum where the server says nothing, and
-#: at most 5 × 60 s where it asks for more by Retry-After (Primero itself says 60 while a configuration is applied).
+#: reset or silent, an answer that broke off. One count for all of them, so that two kinds of trouble do not multiply. The
+#: pauses between are 1 + 2 + 4 + 8 + 16 seconds, each with up to 1 s of jitter: at most 36 seconds in sum where the server
+#: says nothing, and at most 5 × 60 s where it asks for more by Retry-After (Primero itself says 60 while a configuration is
+#: applied).
 RETRIES = 5
 RETRY_AFTER_MAX = 60.0
 
