@@ -2,7 +2,8 @@
 
 What belongs here: putting the commands together, and the exit code of a failure: 0 done; 1 the data or a check failed;
 2 wrong usage, or a setting missing or malformed; 3 Primero or ONA could not be reached or refused us, or this machine lacks
-something. The commands are in `commands/`, how results look in `console.py`. Heavy imports are inside the commands, so that `--help` answers at once.
+something. The commands are in `commands/`, how results look in `console.py`. Heavy imports are inside the commands, so that
+`--help` answers at once.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ for group in (schema, reference, labels, places, dictionary, quarantine, config,
 def main() -> None:
     """Run the command line; a failure is one plain message and an exit code, never a traceback."""
     prepare_process()
+    console.prepare_output()
     try:
         app()
     except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here

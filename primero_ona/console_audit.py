@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from primero_ona import console
@@ -18,8 +17,6 @@ _COLUMNS = (
     "primero", "ona", "missing", "extra", "stale", "different", "services", "quarantined", "pending",
 )  # fmt: skip
 
-_out = Console(highlight=False)
-
 
 def show_audit(found: Audit) -> None:
     """One line for each quarter and one for all, then what it means."""
@@ -31,7 +28,7 @@ def show_audit(found: Audit) -> None:
         table.add_row(quarter.quarter, *_cells(quarter))
     table.add_section()
     table.add_row("total", *_cells(found.total), style="bold")
-    _out.print(table)
+    console.out.print(table)
     total = found.total
     if total.extra:
         console.note(
@@ -70,4 +67,4 @@ def show_quarantine(entries: Sequence[Entry]) -> None:
             entry.quarter, entry.table_name, entry.primero_id, entry.other_id or "", entry.reason, f"{entry.entries:,}",
             *seen, resolved,
         )  # fmt: skip
-    _out.print(table)
+    console.out.print(table)

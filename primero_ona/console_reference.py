@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from primero_ona import console
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from primero_ona.quarters import Quarter
     from primero_ona.runs import RunOutcome
 
-_out = Console(highlight=False)
-
 
 def show_names(names: Sequence[ChangedName]) -> None:
     """Changed names of places, one line each."""
@@ -27,7 +24,7 @@ def show_names(names: Sequence[ChangedName]) -> None:
     table = _table("code", "column", "in use", "Primero's")
     for name in names:
         table.add_row(name.code, name.column_name, name.in_use or "", name.primeros)
-    _out.print(table)
+    console.out.print(table)
 
 
 def show_labels(changes: Sequence[LabelChange], outdated: Sequence[Quarter]) -> None:
@@ -38,7 +35,7 @@ def show_labels(changes: Sequence[LabelChange], outdated: Sequence[Quarter]) -> 
             table.add_row(
                 change.field, change.code, change.ours, change.primeros, f"{change.rows:,}", change.kind.value
             )
-        _out.print(table)
+        console.out.print(table)
     else:
         console.note("All labels are Primero's, and every code is known.")
     if outdated:
@@ -54,7 +51,7 @@ def show_refresh(outcome: RunOutcome) -> None:
         table = _table("table", "inserted", "updated", "unchanged")
         for asset, counts in sorted(outcome.load.items()):
             table.add_row(asset, *(f"{counts.get(name, 0):,}" for name in ("inserted", "updated", "unchanged")))
-        _out.print(table)
+        console.out.print(table)
     for check in outcome.checks:
         if not check.passed:
             console.note(f"{check.severity}: {check.asset}, {check.name}: {check.text}")

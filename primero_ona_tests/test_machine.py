@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,8 +54,7 @@ def no_memory(path: Path) -> None:
 
 def engine(path: Path, options: str = "") -> sqlalchemy.Connection:
     """SQLite as Dagster uses it, by way of SQLAlchemy."""
-    connection = sqlalchemy.create_engine(f"sqlite:///file:{path}?uri=true{options}").connect()
-    return connection
+    return sqlalchemy.create_engine(f"sqlite:///file:{path}?uri=true{options}").connect()
 
 
 def insert(connection: sqlalchemy.Connection) -> None:
@@ -206,7 +204,7 @@ def test_what_is_no_plain_file_is_written_to(tmp_path: Path) -> None:
 
 
 def test_a_command_under_a_faulty_machine_ends_with_one_sentence(applied: Terminal) -> None:  # noqa: F811
-    """Scripts tell by the exit code whether to wait or to call somebody."""
+    """Scripts tell by the exit code whether to wait or to call an operator."""
     result = applied.run("sync", "--quarter", "2024-Q1", DAGSTER_HOME="/dev/null/home")
     result.refused(2, "does not let this account use a file or a folder (ENOTDIR, /dev)")
     result = applied.run("sync", "--quarter", "2024-Q1", PRIMERO_ONA_STORAGE_URL="/dev/null/partitions")
