@@ -17,12 +17,13 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography.fernet import Fernet
-from dotenv import dotenv_values
 
+from primero_ona.files import write_file
 from primero_ona.quarters import PHNOM_PENH, last_quarters
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.postgres import SandboxPostgres
 from primero_ona.sandbox.primero import SandboxPrimero
+from primero_ona.settings import environment
 
 #: With none of these set, in the environment or in `.env`, the sandbox serves.
 _VARIABLES = ("PRIMERO_URL", "PRIMERO_USERNAME", "PRIMERO_PASSWORD", "ONA_DATABASE_URL")
@@ -47,7 +48,7 @@ def surroundings(*, cases: int, seed: int) -> Iterator[Surroundings]:
 
     Raises SettingsFailure where the extra with the sandbox's parts is not installed.
     """
-    named = {**dotenv_values(".env"), **os.environ}
+    named = environment()
     if any(named.get(variable) or named.get(f"{variable}_FILE") for variable in _VARIABLES):
         yield Surroundings(is_sandbox=False, told="Using the Primero and the ONA database that the settings name.")
         return
@@ -86,8 +87,7 @@ def _made_once(name: str, make: Callable[[], str]) -> str:
     """The content of a small file of the sandbox, made when it is not there; readable by its owner only."""
     path = _FOLDER / name
     if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(make())
+        write_file(path, make().encode())
     return path.read_text()
 
 
