@@ -67,7 +67,7 @@ def test_the_start_is_a_quarter_or_its_first_day(monkeypatch: pytest.MonkeyPatch
 
 
 def test_dot_env_may_have_a_mark_and_the_line_ends_of_windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With a mark the first variable of the file had another name, and was "not set"; capitals do not matter there."""
+    """Read with its mark, the first variable of the file has another name, and is "not set"; capitals do not matter there."""
     for name in ("PRIMERO_URL", "PRIMERO_USERNAME", "PRIMERO_PASSWORD"):
         monkeypatch.delenv(name)
     content = "PRIMERO_URL=https://other.example.org\r\nprimero_username=ចន្ទា\r\nPRIMERO_PASSWORD='pass word'\r\n"
