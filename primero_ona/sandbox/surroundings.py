@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
+from primero_ona.failures import SettingsFailure
 from primero_ona.files import write_file
 from primero_ona.quarters import PHNOM_PENH, last_quarters
 from primero_ona.sandbox.cases import Wish
@@ -32,6 +34,9 @@ _VARIABLES = ("PRIMERO_URL", "PRIMERO_USERNAME", "PRIMERO_PASSWORD", "ONA_DATABA
 QUARTERS = 8
 
 _FOLDER = Path(".sandbox")
+
+#: Where Dagster's documentation, and ours, says that its UI is.
+_PORT = 3_000
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,24 @@ def _made_once(name: str, make: Callable[[], str]) -> str:
     if not path.exists():
         write_file(path, make().encode())
     return path.read_text()
+
+
+def free_port(asked: int | None) -> int:
+    """The port of 127.0.0.1 that was asked for, else 3000, else any: another user of the machine may have it.
+
+    Raises SettingsFailure where the one that was asked for cannot be had.
+    """
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", asked or _PORT))
+        except OSError as error:
+            if asked:
+                raise SettingsFailure(
+                    f"port {asked} cannot be had ({error.strerror}); name another with --port"
+                ) from None
+            trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
 
 
 def run_dagster_dev(port: int) -> int:
