@@ -56,13 +56,13 @@ for group in (schema, reference, labels, places, dictionary, quarantine, config,
 def main() -> None:
     """Run the command line; a failure is one plain message and an exit code, never a traceback."""
     prepare_process()
-    console.prepare_output()
-    try:
-        app()
-    except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
-        failure = error if isinstance(error, SyncFailure) else machine_failure(error)
-        console.error(str(failure) if failure else unexpected(error))
-        sys.exit(failure.exit_code if failure else 1)
+    with console.unfailing_output():
+        try:
+            app()
+        except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
+            failure = error if isinstance(error, SyncFailure) else machine_failure(error)
+            console.error(str(failure or unexpected(error)))
+            sys.exit(failure.exit_code if failure else 1)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
 from rich.console import Console
@@ -47,7 +47,7 @@ _SEVERITIES = {"WARN": "with a warning", "ERROR": "failed"}
 _OUTCOMES = ("inserted", "updated", "unchanged", "stale", "removed", "quarantined")
 
 
-class _Unfailing(io.FileIO):
+class _UnfailingFile(io.FileIO):
     """A stream of this process that neither a reader who left nor a full disk makes fail: what cannot be written is dropped."""
 
     def __init__(self, descriptor: int, report: Callable[[OSError], None]) -> None:
@@ -66,23 +66,29 @@ class _Unfailing(io.FileIO):
         return written
 
 
-def prepare_output() -> None:
+@contextmanager
+def unfailing_output() -> Iterator[None]:
     """Let nothing about standard output and error change what a command does, or its exit code: a sync may be committed by then.
 
-    What an encoding cannot write is written with backslashes. For the command line's own process, before it prints.
+    What an encoding cannot write is written with backslashes. For the command line, around all that it does.
     """
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        stream = getattr(sys, name)
-        if stream is None:  # closed by the caller; a file must not take its number
-            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
-        raw = _Unfailing(descriptor, _report_lost if name == "stdout" else lambda _: None)
-        text = io.TextIOWrapper(
-            io.BufferedWriter(raw),
-            encoding=stream.encoding if stream else "utf-8",
-            errors="backslashreplace",
-            line_buffering=name == "stderr" or raw.isatty(),
-        )
-        setattr(sys, name, text)
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _unfailing(1, before[0], _report_lost), _unfailing(2, before[1], lambda _: None)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _unfailing(descriptor: int, stream: TextIO | None, report: Callable[[OSError], None]) -> TextIO:
+    if stream is None:  # closed by the caller; a file must not take its number
+        os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+    raw = _UnfailingFile(descriptor, report)
+    encoding = stream.encoding if stream else "utf-8"
+    by_line = descriptor == 2 or raw.isatty()
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=by_line)
 
 
 def _report_lost(failed: OSError) -> None:
