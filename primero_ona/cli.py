@@ -1,8 +1,9 @@
 """The command `primero-ona`: everything that an operator or a script does without the Dagster UI.
 
 What belongs here: putting the commands together, and the exit code of a failure: 0 done; 1 the data or a check failed;
-2 wrong usage, or a setting missing or malformed; 3 Primero or ONA could not be reached or refused us. The commands are in
-`commands/`, how results look in `console.py`. Heavy imports are inside the commands, so that `--help` answers at once.
+2 wrong usage, or a setting missing or malformed; 3 Primero or ONA could not be reached or refused us, or this machine lacks
+something. The commands are in `commands/`, how results look in `console.py`. Heavy imports are inside the commands, so that
+`--help` answers at once.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from primero_ona.commands import (
     verify,
 )
 from primero_ona.failures import SyncFailure
+from primero_ona.machine import machine_failure
 from primero_ona.process import prepare_process, unexpected
 
 app = typer.Typer(
@@ -55,14 +57,13 @@ for group in (schema, reference, labels, places, dictionary, quarantine, fields,
 def main() -> None:
     """Run the command line; a failure is one plain message and an exit code, never a traceback."""
     prepare_process()
-    try:
-        app()
-    except SyncFailure as failure:
-        console.error(str(failure))
-        sys.exit(failure.exit_code)
-    except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
-        console.error(unexpected(error))
-        sys.exit(1)
+    with console.unfailing_output():
+        try:
+            app()
+        except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
+            failure = error if isinstance(error, SyncFailure) else machine_failure(error)
+            console.error(str(failure or unexpected(error)))
+            sys.exit(failure.exit_code if failure else 1)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,18 @@ Counts, codes and messages that are safe to show; never a row of a case.
 
 from __future__ import annotations
 
+import errno
+import io
+import json
+import os
+import select
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
 from rich.console import Console
@@ -27,7 +33,10 @@ LINEAGE = "/asset-groups?expanded=" + ",".join(
     f"global@global:{group}" for group in ("0_reference", "1_extract", "2_map", "3_load")
 )
 
-_out = Console(highlight=False)
+#: Where the output is no terminal nothing is folded or cut: a script, or a search, wants each row in its line.
+_UNFOLDED = 10_000
+
+out = Console(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else _UNFOLDED)
 _err = Console(stderr=True, highlight=False)
 
 #: The outcomes of a load whose rows stand in ONA afterwards.
@@ -38,9 +47,58 @@ _SEVERITIES = {"WARN": "with a warning", "ERROR": "failed"}
 _OUTCOMES = ("inserted", "updated", "unchanged", "stale", "removed", "quarantined")
 
 
+class _UnfailingFile(io.FileIO):
+    """A stream of this process that neither a reader who left nor a full disk makes fail: what cannot be written is dropped."""
+
+    def __init__(self, descriptor: int, report: Callable[[OSError], None]) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self._report = report
+
+    def write(self, data: Any, /) -> int:  # noqa: ANN401
+        """Write some of the data; all of it counts as written where none can be."""
+        try:
+            while (written := super().write(data)) is None:  # a pipe that is full and does not wait by itself
+                select.select([], [self], [])
+        except OSError as failed:
+            report, self._report = self._report, lambda _: None
+            report(failed)
+            return memoryview(data).nbytes
+        return written
+
+
+@contextmanager
+def unfailing_output() -> Iterator[None]:
+    """Let nothing about standard output and error change what a command does, or its exit code: a sync may be committed by then.
+
+    What an encoding cannot write is written with backslashes. For the command line, around all that it does.
+    """
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _unfailing(1, before[0], _report_lost), _unfailing(2, before[1], lambda _: None)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _unfailing(descriptor: int, stream: TextIO | None, report: Callable[[OSError], None]) -> TextIO:
+    if stream is None:  # closed by the caller; a file must not take its number
+        os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+    raw = _UnfailingFile(descriptor, report)
+    encoding = stream.encoding if stream else "utf-8"
+    by_line = descriptor == 2 or raw.isatty()
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=by_line)
+
+
+def _report_lost(failed: OSError) -> None:
+    if failed.errno != errno.EPIPE:  # the reader has seen enough
+        error(f"the output cannot be written ({failed.strerror}); what was to be done is done, see the exit code")
+
+
 def note(text: str) -> None:
     """A line for people."""
-    _out.print(text, markup=False, soft_wrap=True)
+    out.print(text, markup=False, soft_wrap=True)
 
 
 def error(text: str) -> None:
@@ -49,8 +107,11 @@ def error(text: str) -> None:
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401
-    """Print a value as JSON."""
-    print(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())  # noqa: T201
+    """Print a value as JSON; in ASCII where the output is not UTF-8."""
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+    if (sys.stdout.encoding or "").lower() not in {"utf-8", "utf8"}:
+        text = json.dumps(json.loads(text), indent=2)
+    print(text)  # noqa: T201
 
 
 @contextmanager
@@ -79,7 +140,7 @@ def show_outcomes(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
         for asset, counts in sorted(outcome.load.items()):
             table.add_row(outcome.quarter.label, asset, *(f"{counts.get(name, 0):,}" for name in _OUTCOMES))
     if table.row_count:
-        _out.print(table)
+        out.print(table)
     _show_checks(outcomes)
     _show_failures(outcomes)
 
@@ -96,7 +157,7 @@ def show_demo(outcomes: Sequence[Outcome]) -> None:
             outcome.quarantined.total(),
         )
         table.add_row(outcome.quarter.label, *(f"{number:,}" for number in numbers))
-    _out.print(table)
+    out.print(table)
     note(
         "in 4.8: children undergoing reintegration; in 4.11a: under 18 when registered; a child may be in both.\n"
         "exits: cases in neither, or disabled; set aside: rows in quarantine, see `primero-ona quarantine list`."
@@ -116,7 +177,7 @@ def _show_checks(outcomes: Sequence[Outcome]) -> None:
         bad = Counter(check.severity for _, check in same if not check.passed)
         words = ", ".join(f"{count} {_SEVERITIES[severity]}" for severity, count in bad.items())
         table.add_row(f"{asset}: {name}", f"{len(same) - bad.total()} of {len(same)}", words)
-    _out.print(table)
+    out.print(table)
 
 
 def _show_failures(outcomes: Sequence[Outcome]) -> None:
@@ -152,7 +213,7 @@ def show_status(rows: Sequence[Any], outdated: Collection[str], *, as_json: bool
         version = "another" if row.quarter in outdated else "this"
         times = _local(row.finished_at), _local(row.changed_at)
         table.add_row(row.quarter, *times, *(f"{number:,}" for number in numbers), version)
-    _out.print(table)
+    out.print(table)
 
 
 def _local(moment: datetime | None) -> str:

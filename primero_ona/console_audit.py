@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from primero_ona import console
@@ -20,8 +19,6 @@ _COLUMNS = (
     "primero", "ona", "missing", "extra", "stale", "different", "services", "quarantined", "pending",
 )  # fmt: skip
 
-_out = Console(highlight=False)
-
 
 def show_audit(found: Audit) -> None:
     """One line for each quarter and one for all, then what it means."""
@@ -33,7 +30,7 @@ def show_audit(found: Audit) -> None:
         table.add_row(quarter.quarter, *_cells(quarter))
     table.add_section()
     table.add_row("total", *_cells(found.total), style="bold")
-    _out.print(table)
+    console.out.print(table)
     if BIRTH_FIELD in found.inventory.fields.missing:
         console.note(f"Note: {WITHOUT_BIRTH}.")
     total = found.total
@@ -82,4 +79,4 @@ def show_quarantine(entries: Sequence[Entry]) -> None:
         table.add_row(
             entry.quarter, entry.table_name, entry.primero_id, entry.reason, f"{entry.entries:,}", *seen, resolved
         )
-    _out.print(table)
+    console.out.print(table)

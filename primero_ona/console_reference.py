@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from primero_ona import console
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from primero_ona.quarters import Quarter
     from primero_ona.runs import RunOutcome
 
-_out = Console(highlight=False)
-
 
 def show_names(names: Sequence[ChangedName]) -> None:
     """Changed names of places, one line each."""
@@ -28,7 +25,7 @@ def show_names(names: Sequence[ChangedName]) -> None:
     table = _table("code", "column", "in use", "Primero's")
     for name in names:
         table.add_row(name.code, name.column_name, name.in_use or "", name.primeros)
-    _out.print(table)
+    console.out.print(table)
 
 
 def show_labels(changes: Sequence[LabelChange], outdated: Sequence[Quarter]) -> None:
@@ -39,7 +36,7 @@ def show_labels(changes: Sequence[LabelChange], outdated: Sequence[Quarter]) -> 
             table.add_row(
                 change.field, change.code, change.ours, change.primeros, f"{change.rows:,}", change.kind.value
             )
-        _out.print(table)
+        console.out.print(table)
     else:
         console.note("All labels are Primero's, and every code is known.")
     if outdated:
@@ -55,7 +52,7 @@ def show_fields(fields: Sequence[Field], never: Sequence[str]) -> None:
     for field in fields:
         accepted = f"{field.accepted_at:%Y-%m-%d %H:%M}" if field.accepted_at else ""
         table.add_row(field.name, f"{field.first_seen:%Y-%m-%d %H:%M}", f"{field.last_seen:%Y-%m-%d %H:%M}", accepted)
-    _out.print(table)
+    console.out.print(table)
     if never:
         console.note(f"Never seen: {', '.join(never)}: no case has them yet, or the account's role may not read them.")
 
@@ -66,7 +63,7 @@ def show_refresh(outcome: RunOutcome) -> None:
         table = _table("table", "inserted", "updated", "unchanged")
         for asset, counts in sorted(outcome.load.items()):
             table.add_row(asset, *(f"{counts.get(name, 0):,}" for name in ("inserted", "updated", "unchanged")))
-        _out.print(table)
+        console.out.print(table)
     for check in outcome.checks:
         if not check.passed:
             console.note(f"{check.severity}: {check.asset}, {check.name}: {check.text}")

@@ -27,8 +27,10 @@ from primero_ona.automation import (  # noqa: E402
     sync_job,
 )
 from primero_ona.checks import asset_checks  # noqa: E402
+from primero_ona.failures import SettingsFailure, SyncFailure  # noqa: E402
+from primero_ona.machine import machine_failure  # noqa: E402
 from primero_ona.partitions import quarterly_partitions  # noqa: E402
-from primero_ona.process import prepare_process  # noqa: E402
+from primero_ona.process import prepare_process, unexpected  # noqa: E402
 from primero_ona.proof import complete_check, mend_job, verify_job, verify_schedule  # noqa: E402
 from primero_ona.quarters import Quarter  # noqa: E402
 from primero_ona.reference_checks import reference_checks  # noqa: E402
@@ -36,6 +38,7 @@ from primero_ona.resources import OnaDatabaseResource, PartitionStorage, Primero
 from primero_ona.retention import purge_job, purge_schedule  # noqa: E402
 from primero_ona.scope import Scope  # noqa: E402
 from primero_ona.settings import GraphSettings, read_one  # noqa: E402
+from primero_ona.steps import SafeText  # noqa: E402
 
 _EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}
 
@@ -82,5 +85,20 @@ def build_defs(
     )
 
 
+class NotLoadedFailure(SafeText, SettingsFailure, dg.DagsterError):
+    """The graph cannot be loaded; Dagster shows this text, in the UI and in its log, where it would mask another's."""
+
+    __module__ = "builtins"
+
+
+def load() -> dg.Definitions:
+    """The graph for Dagster, which loads it by the name `defs`."""
+    try:
+        return build_defs()
+    except Exception as error:  # noqa: BLE001 masked, its text would be nowhere
+        failure = error if isinstance(error, SyncFailure) else machine_failure(error)
+        raise NotLoadedFailure(str(failure or unexpected(error))) from None
+
+
 prepare_process()
-defs = build_defs()
+defs = load()

@@ -3,15 +3,17 @@
 What belongs here: exception classes, and functions that turn an exception of requests, psycopg or pyarrow into one of
 them. The message says what was tried, what is so and what to do; it never holds a value of a case, a URL with its query,
 a response body or SQL parameters. Callers write `raise …_failure(error, …) from None`, so that the original, whose text
-may quote rows, does not travel along. What does not belong here: Dagster (see `steps.py`), retrying, logging.
+may quote rows, does not travel along. What does not belong here: faults of this
+machine (see `machine.py`), Dagster (see `steps.py`), retrying, logging.
 
     SyncFailure                exit code
     ├── PermanentFailure         1       trying again cannot help
     │   ├── DataFailure          1       what came or what stands is not as it must be
     │   │   └── CheckFailure     1       an asset check of severity ERROR failed
-    │   ├── SettingsFailure      2       a setting is missing or malformed, or the command was used wrongly
+    │   ├── SettingsFailure      2       a setting is missing or malformed, names what may not be used, or wrong usage
     │   └── RefusedFailure       3       Primero or ONA refuses us: login, permission, field, privilege, address
-    └── TransientFailure         3       could not be reached, or broke off: Dagster's run retry tries again
+    └── TransientFailure         3       could not be reached, or broke off, or this machine lacks something for now:
+                                         Dagster's run retry tries again
 """
 
 from __future__ import annotations

@@ -61,14 +61,10 @@ class PartitionIOManager(dg.UPathIOManager):
 
     def dump_to_path(self, context: dg.OutputContext, obj: Frames, path: UPath) -> None:
         """Store the stream, part by part."""
-        writer = self.store.writer(path, self._assets[context.asset_key.path[-1]])
-        try:
+        with self.store.writer(path, self._assets[context.asset_key.path[-1]]) as writer:
             for frame in obj:
                 writer.write(frame)
             writer.commit(obj.summary)
-        except BaseException:
-            writer.discard()
-            raise
         if context.has_asset_partitions:
             context.add_output_metadata(stored_metadata(Quarter.parse(context.partition_key), writer.rows, obj.summary))
         else:

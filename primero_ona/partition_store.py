@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 import pyarrow as pa
@@ -27,6 +27,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from upath import UPath
 
 from primero_ona.failures import DataFailure, SettingsFailure, TransientFailure
+from primero_ona.files import write_file
 from primero_ona.frames import Frames
 
 if TYPE_CHECKING:
@@ -116,7 +117,10 @@ class PartitionStore:
 
 
 class PartitionWriter:
-    """Writes one partition, frame by frame. Leaving it without `commit` leaves the old partition as it was."""
+    """Writes one partition, frame by frame. Leaving it without `commit` leaves the old partition as it was.
+
+    As a context manager it discards at its end what was not committed.
+    """
 
     def __init__(self, path: UPath, stored: Stored, fernet: MultiFernet) -> None:
         self._path, self._stored, self._fernet = path, stored, fernet
@@ -126,6 +130,12 @@ class PartitionWriter:
         self._folder = self._path / new_generation()
         self._parts: list[dict[str, Any]] = []
         self._committed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
 
     @property
     def rows(self) -> int:
@@ -155,7 +165,8 @@ class PartitionWriter:
     def discard(self) -> None:
         """Remove what was written, unless it counts by now: a pull may fail between the commits of its partitions."""
         if not self._committed:
-            remove(self._folder)
+            with suppress(OSError):  # the failure that led here is the one to show
+                remove(self._folder)
 
     def commit(self, summary: Mapping[str, Any]) -> None:
         """Make this generation the partition, with what is known beside its rows, and remove older ones.
@@ -182,7 +193,8 @@ class PartitionWriter:
         self._committed = True
         for entry in self._path.iterdir():
             if entry.name != self._folder.name and (entry.name == replaced or _is_abandoned(entry.name)):
-                remove(entry)
+                with suppress(OSError):  # a write of another day tries again
+                    remove(entry)
 
 
 def new_generation() -> str:
@@ -244,10 +256,7 @@ def write_whole(path: UPath, content: bytes) -> None:
         return
     local = Path(path.path)
     _make_private(local.parent)
-    temporary = local.with_name(f".{local.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-    temporary.replace(local)
+    write_file(local, content)
 
 
 def _make_private(folder: Path) -> None:
@@ -258,9 +267,12 @@ def _make_private(folder: Path) -> None:
 
 
 def remove(path: UPath) -> None:
-    """Remove a file, or a folder with all that is in it."""
+    """Remove a file, or a folder with all that is in it. Raises OSError where some of it stays."""
     if path.protocol in {"", "file"}:
         local = Path(path.path)
-        shutil.rmtree(local, ignore_errors=True) if local.is_dir() else local.unlink(missing_ok=True)
+        while local.is_dir():
+            with suppress(FileNotFoundError):  # another process is removing the same thing
+                shutil.rmtree(local)
+        local.unlink(missing_ok=True)
     elif path.exists():
         path.fs.rm(path.path, recursive=True)

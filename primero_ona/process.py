@@ -7,6 +7,7 @@ in `deploy/`.
 from __future__ import annotations
 
 import gc
+import logging
 import resource
 import traceback
 from pathlib import Path
@@ -26,9 +27,16 @@ def forbid_core_dumps() -> None:
 def prepare_process() -> None:
     """To be called first in each process, in the command line's and in those that load the graph."""
     forbid_core_dumps()
+    # Where Dagster masks an exception in its event log, it gives the whole of it to this logger, which writes to stderr.
+    # A filter, since Dagster sets its loggers up again in each process, and forgets everything else about this one.
+    logging.getLogger("dagster.redacted_errors").addFilter(_drop)
     # Python looks for garbage after each 700 new objects, as a small program needs. A page of Primero is 20,000 objects and
     # leaves no cycles behind; the libraries are half a million that never go. So it looks seldom: 10 % of a sync's time.
     gc.set_threshold(50_000, 20, 100)
+
+
+def _drop(_record: logging.LogRecord) -> bool:
+    return False
 
 
 def unexpected(error: BaseException) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ import dagster as dg
 from primero_ona.automation import QUARTER_TAG
 from primero_ona.dead_runs import end_dead_runs, held_by_this_process
 from primero_ona.failures import SettingsFailure
+from primero_ona.files import write_file
+from primero_ona.machine import recorded_failure
 from primero_ona.quarters import Quarter
 
 #: What the console shows of a run comes from its outcome; Dagster's own log would repeat it with every event.
@@ -103,7 +104,8 @@ def ensure_home() -> Path:
         raise SettingsFailure("DAGSTER_HOME must be an absolute path")
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not (home / "dagster.yaml").exists() and Path("dagster.yaml").exists():
-        shutil.copyfile("dagster.yaml", home / "dagster.yaml")
+        # Whole or not at all: with half of it Dagster would keep what our steps print, and send telemetry.
+        write_file(home / "dagster.yaml", Path("dagster.yaml").read_bytes())
     return home
 
 
@@ -170,7 +172,10 @@ def _read(result: dg.ExecuteInProcessResult, outcome: RunOutcome) -> None:
     for event in result.all_events:
         _take(event, outcome)
     if not result.success and outcome.failure is None:
-        outcome.failure, outcome.exit_code = "the run failed; see it in the Dagster UI", 1
+        ended = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE]
+        error = ended[-1].job_failure_data.error if ended else None
+        text = "the run failed; see it in the Dagster UI"
+        outcome.failure, outcome.exit_code = _of_dagster(error.message if error else "", text)
 
 
 def _take(event: dg.DagsterEvent, outcome: RunOutcome) -> None:
@@ -208,4 +213,12 @@ def _read_failure(event: dg.DagsterEvent, outcome: RunOutcome) -> tuple[str, int
     if told is not None and told.description:
         code = told.metadata.get("exit_code")
         return told.description, int(code.value) if isinstance(code, dg.IntMetadataValue) and code.value else 1
-    return f"step {event.step_key} failed; see run {outcome.run_id} in the Dagster UI", 1
+    text = f"step {event.step_key} failed; see run {outcome.run_id} in the Dagster UI"
+    error = event.step_failure_data.error
+    return _of_dagster(error.message if error else "", text)
+
+
+def _of_dagster(message: str, otherwise: str) -> tuple[str, int]:
+    """The message and the exit code of what Dagster itself failed at: no step of ours was there to name it."""
+    failure = recorded_failure(message)
+    return (str(failure), failure.exit_code) if failure else (otherwise, 1)

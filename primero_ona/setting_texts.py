@@ -6,7 +6,6 @@ Both are made from `settings.py`, where a variable is written down once. `python
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,12 @@ from types import UnionType
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from primero_ona.failures import SettingsFailure
-from primero_ona.settings import FILE_SUFFIX, GROUPS, is_secret
+from primero_ona.settings import FILE_SUFFIX, GROUPS, environment, is_secret
 from primero_ona.transport import database_protection, web_protection
 
 #: Where the page of all settings is, seen from the root of the repository.
@@ -45,14 +43,14 @@ class Shown:
 def show_settings() -> list[Shown]:
     """Every setting as this process sees it, and how the two connections are protected. No secret is in it."""
     lines = [_show(field, group) for group in GROUPS for field in group.model_fields.values()]
-    named = _environment()
+    named = environment()
     others = [Shown(name, named.get(name) or "not set", "", text) for name, text in _OTHERS.items()]
     return [*lines, *others, *_protections()]
 
 
 def _show(field: FieldInfo, group: type[BaseSettings]) -> Shown:
     variable = str(field.validation_alias)
-    named = _environment()
+    named = environment()
     file = named.get(variable + FILE_SUFFIX) if is_secret(field) else None
     value = "set, not shown" if named.get(variable) else f"set by {variable}{FILE_SUFFIX}, not shown"
     if not (named.get(variable) or file):
@@ -60,10 +58,6 @@ def _show(field: FieldInfo, group: type[BaseSettings]) -> Shown:
     elif not is_secret(field):
         value = _without_login(str(named[variable])) + _fault_of(variable, group)
     return Shown(variable, value, _default(field), field.description or "")
-
-
-def _environment() -> dict[str, str | None]:
-    return {**dotenv_values(".env"), **os.environ}
 
 
 def _without_login(value: str) -> str:

@@ -8,6 +8,7 @@ setting, and the page that documents them all, is made in `setting_texts.py`.
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,9 +22,7 @@ from primero_ona.failures import SettingsFailure
 from primero_ona.primero.policy import ConsentPolicy, LocationPrecision, PullPolicy
 from primero_ona.quarters import Quarter
 
-_CONFIG = SettingsConfigDict(
-    env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
-)
+_CONFIG = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
 
 
 #: What is appended to a secret's variable to name a file that holds it.
@@ -35,27 +34,70 @@ def is_secret(field: FieldInfo) -> bool:
     return field.annotation is SecretStr
 
 
-class _SecretFiles(PydanticBaseSettingsSource):
+def environment() -> dict[str, str | None]:
+    """What the environment says, and below it `.env` in the working directory.
+
+    Raises SettingsFailure where `.env` cannot be read as text.
+    """
+    return {**_dotenv(), **os.environ}
+
+
+def _dotenv() -> dict[str, str | None]:
+    path = Path(".env")
+    return dotenv_values(stream=io.StringIO(_text_of(path, ".env"))) if path.exists() and not path.is_dir() else {}
+
+
+def _text_of(path: Path, name: str) -> str:
+    """The text of a file that people write, without the byte-order mark that some editors add unseen.
+
+    Raises SettingsFailure with `name` where it cannot be read, or is in another encoding than UTF-8.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SettingsFailure(f"{name} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # UTF-16 without a mark reads as UTF-8 with zeros
+        raise SettingsFailure(f"{name} is not text in UTF-8; save it again with the encoding UTF-8")
+    return text
+
+
+class _Source(PydanticBaseSettingsSource):
+    """A source that is asked for each setting by its variable."""
+
+    def __call__(self) -> dict[str, Any]:
+        """What the source has, by variable."""
+        found = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())
+        return {variable: value for value, variable, _ in found if value is not None}
+
+
+class _DotEnv(_Source):
+    """What `.env` says; as of the environment, capitals do not matter and nothing is not set."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """See PydanticBaseSettingsSource; None where the setting is not in it."""
+        variable = str(field.validation_alias or field_name)
+        named = {name.lower(): value for name, value in _dotenv().items()}
+        return named.get(variable.lower()) or None, variable, False
+
+
+class _SecretFiles(_Source):
     """Secrets from the files that `<variable>_FILE` names; a variable and its file together are refused."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """See PydanticBaseSettingsSource; None where the setting has no file."""
         variable = str(field.validation_alias or field_name)
-        named = {**dotenv_values(".env"), **os.environ}
+        named = environment()
         path = named.get(variable + FILE_SUFFIX)
         if not path or not is_secret(field):
             return None, variable, False
         if named.get(variable):
             raise SettingsFailure(f"{variable} and {variable}{FILE_SUFFIX} are both set; keep one of them")
-        try:
-            return Path(path).read_text(encoding="utf-8").strip(), variable, False
-        except (OSError, UnicodeDecodeError):
-            raise SettingsFailure(f"the file that {variable}{FILE_SUFFIX} names cannot be read as text") from None
-
-    def __call__(self) -> dict[str, Any]:
-        """The secrets that stand in files, by variable."""
-        found = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())
-        return {variable: value for value, variable, _ in found if value is not None}
+        file = f"the file that {variable}{FILE_SUFFIX} names"
+        if not (value := _text_of(Path(path), file).strip()):
+            raise SettingsFailure(f"{file} is empty")
+        return value, variable, False
 
 
 class _Settings(BaseSettings):
@@ -69,11 +111,11 @@ class _Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 `.env` is read here, for all who ask
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 pydantic's signature; its folder of secrets is not used
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then secrets in files, then `.env`."""
-        return init_settings, env_settings, _SecretFiles(settings_cls), dotenv_settings
+        return init_settings, env_settings, _SecretFiles(settings_cls), _DotEnv(settings_cls)
 
 
 class PrimeroSettings(_Settings):
@@ -98,6 +140,13 @@ class PrimeroSettings(_Settings):
         validation_alias="PRIMERO_ONA_INSECURE_PRIMERO",
         description="`yes` lets a Primero on another machine be asked without https: passwords and cases go in the clear",
     )
+
+    @field_validator("ca_bundle")
+    @classmethod
+    def _can_be_read(cls, value: str | None) -> str | None:
+        if value and not os.access(value, os.R_OK):
+            raise ValueError("names no file that can be read")
+        return value
 
 
 class OnaSettings(_Settings):
@@ -206,7 +255,7 @@ def read(*classes: type[SettingsClass]) -> tuple[SettingsClass, ...]:
         except SettingsFailure as failure:
             faults.append(str(failure))
     if faults:
-        raise SettingsFailure(f"settings: {'; '.join(faults)}; see docs/settings.md")
+        raise SettingsFailure(f"settings: {'; '.join(dict.fromkeys(faults))}; see docs/settings.md")
     return tuple(found)
 
 

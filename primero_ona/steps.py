@@ -7,21 +7,36 @@ step nor the run.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
+from dagster._utils.error import USER_FACING_ERROR_ID_ATTR_NAME
 
 from primero_ona.failures import SyncFailure
+from primero_ona.machine import machine_failure
 from primero_ona.process import unexpected
 
 #: Dagster's run retries start a run anew after any failed step, unless the run carries this tag.
 _NO_RUN_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
 
-# Where Dagster redacts an exception in its event log, it gives the whole of it to this logger, which writes to stderr.
-# A filter, since Dagster sets its loggers up anew in each process, and forgets everything else about this one.
-logging.getLogger("dagster.redacted_errors").addFilter(lambda _record: False)
+
+class SafeText:
+    """What an exception of ours is, besides, so that Dagster shows its text.
+
+    Dagster masks an exception that carries an error id (DAGSTER_REDACT_USER_CODE_ERRORS, the second wall behind ours); one of
+    these never takes any. The other half is a DagsterError, which Dagster passes on where it wraps and masks all others.
+    """
+
+
+setattr(SafeText, USER_FACING_ERROR_ID_ATTR_NAME, property(lambda _self: None, lambda _self, _value: None))
+
+
+class StepFailure(SafeText, dg.Failure, dg.DagsterError):
+    """A failed step, sensor or schedule whose text is safe to show."""
+
+    #: Dagster puts the module before the text; without it the page begins with the sentence.
+    __module__ = "builtins"
 
 
 @contextmanager
@@ -42,18 +57,18 @@ def safe_step(instance: dg.DagsterInstance | None = None, run_id: str | None = N
 
 @contextmanager
 def unexpected_withheld() -> Iterator[None]:
-    """Let failures pass, and turn any other exception into a dg.Failure that tells its type and place only."""
+    """Let failures pass, name a fault of this machine, and of any other exception tell its type and place only."""
     try:
         yield
     except (SyncFailure, dg.Failure, dg.RetryRequested):
         raise
     except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
-        raise _failure(unexpected(error), type(error).__name__, 1, retry=False) from None
+        raise machine_failure(error) or _failure(unexpected(error), type(error).__name__, 1, retry=False) from None
 
 
-def _failure(text: str, kind: str, exit_code: int, *, retry: bool) -> dg.Failure:
+def _failure(text: str, kind: str, exit_code: int, *, retry: bool) -> StepFailure:
     metadata = {"kind": dg.MetadataValue.text(kind), "exit_code": dg.MetadataValue.int(exit_code)}
-    return dg.Failure(description=text, metadata=metadata, allow_retries=retry)
+    return StepFailure(description=text, metadata=metadata, allow_retries=retry)
 
 
 def stop_run_retries(instance: dg.DagsterInstance | None, run_id: str | None) -> None:

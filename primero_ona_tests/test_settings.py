@@ -72,6 +72,69 @@ def test_a_file_may_be_named_in_dotenv(monkeypatch, tmp_path):
     assert read_one(StorageSettings).storage_keys.get_secret_value() == SECRET
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + SECRET.encode(),
+        b"\xef\xbb\xbf" + SECRET.encode() + b"\r\n",
+        SECRET.encode() + b"\r\n\r\n",
+        b"  " + SECRET.encode() + b"\t\n",
+    ],
+    ids=["mark", "mark and CRLF", "lines", "blanks"],
+)
+def test_what_an_editor_adds_is_no_part_of_a_secret(monkeypatch, tmp_path, content):
+    """Notepad's byte-order mark went along with the password, and six refused logins lock the account."""
+    (tmp_path / "secret").write_bytes(content)
+    monkeypatch.setenv("PRIMERO_ONA_STORAGE_KEYS_FILE", str(tmp_path / "secret"))
+    assert read_one(StorageSettings).storage_keys.get_secret_value() == SECRET
+
+
+NO_TEXT = {
+    "UTF-16 with a mark": SECRET.encode("utf-16"),
+    "UTF-16 without": SECRET.encode("utf-16-le"),
+    "UTF-32": SECRET.encode("utf-32"),
+    "latin-1": f"{SECRET}é".encode("latin-1"),
+    "a zero": SECRET.encode() + b"\0",
+}
+
+
+@pytest.mark.parametrize("content", NO_TEXT.values(), ids=NO_TEXT)
+def test_a_file_in_another_encoding_is_named_with_what_to_do(monkeypatch, tmp_path, content):
+    """Read as it is, it would be a wrong password; as an exception, "unexpected UnicodeDecodeError" helps no operator."""
+    (tmp_path / "secret").write_bytes(content)
+    others(monkeypatch, "PRIMERO_PASSWORD")
+    monkeypatch.setenv("PRIMERO_PASSWORD_FILE", str(tmp_path / "secret"))
+    with pytest.raises(SettingsFailure) as failure:
+        read_one(PrimeroSettings)
+    text = str(failure.value)
+    assert (
+        "the file that PRIMERO_PASSWORD_FILE names is not text in UTF-8; save it again with the encoding UTF-8" in text
+    )
+    assert SECRET not in text
+    (tmp_path / ".env").write_bytes(content)
+    for arguments in (["config", "show"], ["status"]):
+        result = CliRunner().invoke(app, arguments)
+        assert str(result.exception).count(".env is not text in UTF-8; save it again with the encoding UTF-8") == 1
+        assert isinstance(result.exception, SettingsFailure)
+
+
+def test_an_empty_file_and_one_that_is_no_file_are_named(monkeypatch, tmp_path):
+    """A secret that was never written there must not become an empty password, or an error of a library."""
+    others(monkeypatch, "PRIMERO_PASSWORD")
+    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbf\r\n")
+    monkeypatch.setenv("PRIMERO_PASSWORD_FILE", str(tmp_path / "secret"))
+    with pytest.raises(SettingsFailure, match="the file that PRIMERO_PASSWORD_FILE names is empty"):
+        read_one(PrimeroSettings)
+    monkeypatch.setenv("PRIMERO_PASSWORD_FILE", str(tmp_path))
+    with pytest.raises(SettingsFailure, match=r"PRIMERO_PASSWORD_FILE names cannot be read \(Is a directory\)"):
+        read_one(PrimeroSettings)
+    monkeypatch.delenv("PRIMERO_PASSWORD_FILE")
+    monkeypatch.setenv("PRIMERO_PASSWORD", SECRET)
+    monkeypatch.setenv("PRIMERO_CA_BUNDLE", str(tmp_path / "absent.pem"))
+    with pytest.raises(SettingsFailure, match=r"PRIMERO_CA_BUNDLE is malformed \(names no file that can be read\)"):
+        read_one(PrimeroSettings)
+
+
 def test_a_secret_that_is_set_twice_or_cannot_be_read_is_named_without_its_value(monkeypatch, tmp_path):
     """Of two passwords one is old; taking either in silence may lock the account."""
     others(monkeypatch, "none")

@@ -66,6 +66,17 @@ def test_the_start_is_a_quarter_or_its_first_day(monkeypatch: pytest.MonkeyPatch
     assert read_one(GraphSettings).start == "2024-01-01"
 
 
+def test_dot_env_may_have_a_mark_and_the_line_ends_of_windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Read with its mark, the first variable of the file has another name, and is "not set"; capitals do not matter there."""
+    for name in ("PRIMERO_URL", "PRIMERO_USERNAME", "PRIMERO_PASSWORD"):
+        monkeypatch.delenv(name)
+    content = "PRIMERO_URL=https://other.example.org\r\nprimero_username=ចន្ទា\r\nPRIMERO_PASSWORD='pass word'\r\n"
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbf" + content.encode())
+    settings = read_one(PrimeroSettings)
+    assert (settings.url, settings.username) == ("https://other.example.org", "ចន្ទា")
+    assert settings.password.get_secret_value() == "pass word"
+
+
 def test_dot_env_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A developer's file must not override what a server was told."""
     monkeypatch.delenv("PRIMERO_USERNAME")

@@ -1,17 +1,20 @@
 """What a failing step shows and whether Dagster tries it again, asked of Dagster's own code for run retries."""
 
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.errors import SensorExecutionError, user_code_error_boundary
 from dagster._daemon.auto_run_reexecution.auto_run_reexecution import filter_runs_to_should_retry
+from dagster._utils.error import serializable_error_info_from_exc_info
 
 from primero_ona.failures import DataFailure, RefusedFailure, SettingsFailure, TransientFailure
 from primero_ona.quarters import Quarter
 from primero_ona.resources import PartitionStorage
-from primero_ona.steps import safe_step
+from primero_ona.steps import safe_step, unexpected_withheld
 
 SECRET = "a-name-that-must-not-be-read"
 
@@ -43,11 +46,14 @@ def run_of(instance: dg.DagsterInstance, work: Callable[[], object]) -> dg.Dagst
 
 
 def told(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
-    """What the UI shows as the reason of the failed step."""
+    """What the UI shows as the reason of the failed step: the message of the error, which comes first, says the same."""
     records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
-    data = records[0].event_log_entry.dagster_event.step_failure_data.user_failure_data  # type: ignore[union-attr]
-    assert data is not None
-    return data.description or ""
+    failed = records[0].event_log_entry.dagster_event.step_failure_data  # type: ignore[union-attr]
+    assert failed.user_failure_data is not None
+    assert failed.error is not None
+    text = failed.user_failure_data.description or ""
+    assert failed.error.message == f"StepFailure: {text}\n"
+    return text
 
 
 def everything(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
@@ -96,6 +102,41 @@ def test_an_unexpected_exception_names_the_line_of_this_package(instance: dg.Dag
     """Without the place nobody could mend it."""
     run = run_of(instance, lambda: Quarter(2024, 9).start)
     assert told(instance, run).startswith("unexpected ValueError at quarters.py:")
+
+
+def test_what_is_raised_outside_our_own_wall_is_masked_by_dagsters(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second wall: that our own failures are shown must not take it away."""
+    monkeypatch.setenv("DAGSTER_REDACT_USER_CODE_ERRORS", "1")
+
+    @dg.asset
+    def one() -> None:
+        raise ValueError(SECRET)
+
+    @dg.asset
+    def another() -> None:
+        raise dg.Failure(SECRET) from ValueError(SECRET)
+
+    result = dg.materialize([one, another], instance=instance, raise_on_error=False)
+    errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    assert len(errors) == 2
+    assert all(error is not None and "has been masked" in error.message for error in errors)
+    assert "DagsterRedactedUserCodeError" in {error.cls_name for error in errors if error}
+
+
+@pytest.mark.parametrize("redacted", ["0", "1"])
+def test_a_failure_inside_a_sensor_is_shown_as_in_a_step(monkeypatch: pytest.MonkeyPatch, redacted: str) -> None:
+    """Around a sensor Dagster wraps and masks whatever is not an error of its own; the tick then said nothing at all."""
+    monkeypatch.setenv("DAGSTER_REDACT_USER_CODE_ERRORS", redacted)
+    try:
+        with user_code_error_boundary(SensorExecutionError, lambda: "the tick failed"), unexpected_withheld():
+            datetime.fromisoformat(SECRET)
+    except Exception:  # noqa: BLE001 whatever Dagster makes of it
+        shown = serializable_error_info_from_exc_info(sys.exc_info())
+    assert shown.message.startswith("StepFailure: unexpected ValueError at")
+    assert "masked" not in shown.message
+    assert SECRET not in str(shown)
 
 
 def test_a_cause_does_not_travel_along(instance: dg.DagsterInstance) -> None:

@@ -158,10 +158,10 @@ def fetch_if_missing(
     if mapping_reference(io_manager.store).facts:
         return
     fetched = _fetch(context, primero, None)
-    writer = io_manager.writer(REFERENCE_KEY.path[-1])
-    for frame in fetched.frames():
-        writer.write(frame)
-    writer.commit(fetched.frames().summary)
+    with io_manager.writer(REFERENCE_KEY.path[-1]) as writer:
+        for frame in fetched.frames():
+            writer.write(frame)
+        writer.commit(fetched.frames().summary)
     _log(context, REFERENCE_KEY, {"dagster/row_count": writer.rows, **_metadata(fetched)})
 
 

@@ -10,6 +10,7 @@ import typer
 from primero_ona import console
 from primero_ona.commands.common import ona_connection
 from primero_ona.failures import SettingsFailure
+from primero_ona.files import write_file
 
 app = typer.Typer(help="The data dictionary in English and Khmer.", no_args_is_help=True)
 
@@ -30,7 +31,7 @@ def export(
     with ona_connection() as connection:
         rows = read_dictionary(connection)
     try:
-        csv.write_text(as_csv(rows), encoding="utf-8", newline="")
-    except OSError:
-        raise SettingsFailure(f"{csv} cannot be written; name another file with --csv") from None
+        write_file(csv, as_csv(rows).encode(), 0o644)
+    except OSError as error:
+        raise SettingsFailure(f"{csv} cannot be written ({error.strerror}); name another file with --csv") from None
     console.note(f"{len(rows)} rows written into {csv}.")

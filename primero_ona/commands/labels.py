@@ -12,6 +12,7 @@ import typer
 from primero_ona import console, console_reference
 from primero_ona.commands.common import AsJson, ona_connection, partition_store
 from primero_ona.failures import SettingsFailure
+from primero_ona.files import write_file
 
 if TYPE_CHECKING:
     from primero_ona.mapping.label_changes import LabelChange
@@ -83,7 +84,7 @@ def _write(changes: Sequence[LabelChange], to: Path | None) -> Path:
 
     path = to or Path(primero_ona.mapping.__path__[0]) / "labels.yaml"
     try:
-        path.write_text(accepted(source().decode(), changes), encoding="utf-8")
+        write_file(path, accepted(source().decode(), changes).encode(), 0o644)
     except OSError:
         raise SettingsFailure(
             f"{path} cannot be written; name another file with --to, and put it there when the package is built"

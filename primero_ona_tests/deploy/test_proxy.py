@@ -138,7 +138,8 @@ def _site(folder: Path, authority: Authority, ports: dict[str, int]) -> Path:
     main = folder / "main.conf"
     main.write_text(
         f"{user}daemon off;\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\nevents {{}}\n"
-        f"http {{\n{temporary}\n{text}\n}}\n"
+        # Without a log of its own here nginx opens the machine's, which belongs to root.
+        f"http {{\naccess_log off;\n{temporary}\n{text}\n}}\n"
     )
     return main
 

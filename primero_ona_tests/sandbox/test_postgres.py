@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import psycopg
 import pytest
 
 from primero_ona.failures import SettingsFailure
+from primero_ona.sandbox import surroundings
 from primero_ona.sandbox.postgres import SandboxPostgres, data_directory
 
 
@@ -61,6 +65,34 @@ def test_loosened_permissions_are_said_in_plain_words(directory: Path) -> None:
     with pytest.raises(SettingsFailure, match="chmod 700"):
         postgres.start()
     postgres.data.chmod(0o700)
+
+
+@pytest.mark.parametrize("runtime", [None, "/", "/absent"])
+def test_the_lock_lies_in_a_folder_that_no_other_user_can_be_in(runtime: str | None) -> None:
+    """The library's own lock is one file in /tmp: the demo of root ended that of everybody else with exit code 3."""
+    script = (
+        "import os; from primero_ona.sandbox.postgres import postgres_library as library; "
+        "print(os.fsdecode(library().PostgresServer._lock.path))"
+    )
+    named = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
+    environment = named | ({"XDG_RUNTIME_DIR": runtime} if runtime else {})
+    found = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    folder = Path(found.stdout.strip()).parent
+    assert folder not in (Path(tempfile.gettempdir()), Path(str(runtime)))
+    assert (folder.stat().st_uid, folder.stat().st_mode & 0o077) == (os.geteuid(), 0)
+
+
+def test_a_port_that_another_user_has_is_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make dev` said where its UI was, and it was that of the other user, who had begun earlier."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        monkeypatch.setattr(surroundings, "_PORT", taken)
+        with pytest.raises(SettingsFailure, match=f"port {taken} cannot be had"):
+            surroundings.free_port(taken)
+        assert surroundings.free_port(None) not in (taken, 0)
+    assert surroundings.free_port(None) == surroundings.free_port(taken) == taken
 
 
 def test_a_missing_library_is_said_in_plain_words(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
