@@ -82,11 +82,11 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
         from primero_ona.quarter_sink import QuarterSink, known_fields, window_of
 
         with safe_step(context.instance, context.run_id):
-            fetch_if_missing(context, primero, io_manager)
             quarter = Quarter.parse(context.partition_key)
             with ona.connection() as connection:
                 number = next_pull(connection)
                 erased, known = erased_subjects(connection), known_fields(connection)
+            fetch_if_missing(context, primero, io_manager)
             sink = QuarterSink(io_manager, quarter.key, policy.consent, erased)
             try:
                 with primero.client() as client:
