@@ -76,7 +76,7 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
     ) -> Iterator[dg.MaterializeResult[Any]]:
         """Walk the quarter and sort its cases while they arrive."""
         from primero_ona.ona.bookkeeping import next_pull
-        from primero_ona.ona.erased import erased_subjects, not_erased
+        from primero_ona.ona.erased import erased_subjects
         from primero_ona.ona.fields import note_fields
         from primero_ona.primero.pull import pull_cases
         from primero_ona.quarter_sink import QuarterSink, known_fields, window_of
@@ -98,13 +98,7 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
                 raise
             with ona.connection() as connection:
                 note_fields(connection, report.fields.shown, report.fields.returned, datetime.now(UTC))
-        if report.fields.missing:
-            context.log.warning("no case has %s; these columns stay empty", ", ".join(report.fields.missing))
-        if BIRTH_FIELD in report.fields.missing:
-            context.log.warning(WITHOUT_BIRTH)
-        if report.ahead:
-            named = not_erased(report.ahead, erased)[:NAMED_CASES]
-            context.log.warning(_AHEAD, len(report.ahead), ", ".join(named))
+        _warn(context.log, report, erased)
         facts = {"policy": policy.told, "connection to Primero": protection}
         for asset in _DESCRIPTIONS:
             yield dg.MaterializeResult(
@@ -112,6 +106,18 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
             )
 
     return pull_quarter
+
+
+def _warn(log: dg.DagsterLogManager, report: "PullReport", erased: frozenset[str]) -> None:
+    """Say in the run's log what its readers should look into, with Primero's ids at most."""
+    from primero_ona.ona.erased import not_erased
+
+    if report.fields.missing:
+        log.warning("no case has %s; these columns stay empty", ", ".join(report.fields.missing))
+    if BIRTH_FIELD in report.fields.missing:
+        log.warning(WITHOUT_BIRTH)
+    if report.ahead:
+        log.warning(_AHEAD, len(report.ahead), ", ".join(not_erased(report.ahead, erased)[:NAMED_CASES]))
 
 
 def _facts(quarter: Quarter, number: int, report: "PullReport") -> dict[str, Any]:
