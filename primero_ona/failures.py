@@ -3,8 +3,8 @@
 What belongs here: exception classes, and functions that turn an exception of requests, psycopg or pyarrow into one of
 them. The message says what was tried, what is so and what to do; it never holds a value of a case, a URL with its query,
 a response body or SQL parameters. Callers write `raise …_failure(error, …) from None`, so that the original, whose text
-may quote rows, does not travel along. What does not belong here: faults of this
-machine (see `machine.py`), Dagster (see `steps.py`), retrying, logging.
+may quote rows, does not travel along. What does not belong here: faults of this machine (see `machine.py`), Dagster (see
+`steps.py`), retrying, logging.
 
     SyncFailure                exit code
     ├── PermanentFailure         1       trying again cannot help

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from datetime import datetime
@@ -116,6 +117,18 @@ def test_purge_deletes_older_quarters_unfinished_ones_too_and_nothing_else(tmp_p
     assert purge(UPath(tmp_path), Quarter(2022, 1)) == 3
     assert [path.name for path in (tmp_path / ASSET).iterdir()] == ["2022-01-01"]
     assert (tmp_path / "primero_reference" / "manifest.json").exists()
+
+
+def test_what_cannot_be_deleted_is_not_counted_as_deleted(tmp_path, monkeypatch):
+    """A disk that became read-only kept the rows of children that `purge` and `forget` had said were gone."""
+    write(tmp_path, Quarter(2021, 3), 1)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "as the kernel says it")
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(OSError, match="as the kernel"):
+        purge(UPath(tmp_path), Quarter(2022, 1))
 
 
 def test_the_retention_setting_deletes_on_schedule(tmp_path):

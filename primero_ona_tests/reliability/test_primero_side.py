@@ -151,7 +151,7 @@ def test_a_status_that_passes_is_asked_again_and_then_transient(primero, status)
 
 @pytest.mark.parametrize("status", LASTING)
 def test_a_status_that_does_not_pass_is_asked_once(primero, status):
-    """Asking again would only hide for half a minute what somebody has to do."""
+    """Asking again would only hide for half a minute what an administrator has to do."""
     primero.fail("html", times=None, status=status)
     with asked(primero) as client, pytest.raises(RefusedFailure, match=f"refuses cases with status {status}"):
         client.page("cases", {"per": 1})

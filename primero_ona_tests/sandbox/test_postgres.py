@@ -69,7 +69,7 @@ def test_loosened_permissions_are_said_in_plain_words(directory: Path) -> None:
 
 @pytest.mark.parametrize("runtime", [None, "/", "/absent"])
 def test_the_lock_lies_in_a_folder_that_no_other_user_can_be_in(runtime: str | None) -> None:
-    """The library's own lock is one file in /tmp: the demo of root ended that of everybody else with exit code 3."""
+    """The library's own lock is one file in /tmp: the demo of root ended that of every other user with exit code 3."""
     script = (
         "import os; from primero_ona.sandbox.postgres import postgres_library as library; "
         "print(os.fsdecode(library().PostgresServer._lock.path))"
