@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from primero_ona.failures import SettingsFailure
 from primero_ona.primero.policy import ConsentPolicy, LocationPrecision, PullPolicy
+from primero_ona.private_files import refuse_open_secret
 from primero_ona.quarters import Quarter
 
 _CONFIG = SettingsConfigDict(
@@ -36,18 +37,27 @@ def is_secret(field: FieldInfo) -> bool:
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
-    """Secrets from the files that `<variable>_FILE` names; a variable and its file together are refused."""
+    """Secrets from the files that `<variable>_FILE` names; a variable and its file together are refused.
+
+    So is a file with a secret, `.env` as well, that every account of the machine may read.
+    """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """See PydanticBaseSettingsSource; None where the setting has no file."""
         variable = str(field.validation_alias or field_name)
-        named = {**dotenv_values(".env"), **os.environ}
+        if not is_secret(field):
+            return None, variable, False
+        written = dotenv_values(".env")
+        if written.get(variable) and not os.environ.get(variable):
+            refuse_open_secret(Path(".env"), ".env")
+        named = {**written, **os.environ}
         path = named.get(variable + FILE_SUFFIX)
-        if not path or not is_secret(field):
+        if not path:
             return None, variable, False
         if named.get(variable):
             raise SettingsFailure(f"{variable} and {variable}{FILE_SUFFIX} are both set; keep one of them")
         try:
+            refuse_open_secret(Path(path), f"the file that {variable}{FILE_SUFFIX} names")
             return Path(path).read_text(encoding="utf-8").strip(), variable, False
         except (OSError, UnicodeDecodeError):
             raise SettingsFailure(f"the file that {variable}{FILE_SUFFIX} names cannot be read as text") from None

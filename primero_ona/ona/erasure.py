@@ -46,7 +46,8 @@ def read_ids(texts: Iterable[str]) -> list[str]:
 def erase(conn: psycopg.Connection, ids: Sequence[str], now: datetime) -> Erased:
     """Remove cases from ONA and from the bookkeeping in one transaction, and write an audit line for each.
 
-    Repeating it is safe, and counts up what was still found; the line keeps the time of the first one. `conn` is in no transaction; `now` is aware.
+    Repeating it is safe, and counts up what was still found; the line keeps the time of the first one. `conn` is in
+    no transaction; `now` is aware.
     """
     total = Erased()
     with translated("erasing cases from ONA"), conn.transaction():

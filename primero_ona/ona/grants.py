@@ -16,7 +16,6 @@ from psycopg.rows import class_row
 from primero_ona.ona.schema import TABLES
 from primero_ona.ona.target import BOOKKEEPING, Target
 
-
 #: What stands before a name in REVOKE.
 _KINDS: dict[str, LiteralString] = {"TABLE": "TABLE", "SEQUENCE": "SEQUENCE", "SCHEMA": "SCHEMA"}
 

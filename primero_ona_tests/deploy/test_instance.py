@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from primero_ona.failures import SettingsFailure
 from primero_ona_tests.graph import database
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +42,14 @@ def test_the_production_instance_keeps_its_history_in_postgresql(postgres, monke
             instance.run_storage.dispose()
             instance.event_log_storage.dispose()
             instance.schedule_storage.dispose()
+
+
+def test_no_process_of_dagster_opens_an_unverified_connection_to_its_database(monkeypatch, tmp_path):
+    """A webserver loads none of this project's graph; it, too, must not send the password in the clear."""
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql+psycopg2://dagster:hunter2@dagster.example.org/dagster")
+    (tmp_path / "dagster.yaml").write_text((ROOT / "deploy" / "dagster.yaml").read_text())
+    with pytest.raises(SettingsFailure, match="sslmode=verify-full"):
+        dg.DagsterInstance.from_config(str(tmp_path)).get_runs()
 
 
 def test_production_differs_from_development_in_its_storage_only():
