@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-# Only files whose hash is written down, and no source packages: those run their own code while they are built.
-LOCKED := $(PIP_INSTALL) --require-hashes --only-binary :all: --requirement
+# Only files whose hash is written down, and no source packages: those run their own code while they are built. Nothing is resolved:
+# the file names all that is needed, and `pip check` says so.
+LOCKED := $(PIP_INSTALL) --require-hashes --only-binary :all: --no-deps --requirement
 
 export DAGSTER_DISABLE_TELEMETRY := 1
 
