@@ -27,6 +27,7 @@ from primero_ona_tests.certificates import Authority
 pytestmark = pytest.mark.nginx
 
 SITE = Path(__file__).parents[2] / "deploy" / "nginx.conf"
+GUIDE = Path(__file__).parents[2] / "docs" / "deployment.md"
 NAME = "primero-ona.example.org"
 #: bcrypt of `open-sesame`, as `htpasswd -B -C 5` writes it: no secret, it opens nothing but this test.
 BCRYPT = "$2y$05$cJUNrhlnsNsuPYluJvOAsun5x5Zf8cnoTD5bZzng9mmzBoyI5Dh8a"
@@ -148,9 +149,11 @@ def _site(folder: Path, authority: Authority, ports: dict[str, int]) -> Path:
     text = text.replace("/etc/nginx/", f"{folder}/").replace("/var/log/nginx/", f"{folder}/")
     hashes = dict.fromkeys(LOGINS, BCRYPT) | {"o.ga": AS_DOCUMENTED}
     (folder / "primero-ona.htpasswd").write_text("".join(f"{name}:{text}\n" for name, text in hashes.items()))
-    (folder / "primero-ona.logins").write_text(
-        "".join(f'"~^\\Q{name}\\E$" {line};\n' for name, line in reversed(LOGINS.items()))
-    )
+    # As the guide writes the lines, which a slip of quoting would make say something else.
+    (pattern,) = re.findall(r"(?m)^printf '([^']+)' ", GUIDE.read_text())
+    words = [word for name, line in reversed(LOGINS.items()) for word in (name, *line.split("-"))]
+    lines = subprocess.run(["printf", pattern, *words], capture_output=True, text=True, check=True).stdout
+    (folder / "primero-ona.logins").write_text(lines)
     user = "user root;\n" if os.geteuid() == 0 else ""
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -376,7 +379,8 @@ SIDE_DOORS = (
     "/runs/../logs/x", "/runs/..%2flogs/x", "/runs/..%2Flogs%2Fx", "/runs/%2e%2e/logs/x", "/runs/.%2e/logs/x", "/runs/..",
     "/runs/%252e%252e/logs/x", "/runs/..%5clogs/x", "/runs/x%00", "/runs/x%0ay", "/_next/static/../../logs/x",
     "/_next/static/..%2f..%2flogs/x", "/_next/static/%2e%2e/x", "/graphql/", "/graphql%2f", "/graphiql", "/runsx",
-    "/runs/%2E%2E%2Flogs/x", "https://primero-ona.example.org/logs/x", "/anything-else", "/vendor/graphiql/graphiql.min.js", "/;/logs/x", "/.git/config",
+    "/runs/%2E%2E%2Flogs/x", "https://primero-ona.example.org/logs/x", "/anything-else", "/vendor/graphiql/graphiql.min.js", "/;/logs/x",
+    "/.git/config",
 )  # fmt: skip
 #: Ways that the UI has in its address bar, or loads.
 FRONT_DOORS = (
