@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+# Only files whose hash is written down, and no source packages: those run their own code while they are built. Nothing is resolved:
+# the file names all that is needed, and `pip check` says so.
+LOCKED := $(PIP_INSTALL) --require-hashes --only-binary :all: --no-deps --requirement
 
 export DAGSTER_DISABLE_TELEMETRY := 1
 
@@ -11,11 +15,13 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## Set up the virtual environment with pinned versions
+install: $(INSTALLED) ## Set up the virtual environment with pinned versions, verified by their hashes
 
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python $(LOCKED) constraints.txt
+	$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check --quiet --disable-pip-version-check || { echo "run \`make constraints UPGRADE=\`: it adds what setup.py needs"; exit 1; }
 	@touch $@
 
 demo: $(INSTALLED) ## Sync eight quarters from the sandbox (or from .env) and show what came
@@ -46,20 +52,28 @@ docs: $(INSTALLED) ## Write the pages that are made from the code
 	$(BIN)/python -m primero_ona.setting_texts
 	$(BIN)/python -m primero_ona.data_protection
 
-audit: $(INSTALLED) ## Ask for known vulnerabilities of the pinned versions; needs the network
+audit: ## Ask for known vulnerabilities of the pinned versions; fails where one of them cannot be asked about
 	$(PYTHON) -m venv $(VENV)-audit
-	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
-	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+	$(VENV)-audit/bin/python $(PIP_INSTALL) pip-audit
+	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --require-hashes --disable-pip --strict --progress-spinner off
 
 format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-constraints: ## Pin the newest versions that setup.py allows, after trying them
+# constraints.txt is for development and tests, requirements.txt the part of it that an installation needs. Both hold the hashes of all
+# files of a release, so that they serve every Python that setup.py admits and every processor. setuptools builds the package itself.
+UPGRADE ?= --upgrade
+COMPILE = echo 'setuptools>=77' | $(VENV)-newest/bin/uv pip compile setup.py - --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --custom-compile-command 'make constraints' $(UPGRADE)
+
+constraints: ## Pin the newest versions that setup.py allows, with hashes, and try them; UPGRADE= keeps the pins and adds what is new
 	$(PYTHON) -m venv $(VENV)-newest
-	$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
-	$(VENV)-newest/bin/python -m pip freeze --exclude-editable > constraints.txt
+	$(VENV)-newest/bin/python $(PIP_INSTALL) uv
+	$(COMPILE) --extra test --output-file constraints.txt
+	$(COMPILE) --constraint constraints.txt --output-file requirements.txt
 	rm -r $(VENV)-newest
+	$(MAKE) install
 
 clean: ## Remove the environment, the sandbox's database and Dagster's home
-	rm -rf $(VENV) .sandbox .dagster_home
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-newest .sandbox .dagster_home

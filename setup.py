@@ -1,4 +1,4 @@
-"""Packaging metadata of primero-ona; tool settings are in pyproject.toml, pinned versions in constraints.txt."""
+"""Packaging metadata of primero-ona; tool settings are in pyproject.toml, pinned versions in constraints.txt and requirements.txt."""
 
 from pathlib import Path
 

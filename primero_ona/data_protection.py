@@ -114,6 +114,7 @@ BOOKKEEPING = {
         "no limit: it keeps the case out; it tells nothing to whoever does not know the id already",
     ),
     "schema_version": ("which version of this schema stands", "none", "no limit"),
+    "load_lock": ("nothing: a load locks it, so that one follows the other", "none", "never has a row"),
 }  # fmt: skip
 
 _RAW = "raw partitions (encrypted)"

@@ -29,6 +29,7 @@ from upath import UPath
 from primero_ona.failures import DataFailure, SettingsFailure, TransientFailure
 from primero_ona.files import write_file
 from primero_ona.frames import Frames
+from primero_ona.private_files import refuse_open_storage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +63,8 @@ class PartitionStore:
             raise SettingsFailure(
                 "PRIMERO_ONA_STORAGE_KEYS is malformed: it takes Fernet keys, separated by commas; make one with `primero-ona keys new`"
             ) from None
+        if base.protocol in {"", "file"}:
+            refuse_open_storage(Path(base.path))
         self.base = base
 
     def writer(self, path: UPath, stored: Stored) -> PartitionWriter:

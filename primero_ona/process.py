@@ -6,9 +6,11 @@ in `deploy/`.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import resource
+import sys
 import traceback
 from pathlib import Path
 
@@ -18,10 +20,20 @@ _PACKAGE = Path(__file__).parent
 _PASSING_ON = frozenset({str(_PACKAGE / "steps.py"), str(_PACKAGE / "cli.py")})
 
 
+#: Of Linux' prctl(2): whether a process may be dumped, and its memory be read by others of the same user.
+_PR_SET_DUMPABLE = 4
+
+
 def forbid_core_dumps() -> None:
-    """Never leave this process's memory on disk when it crashes: it may hold rows of children."""
+    """Never leave this process's memory on disk when it crashes, nor to a debugger: it may hold rows of children.
+
+    The limit alone does not hold where the kernel hands a dump to a program (systemd-coredump, apport), nor against other
+    processes of the same user. Programs that this process starts begin without either.
+    """
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def prepare_process() -> None:

@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings
 
 from primero_ona.failures import SettingsFailure
 from primero_ona.settings import FILE_SUFFIX, GROUPS, environment, is_secret
-from primero_ona.transport import database_protection, web_protection
+from primero_ona.transport import dagster_protection, database_protection, web_protection
 
 #: Where the page of all settings is, seen from the root of the repository.
 PAGE = Path("docs/settings.md")
@@ -28,6 +28,11 @@ PAGE = Path("docs/settings.md")
 _OTHERS = {
     "DAGSTER_HOME": "absolute folder of Dagster's history, cursors and schedules; default: .dagster_home here",
 }
+#: Where `deploy/dagster.yaml` finds Dagster's own database; it may hold a password.
+_DAGSTER_URL = "DAGSTER_POSTGRES_URL"
+_DAGSTER_URL_TEXT = (
+    "Dagster's own database in production, postgresql+psycopg2://…; on another machine with sslmode=verify-full"
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ def show_settings() -> list[Shown]:
     lines = [_show(field, group) for group in GROUPS for field in group.model_fields.values()]
     named = environment()
     others = [Shown(name, named.get(name) or "not set", "", text) for name, text in _OTHERS.items()]
+    dagster_url = "set, not shown" if named.get(_DAGSTER_URL) else "not set"
+    others.append(Shown(_DAGSTER_URL, dagster_url, "", _DAGSTER_URL_TEXT))
     return [*lines, *others, *_protections()]
 
 
@@ -79,7 +86,11 @@ def _fault_of(variable: str, group: type[BaseSettings]) -> str:
 
 def _protections() -> Iterator[Shown]:
     """How each connection would be protected, override or not, as far as its address is known."""
-    for name, told in (("connection to Primero", _primero_protection), ("connection to ONA", _ona_protection)):
+    for name, told in (
+        ("connection to Primero", _primero_protection),
+        ("connection to ONA", _ona_protection),
+        ("connection to Dagster's database", _dagster_protection),
+    ):
         try:
             yield Shown(name, told(), "", "how it is protected")
         except SettingsFailure as failure:
@@ -100,6 +111,11 @@ def _ona_protection() -> str:
     settings = read_one(OnaSettings)
     parameters = parameters_of(settings.database_url.get_secret_value())
     return database_protection(parameters, override=settings.insecure)
+
+
+def _dagster_protection() -> str:
+    url = environment().get(_DAGSTER_URL)
+    return dagster_protection(url) if url else "none, DAGSTER_POSTGRES_URL is not set"
 
 
 def _default(field: FieldInfo) -> str:
@@ -132,8 +148,8 @@ def settings_page() -> str:
         "Made from `primero_ona/settings.py` by `make docs`; change them there.",
         "",
         "They come from the environment, or from `.env` in the working directory. A secret may stand in a file instead:",
-        f"`<variable>{FILE_SUFFIX}` names it (the variable itself must then not be set). `primero-ona config show` prints what",
-        "is set, with no secret.",
+        f"`<variable>{FILE_SUFFIX}` names it (the variable itself must then not be set). A file with a secret, `.env` as well, must",
+        "not be open to other accounts (`chmod o= FILE`). `primero-ona config show` prints what is set, with no secret.",
         "",
         "| variable | type | default | what it is |",
         "| --- | --- | --- | --- |",
@@ -145,6 +161,7 @@ def settings_page() -> str:
                 f"| `{field.validation_alias}`{file} | {_type(field)} | {_default(field)} | {field.description} |"
             )
     lines += [f"| `{name}` | text | | {text} |" for name, text in _OTHERS.items()]
+    lines.append(f"| `{_DAGSTER_URL}` | secret | | {_DAGSTER_URL_TEXT} |")
     return "\n".join(lines) + "\n"
 
 

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from primero_ona.failures import SettingsFailure
 from primero_ona.primero.policy import ConsentPolicy, LocationPrecision, PullPolicy
+from primero_ona.private_files import refuse_open_secret
 from primero_ona.quarters import Quarter
 
 _CONFIG = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
@@ -73,30 +74,42 @@ class _Source(PydanticBaseSettingsSource):
 
 
 class _DotEnv(_Source):
-    """What `.env` says; as of the environment, capitals do not matter and nothing is not set."""
+    """What `.env` says; as of the environment, capitals do not matter and nothing is not set.
+
+    With a secret in it, it is refused where every account of the machine may read it.
+    """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """See PydanticBaseSettingsSource; None where the setting is not in it."""
         variable = str(field.validation_alias or field_name)
         named = {name.lower(): value for name, value in _dotenv().items()}
-        return named.get(variable.lower()) or None, variable, False
+        value = named.get(variable.lower()) or None
+        if value and is_secret(field) and not os.environ.get(variable):
+            refuse_open_secret(Path(".env"), ".env")
+        return value, variable, False
 
 
 class _SecretFiles(_Source):
-    """Secrets from the files that `<variable>_FILE` names; a variable and its file together are refused."""
+    """Secrets from the files that `<variable>_FILE` names; a variable and its file together are refused.
+
+    So is a file with a secret that every account of the machine may read.
+    """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """See PydanticBaseSettingsSource; None where the setting has no file."""
         variable = str(field.validation_alias or field_name)
+        if not is_secret(field):
+            return None, variable, False
         named = environment()
         path = named.get(variable + FILE_SUFFIX)
-        if not path or not is_secret(field):
+        if not path:
             return None, variable, False
         if named.get(variable):
             raise SettingsFailure(f"{variable} and {variable}{FILE_SUFFIX} are both set; keep one of them")
         file = f"the file that {variable}{FILE_SUFFIX} names"
         if not (value := _text_of(Path(path), file).strip()):
             raise SettingsFailure(f"{file} is empty")
+        refuse_open_secret(Path(path), file)
         return value, variable, False
 
 

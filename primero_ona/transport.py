@@ -1,7 +1,7 @@
 """Whether a connection may be opened at all: to another machine only where nobody can read along or pretend to be it.
 
-What belongs here: the two rules, on addresses alone. Opening connections is for `ona/connection.py` and
-`primero/client.py`, which ask here first, and what the overriding settings are called is told here, too.
+What belongs here: the rules, on addresses alone. Opening connections is for `ona/connection.py`,
+`primero/client.py` and `dagster_storage.py`, which ask here first, and what the overriding settings are called is told here, too.
 """
 
 from __future__ import annotations
@@ -36,9 +36,47 @@ def is_local(host: str) -> bool:
 
 
 def database_protection(parameters: Mapping[str, object], *, override: bool) -> str:
-    """How a connection with these libpq parameters is protected; what they leave out libpq takes from the environment.
+    """How a connection to ONA with these libpq parameters is protected.
 
     Raises SettingsFailure where it would be to another machine without `sslmode=verify-full`, unless overridden.
+    """
+    if protection := _safe_protection(parameters):
+        return protection
+    if override:
+        return unprotected(ONA_OVERRIDE)
+    raise SettingsFailure(
+        "ONA's database is on another machine, and ONA_DATABASE_URL does not ask for a verified connection; add "
+        f"?sslmode=verify-full&sslrootcert=/path/ca.pem (or =system), or set {ONA_OVERRIDE}=yes and bear the risk"
+    )
+
+
+def dagster_protection(url: str) -> str:
+    """How the connection to Dagster's own database is protected; `url` is SQLAlchemy's, as in DAGSTER_POSTGRES_URL.
+
+    Raises SettingsFailure as `database_protection` does; there is no override.
+    """
+    from sqlalchemy.engine import make_url  # noqa: PLC0415 - takes a while to import
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    try:
+        address = make_url(url)
+        _, parameters = address.get_dialect()().create_connect_args(address)
+    except (SQLAlchemyError, ValueError, ImportError):
+        raise SettingsFailure(
+            "DAGSTER_POSTGRES_URL is not a database URL; write it like postgresql+psycopg2://user:password@host:5432/dagster"
+        ) from None
+    if protection := _safe_protection(parameters):
+        return protection
+    raise SettingsFailure(
+        "Dagster's database is on another machine, and DAGSTER_POSTGRES_URL does not ask for a verified connection; add "
+        "?sslmode=verify-full&sslrootcert=/path/ca.pem (or =system)"
+    )
+
+
+def _safe_protection(parameters: Mapping[str, object]) -> str | None:
+    """How a connection with these libpq parameters is protected, None where it is not.
+
+    What they leave out libpq takes from the environment.
     """
     named = {
         name: str(parameters.get(name) or os.environ.get(variable) or "")
@@ -53,14 +91,7 @@ def database_protection(parameters: Mapping[str, object], *, override: bool) -> 
     # What a service file names is not known here, so it counts as another machine.
     if all(map(is_local, hosts)) and not named["service"]:
         return LOCAL
-    if named["sslmode"] == "verify-full":
-        return VERIFIED
-    if override:
-        return unprotected(ONA_OVERRIDE)
-    raise SettingsFailure(
-        "ONA's database is on another machine, and ONA_DATABASE_URL does not ask for a verified connection; add "
-        f"?sslmode=verify-full&sslrootcert=/path/ca.pem (or =system), or set {ONA_OVERRIDE}=yes and bear the risk"
-    )
+    return VERIFIED if named["sslmode"] == "verify-full" else None
 
 
 def web_protection(url: str, *, override: bool) -> str:

@@ -34,6 +34,13 @@ def bare(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
+def private(path: Path, content: str | bytes, mode: int = 0o600) -> Path:
+    """A file that only its owner may read."""
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.chmod(mode)
+    return path
+
+
 def secrets() -> list[tuple[type, str, str]]:
     return [
         (group, name, str(field.validation_alias))
@@ -60,15 +67,15 @@ def test_every_secret_may_stand_in_a_file(monkeypatch, tmp_path, group, name, va
     """Secrets in the environment show up in crash dumps and in `docker inspect`; a file is what an operator asks for."""
     others(monkeypatch, variable)
     value = f"postgresql://u:{SECRET}@h/d"
-    (tmp_path / "secret").write_text(value + "\n")
+    private(tmp_path / "secret", value + "\n")
     monkeypatch.setenv(f"{variable}_FILE", str(tmp_path / "secret"))
     assert getattr(read_one(group), name).get_secret_value() == value
 
 
 def test_a_file_may_be_named_in_dotenv(monkeypatch, tmp_path):
     """A developer's `.env` would otherwise be the one place where files do not work."""
-    (tmp_path / "secret").write_text(SECRET)
-    (tmp_path / ".env").write_text(f"PRIMERO_ONA_STORAGE_KEYS_FILE={tmp_path / 'secret'}\n")
+    private(tmp_path / "secret", SECRET)
+    private(tmp_path / ".env", f"PRIMERO_ONA_STORAGE_KEYS_FILE={tmp_path / 'secret'}\n", 0o644)
     assert read_one(StorageSettings).storage_keys.get_secret_value() == SECRET
 
 
@@ -84,7 +91,7 @@ def test_a_file_may_be_named_in_dotenv(monkeypatch, tmp_path):
 )
 def test_what_an_editor_adds_is_no_part_of_a_secret(monkeypatch, tmp_path, content):
     """Notepad's byte-order mark went along with the password, and six refused logins lock the account."""
-    (tmp_path / "secret").write_bytes(content)
+    private(tmp_path / "secret", content)
     monkeypatch.setenv("PRIMERO_ONA_STORAGE_KEYS_FILE", str(tmp_path / "secret"))
     assert read_one(StorageSettings).storage_keys.get_secret_value() == SECRET
 
@@ -101,7 +108,7 @@ NO_TEXT = {
 @pytest.mark.parametrize("content", NO_TEXT.values(), ids=NO_TEXT)
 def test_a_file_in_another_encoding_is_named_with_what_to_do(monkeypatch, tmp_path, content):
     """Read as it is, it would be a wrong password; as an exception, "unexpected UnicodeDecodeError" helps no operator."""
-    (tmp_path / "secret").write_bytes(content)
+    private(tmp_path / "secret", content)
     others(monkeypatch, "PRIMERO_PASSWORD")
     monkeypatch.setenv("PRIMERO_PASSWORD_FILE", str(tmp_path / "secret"))
     with pytest.raises(SettingsFailure) as failure:
@@ -111,7 +118,7 @@ def test_a_file_in_another_encoding_is_named_with_what_to_do(monkeypatch, tmp_pa
         "the file that PRIMERO_PASSWORD_FILE names is not text in UTF-8; save it again with the encoding UTF-8" in text
     )
     assert SECRET not in text
-    (tmp_path / ".env").write_bytes(content)
+    private(tmp_path / ".env", content)
     for arguments in (["config", "show"], ["status"]):
         result = CliRunner().invoke(app, arguments)
         assert str(result.exception).count(".env is not text in UTF-8; save it again with the encoding UTF-8") == 1
@@ -121,7 +128,7 @@ def test_a_file_in_another_encoding_is_named_with_what_to_do(monkeypatch, tmp_pa
 def test_an_empty_file_and_one_that_is_no_file_are_named(monkeypatch, tmp_path):
     """A secret that was never written there must not become an empty password, or an error of a library."""
     others(monkeypatch, "PRIMERO_PASSWORD")
-    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbf\r\n")
+    private(tmp_path / "secret", b"\xef\xbb\xbf\r\n")
     monkeypatch.setenv("PRIMERO_PASSWORD_FILE", str(tmp_path / "secret"))
     with pytest.raises(SettingsFailure, match="the file that PRIMERO_PASSWORD_FILE names is empty"):
         read_one(PrimeroSettings)
@@ -133,6 +140,32 @@ def test_an_empty_file_and_one_that_is_no_file_are_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PRIMERO_CA_BUNDLE", str(tmp_path / "absent.pem"))
     with pytest.raises(SettingsFailure, match=r"PRIMERO_CA_BUNDLE is malformed \(names no file that can be read\)"):
         read_one(PrimeroSettings)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o666])
+@pytest.mark.parametrize(("group", "name", "variable"), secrets(), ids=str)
+def test_a_secret_that_every_account_may_read_is_refused(monkeypatch, tmp_path, group, name, variable, mode):
+    """Each account of the machine, a webserver's too, would have Primero's password, or the key of all partitions."""
+    others(monkeypatch, variable)
+    file = private(tmp_path / "secret", f"postgresql://u:{SECRET}@h/d", mode)
+    monkeypatch.setenv(f"{variable}_FILE", str(file))
+    with pytest.raises(SettingsFailure, match=rf"{variable}_FILE names .*chmod o=") as failure:
+        read_one(group)
+    assert SECRET not in str(failure.value)
+    file.chmod(0o640)
+    assert read_one(group)
+
+
+@pytest.mark.parametrize(("group", "name", "variable"), secrets(), ids=str)
+def test_a_dotenv_with_a_secret_is_a_file_with_a_secret(monkeypatch, tmp_path, group, name, variable):
+    """Copied from .env.example it is open to all, as most files are."""
+    others(monkeypatch, variable)
+    monkeypatch.delenv(variable, raising=False)
+    file = private(tmp_path / ".env", f"{variable}=postgresql://u:{SECRET}@h/d\n", 0o644)
+    with pytest.raises(SettingsFailure, match=r"\.env holds a secret"):
+        read_one(group)
+    file.chmod(0o600)
+    assert getattr(read_one(group), name).get_secret_value().endswith("@h/d")
 
 
 def test_a_secret_that_is_set_twice_or_cannot_be_read_is_named_without_its_value(monkeypatch, tmp_path):
@@ -170,7 +203,7 @@ def test_all_missing_and_malformed_settings_are_told_at_once_without_values(monk
 
 def test_config_show_tells_every_setting_and_no_secret(monkeypatch, tmp_path):
     """Its output goes into tickets and chats."""
-    (tmp_path / "secret").write_text(SECRET)
+    private(tmp_path / "secret", SECRET)
     monkeypatch.setenv("PRIMERO_URL", f"https://someone:{SECRET}@primero.example.org")
     monkeypatch.setenv("PRIMERO_USERNAME", "integration")
     monkeypatch.setenv("PRIMERO_PASSWORD", SECRET)

@@ -72,6 +72,7 @@ def test_dot_env_may_have_a_mark_and_the_line_ends_of_windows(monkeypatch: pytes
         monkeypatch.delenv(name)
     content = "PRIMERO_URL=https://other.example.org\r\nprimero_username=ចន្ទា\r\nPRIMERO_PASSWORD='pass word'\r\n"
     (tmp_path / ".env").write_bytes(b"\xef\xbb\xbf" + content.encode())
+    (tmp_path / ".env").chmod(0o600)
     settings = read_one(PrimeroSettings)
     assert (settings.url, settings.username) == ("https://other.example.org", "ចន្ទា")
     assert settings.password.get_secret_value() == "pass word"

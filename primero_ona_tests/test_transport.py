@@ -21,7 +21,7 @@ from primero_ona.ona.connection import connect
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.sandbox.primero import SandboxPrimero
-from primero_ona.transport import database_protection, is_local, web_protection
+from primero_ona.transport import dagster_protection, database_protection, is_local, web_protection
 from primero_ona_tests.certificates import Authority
 
 NAME = "ona.example.org"
@@ -118,6 +118,42 @@ def test_what_hides_another_machine_is_refused(parameters):
     """libpq connects to what these name, whatever the first host looks like."""
     with pytest.raises(SettingsFailure):
         database_protection(parameters, override=False)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        f"{NAME}/dagster", f"{NAME}/dagster?sslmode=require", f"{NAME}/dagster?sslmode=verify-ca", f"/dagster?host={NAME}",
+        f"/dagster?host=localhost&host={NAME}", "localhost/dagster?hostaddr=10.0.0.5", "localhost/dagster?service=x",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("driver", ["postgresql+psycopg2", "postgresql+psycopg", "postgresql"])
+def test_dagsters_own_database_meets_the_same_rules(monkeypatch, driver, rest):
+    """Metadata of every run passes there, and the password with which runs can be queued."""
+    for variable in ("PGHOST", "PGSSLMODE"):
+        monkeypatch.delenv(variable, raising=False)
+    url = f"{driver}://dagster:hunter2@{rest}"
+    with pytest.raises(SettingsFailure, match="DAGSTER_POSTGRES_URL") as refused:
+        dagster_protection(url)
+    assert "hunter2" not in str(refused.value)
+    verified = url.replace("sslmode=require", "").replace("sslmode=verify-ca", "")
+    verified += ("&" if "?" in verified else "?") + "sslmode=verify-full"
+    assert dagster_protection(verified) == "encrypted, server verified"
+
+
+@pytest.mark.parametrize("rest", ["localhost:5432/dagster", "/dagster?host=/run/postgresql", "/dagster", "127.0.0.1/d"])
+def test_dagsters_own_database_on_this_machine_needs_no_tls(monkeypatch, rest):
+    """The usual place of it; a rule that shuts it out would be switched off."""
+    monkeypatch.delenv("PGHOST", raising=False)
+    assert dagster_protection(f"postgresql+psycopg2://dagster@{rest}") == "on this machine"
+
+
+@pytest.mark.parametrize("url", ["hunter2", "postgresql+none://hunter2@h/d", "postgresql://u:hunter2@h:port/d"])
+def test_what_is_no_url_of_a_database_is_refused_without_it(url):
+    """SQLAlchemy's own message quotes it, password and all."""
+    with pytest.raises(SettingsFailure, match="is not a database URL") as refused:
+        dagster_protection(url)
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_host_from_the_environment_counts(monkeypatch):

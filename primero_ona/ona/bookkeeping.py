@@ -84,7 +84,7 @@ def keep_run(
     origin: Origin,
     counts: Mapping[str, Mapping[str, int]],
 ) -> None:
-    """Record a load; the same run may load a quarter again, and then its last load counts."""
+    """Record a load; a run that loads a quarter again adds a row, and the last one counts."""
     conn.execute(_KEEP_RUN, (run_id, quarter.name, started, *astuple(origin), json.dumps(counts)))
 
 
@@ -145,11 +145,8 @@ SELECT count(*) FROM primero_sync.quarantine WHERE quarter = %(quarter)s AND res
 
 _COPY_UNMAPPED = "COPY primero_sync.unmapped (quarter, field, code, count, run_id) FROM STDIN"
 
+# The time of the end is the server's: the loader may not name one.
 _KEEP_RUN = """
-INSERT INTO primero_sync.runs
-       (run_id, quarter, started_at, finished_at, pull, pull_version, mapping_version, counts)
-VALUES (%s, %s, %s, clock_timestamp(), %s, %s, %s, %s::jsonb)
-ON CONFLICT (run_id, quarter) DO UPDATE
-   SET started_at = excluded.started_at, finished_at = excluded.finished_at, pull_version = excluded.pull_version,
-       mapping_version = excluded.mapping_version, pull = excluded.pull, counts = excluded.counts
+INSERT INTO primero_sync.runs (run_id, quarter, started_at, pull, pull_version, mapping_version, counts)
+VALUES (%s, %s, %s, %s, %s, %s, %s::jsonb)
 """

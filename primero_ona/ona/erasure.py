@@ -46,7 +46,8 @@ def read_ids(texts: Iterable[str]) -> list[str]:
 def erase(conn: psycopg.Connection, ids: Sequence[str], now: datetime) -> Erased:
     """Remove cases from ONA and from the bookkeeping in one transaction, and write an audit line for each.
 
-    Repeating it is safe, and counts up what was still found. `conn` is in no transaction; `now` is aware.
+    Repeating it is safe, and counts up what was still found; the line keeps the time of the first one. `conn` is in
+    no transaction; `now` is aware.
     """
     total = Erased()
     with translated("erasing cases from ONA"), conn.transaction():
@@ -97,6 +98,6 @@ _WRITE_LINE = """
 INSERT INTO primero_sync.erasures AS e (subject, erased_at, cases, services, bookkeeping)
 VALUES (%(subject)s, %(now)s, %(cases)s, %(services)s, %(bookkeeping)s)
 ON CONFLICT (subject) DO UPDATE
-   SET erased_at = excluded.erased_at, cases = e.cases + excluded.cases, services = e.services + excluded.services,
+   SET cases = e.cases + excluded.cases, services = e.services + excluded.services,
        bookkeeping = e.bookkeeping + excluded.bookkeeping
 """

@@ -1,4 +1,4 @@
-"""What ONA's database still lacks, as statements that only ever add; and their execution.
+"""What ONA's database still lacks, as statements that only ever add to ONA's tables; and their execution.
 
 What belongs here: comparing the database with the table contract, and with the numbered files in `migrations/`, which
 make the bookkeeping schema. What does not belong here: removing, renaming or retyping anything, which is ONA's to do.

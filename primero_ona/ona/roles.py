@@ -2,18 +2,20 @@
 
 `ona_owner` owns the tables and changes their schema, `ona_loader` writes rows and cannot change anything else,
 `ona_dashboard` reads views without the ids of Primero and with one age of past days only, `ona_auditor` reads the
-bookkeeping and no child's row. They are groups: a login is made a member of one. What does not belong here: executing it,
-which is the administrators' to do.
+bookkeeping and no child's row. They are groups: a login is made a member of one. Rights that others hold already are listed
+and revoked (`grants.py`). What does not belong here: executing it, which is the administrators' to do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
 from primero_ona.ona.connection import translated
+from primero_ona.ona.grants import foreign_grants, unlimited_logins
 from primero_ona.ona.schema import CASES, SERVICES, TABLES, Table
 from primero_ona.ona.target import BOOKKEEPING, Target
 
@@ -21,6 +23,24 @@ from primero_ona.ona.target import BOOKKEEPING, Target
 VIEWS_SCHEMA = "ona_views"
 
 ROLES = ("ona_owner", "ona_loader", "ona_dashboard", "ona_auditor")
+
+#: What the loader and the auditor may do with each table of the bookkeeping; a table that is not named is the owner's alone.
+#: The loader adds to the history and cannot change it: no UPDATE of `runs`, of `erasures` only the counters, DELETE only where
+#: a sync or an erasure deletes. UPDATE of `load_lock`, which has no row, is the right to lock it.
+_BOOKKEEPING: dict[str, tuple[LiteralString, LiteralString]] = {
+    "runs": (
+        "SELECT, INSERT (run_id, quarter, started_at, pull, pull_version, mapping_version, counts)",
+        "SELECT",
+    ),
+    "quarantine": ("SELECT, INSERT, UPDATE (entries, run_id, last_seen, resolved_at), DELETE", "SELECT"),
+    "unmapped": ("SELECT, INSERT, DELETE", "SELECT"),
+    "exits": ("SELECT, INSERT, UPDATE (case_id, last_updated_at), DELETE", "SELECT (primero_id, last_updated_at)"),
+    "place_names": ("SELECT, INSERT, UPDATE (resolved_at, accepted)", "SELECT"),
+    "fields": ("SELECT, INSERT, UPDATE (last_seen, accepted_at)", "SELECT"),
+    "erasures": ("SELECT, INSERT, UPDATE (cases, services, bookkeeping, stored_rows)", "SELECT"),
+    "schema_version": ("SELECT", "SELECT"),
+    "load_lock": ("UPDATE", ""),
+}
 
 #: Not shown to dashboards: ids by which a row could be found in Primero; and ages on further days than that of registration,
 #: since the ages of one child on several days narrow its birthday down.
@@ -32,10 +52,8 @@ def roles_sql(conn: psycopg.Connection) -> str:
     with translated("reading where ONA's tables are"):
         target = Target.find(conn)
         database = conn.info.dbname
-    head = (
-        "-- Roles of ONA's database, printed by `primero-ona schema roles`; to be run by a superuser, after `schema apply`.\n"
-        "-- Then make each login a member of one role: GRANT ona_loader TO some_login;\n"
-    )
+        foreign = foreign_grants(conn, target, VIEWS_SCHEMA, ROLES)
+        unlimited = unlimited_logins(conn, ROLES)
     statements = [
         *_roles(),
         *_database(database, target),
@@ -44,7 +62,34 @@ def roles_sql(conn: psycopg.Connection) -> str:
         *_views(target),
         *_search_path(target),
     ]
-    return head + "".join(statement.as_string(conn) + ";\n" for statement in statements)
+    text = _HEAD + "".join(statement.as_string(conn) + ";\n" for statement in statements)
+    text += _FOREIGN if foreign else _NO_FOREIGN
+    text += "".join(_comment(grant.told()) + grant.revoke().as_string(conn) + ";\n" for grant in foreign)
+    return text + _ABOVE + "".join(map(_comment, unlimited))
+
+
+def _comment(line: str) -> str:
+    """A comment of one line, whatever the names in it: a line break in one would end the comment."""
+    return f"-- {' '.join(line.split())}\n"
+
+
+_HEAD = """-- Roles of ONA's database, printed by `primero-ona schema roles`; to be run by a superuser, after `schema apply`.
+-- Make each login a member of one role, in the same transaction if it must go on without a break:
+--     GRANT ona_loader TO some_login;
+"""
+
+_FOREIGN = """
+-- Rights on ONA's tables, on views over them and on the bookkeeping that others hold as of now. They are taken away here, so
+-- that what the four roles allow is all that is allowed. Read them before: put -- before the REVOKE of a right that has to stay.
+"""
+
+_NO_FOREIGN = """
+-- No one but the owners and these four roles holds a right on ONA's tables, on views over them or on the bookkeeping.
+"""
+
+_ABOVE = """
+-- What no REVOKE on a table changes; it is for the administrators to know, and nothing is done about it here:
+"""
 
 
 def _roles() -> Iterator[sql.Composed]:
@@ -72,27 +117,29 @@ def _tables(target: Target) -> Iterator[sql.Composed]:
     for table in TABLES:
         name = target.name(table)
         yield sql.SQL("ALTER TABLE {} OWNER TO ona_owner").format(name)
-        yield sql.SQL("REVOKE ALL ON {} FROM PUBLIC, ona_dashboard, ona_auditor").format(name)
+        yield sql.SQL("REVOKE ALL ON {} FROM PUBLIC, ona_loader, ona_dashboard, ona_auditor").format(name)
         yield sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO ona_loader").format(name)
 
 
 def _bookkeeping() -> Iterator[sql.Composed]:
-    """The loader keeps its books, but takes no line of an erasure away; the auditor reads them."""
+    """The loader adds to its books and rewrites none; the auditor reads them, without the Case IDs of `exits`."""
     schema = sql.Identifier(BOOKKEEPING)
     for statement in (
         "ALTER SCHEMA {schema} OWNER TO ona_owner",
         _OWN_ALL,
-        "REVOKE ALL ON SCHEMA {schema} FROM PUBLIC",
-        "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC",
-        "REVOKE ALL ON ALL SEQUENCES IN SCHEMA {schema} FROM PUBLIC",
+        # From all of them, so that what an older version granted goes.
+        "REVOKE ALL ON SCHEMA {schema} FROM PUBLIC, ona_loader, ona_dashboard, ona_auditor",
+        "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC, ona_loader, ona_dashboard, ona_auditor",
+        "REVOKE ALL ON ALL SEQUENCES IN SCHEMA {schema} FROM PUBLIC, ona_loader, ona_dashboard, ona_auditor",
         "GRANT USAGE ON SCHEMA {schema} TO ona_loader, ona_auditor",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO ona_loader",
         "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO ona_loader",
-        "REVOKE DELETE ON {schema}.erasures, {schema}.runs FROM ona_loader",
-        "REVOKE INSERT, UPDATE, DELETE ON {schema}.schema_version FROM ona_loader",
-        "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO ona_auditor",
     ):
         yield sql.SQL(statement).format(schema=schema, name=sql.Literal(BOOKKEEPING))
+    for table, rights in _BOOKKEEPING.items():
+        for role, granted in zip(("ona_loader", "ona_auditor"), rights, strict=True):
+            if granted:
+                name = sql.Identifier(BOOKKEEPING, table)
+                yield sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(granted), name, sql.Identifier(role))
 
 
 def _views(target: Target) -> Iterator[sql.Composed]:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import configparser
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +16,12 @@ import dagster as dg
 import pytest
 import yaml
 
+from primero_ona.failures import SettingsFailure
+from primero_ona_tests.deploy.conftest import ALL
 from primero_ona_tests.graph import database
 
 ROOT = Path(__file__).parents[2]
+RULES = ROOT / "deploy" / "nftables.conf"
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 
 
@@ -43,6 +52,14 @@ def test_the_production_instance_keeps_its_history_in_postgresql(postgres, monke
             instance.schedule_storage.dispose()
 
 
+def test_no_process_of_dagster_opens_an_unverified_connection_to_its_database(monkeypatch, tmp_path):
+    """A webserver loads none of this project's graph; it, too, must not send the password in the clear."""
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql+psycopg2://dagster:hunter2@dagster.example.org/dagster")
+    (tmp_path / "dagster.yaml").write_text((ROOT / "deploy" / "dagster.yaml").read_text())
+    with pytest.raises(SettingsFailure, match="sslmode=verify-full"):
+        dg.DagsterInstance.from_config(str(tmp_path)).get_runs()
+
+
 def test_production_differs_from_development_in_its_storage_only():
     """A guard that is in one of the two files only is found missing in production."""
     ours, theirs = read("deploy/dagster.yaml"), read("dagster.yaml")
@@ -61,17 +78,99 @@ def test_the_code_location_has_one_name_for_ever():
     assert names == ["primero_ona", "primero_ona"]
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
-def test_each_service_listens_here_only_and_leaves_no_files_for_others(unit):
-    """A webserver on 0.0.0.0 is open to the network, whatever stands before it."""
+def service_of(unit: Path) -> Any:
+    """The section [Service] of a unit."""
     found = configparser.ConfigParser(strict=False, interpolation=None)
     found.optionxform = str  # type: ignore[assignment, method-assign]
     found.read(unit)
-    service = found["Service"]
+    return found["Service"]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_each_service_listens_here_only_and_leaves_no_files_for_others(unit):
+    """A webserver on 0.0.0.0 is open to the network, whatever stands before it."""
+    service = service_of(unit)
     command = service["ExecStart"]
     if "daemon" not in unit.stem:
         assert "-h 127.0.0.1" in command
+        assert service["ExecStartPre"] == "+/usr/sbin/nft list table inet primero_ona"
+        (port,) = re.findall(r"-p (\d+)", command)
+        assert re.search(rf"tcp dport ({port}|{{[^}}]*\b{port}\b[^}}]*}}) meta skuid", RULES.read_text())
     assert ("--read-only" in command) == ("viewers" in unit.stem)
-    assert (service["UMask"], service["LimitCORE"], service["User"]) == ("0077", "0", "primero-ona")
+    assert (service["UMask"], service["LimitCORE"]) == ("0077", "0")
+    assert service["MemoryMax"].endswith("G")
     assert "DAGSTER_REDACT_USER_CODE_ERRORS=1" in service["Environment"]
     assert "PASSWORD" not in unit.read_text()
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_a_webserver_reaches_no_key_no_secret_and_no_partition(unit):
+    """It is the process that the network talks to."""
+    service = service_of(unit)
+    if "dagster-webserver" not in service["ExecStart"]:
+        assert (service["User"], service["EnvironmentFile"]) == ("primero-ona", "/etc/primero-ona/environment")
+        assert "DAGSTER_HOME=/var/lib/primero-ona " in service["Environment"]
+        return
+    assert (service["User"], service["EnvironmentFile"]) == ("primero-ona-web", "/etc/primero-ona/webserver")
+    assert {"/var/lib/primero-ona", "/etc/primero-ona"} <= set(service["InaccessiblePaths"].split())
+    assert "DAGSTER_HOME=/var/lib/primero-ona-web " in service["Environment"]
+    assert service["StateDirectory"] == "primero-ona-web"
+    # Nor does the guide give it any by the one file that it is started with.
+    guide = (ROOT / "docs" / "deployment.md").read_text()
+    (lines,) = re.findall(r"`/etc/primero-ona/webserver`[^`]*```\n(.*?)```", guide, re.DOTALL)
+    assert [line.split("=")[0] for line in lines.split()] == ["DAGSTER_POSTGRES_URL"]
+
+
+def test_hashes_of_passwords_are_made_at_a_cost():
+    """At 8 a stolen file gives up a weak password in an hour; nginx computes one for each request, so not at 12 either."""
+    costs = re.findall(r"htpasswd -B -C (\d+)", (ROOT / "docs" / "deployment.md").read_text())
+    assert costs
+    assert all(10 <= int(cost) <= 11 for cost in costs)
+
+
+@pytest.mark.skipif(
+    not os.environ.get(ALL) and (os.geteuid() != 0 or shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin") is None),
+    reason="needs root and nft (Debian: nftables), for a network of its own",
+)
+def test_other_accounts_of_the_machine_do_not_reach_the_ports():
+    """The operators' webserver starts runs for whoever connects: any account of the machine had an operator's rights."""
+    users = {"www-data": 33, "primero-ona": 61_001, "primero-ona-web": 61_002, "nobody": 65_534}
+    rules = RULES.read_text()
+    for name, number in users.items():
+        rules = rules.replace(f'"{name}"', str(number))
+    answer = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", KNOCK, json.dumps([rules, [0, *users.values()]])],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    root, nginx, code, web, stranger = json.loads(answer.stdout)
+    assert root == [3000, 3001, 4000, 5000]
+    assert nginx == [3000, 3001, 5000]
+    assert code == web == [4000, 5000]
+    assert stranger == [5000]
+
+
+#: In a network of its own: load rules, listen, and print which ports each user reaches.
+KNOCK = """
+import fcntl, json, os, socket, struct, subprocess, sys
+rules, users = json.loads(sys.argv[1])
+PORTS = [3000, 3001, 4000, 5000]
+with socket.socket() as control:  # lo is down in a new network
+    fcntl.ioctl(control, 0x8914, struct.pack("16sH14s", b"lo", 0x1 | 0x40, b""))
+environment = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin"}
+subprocess.run(["nft", "-f", "-"], input=rules.encode(), check=True, env=environment)
+listening = [socket.create_server(("127.0.0.1", port)) for port in PORTS]
+found = []
+for user in users:
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.setuid(user)
+        reached = [port for port in PORTS if socket.socket().connect_ex(("127.0.0.1", port)) == 0]
+        os.write(writing, json.dumps(reached).encode())
+        os._exit(0)
+    os.close(writing)
+    found.append(json.loads(os.read(reading, 1000)))
+print(json.dumps(found))
+"""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,7 +13,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,20 @@ from primero_ona_tests.certificates import Authority
 pytestmark = pytest.mark.nginx
 
 SITE = Path(__file__).parents[2] / "deploy" / "nginx.conf"
+GUIDE = Path(__file__).parents[2] / "docs" / "deployment.md"
 NAME = "primero-ona.example.org"
 #: bcrypt of `open-sesame`, as `htpasswd -B -C 5` writes it: no secret, it opens nothing but this test.
 BCRYPT = "$2y$05$cJUNrhlnsNsuPYluJvOAsun5x5Zf8cnoTD5bZzng9mmzBoyI5Dh8a"
+#: The same by the command of docs/deployment.md: nginx must be able to check what it says to write.
+AS_DOCUMENTED = "$2y$10$cJUNrhlnsNsuPYluJvOAsudphBh81wxmUnT73CThcPcYAPeW0eFmW"
 OPERATOR, VIEWER = ("olga", "open-sesame"), ("vera", "open-sesame")
+#: The operator's name but for the case of a letter; and a name with a character that means more in a pattern.
+ALMOST, DOTTED = ("Olga", "open-sesame"), ("o.ga", "open-sesame")
+#: What primero-ona.logins says of each.
+LOGINS = {
+    "olga": f"operator-{'0a' * 16}", "Olga": f"viewer-{'1b' * 16}", "vera": f"viewer-{'2c' * 16}",
+    "o.ga": f"viewer-{'3d' * 16}",
+}  # fmt: skip
 
 CODE = """
 import dagster as dg
@@ -63,9 +75,15 @@ class Place:
     def ask(
         self, method: str = "GET", path: str = "/", *, host: str = NAME, login: Any = OPERATOR, **more: Any
     ) -> requests.Response:
+        """Ask as a browser that has got in with this login before, unless `cookie` says otherwise; `source` is its address."""
+        cookie = more.pop("cookie", LOGINS.get(login[0]) if login else None)
         with requests.Session() as session:
-            session.mount("https://", _ToUs(host))
-            headers = {"Host": host, **more.pop("headers", {})}
+            session.mount("https://", _ToUs(host, more.pop("source", "127.0.0.1")))
+            headers = {
+                "Host": host,
+                **({"Cookie": f"primero_ona={cookie}"} if cookie else {}),
+                **more.pop("headers", {}),
+            }
             url = f"https://127.0.0.1:{self.port}{path}"
             return session.request(
                 method,
@@ -85,12 +103,12 @@ class Place:
 class _ToUs(HTTPAdapter):
     """Dials 127.0.0.1, and names and checks another host in TLS."""
 
-    def __init__(self, host: str) -> None:
-        self._host = host
+    def __init__(self, host: str, source: str) -> None:
+        self._host, self._source = host, (source, 0)
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **more: Any) -> None:
-        super().init_poolmanager(*args, server_hostname=NAME, assert_hostname=NAME, **more)
+        super().init_poolmanager(*args, server_hostname=NAME, assert_hostname=NAME, source_address=self._source, **more)
 
 
 def nginx() -> str:
@@ -129,8 +147,13 @@ def _site(folder: Path, authority: Authority, ports: dict[str, int]) -> Path:
     for name, file in (("primero-ona.pem", chain), ("primero-ona.key", key)):
         text = text.replace(f"/etc/nginx/{name}", str(file))
     text = text.replace("/etc/nginx/", f"{folder}/").replace("/var/log/nginx/", f"{folder}/")
-    (folder / "primero-ona.htpasswd").write_text("".join(f"{name}:{BCRYPT}\n" for name in ("olga", "vera")))
-    (folder / "primero-ona.operators").write_text("olga 1;\n")
+    hashes = dict.fromkeys(LOGINS, BCRYPT) | {"o.ga": AS_DOCUMENTED}
+    (folder / "primero-ona.htpasswd").write_text("".join(f"{name}:{text}\n" for name, text in hashes.items()))
+    # As the guide writes the lines, which a slip of quoting would make say something else.
+    (pattern,) = re.findall(r"(?m)^printf '([^']+)' ", GUIDE.read_text())
+    words = [word for name, line in reversed(LOGINS.items()) for word in (name, *line.split("-"))]
+    lines = subprocess.run(["printf", pattern, *words], capture_output=True, text=True, check=True).stdout
+    (folder / "primero-ona.logins").write_text(lines)
     user = "user root;\n" if os.geteuid() == 0 else ""
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -239,7 +262,7 @@ def runs(place: Place) -> int:
 def test_subscriptions_pass_by_websocket_from_our_own_pages_only(place):
     """Without them the UI shows a run's events only after a reload; with them open to all, another site could listen."""
     assert _upgraded(place, f"https://{NAME}") == "101"
-    assert _upgraded(place, f"https://{NAME}:{place.port}") == "101"
+    assert _upgraded(place, f"https://{NAME}:{place.port}") == "403"
     assert _upgraded(place, "https://evil.example.org") == "403"
     assert _upgraded(place, f"https://{NAME}.evil.example.org") == "403"
     assert _upgraded(place, f"https://{NAME}", login=False) == "401"
@@ -247,15 +270,19 @@ def test_subscriptions_pass_by_websocket_from_our_own_pages_only(place):
 
 def _upgraded(place: Place, origin: str, *, login: bool = True) -> str:
     """The status of a websocket's handshake."""
-    import base64
+    more = [
+        "Upgrade: websocket", "Connection: Upgrade", f"Origin: {origin}", "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol: graphql-ws",
+    ]  # fmt: skip
+    return _status(place, "GET", "/graphql", more, login=login)
 
+
+def _status(place: Place, method: str, path: str, more: Sequence[str] = (), *, login: bool = True) -> str:
+    """The status of a request that is sent to the letter: a library would tidy up the path."""
     context = ssl.create_default_context(cafile=str(place.authority))
     basic = base64.b64encode(":".join(OPERATOR).encode()).decode()
-    lines = [
-        "GET /graphql HTTP/1.1", f"Host: {NAME}", "Upgrade: websocket", "Connection: Upgrade", f"Origin: {origin}",
-        "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol: graphql-ws",
-        *([f"Authorization: Basic {basic}"] if login else []),
-    ]  # fmt: skip
+    known = [f"Authorization: Basic {basic}", f"Cookie: primero_ona={LOGINS['olga']}"] if login else []
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {NAME}", "Content-Length: 0", *more, *known]
     with (
         socket.create_connection(("127.0.0.1", place.port), 20) as raw,
         context.wrap_socket(raw, server_hostname=NAME) as secure,
@@ -266,7 +293,10 @@ def _upgraded(place: Place, origin: str, *, login: bool = True) -> str:
 
 def test_a_post_from_another_site_is_refused(place):
     """A browser sends the login along with a form of any site."""
-    for origin in ("https://evil.example.org", "null", f"http://{NAME}"):
+    for origin in (
+        "https://evil.example.org", "null", f"http://{NAME}", f"https://{NAME}:{place.port}", f"https://{NAME}:8443",
+        f"https://{NAME}.", f"https://x.{NAME}", f"https://{NAME}@evil.example.org",
+    ):  # fmt: skip
         answer = place.graphql("{version}", headers={"Origin": origin})
         assert answer.status_code == 403, origin
     assert place.graphql("{version}", headers={"Origin": f"https://{NAME}"}).status_code == 200
@@ -301,11 +331,83 @@ def test_a_viewer_reads_and_cannot_launch_a_run_and_an_operator_can(place):
     assert runs(place) == before + 1
 
 
-@pytest.mark.parametrize("path", ["/report_asset_materialization/x", "/logs/x", "/download_debug/x", "/notebook"])
+def test_a_login_that_differs_in_case_has_its_own_rights_only(place):
+    """nginx compares names regardless of case where it can; a viewer had an operator's rights by that."""
+    for login in (ALMOST, DOTTED, VIEWER):
+        answer = place.graphql(LAUNCH, login=login).json()["data"]["launchRun"]["__typename"]
+        assert answer == "UnauthorizedError", login
+    assert place.graphql(LAUNCH).json()["data"]["launchRun"]["__typename"] == "LaunchRunSuccess"
+
+
+def test_guesses_of_a_password_are_limited_by_address(place):
+    """Sixty guesses in a fifth of a second find a weak password in a night."""
+    guess = {"login": ("olga", "wrong"), "source": "127.0.0.2"}
+    answers = [place.graphql("{version}", cookie=None, **guess).status_code for _ in range(60)]
+    assert set(answers) == {401, 429}
+    assert 30 < answers.count(429) < 40
+    assert answers.index(429) < 25
+    # Nor does another way count apart, another name, another's cookie, or the right password.
+    for path in ("/", "/runs", "/_next/static/x.js", "/server_info"):
+        assert place.ask(path=path, cookie=None, **guess).status_code == 429
+    assert place.ask(cookie=None, login=("nobody", "wrong"), source="127.0.0.2").status_code == 429
+    for cookie in (LOGINS["vera"], "", "x", f"{LOGINS['olga']}|{LOGINS['olga']}"):
+        assert place.ask(cookie=cookie, **guess).status_code == 429
+    assert place.ask(cookie=None, source="127.0.0.2").status_code == 429
+    # Who had got in before goes on, at the same address and at others, and so does who only asks for the page.
+    assert place.ask(source="127.0.0.2").status_code == 200
+    assert place.ask(login=None, source="127.0.0.2").status_code == 401
+    assert place.ask(cookie=None, source="127.0.0.3").status_code == 200
+
+
+def test_a_browser_that_got_in_is_not_counted_any_more(place):
+    """The page is dozens of files, each asked for with the login: a limit that hits them would be switched off."""
+    first = place.ask(cookie=None, login=VIEWER, source="127.0.0.4")
+    given = first.headers["Set-Cookie"]
+    assert given.split(";")[0] == f"primero_ona={LOGINS['vera']}"
+    assert {"Secure", "HttpOnly", "SameSite=Strict", "Path=/"} <= set(given.split("; "))
+    more = {"login": VIEWER, "source": "127.0.0.4", "cookie": given.split(";")[0].split("=")[1]}
+    assert {place.ask(path="/favicon.ico", **more).status_code for _ in range(60)} == {200}
+    for login in (None, ("vera", "wrong")):
+        refused = place.ask(login=login, source="127.0.0.4")
+        assert refused.status_code == 401
+        assert "Set-Cookie" not in refused.headers
+
+
+#: Ways beside the page and GraphQL, in the spellings that a proxy and a webserver may read differently.
+SIDE_DOORS = (
+    "/report_asset_materialization/x", "/report_asset_check/x", "/report_asset_observation/x", "/logs/x", "/logs/..%2fx",
+    "/logs/%2e%2e/x", "/download_debug/x", "/notebook", "/dagit/notebook", "/dagit_info", "//logs/x", "/%6cogs/x", "/Logs/x",
+    "/runs/../logs/x", "/runs/..%2flogs/x", "/runs/..%2Flogs%2Fx", "/runs/%2e%2e/logs/x", "/runs/.%2e/logs/x", "/runs/..",
+    "/runs/%252e%252e/logs/x", "/runs/..%5clogs/x", "/runs/x%00", "/runs/x%0ay", "/_next/static/../../logs/x",
+    "/_next/static/..%2f..%2flogs/x", "/_next/static/%2e%2e/x", "/graphql/", "/graphql%2f", "/graphiql", "/runsx",
+    "/runs/%2E%2E%2Flogs/x", "https://primero-ona.example.org/logs/x", "/anything-else", "/vendor/graphiql/graphiql.min.js", "/;/logs/x",
+    "/.git/config",
+)  # fmt: skip
+#: Ways that the UI has in its address bar, or loads.
+FRONT_DOORS = (
+    "/", "/?x=..%2f", "/runs", "/runs/0e4bbb0c-7a52-4b6b-8bd6-3ce3b1c0f6a1", "/runs?q%5B0%5D=tag%3Aquarter%3D2024-Q1",
+    "/overview/activity/timeline", "/assets", "/assets/ona/cases?view=partitions&partition=2024-01-01", "/asset-groups",
+    "/asset-groups?expanded=global@global:0_reference", "/asset-groups~key%3A%22ona%2Fcases%22%2B/ona%2Fcases",
+    "/locations/primero_ona/asset-groups/3_load/list", "/locations/primero_ona/jobs/repair_ona/playground", "/automation",
+    "/locations/primero_ona/sensors/watch_primero", "/deployment/daemons", "/health", "/config", "/favicon.ico",
+    "/manifest.json",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", SIDE_DOORS)
 def test_side_doors_are_shut(place, path):
-    """The webserver takes events and hands out files on ways beside GraphQL."""
+    """The webserver takes events and hands out files on ways beside GraphQL, and decodes what the proxy has not."""
     for method in ("GET", "POST"):
-        assert place.ask(method, path).status_code == 403
+        assert _status(place, method, path) == ("400" if "%00" in path else "403"), method
+
+
+def test_the_front_door_is_open_for_reading_only(place):
+    """A page that cannot be reloaded is one that people work around."""
+    for path in FRONT_DOORS:
+        assert place.ask(path=path, login=VIEWER).status_code == 200, path
+    files = set(re.findall(r'(?:src|href)="(/_next/[^"]+)"', place.ask().text))
+    assert len(files) > 3
+    assert {place.ask(path=path).status_code for path in files} == {200}
     assert place.ask("POST", "/", data="x").status_code == 403
     assert place.ask("DELETE", "/").status_code == 403
 

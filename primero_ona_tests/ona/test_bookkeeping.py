@@ -93,6 +93,17 @@ def test_the_status_tells_the_last_load_of_every_quarter(ona):
     assert second.changed_at < second.finished_at
 
 
+def test_a_run_that_loads_again_adds_a_row_and_changes_none(ona_url, ona):
+    """History that can be rewritten proves nothing; the last load of a quarter is still the one that counts."""
+    load(ona, [case(1)], run_id="a", cases_summary={"mapping_version": "v1"})
+    first = read(ona_url, "SELECT xmin::text, * FROM primero_sync.runs")
+    load(ona, [case(1)], run_id="a", cases_summary={"mapping_version": "v2"})
+    rows = read(ona_url, "SELECT xmin::text, * FROM primero_sync.runs ORDER BY finished_at")
+    assert (rows[:1], len(rows)) == (first, 2)
+    (status,) = quarter_status(ona)
+    assert (status.loads, status.run_id, status.mapping_version) == (2, "a", "v2")
+
+
 def test_nothing_loaded_is_an_empty_status(ona):
     """A new installation has to be able to ask, too."""
     assert quarter_status(ona) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import date
 
@@ -11,7 +12,8 @@ import pytest
 from primero_ona.failures import DataFailure, TransientFailure
 from primero_ona.frames import Frames
 from primero_ona.ona.connection import connect
-from primero_ona.ona.load import LOCK, load_quarter
+from primero_ona.ona.erasure import erase
+from primero_ona.ona.load import load_quarter, lock_loads
 from primero_ona.ona.merge import remove_services
 from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.primero.raw_schema import EXIT_SCHEMA
@@ -120,13 +122,32 @@ def test_a_frame_that_does_not_fit_the_contract_is_refused(ona_url, ona):
         )
 
 
-def test_a_second_sync_that_waits_too_long_says_who_is_in_the_way(ona_url, ona):
-    """Two loads at once would decide on rows that the other is about to change."""
-    with connect(ona_url, lock_timeout=0.1) as waiting, ona.transaction():
-        ona.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-        with pytest.raises(TransientFailure, match="another sync is loading"):
-            load(waiting, [case(1)])
-        assert case_ids(ona_url) == {}
+@pytest.mark.parametrize(
+    "waits",
+    [lambda conn: load(conn, [case(1)]), lambda conn: erase(conn, [id_of(1)], NOW)],
+    ids=["a load", "an erasure"],
+)
+def test_a_second_sync_that_waits_too_long_says_who_is_in_the_way(ona_url, ona, waits):
+    """Two loads at once would decide on rows that the other is about to change; whom to call is then the question."""
+    with connect(ona_url, lock_timeout=0.1) as waiting:
+        with ona.transaction():
+            lock_loads(ona)
+            with pytest.raises(TransientFailure, match="another sync is loading") as caught:
+                waits(waiting)
+            holder = (
+                rf"\(process {ona.info.backend_pid} of the server, tests, since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC\)"
+            )
+            assert re.search(holder, str(caught.value))
+            assert case_ids(ona_url) == {}
+        waits(waiting)
+
+
+def test_readers_and_upkeep_of_the_lock_s_table_hold_no_load_up(ona_url, ona):
+    """A backup reads every table, and what only reads or is granted INSERT may lock a table, too."""
+    for mode in ("ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE"):
+        with connect(ona_url) as other, other.transaction():
+            other.execute(f"LOCK TABLE primero_sync.load_lock IN {mode} MODE".encode())
+            assert load(ona, [case(1)]).cases.received == 1
 
 
 def test_rows_that_do_not_arrive_are_noticed(ona_url, ona):

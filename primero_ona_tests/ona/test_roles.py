@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from primero_ona.ona.connection import connect
+from primero_ona.ona.erasure import erase, note_stored_rows
+from primero_ona.ona.load import lock_loads
 from primero_ona.ona.migrations import apply, plan
+from primero_ona.ona.quarantine import list_entries
 from primero_ona.ona.roles import ROLES, VIEWS_SCHEMA, roles_sql
+from primero_ona.ona.status import quarter_status
 from primero_ona.resources import OnaDatabaseResource
-from primero_ona_tests.graph import Graph, small, wired
+from primero_ona_tests.graph import NOW, Graph, small, wired
 
 #: Whether each role may do it: owner, loader, dashboard, auditor.
 MAY = {
@@ -41,11 +48,36 @@ MAY = {
     "SELECT * FROM primero_sync.quarantine": "yyny",
     "DELETE FROM primero_sync.erasures WHERE false": "ynnn",
     "DELETE FROM primero_sync.runs WHERE false": "ynnn",
+    "UPDATE primero_sync.runs SET counts = counts WHERE false": "ynnn",
+    "UPDATE primero_sync.runs SET finished_at = now() WHERE false": "ynnn",
+    "INSERT INTO primero_sync.runs VALUES ('x', '2024-Q1', now(), now() - interval '1 year', 'v', '{}')": "ynnn",
+    "INSERT INTO primero_sync.runs (run_id, quarter, started_at, counts) VALUES ('x', '2024-Q1', now(), '{}')": "yynn",
+    "UPDATE primero_sync.erasures SET subject = 'x' WHERE false": "ynnn",
+    "UPDATE primero_sync.erasures SET erased_at = now() WHERE false": "ynnn",
+    "UPDATE primero_sync.erasures SET cases = cases + 1 WHERE false": "yynn",
+    "TRUNCATE primero_sync.erasures": "ynnn",
+    "UPDATE primero_sync.quarantine SET primero_id = 'x' WHERE false": "ynnn",
+    "UPDATE primero_sync.unmapped SET count = 0 WHERE false": "ynnn",
+    "UPDATE primero_sync.exits SET primero_id = primero_id WHERE false": "ynnn",
+    "SELECT primero_id, last_updated_at FROM primero_sync.exits": "yyny",
+    "SELECT case_id FROM primero_sync.exits": "yynn",
+    "SELECT * FROM primero_sync.exits": "yynn",
+    "SELECT nextval('primero_sync.pulls')": "yynn",
+    "SELECT setval('primero_sync.pulls', 1)": "ynnn",
+    "LOCK TABLE primero_sync.load_lock IN SHARE UPDATE EXCLUSIVE MODE": "yynn",
+    "LOCK TABLE primero_sync.load_lock IN ACCESS EXCLUSIVE MODE": "yynn",
+    "INSERT INTO primero_sync.load_lock DEFAULT VALUES": "ynnn",
     "UPDATE primero_sync.schema_version SET version = version": "ynnn",
     "INSERT INTO primero_sync.erasures VALUES ('x', now(), 0, 0, 0)": "yynn",
     "CREATE ROLE more": "nnnn",
     "COPY cases TO '/tmp/primero-ona-never'": "nnnn",
 }
+
+
+MODES = (
+    "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE", "SHARE", "SHARE ROW EXCLUSIVE", "EXCLUSIVE",
+    "ACCESS EXCLUSIVE",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +98,12 @@ def graph(postgres: Any) -> Iterator[Graph]:
 
 def login(graph: Graph, role: str) -> str:
     """The URL of the database for the login of a role."""
-    parameters = psycopg.conninfo.conninfo_to_dict(graph.url) | {"user": f"login_{role}"}
+    return as_user(graph, f"login_{role}")
+
+
+def as_user(graph: Graph, user: str) -> str:
+    """The URL of the database for any login."""
+    parameters = psycopg.conninfo.conninfo_to_dict(graph.url) | {"user": user}
     host = str(parameters.pop("host")).replace("/", "%2F")
     return (
         f"postgresql://{parameters['user']}@/{parameters['dbname']}?host={host}&port={parameters.get('port') or 5432}"
@@ -109,3 +146,152 @@ def test_schema_apply_works_as_the_owner(graph):
         assert changes
         apply(conn, changes)
         assert plan(conn) == []
+
+
+def test_every_table_of_the_bookkeeping_has_its_rights(graph):
+    """A table that a later version adds and the roles do not name would fail the loads, or say more than it should."""
+    read_by_auditor = graph.sql("""
+        SELECT relname FROM pg_class WHERE relnamespace = 'primero_sync'::regnamespace AND relkind = 'r'
+           AND NOT has_any_column_privilege('ona_auditor', oid, 'SELECT')
+    """)
+    assert read_by_auditor == [("load_lock",)]
+    for role, least in (("ona_loader", "SELECT, UPDATE"), ("ona_owner", "DELETE")):
+        assert (
+            graph.sql(
+                """
+                SELECT relname FROM pg_class WHERE relnamespace = 'primero_sync'::regnamespace AND relkind = 'r'
+                   AND NOT has_table_privilege(%s, oid, %s)
+                """,
+                role,
+                least,
+            )
+            == []
+        )
+
+
+def test_an_erasure_and_an_audit_work_with_their_own_rights(graph):
+    """Column grants are easily one column short, and an erasure is a promise to a family."""
+    graph.defs = graph.wire(ona=OnaDatabaseResource(url=login(graph, "ona_loader")))
+    graph.sync()
+    case = graph.sql("SELECT primero_id::text FROM cases ORDER BY 1 LIMIT 1")[0][0]
+    with connect(login(graph, "ona_loader")) as conn:
+        assert erase(conn, [case], NOW).cases == 1
+        assert erase(conn, [case], NOW + timedelta(days=1)).cases == 0
+        note_stored_rows(conn, {case: 3})
+    assert graph.sql("SELECT erased_at, cases, stored_rows FROM primero_sync.erasures") == [(NOW, 1, 3)]
+    with connect(login(graph, "ona_auditor")) as conn:
+        assert quarter_status(conn)
+        list_entries(conn)
+
+
+@pytest.fixture
+def strangers(graph) -> Iterator[list[str]]:
+    """Three logins that are members of no role, beside the roles as they are made now."""
+    names = ["stranger", "metabase", "analysts"]
+    with psycopg.connect(graph.url, autocommit=True) as conn:
+        conn.execute(roles_sql(conn).encode())
+        for name in names:
+            conn.execute(f"CREATE ROLE {name} LOGIN".encode())
+    yield names
+    with psycopg.connect(graph.url, autocommit=True) as conn:
+        for name in names:
+            conn.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}".encode())
+
+
+def test_who_may_only_connect_holds_no_load_up(graph, strangers):
+    """A forgotten login on some laptop could otherwise stop every load, and for as long as it likes."""
+    graph.defs = graph.wire(ona=OnaDatabaseResource(url=login(graph, "ona_loader")))
+    holders = [as_user(graph, "stranger"), login(graph, "ona_dashboard"), login(graph, "ona_auditor")]
+    with contextlib.ExitStack() as stack:
+        for url in holders:
+            conn = stack.enter_context(psycopg.connect(url))
+            conn.execute("SELECT pg_try_advisory_lock(31650994524090991)")
+            for table in ("primero_sync.load_lock", "primero_sync.runs", "cases", f"{VIEWS_SCHEMA}.cases"):
+                for mode in MODES:
+                    with contextlib.suppress(psycopg.errors.InsufficientPrivilege), conn.transaction():
+                        conn.execute(f"LOCK TABLE {table} IN {mode} MODE NOWAIT".encode())
+        with connect(login(graph, "ona_loader"), lock_timeout=1) as conn, conn.transaction():
+            lock_loads(conn)
+        outcome = graph.sync()
+    assert outcome.failure is None
+
+
+OLDER_GRANTS = (
+    "GRANT SELECT, UPDATE ON cases TO metabase WITH GRANT OPTION",
+    "GRANT SELECT (sex, age) ON cases TO analysts",
+    "GRANT SELECT ON services TO analysts",
+    "GRANT USAGE ON SCHEMA primero_sync TO metabase",
+    "GRANT SELECT ON primero_sync.quarantine TO metabase",
+    "GRANT UPDATE ON SEQUENCE primero_sync.pulls TO metabase",
+    "GRANT UPDATE, DELETE ON primero_sync.runs TO ona_loader",
+    "GRANT SELECT ON primero_sync.exits TO ona_auditor",
+    "GRANT SELECT (primero_id) ON cases TO PUBLIC",
+    "GRANT CREATE ON SCHEMA public TO metabase",
+    "CREATE VIEW public.girls AS SELECT case_id FROM cases WHERE sex = 'Female'",
+    "CREATE VIEW public.young_girls AS SELECT * FROM girls",
+    "GRANT SELECT ON young_girls TO analysts",
+)
+#: What these grants allow, and nobody may after the roles were made once more.
+FOREIGN = (
+    ("metabase", "SELECT count(*) FROM cases"),
+    ("metabase", "UPDATE cases SET age = 1 WHERE false"),
+    ("metabase", "SELECT count(*) FROM primero_sync.quarantine"),
+    ("metabase", "SELECT setval('primero_sync.pulls', 9)"),
+    ("metabase", "CREATE TABLE public.more (id int)"),
+    ("analysts", "SELECT sex, age FROM cases"),
+    ("analysts", "SELECT count(*) FROM services"),
+    ("analysts", "SELECT count(*) FROM young_girls"),
+    ("stranger", "SELECT sex FROM cases"),
+    ("stranger", "SELECT primero_id FROM cases"),
+    ("login_ona_loader", "DELETE FROM primero_sync.runs WHERE false"),
+    ("login_ona_auditor", "SELECT case_id FROM primero_sync.exits"),
+)
+
+
+def test_older_grants_are_listed_and_revoked(graph, strangers):
+    """A dashboard's login that has read the tables for years would go on, roles or not."""
+    with psycopg.connect(graph.url, autocommit=True) as conn:
+        for grant in OLDER_GRANTS:
+            conn.execute(grant.encode())
+    with psycopg.connect(as_user(graph, "metabase"), autocommit=True) as conn:
+        conn.execute("GRANT SELECT ON cases TO stranger")
+    for user, statement in FOREIGN:
+        assert may(graph, user, statement), f"{user}: {statement}"
+    with psycopg.connect(graph.url, autocommit=True) as conn:
+        printed = roles_sql(conn)
+        conn.execute(printed.encode())
+    assert "-- metabase has SELECT, UPDATE on public.cases\n" in printed
+    assert "-- analysts has SELECT (age, sex) on public.cases\n" in printed
+    assert 'REVOKE ALL ON TABLE "public"."cases" FROM "metabase" CASCADE;\n' in printed
+    for user, statement in FOREIGN:
+        assert not may(graph, user, statement), f"{user}: {statement}"
+    with psycopg.connect(graph.url, autocommit=True) as conn:
+        conn.execute("DROP VIEW young_girls; DROP VIEW girls")
+        assert "REVOKE ALL ON TABLE" not in (again := roles_sql(conn))
+    assert "-- No one but the owners" in again
+
+
+def test_names_cannot_end_a_comment(graph, strangers):
+    """An administrator runs the output as a superuser."""
+    evil = "x\nGRANT ona_owner TO stranger; --"
+    with psycopg.connect(graph.url, autocommit=True) as conn:
+        name = sql.Identifier(evil)
+        conn.execute(sql.SQL("CREATE ROLE {} CREATEROLE").format(name))
+        conn.execute(sql.SQL("GRANT SELECT ON cases TO {}").format(name))
+        try:
+            conn.execute(roles_sql(conn).encode())
+            assert conn.execute("SELECT pg_has_role('stranger', 'ona_owner', 'MEMBER')").fetchone() == (False,)
+        finally:
+            conn.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(name))
+
+
+def may(graph: Graph, user: str, statement: str) -> bool:
+    """Whether a login may do it; nothing stays of it."""
+    with psycopg.connect(as_user(graph, user)) as conn:
+        try:
+            conn.execute(statement.encode())
+        except psycopg.errors.InsufficientPrivilege:
+            return False
+        finally:
+            conn.rollback()
+    return True
