@@ -36,7 +36,8 @@ def dev(
 ) -> None:
     """Open the Dagster UI on the settings' Primero and ONA, or on the sandbox where none is set."""
     from primero_ona.runs import ensure_home  # noqa: PLC0415
-    from primero_ona.sandbox.surroundings import run_dagster_dev, surroundings  # noqa: PLC0415
+    from primero_ona.sandbox.surroundings import surroundings  # noqa: PLC0415
+    from primero_ona.webserver import run_ui_and_daemon  # noqa: PLC0415
 
     ensure_home()
     with surroundings(cases=cases, seed=seed) as place:
@@ -44,5 +45,5 @@ def dev(
         if place.is_sandbox:
             apply_schema()
         console.note(f"The Dagster UI: http://127.0.0.1:{port}{console.LINEAGE}  (stop with Ctrl-C)")
-        code = run_dagster_dev(port)
+        code = run_ui_and_daemon(port)
     raise typer.Exit(code)
