@@ -24,7 +24,6 @@ from primero_ona.runs import open_instance
 _WORKSPACE = "workspace.yaml"
 
 
-
 class OnlyOwnPages:
     """ASGI middleware: admits requests to its own address, from its own pages, by the methods that the UI uses.
 
