@@ -18,6 +18,8 @@ from typing import Any
 
 import dagster as dg
 
+from primero_ona.failures import SettingsFailure
+from primero_ona.run_guard import GuardedInstance
 from primero_ona.runs import open_instance
 
 #: The code location, seen from the working directory.
@@ -98,9 +100,16 @@ def serve(port: int) -> None:
 
 
 def run_ui_and_daemon(port: int) -> int:
-    """Run the guarded UI and Dagster's daemon until one ends or we are interrupted; 0 if it was us who ended them."""
-    with open_instance():
-        pass  # Its files are made by one process: two that make them at the same moment spoil them.
+    """Run the guarded UI and Dagster's daemon until one ends or we are interrupted; 0 if it was us who ended them.
+
+    Raises SettingsFailure where Dagster's instance would not refuse runs that name addresses, keys or images.
+    """
+    # Opened here first, since two processes that make its files at the same moment spoil them.
+    with open_instance() as instance:
+        if not isinstance(instance, GuardedInstance):
+            raise SettingsFailure(
+                "dagster.yaml in DAGSTER_HOME is that of an older version and lacks instance_class; copy the new one there"
+            )
     environment = {**os.environ, "DAGSTER_REDACT_USER_CODE_ERRORS": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
     # A shell that starts us in the background lets us inherit an ignored SIGINT, and with it Dagster's processes, which
     # then could not be stopped; a handler here gives them the default one back.

@@ -14,6 +14,8 @@ from urllib.parse import quote
 import pytest
 import requests
 
+from primero_ona.failures import SettingsFailure
+from primero_ona.webserver import run_ui_and_daemon
 from primero_ona_tests.attacks.browser import EVIL, chromium, foreign_site
 from primero_ona_tests.attacks.installation import (
     Installation,
@@ -226,6 +228,14 @@ def test_dev_runs_behind_the_guard_with_a_daemon_and_leaves_nothing_behind(graph
         assert len(ours) >= 3, ours
     assert _processes(found) == []
     assert "Traceback" not in (tmp_path / "output.txt").read_text()
+
+
+def test_dev_does_not_start_on_an_instance_that_believes_what_runs_bring(tmp_path: Any, monkeypatch: Any):
+    """DAGSTER_HOME keeps its dagster.yaml over an upgrade, and with the old one nothing is refused before it is stored."""
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with pytest.raises(SettingsFailure, match="instance_class"):
+        run_ui_and_daemon(free_port())
 
 
 def _processes(installation: Installation) -> list[str]:
