@@ -14,6 +14,7 @@ import dagster as dg
 
 from primero_ona.dead_runs import end_dead_runs
 from primero_ona.failures import CheckFailure, SyncFailure
+from primero_ona.partitions import QUARTER_TAG
 from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter, quarters_between
 from primero_ona.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.steps import unexpected_withheld
@@ -58,9 +59,6 @@ ONA_SECONDS = 10
 
 #: How the reason of a sync begins that a new version asks for, and what makes it wait for the syncs that data ask for.
 _VERSION, _LATER = "version:", {"dagster/priority": "-1"}
-
-#: Run tag with the quarter as people write it, so that runs can be found by it.
-QUARTER_TAG = "quarter"
 
 _UNFINISHED = (
     dg.DagsterRunStatus.QUEUED,
@@ -216,7 +214,9 @@ def change_sensor(
         ),
     )
     def watch_primero(
-        context: dg.SensorEvaluationContext, primero: PrimeroResource, ona: OnaDatabaseResource
+        context: dg.SensorEvaluationContext,
+        primero: dg.ResourceParam[PrimeroResource],
+        ona: dg.ResourceParam[OnaDatabaseResource],
     ) -> dg.SensorResult:
         """Ask for the quarters touched since the cursor, those whose last sync failed, and those that are outdated."""
         from primero_ona.primero.changes import changes_since

@@ -285,7 +285,10 @@ def _ona_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
         pool="ona_database",
     )
     def check(
-        context: dg.AssetCheckExecutionContext, ona: OnaDatabaseResource, cases: Frames, services: Frames
+        context: dg.AssetCheckExecutionContext,
+        ona: dg.ResourceParam[OnaDatabaseResource],
+        cases: Frames,
+        services: Frames,
     ) -> Results:
         """Compare what was mapped with what stands in ONA, by ONA's own SQL."""
         from primero_ona.ona.verify import check_keys, compare_quarter, count_orphan_services

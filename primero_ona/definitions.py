@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -36,11 +37,20 @@ from primero_ona.quarters import Quarter  # noqa: E402
 from primero_ona.reference_checks import reference_checks  # noqa: E402
 from primero_ona.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource  # noqa: E402
 from primero_ona.retention import purge_job, purge_schedule  # noqa: E402
+from primero_ona.run_guard import guarded  # noqa: E402
 from primero_ona.scope import Scope  # noqa: E402
 from primero_ona.settings import GraphSettings, read_one  # noqa: E402
 from primero_ona.steps import SafeText  # noqa: E402
 
-_EXECUTORS = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}
+_EXECUTORS = {"in_process": guarded(dg.in_process_executor), "multiprocess": guarded(dg.multiprocess_executor)}
+
+
+@dg.logger(config_schema={}, description="Writes nothing to the console; the event log has all.")
+def quiet(_context: dg.InitLoggerContext) -> logging.Logger:
+    """The logger that commands choose. It is the only one, so that no run can choose another, or a level."""
+    logger = logging.getLogger("primero_ona.quiet")
+    logger.disabled = True
+    return logger
 
 
 def build_defs(
@@ -82,6 +92,7 @@ def build_defs(
             **(resources or {}),
         },
         executor=executor or _EXECUTORS[settings.executor],
+        loggers={"quiet": quiet},
     )
 
 

@@ -14,6 +14,9 @@ from primero_ona.quarters import TIME_ZONE, Quarter
 #: Midnight of the first day of January, April, July and October.
 QUARTER_CRON = "0 0 1 1,4,7,10 *"
 
+#: Run tag with the quarter as people write it, so that runs can be found by it.
+QUARTER_TAG = "quarter"
+
 
 def quarterly_partitions(start: str) -> dg.TimeWindowPartitionsDefinition:
     """Partitions from the quarter with the key `start` to the open one."""

@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import Field
 
 from primero_ona.assets.ona import CASES_KEY, DASHBOARDS
 from primero_ona.checks import ERROR, WARN, report
@@ -47,12 +46,6 @@ COLUMNS = (
 MENDED = "mended"
 
 
-class MendConfig(dg.Config):
-    """Which cases to fetch and load, by Primero id; none: whatever an audit finds to differ."""
-
-    cases: list[str] = Field(default_factory=list)
-
-
 def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
     """The check that compares all of Primero with all of ONA."""
 
@@ -60,6 +53,7 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
         asset=DASHBOARDS.key,
         name=CHECK_NAME,
         pool="primero_api",
+        config_schema={},
         description=(
             "All of Primero's cases that belong in ONA stand there in their present state with their services, mapped by the "
             "present rules, and nothing else does: proved by an inventory of Primero that knows nothing of the syncs. "
@@ -69,8 +63,8 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
     )
     def complete(
         context: dg.AssetCheckExecutionContext,
-        primero: PrimeroResource,
-        ona: OnaDatabaseResource,
+        primero: dg.ResourceParam[PrimeroResource],
+        ona: dg.ResourceParam[OnaDatabaseResource],
         io_manager: dg.ResourceParam[PartitionIOManager],
     ) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
         """Take an inventory of Primero and compare all of it with all of ONA; changes nothing."""
@@ -124,12 +118,19 @@ def mend_job(scope: Scope) -> dg.JobDefinition:
         description="Fetch and load single cases.",
         pool="primero_api",
         out=dg.Out(dg.Nothing),
+        # Not a dg.Config: its texts may also name a variable of the environment, whose value would then be asked for.
+        config_schema={
+            "cases": dg.Field(
+                [str],
+                default_value=[],
+                description="Which cases to fetch and load, by Primero id; none: whatever an audit finds to differ.",
+            )
+        },
     )
     def mend(
         context: dg.OpExecutionContext,
-        config: MendConfig,
-        primero: PrimeroResource,
-        ona: OnaDatabaseResource,
+        primero: dg.ResourceParam[PrimeroResource],
+        ona: dg.ResourceParam[OnaDatabaseResource],
         io_manager: dg.ResourceParam[PartitionIOManager],
     ) -> None:
         """Fetch the cases in their present state, load them, and tell by an observation what was done."""
@@ -137,8 +138,8 @@ def mend_job(scope: Scope) -> dg.JobDefinition:
 
         with safe_step(context.instance, context.run_id), primero.client() as client, ona.connection() as connection:
             whole = labelled(scope, io_manager.store)
-            if config.cases:
-                done = mend_cases(client, connection, whole, config.cases, context.run_id)
+            if cases := context.op_config["cases"]:
+                done = mend_cases(client, connection, whole, cases, context.run_id)
             else:
                 done = repair(client, connection, whole, *audit(client, connection, whole), context.run_id)
         context.log_event(dg.AssetObservation(CASES_KEY, metadata=_told(done)))

@@ -29,6 +29,7 @@ def _lists_current() -> dg.AssetChecksDefinition:
         asset=REFERENCE_KEY,
         name="lists_current",
         description="Every list was read at the last refresh; none is an old one because Primero refused it.",
+        config_schema={},
     )
     def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
         """Name the lists that Primero refused at the last refresh."""
@@ -70,8 +71,9 @@ def _names_in_use() -> dg.AssetChecksDefinition:
         name="names_in_use",
         description="Primero's names of places are those in use; a changed one waits for `primero-ona places accept`.",
         pool="ona_database",
+        config_schema={},
     )
-    def check(context: dg.AssetCheckExecutionContext, ona: OnaDatabaseResource) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
+    def check(context: dg.AssetCheckExecutionContext, ona: dg.ResourceParam[OnaDatabaseResource]) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
         """List the names that Primero has changed and nobody has accepted."""
         from primero_ona.ona.lookup import changed_names
 
@@ -104,7 +106,9 @@ def _dictionary_checks() -> dg.AssetChecksDefinition:
         ins={"primero_reference": dg.AssetIn(REFERENCE_KEY)},
         pool="ona_database",
     )
-    def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames, ona: OnaDatabaseResource) -> Results:
+    def check(
+        context: dg.AssetCheckExecutionContext, primero_reference: Frames, ona: dg.ResourceParam[OnaDatabaseResource]
+    ) -> Results:
         """Compare the labels in use with those of Primero, and the texts in ONA with the dictionary."""
         from primero_ona.ona.dictionary import undescribed_options
         from primero_ona.primero.reference import Reference

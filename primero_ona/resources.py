@@ -1,7 +1,8 @@
-"""Configuration in, client or connection out: how the steps reach Primero, ONA and the stored partitions.
+"""Settings in, client or connection out: how the steps reach Primero, ONA and the stored partitions.
 
-A resource whose fields are empty, as in production, takes them from the environment when a step asks for it, so that
-no secret stands in Dagster's configuration and a missing variable is named in one sentence. Tests fill the fields.
+A resource takes its settings from the environment when a step asks for it, so that a missing variable is named in one
+sentence; tests give them in Python. None of them is configuration of Dagster, on purpose: what is configuration, whoever
+may start a run can replace, and whoever may open the UI can read.
 """
 
 import os
@@ -25,36 +26,40 @@ if TYPE_CHECKING:
     from primero_ona.primero.client import PrimeroClient
 
 
-class PrimeroResource(dg.ConfigurableResource[Any]):
-    """The Primero that the settings PRIMERO_… name."""
+class PrimeroResource(dg.ResourceDefinition):
+    """The Primero that the settings PRIMERO_… name, or the one given here."""
 
-    url: str | None = None
-    username: str | None = None
-    password: str | None = None
-    pause: float = 1.0
+    def __init__(
+        self, url: str | None = None, username: str | None = None, password: str | None = None, pause: float = 1.0
+    ) -> None:
+        self._given, self._pause = (url, username, password), pause
+        super().__init__(lambda _context: self, config_schema={}, description="The Primero that the settings name.")
 
     def client(self, total: float | None = None) -> "PrimeroClient":
         """A client; use it as a context manager. `total`: seconds that all its questions may take together."""
         from primero_ona.primero.client import PrimeroClient
 
-        if self.url and self.username and self.password:
-            return PrimeroClient(self.url, self.username, self.password, pause=self.pause, total=total)
+        url, username, password = self._given
+        if url and username and password:
+            return PrimeroClient(url, username, password, pause=self._pause, total=total)
         settings = read_one(PrimeroSettings)
         return PrimeroClient(
             settings.url,
             settings.username,
             settings.password.get_secret_value(),
             settings.ca_bundle,
-            pause=self.pause,
+            pause=self._pause,
             insecure=settings.insecure,
             total=total,
         )
 
 
-class OnaDatabaseResource(dg.ConfigurableResource[Any]):
-    """The database that ONA_DATABASE_URL names."""
+class OnaDatabaseResource(dg.ResourceDefinition):
+    """The database that ONA_DATABASE_URL names, or the one given here."""
 
-    url: str | None = None
+    def __init__(self, url: str | None = None) -> None:
+        self._url = url
+        super().__init__(lambda _context: self, config_schema={}, description="The database that the settings name.")
 
     @contextmanager
     def connection(self, statement_timeout: float | None = None) -> "Iterator[psycopg.Connection]":
@@ -74,32 +79,35 @@ class OnaDatabaseResource(dg.ConfigurableResource[Any]):
         return database_protection(parameters_of(url), override=insecure)
 
     def _target(self) -> tuple[str, bool]:
-        if self.url:
-            return self.url, False
+        if self._url:
+            return self._url, False
         settings = read_one(OnaSettings)
         return settings.database_url.get_secret_value(), settings.insecure
 
 
-class PartitionStorage(dg.ConfigurableIOManagerFactory[PartitionIOManager]):
-    """The encrypted partitions that the settings PRIMERO_ONA_STORAGE_… name.
+class PartitionStorage(dg.IOManagerDefinition):
+    """The encrypted partitions that the settings PRIMERO_ONA_STORAGE_… name, or those given here.
 
     `rules`: the suffix of the policy under which they are pulled; default: that of the settings.
     """
 
-    url: str | None = None
-    fernet_keys: str | None = None
-    rules: str | None = None
+    def __init__(self, url: str | None = None, fernet_keys: str | None = None, rules: str | None = None) -> None:
+        self._given, self._rules = (url, fernet_keys), rules
+        super().__init__(
+            self.create_io_manager, config_schema={}, description="The encrypted partitions that the settings name."
+        )
 
     def create_io_manager(self, context: dg.InitResourceContext) -> PartitionIOManager:
         """The IO manager of a run; it finds the store when a step needs it."""
-        return PartitionIOManager(lambda: self.store(context.instance), stored_assets(self.rules))
+        return PartitionIOManager(lambda: self.store(context.instance), stored_assets(self._rules))
 
     def store(self, instance: dg.DagsterInstance | None = None) -> "PartitionStore":
         """The store itself, for commands that work on partitions without a run."""
         from primero_ona.partition_store import PartitionStore
 
-        if self.url and self.fernet_keys:
-            return PartitionStore(UPath(self.url), self.fernet_keys)
+        url, keys = self._given
+        if url and keys:
+            return PartitionStore(UPath(url), keys)
         settings = read_one(StorageSettings)
         return PartitionStore(
             UPath(settings.storage_url or default_storage(instance)), settings.storage_keys.get_secret_value()

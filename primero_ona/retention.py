@@ -26,7 +26,7 @@ def oldest_kept(now: Quarter, quarters: int) -> Quarter:
 def purge_job(quarters: int) -> dg.JobDefinition:
     """The job that deletes what is older."""
 
-    @dg.op(name="purge_partitions", out=dg.Out(dg.Nothing))
+    @dg.op(name="purge_partitions", out=dg.Out(dg.Nothing), config_schema={})
     def purge_partitions(context: dg.OpExecutionContext, io_manager: dg.ResourceParam[PartitionIOManager]) -> None:
         """Delete the stored partitions of the quarters before the oldest one that is kept."""
         from primero_ona.partition_upkeep import purge

@@ -15,15 +15,15 @@ from typing import Any
 
 import dagster as dg
 
-from primero_ona.automation import QUARTER_TAG
 from primero_ona.dead_runs import end_dead_runs, held_by_this_process
 from primero_ona.failures import SettingsFailure
 from primero_ona.files import write_file
 from primero_ona.machine import recorded_failure
+from primero_ona.partitions import QUARTER_TAG
 from primero_ona.quarters import Quarter
 
 #: What the console shows of a run comes from its outcome; Dagster's own log would repeat it with every event.
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_QUIET: Mapping[str, Any] = {"loggers": {"quiet": {}}}
 
 #: The table for which an asset is mapped.
 _TABLES = {"mapped_cases": "ona/cases", "mapped_services": "ona/services"}

@@ -1,9 +1,14 @@
-"""Fixtures of all tests: one real PostgreSQL for the whole run, and an empty database for each test that asks."""
+"""Fixtures of all tests: one real PostgreSQL for the whole run, and an empty database for each test that asks.
+
+Tests that need a program which a laptop may lack are skipped there in plain sight, and fail where all must run (CI).
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,34 @@ import pytest
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.sandbox.postgres import postgres_library
+
+#: By marker: the program that such tests need, and the Debian package that has it.
+PROGRAMS = {"nginx": ("nginx", "nginx-light"), "chromium": ("chromium", "chromium")}
+
+#: Set by `.ci/run`, which installs the programs first: then a missing one is a failure.
+ALL = "PRIMERO_ONA_TESTS_ALL"
+
+_LACKING = "left out: there is no "
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests whose program is not there."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    for marker, (program, package) in PROGRAMS.items():
+        if not os.environ.get(ALL) and shutil.which(program, path=path) is None:
+            reason = f"{_LACKING}{program} on this machine (Debian: apt-get install {package})"
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say what was left out, and how to have it."""
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in reasons.items():
+        if _LACKING in reason:
+            terminalreporter.write_line(f"{count} tests were {reason.removeprefix('Skipped: ')}", yellow=True)
+
 
 #: Ends the sessions that a test may have left open, and gives the statements that remove all it has made.
 EMPTY = """

@@ -27,13 +27,14 @@ def _mapped_cases(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition
         code_version=MAPPING_VERSION,
         metadata=contract_metadata(CASES),
         partitions_def=quarters,
+        config_schema={},
     )
     def mapped_cases(
         context: dg.AssetExecutionContext,
         raw_reintegration_cases: Frames,
         raw_under18_cases: Frames,
         io_manager: dg.ResourceParam[PartitionIOManager],
-        ona: OnaDatabaseResource,
+        ona: dg.ResourceParam[OnaDatabaseResource],
     ) -> Frames:
         """Give the mapped cases as a stream of frames, at most BATCH_ROWS rows each, as `CASES` in the table contract tells."""
         from primero_ona.quarter_mapping import map_quarter_cases
@@ -56,6 +57,7 @@ def _mapped_services(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinit
         code_version=MAPPING_VERSION,
         metadata=contract_metadata(SERVICES),
         partitions_def=quarters,
+        config_schema={},
     )
     def mapped_services(
         context: dg.AssetExecutionContext,

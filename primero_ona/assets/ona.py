@@ -67,7 +67,7 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
         mapped_cases: Frames,
         mapped_services: Frames,
         case_exits: Frames,
-        ona: OnaDatabaseResource,
+        ona: dg.ResourceParam[OnaDatabaseResource],
     ) -> Iterator[dg.MaterializeResult[Any]]:
         """Load the quarter in one transaction and tell by table what was written."""
         from primero_ona.ona.load import load_quarter

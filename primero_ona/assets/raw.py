@@ -70,8 +70,8 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
     )
     def pull_quarter(
         context: dg.AssetExecutionContext,
-        primero: PrimeroResource,
-        ona: OnaDatabaseResource,
+        primero: dg.ResourceParam[PrimeroResource],
+        ona: dg.ResourceParam[OnaDatabaseResource],
         io_manager: dg.ResourceParam[PartitionIOManager],
     ) -> Iterator[dg.MaterializeResult[Any]]:
         """Walk the quarter and sort its cases while they arrive."""

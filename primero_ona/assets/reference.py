@@ -60,9 +60,12 @@ def _primero_reference() -> dg.AssetsDefinition:
         code_version=_VERSION,
         metadata=raw_metadata({"list": "text", "content": "JSON"}),
         pool="primero_api",
+        config_schema={},
     )
     def primero_reference(
-        context: dg.AssetExecutionContext, primero: PrimeroResource, io_manager: dg.ResourceParam[PartitionIOManager]
+        context: dg.AssetExecutionContext,
+        primero: dg.ResourceParam[PrimeroResource],
+        io_manager: dg.ResourceParam[PartitionIOManager],
     ) -> Frames:
         """Read Primero's lists anew; the last one stays where one is refused."""
         with safe_step(context.instance, context.run_id):
@@ -105,9 +108,10 @@ def _locations_lookup() -> dg.AssetsDefinition:
         code_version=_VERSION,
         metadata={**contract_metadata(LOCATIONS_LOOKUP), "dagster/table_name": LOCATIONS_LOOKUP.name},
         pool="ona_database",
+        config_schema={},
     )
     def locations_lookup(
-        context: dg.AssetExecutionContext, primero_reference: Frames, ona: OnaDatabaseResource
+        context: dg.AssetExecutionContext, primero_reference: Frames, ona: dg.ResourceParam[OnaDatabaseResource]
     ) -> dg.MaterializeResult[Any]:
         """Bring ONA's table of districts up to date."""
         from primero_ona.primero.reference import Reference
@@ -130,9 +134,10 @@ def _data_dictionary() -> dg.AssetsDefinition:
         code_version=_VERSION,
         metadata={**contract_metadata(DATA_DICTIONARY), "dagster/table_name": DATA_DICTIONARY.name},
         pool="ona_database",
+        config_schema={},
     )
     def data_dictionary(
-        context: dg.AssetExecutionContext, primero_reference: Frames, ona: OnaDatabaseResource
+        context: dg.AssetExecutionContext, primero_reference: Frames, ona: dg.ResourceParam[OnaDatabaseResource]
     ) -> dg.MaterializeResult[Any]:
         """Bring ONA's dictionary of columns and options up to date."""
         from primero_ona.primero.reference import Reference

@@ -43,7 +43,8 @@ def dev(
 ) -> None:
     """Open the Dagster UI on the settings' Primero and ONA, or on the sandbox where none is set."""
     from primero_ona.runs import ensure_home  # noqa: PLC0415
-    from primero_ona.sandbox.surroundings import free_port, run_dagster_dev, surroundings  # noqa: PLC0415
+    from primero_ona.sandbox.surroundings import free_port, surroundings  # noqa: PLC0415
+    from primero_ona.webserver import run_ui_and_daemon  # noqa: PLC0415
 
     ensure_home()
     chosen = free_port(port)
@@ -52,5 +53,5 @@ def dev(
         if place.is_sandbox:
             apply_schema()
         console.note(f"The Dagster UI: http://127.0.0.1:{chosen}{console.LINEAGE}  (stop with Ctrl-C)")
-        code = run_dagster_dev(chosen)
+        code = run_ui_and_daemon(chosen)
     raise typer.Exit(code)

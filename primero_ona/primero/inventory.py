@@ -204,7 +204,7 @@ def _by_ids(client: PrimeroClient, ids: Sequence[str]) -> list[dict[str, Any]]:
 def standing_of(client: PrimeroClient, case: str) -> Standing:
     """How a single case stands: `gone` (404), `out of scope` of this account (403), or `there`."""
     try:
-        client.get(f"cases/{quote(case)}", {"fields": "status"})
+        client.get(f"cases/{quote(case, safe='')}", {"fields": "status"})
     except AnswerRefusedFailure as refused:
         if refused.status == 404:
             return "gone"

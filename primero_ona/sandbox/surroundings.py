@@ -7,10 +7,7 @@ environment variables that name a real Primero and a real ONA. Its database and 
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,18 +109,3 @@ def free_port(asked: int | None) -> int:
                 ) from None
             trial.bind(("127.0.0.1", 0))
         return int(trial.getsockname()[1])
-
-
-def run_dagster_dev(port: int) -> int:
-    """Run `dagster dev` until it ends or is interrupted; its exit code."""
-    command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
-    environment = {**os.environ, "DAGSTER_REDACT_USER_CODE_ERRORS": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
-    # A shell that starts us in the background lets us inherit an ignored SIGINT, and with it Dagster's processes, which
-    # then could not be stopped; a handler here gives them the default one back.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(command, env=environment)  # noqa: S603 our own interpreter; the port was read as a number
-    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        return process.wait()

@@ -112,7 +112,7 @@ class _ToUs(HTTPAdapter):
 
 
 def nginx() -> str:
-    """The nginx of this machine; where there is none these tests are left out by conftest.py, in plain sight."""
+    """The nginx of this machine; where there is none these tests are skipped, in plain sight."""
     found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     assert found, "install nginx (Debian: apt-get install nginx-light)"
     return found
