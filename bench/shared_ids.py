@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 from measure import run
-from places import Postgres, sandbox
+from places import Postgres, Sandbox, sandbox
 
 QUARTER = "2024-Q1"
 PROGRAM = str(Path(sys.executable).with_name("primero-ona"))
@@ -45,14 +45,15 @@ def main() -> None:
                     environment = _environment(place, postgres.url("ona"), f"{name}/{turn}-{place is shared}")
                     run([PROGRAM, "schema", "apply"], environment, Path(name))
                     for what, command in COMMANDS.items():
-                        found = run([PROGRAM, *command], environment, Path(name))
+                        # The sandbox has cases without a display id: they are in quarantine, so `verify` ends with 1.
+                        found = run([PROGRAM, *command], environment, Path(name), fine=(0, 1))
                         seconds.setdefault((what, place is shared), []).append(found.seconds)
     for what in COMMANDS:
         plain, made = (statistics.median(seconds[what, shared]) for shared in (False, True))
         print(f"{what}: own ids {plain:.2f} s, shared ids {made:.2f} s, ratio {made / plain:.2f}")
 
 
-def _environment(place: object, ona: str, home: str) -> dict[str, str]:
+def _environment(place: Sandbox, ona: str, home: str) -> dict[str, str]:
     Path(home).mkdir()
     return {
         "PRIMERO_URL": place.url,
