@@ -182,7 +182,7 @@ class Walk:
         asked = {**self._window.filters(self._zone), "order_by": "created_at", "order": "desc"}
         if bound is not None:
             asked["created_at"] = f"{EARLIEST}..{stamp(bound)}"
-        return self._page(asked)
+        return _walkable(self._client.page("cases", self._with_fields(asked)))
 
     def _tied(self, bound: datetime | None) -> list[Case]:
         """All cases created in the second before `bound`: more than fit on a page, so they are paged by identifier.
@@ -195,22 +195,14 @@ class Walk:
         if bound is not None:
             second = _floor(bound - _MILLISECOND)
             asked["created_at"] = f"{stamp(second)}..{stamp(second + _SECOND - _MICROSECOND)}"
-        cases: list[Case] = []
-        number = 1
-        while True:
-            page = self._page({**asked, "page": str(number)})
-            cases += self._read(page, is_open=True)
-            if len(page.rows) < page.per:
-                return cases
-            number += 1
+        return [
+            case
+            for page in self._client.pages("cases", self._with_fields(asked))
+            for case in self._read(_walkable(page), is_open=True)
+        ]
 
-    def _page(self, asked: dict[str, str]) -> Page:
-        page = self._client.page("cases", {**asked, "fields": ",".join(self._fields), "per": PAGE_ROWS})
-        if page.per <= 0:
-            raise DataFailure(
-                f"Primero gives {page.per} cases a page where {PAGE_ROWS} were asked for, so no walk is possible"
-            )
-        return page
+    def _with_fields(self, asked: dict[str, str]) -> dict[str, str | int]:
+        return {**asked, "fields": ",".join(self._fields), "per": PAGE_ROWS}
 
     def _read(self, page: Page, *, is_open: bool = False) -> list[Case]:
         """Read the stamps of a page's rows and check each row against the window that was asked for."""
@@ -237,6 +229,14 @@ class Walk:
         ):  # whatever Primero's clock says, no later quarter would take what lies beyond the open one
             latest = min(latest, self._window.end - _MICROSECOND)
         return [believed(case, latest, self._window.start) for case in cases]
+
+
+def _walkable(page: Page) -> Page:
+    if page.per <= 0:
+        raise DataFailure(
+            f"Primero gives {page.per} cases a page where {PAGE_ROWS} were asked for, so no walk is possible"
+        )
+    return page
 
 
 def stamp(moment: datetime) -> str:
