@@ -7,6 +7,7 @@ Primero refuses to this account (403) is not the end: the last one that was read
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -145,8 +146,15 @@ def refresh(client: PrimeroClient, last: Reference | None, now: datetime) -> Ref
 
 
 def contents_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Elements as JSON, the same element always as the same text."""
-    return tuple(orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode() for row in rows)
+    """Elements as JSON, the same element always as the same text; a question mark stands for half a character."""
+    return tuple(map(_content_of, rows))
+
+
+def _content_of(row: Mapping[str, Any]) -> str:
+    try:
+        return orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:
+        return json.dumps(row, sort_keys=True, ensure_ascii=False).encode(errors="replace").decode()
 
 
 def _fetch(client: PrimeroClient, name: ListName) -> list[dict[str, Any]]:

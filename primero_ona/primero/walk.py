@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from primero_ona.failures import DataFailure
 from primero_ona.frames import BATCH_ROWS
+from primero_ona.ids import case_id_of, is_uuid
 from primero_ona.primero.client import PAGE_ROWS, Page, PrimeroClient
 from primero_ona.primero.encode import raw_columns
 from primero_ona.primero.fields import CASE_FIELDS
@@ -245,10 +246,15 @@ def stamp(moment: datetime) -> str:
 
 
 def read_case(row: dict[str, Any]) -> Case:
-    """Read the identity and the stamps that Primero always gives; without them a case cannot be placed."""
+    """Read the identity and the stamps that Primero always gives; without the time of its last change no quarter has the case.
+
+    An id that is no UUID is replaced by a stand-in, by which the mapping quarantines the case.
+    """
     updated = _moment(row.get("last_updated_at"))
-    if not isinstance(row.get("id"), str) or updated is None:
-        raise DataFailure("Primero sent a case without a readable id or last_updated_at; is PRIMERO_URL a Primero v2?")
+    if updated is None:
+        raise DataFailure("Primero sent a case without a readable last_updated_at; is PRIMERO_URL a Primero v2?")
+    if not is_uuid(row.get("id")):
+        row = {**row, "id": case_id_of(row.get("id"), row.get("created_at"), row.get("case_id_display"))}
     return Case(row, updated, _moment(row.get("created_at")))
 
 

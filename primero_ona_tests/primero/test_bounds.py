@@ -299,8 +299,8 @@ def test_a_server_that_ignores_the_page_is_asked_twice_and_is_then_an_error(name
     ).serve() as primero:
         primero.switches.per_cap = 20
         if name == "stamps ahead":
-            for case in [record["id"] for record in primero.cases.records()]:
-                primero.update(case, last_updated_at=datetime(2030, 1, 1, tzinfo=UTC))
+            for number, case in enumerate([record["id"] for record in primero.cases.records()]):
+                primero.update(case, last_updated_at=datetime(2030, 1, 1, tzinfo=UTC) + timedelta(hours=number))
         asked: list[int] = []
         page = PrimeroClient.page
 
