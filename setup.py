@@ -42,6 +42,7 @@ setup(
         "dagster-webserver>=1.13.27,<1.14",
         "dagster-postgres>=0.29.27,<0.30",
         "requests>=2.32,<3",
+        "urllib3>=2.6,<3",  # decompresses no more at once than is asked for
         "pandas>=3.0,<4",
         "pyarrow>=22",
         "cryptography>=45",

@@ -19,6 +19,7 @@ import pyarrow as pa
 from primero_ona.assets.stored import current_versions
 from primero_ona.failures import RefusedFailure, TransientFailure
 from primero_ona.frames import Frames
+from primero_ona.ids import UUID, is_uuid
 from primero_ona.mapping.ages import with_ages
 from primero_ona.mapping.cases import map_cases
 from primero_ona.mapping.locations import Places
@@ -220,7 +221,7 @@ class _ExpectingSink:
 
         known = pd.DataFrame(
             {
-                "primero_id": frame["id"],
+                "primero_id": frame["id"].where(frame["id"].str.fullmatch(UUID)),
                 "updated_at": frame["last_updated_at"],
                 "belongs": belongs,
                 "has_key": ~frame["id"].isin(keyless),
@@ -260,8 +261,10 @@ def mend_cases(
 ) -> Mended:
     """Fetch these cases in their present state and load them, each in its quarter; one that is gone leaves ONA.
 
-    Raises RefusedFailure as a pull does where a field that earlier pulls were shown does not come any more.
+    Cases in quarantine because their id is no UUID cannot be asked for, and are left out. Raises RefusedFailure as a pull
+    does where a field that earlier pulls were shown does not come any more.
     """
+    ids = [case for case in ids if is_uuid(case)]
     if ids:
         check_fields(client, (), known_fields(conn))
     mended = Mended(asked=len(ids))

@@ -16,13 +16,14 @@ import pytest
 import uvicorn
 from cryptography.fernet import Fernet
 
-from primero_ona.failures import RefusedFailure, SettingsFailure
+from primero_ona.failures import RefusedFailure, SettingsFailure, SyncFailure, TransientFailure
 from primero_ona.ona.connection import connect
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.transport import dagster_protection, database_protection, is_local, web_protection
 from primero_ona_tests.certificates import Authority
+from primero_ona_tests.primero.test_bounds import serving
 
 NAME = "ona.example.org"
 
@@ -209,6 +210,32 @@ def test_plain_http_to_another_machine_is_refused_unless_overridden(monkeypatch)
         assert "NOT PROTECTED" in client.protection
     assert web_protection("https://primero.example.org", override=False) == "encrypted, server verified"
     assert web_protection("http://127.0.0.1:8000", override=False) == "on this machine"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "127.0.0.53", "127.1.2.3", "[::1]"])
+def test_a_primero_on_this_machine_is_never_asked_through_a_proxy(host, monkeypatch):
+    """Plain http is admitted there, so a proxy that the environment names would be sent the password in the clear."""
+    received: list[bytes] = []
+
+    def note(connection: socket.socket) -> None:
+        received.append(b"a connection")
+        connection.sendall(b"HTTP/1.1 502 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with serving(note) as proxy, SandboxPrimero(3).serve() as primero:
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        url = primero.url.replace("127.0.0.1", host)
+        with PrimeroClient(url, "user", "password", pause=0) as client, contextlib.suppress(SyncFailure):
+            client.page("cases", {"per": 1})  # where nothing listens, it fails
+        assert (received, client.traffic.requests > 0) == ([], True)
+        with (
+            PrimeroClient("http://primero.example.org", "user", "password", pause=0, insecure=True) as client,
+            pytest.raises(TransientFailure, match="502"),
+        ):
+            client.page("cases", {"per": 1})
+        assert received, "no proxy was in force, so nothing was proved"
 
 
 @contextlib.contextmanager

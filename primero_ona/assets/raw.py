@@ -144,7 +144,7 @@ def _metadata(quarter: Quarter, rows: int, report: "PullReport", reasons: Counte
         "kept out by consent": reasons[CONSENT_REASON],
         "kept out by module": report.other_modules,
         "kept out as erased": reasons[ERASED_REASON],
-        "Primero version": report.version or "not told to this account",
+        "Primero version": report.version or "not visible to this account",
         "requests": report.requests,
         "waited for Primero (s)": round(report.seconds, 2),
         "received (bytes)": report.bytes,

@@ -196,7 +196,7 @@ def _metadata(reference: "Reference") -> dict[str, Any]:
     facts = reference.facts
     return {
         "lists": facts_table([{"list": name, **facts[name]} for name in facts]),
-        "Primero version": next((f["version"] for f in facts.values() if f["version"]), "not told to this account"),
+        "Primero version": next((f["version"] for f in facts.values() if f["version"]), "not visible to this account"),
         "refused lists": ", ".join(reference.refused) or "none",
     }
 

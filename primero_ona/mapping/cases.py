@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from primero_ona.ids import UUID
 from primero_ona.mapping.columns import (
     TEXT,
     WHOLE,
     Rule,
     column,
+    flags,
     read_column,
     read_columns,
     read_keys,
@@ -34,6 +37,11 @@ from primero_ona.mapping.values import read_age, read_case_source, read_codes, r
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Reasons = np.ndarray[Any, np.dtype[Any]]
+
+#: Characters of a key. Ids have some forty; an index of PostgreSQL takes 2,704 bytes, and the load may add to a key.
+LONGEST_KEY = 200
 
 #: What is read of a raw frame.
 CASE_FIELDS = (
@@ -69,12 +77,30 @@ def map_cases(raw: pd.DataFrame, places: Places, labels: Labels) -> Mapped:
     """
     table = to_arrow(raw, CASE_FIELDS)
     case_ids = read_keys(column(table, "case_id_display"))
-    keyed = pc.is_valid(case_ids)
+    reasons = case_reasons(column(table, "id"), case_ids)
+    keyed = pa.array(reasons == "")
     findings = Findings()
     columns = _columns(_Reader(table.filter(keyed), findings), case_ids.filter(keyed), places, labels)
     keyless = column(table, "id").filter(pc.invert(keyed)).to_pylist()
-    quarantine = [quarantine_entry("cases", case, Reason.CASE_ID_MISSING) for case in keyless]
+    quarantine = [
+        quarantine_entry("cases", case, reason) for case, reason in zip(keyless, reasons[reasons != ""], strict=True)
+    ]
     return Mapped(to_frame(columns), findings, quarantine)
+
+
+def case_reasons(ids: pa.Array, case_ids: pa.Array) -> Reasons:
+    """The reason for which each case, by its Primero id and its key, is quarantined; empty where it stands."""
+    reasons = key_reasons(case_ids, Reason.CASE_ID_MISSING, Reason.CASE_ID_TOO_LONG)
+    reasons[~flags(pc.match_substring_regex(ids, UUID))] = Reason.ID_MALFORMED
+    return reasons
+
+
+def key_reasons(keys: pa.Array, missing: Reason, too_long: Reason) -> Reasons:
+    """One of the two reasons for each key that cannot stand in ONA; empty for the others."""
+    reasons = np.full(len(keys), "", object)
+    reasons[flags(pc.is_null(keys))] = missing
+    reasons[flags(pc.greater(pc.utf8_length(keys), LONGEST_KEY))] = too_long
+    return reasons
 
 
 class _Reader:

@@ -84,6 +84,12 @@ def holds(texts: pa.Array, test: Callable[[Any], bool]) -> Flags:
     return flags
 
 
+def flags(array: pa.Array) -> Flags:
+    """An array of booleans as flags; null counts as false."""
+    found: Flags = pc.fill_null(array, fill_value=False).to_numpy(zero_copy_only=False)
+    return found
+
+
 def read_keys(texts: pa.Array) -> pa.Array:
     """A column of keys as texts; null where a key is missing, empty, blank, or neither text nor number."""
     plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN_TEXT), fill_value=False)

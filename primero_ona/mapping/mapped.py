@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from primero_ona.ids import showable
 from primero_ona.mapping.findings import Findings
 from primero_ona.mapping.version import MAPPING_VERSION
 
@@ -22,11 +23,14 @@ Table = Literal["cases", "services"]
 class Reason(StrEnum):
     """Why a case or a service is quarantined; the texts are part of what people and checks read.
 
-    A service whose case has no `case_id` is quarantined for the reason of its case.
+    A service whose case is quarantined is so for the reason of its case. `missing` is also what is no text and no number.
     """
 
+    ID_MALFORMED = "id malformed"
     CASE_ID_MISSING = "case_id missing"
+    CASE_ID_TOO_LONG = "case_id too long"
     UNIQUE_ID_MISSING = "unique_id missing"
+    UNIQUE_ID_TOO_LONG = "unique_id too long"
     MALFORMED = "service malformed"
 
 
@@ -41,8 +45,9 @@ class Mapped:
 
 
 def quarantine_entry(table: Table, primero_id: str | None, reason: Reason) -> dict[str, Any]:
-    """Make an entry of the quarantine; `primero_id` is the case's."""
-    return {"table": table, "primero_id": primero_id, "reason": reason.value}
+    """Make an entry of the quarantine; `primero_id` is the case's, which is shown only in the shape of an id."""
+    shown = None if primero_id is None else showable(primero_id)
+    return {"table": table, "primero_id": shown, "reason": reason.value}
 
 
 class Tally:

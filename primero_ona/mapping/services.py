@@ -13,7 +13,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from primero_ona.mapping.columns import TEXT, WHOLE, Flags, column, holds, read_column, read_keys, to_arrow, to_frame
+from primero_ona.mapping.cases import Reasons, case_reasons, key_reasons
+from primero_ona.mapping.columns import (
+    TEXT,
+    WHOLE,
+    Flags,
+    column,
+    flags,
+    holds,
+    read_column,
+    read_keys,
+    to_arrow,
+    to_frame,
+)
 from primero_ona.mapping.dates import read_dates, read_service_date
 from primero_ona.mapping.findings import Findings
 from primero_ona.mapping.labels import Labels
@@ -22,8 +34,6 @@ from primero_ona.mapping.values import is_true, read_codes
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Reasons = np.ndarray[Any, np.dtype[Any]]
 
 #: What is read of a raw frame.
 SERVICE_CASE_FIELDS = ("id", "case_id_display", "services_section")
@@ -34,7 +44,8 @@ class Elements:
     """The elements of many sections, one under the other; arrays of equal length.
 
     `rows`: the raw frame's row an element comes from; `owners`: the case's Primero id; `case_ids`: its key, or null;
-    `keys`: the element's `unique_id`, or null; `parts`: the element itself, null where it is no object.
+    `keys`: the element's `unique_id`, or null; `parts`: the element itself, null where it is no object; `reasons`: why it
+    is quarantined, empty where it stands.
     """
 
     rows: pa.Array = field(repr=False)
@@ -42,6 +53,7 @@ class Elements:
     case_ids: pa.Array = field(repr=False)
     keys: pa.Array = field(repr=False)
     parts: pa.StructArray = field(repr=False)
+    reasons: Reasons = field(repr=False)
 
     @classmethod
     def of(cls, raw: pd.DataFrame) -> Elements:
@@ -51,17 +63,16 @@ class Elements:
         rows, parts = pc.list_parent_indices(section), section.flatten()
         kept = pa.array(~holds(part(parts, "_destroy"), is_true))
         rows, parts = rows.filter(kept), parts.filter(kept)
-        case_ids = read_keys(column(table, "case_id_display"))
-        return cls(
-            rows, column(table, "id").take(rows), case_ids.take(rows), read_keys(part(parts, "unique_id")), parts
-        )
+        ids, case_ids = column(table, "id"), read_keys(column(table, "case_id_display"))
+        keys = read_keys(part(parts, "unique_id"))
+        reasons = _reasons(keys, parts, case_reasons(ids, case_ids)[rows.to_numpy()])
+        return cls(rows, ids.take(rows), case_ids.take(rows), keys, parts, reasons)
 
-    def where(self, flags: Flags) -> Elements:
+    def where(self, chosen: Flags) -> Elements:
         """The elements whose flag is set."""
-        chosen = pa.array(flags)
-        return Elements(
-            *(each.filter(chosen) for each in (self.rows, self.owners, self.case_ids, self.keys, self.parts))
-        )
+        arrays = (self.rows, self.owners, self.case_ids, self.keys, self.parts)
+        rows, owners, case_ids, keys, parts = (each.filter(pa.array(chosen)) for each in arrays)
+        return Elements(rows, owners, case_ids, keys, parts, self.reasons[chosen])
 
 
 def part(parts: pa.StructArray, name: str) -> pa.Array:
@@ -76,33 +87,25 @@ def map_services(raw: pd.DataFrame, labels: Labels) -> Mapped:
     cases may share, and `place` tells those apart that share it within a case.
     """
     elements = Elements.of(raw)
-    reasons = _reasons(elements)
-    standing = elements.where(reasons == "")
+    standing = elements.where(elements.reasons == "")
     places = _places(standing)
     findings = Findings()
     columns = _columns(standing.where(places > 0), places[places > 0], labels, findings)
-    return Mapped(to_frame(columns), findings, _quarantine(elements, reasons), int((places == 0).sum()))
+    return Mapped(to_frame(columns), findings, _quarantine(elements), int((places == 0).sum()))
 
 
-def _reasons(elements: Elements) -> Reasons:
+def _reasons(keys: pa.Array, parts: pa.StructArray, of_cases: Reasons) -> Reasons:
     """The reason for each element, empty where it stands; where there are several, the one assigned last."""
-    reasons = np.full(len(elements.keys), "", object)
-    reasons[_missing(elements.keys)] = Reason.UNIQUE_ID_MISSING
-    reasons[_missing(elements.parts)] = Reason.MALFORMED
-    reasons[_missing(elements.case_ids)] = Reason.CASE_ID_MISSING
-    return reasons
+    reasons = key_reasons(keys, Reason.UNIQUE_ID_MISSING, Reason.UNIQUE_ID_TOO_LONG)
+    reasons[flags(parts.is_null())] = Reason.MALFORMED
+    return np.where(of_cases == "", reasons, of_cases)
 
 
-def _missing(array: pa.Array) -> Flags:
-    flags: Flags = pc.is_null(array).to_numpy(zero_copy_only=False)
-    return flags
-
-
-def _quarantine(elements: Elements, reasons: Reasons) -> list[dict[str, Any]]:
-    owners = elements.owners.filter(pa.array(reasons != "")).to_pylist()
+def _quarantine(elements: Elements) -> list[dict[str, Any]]:
+    aside = elements.where(elements.reasons != "")
     return [
         quarantine_entry("services", owner, reason)
-        for owner, reason in zip(owners, reasons[reasons != ""], strict=True)
+        for owner, reason in zip(aside.owners.to_pylist(), aside.reasons, strict=True)
     ]
 
 

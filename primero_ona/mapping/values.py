@@ -43,9 +43,13 @@ def decode(text: str | None) -> Any:  # noqa: ANN401
     if text is None:
         return None
     try:
-        return json.loads(text) if _LONG_NUMBER.search(text) else orjson.loads(text)
+        if not _LONG_NUMBER.search(text):
+            return orjson.loads(text)
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # refuses half a character, as orjson does
     except ValueError:
         return _UNREADABLE
+    return value
 
 
 def clean(text: str) -> str | None:

@@ -26,7 +26,8 @@ from primero_ona.ona.target import Target, different
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Of each case of the inventory: whether it belongs in ONA, and whether it has a key to stand there.
+#: Of each case of the inventory: its id (null where that is no UUID), whether it belongs in ONA, and whether it has a key to
+#: stand there.
 KNOWN_SCHEMA = pa.schema(
     [
         ("primero_id", pa.string()),

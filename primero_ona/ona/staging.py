@@ -16,6 +16,7 @@ from pyarrow import csv
 
 from primero_ona.failures import DataFailure
 from primero_ona.frames import Frames, one_ahead
+from primero_ona.ids import UUID
 from primero_ona.ona.erased import remove_erased
 from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.ona.target import Target, commas
@@ -77,19 +78,22 @@ def stage_frame(conn: psycopg.Connection, table: Table, text: memoryview) -> Non
 def stage_exits(conn: psycopg.Connection, exits: Frames) -> None:
     """Fill `staged_exits` (primero_id, case_id, last_updated_at) in the running transaction, each case once."""
     conn.execute(
-        "CREATE TEMPORARY TABLE received_exits (primero_id uuid, case_id text, last_updated_at timestamptz) ON COMMIT DROP"
+        "CREATE TEMPORARY TABLE received_exits (primero_id text, case_id text, last_updated_at timestamptz) ON COMMIT DROP"
     )
     names = ["primero_id", "case_id", "last_updated_at"]
     for frame in exits.read(_EXITS.names):
         copy_csv(conn, "received_exits", names, to_csv(frame, _EXITS, "exits"))
-    # The display id is the JSON text that Primero sent, so quotes stand around it, or none around a number.
-    conn.execute("""
+    # The display id is the JSON text that Primero sent, so quotes stand around it, or none around a number. Of a case whose
+    # id is no UUID nothing can be in ONA, so nothing has to leave.
+    conn.execute(
+        sql.SQL("""
         CREATE TEMPORARY TABLE staged_exits ON COMMIT DROP AS
-        SELECT DISTINCT ON (primero_id) primero_id, btrim(btrim(case_id, '"')) AS case_id, last_updated_at
+        SELECT DISTINCT ON (primero_id) primero_id::uuid, btrim(btrim(case_id, '"')) AS case_id, last_updated_at
           FROM received_exits
-         WHERE primero_id IS NOT NULL AND last_updated_at IS NOT NULL
+         WHERE primero_id ~ {uuid} AND last_updated_at IS NOT NULL
          ORDER BY primero_id, last_updated_at DESC
-    """)
+    """).format(uuid=sql.Literal(UUID))
+    )
     conn.execute("ANALYZE staged_exits")
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import count
 
 from primero_ona.failures import DataFailure, TransientFailure
-from primero_ona.primero.client import PAGE_ROWS, PrimeroClient
+from primero_ona.primero.client import Page, PrimeroClient
 from primero_ona.primero.walk import AHEAD, ALL_TIME, stamp
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 
@@ -80,17 +79,14 @@ def _newest(client: PrimeroClient, known: str | None, scope: dict[str, str]) -> 
             "order": "desc",
             "fields": "status",
         }
-        stamps = _stamps(client, {**asked, "per": 1})
+        stamps = _stamps(client.page("cases", {**asked, "per": 1}))
         if stamps and _can_be(client, stamps[0]):
             return stamps[0], furthest
         furthest = stamps[0] if stamps else furthest
         # Few, or thousands where a server's clock was wrong for days: read on to the first that can be.
-        for number in count(1) if stamps else ():
-            stamps = _stamps(client, {**asked, "per": PAGE_ROWS, "page": number})
-            if found := next((text for text in stamps if _can_be(client, text)), None):
+        for page in client.pages("cases", asked) if stamps else ():
+            if found := next((text for text in _stamps(page) if _can_be(client, text)), None):
                 return found, furthest
-            if not stamps:
-                break
     if furthest:
         raise DataFailure(
             "every case of Primero is stamped ahead of Primero's own time; its administrators have to look at the server's clock"
@@ -98,8 +94,8 @@ def _newest(client: PrimeroClient, known: str | None, scope: dict[str, str]) -> 
     raise TransientFailure("Primero shows no case where there were some; looking again at the next tick")
 
 
-def _stamps(client: PrimeroClient, asked: dict[str, str | int]) -> list[str]:
-    return [str(row["last_updated_at"]) for row in client.page("cases", asked).rows]
+def _stamps(page: Page) -> list[str]:
+    return [str(row["last_updated_at"]) for row in page.rows]
 
 
 def _can_be(client: PrimeroClient, text: str) -> bool:

@@ -15,25 +15,24 @@ import logging
 import math
 import random
 import re
-import socket
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from threading import Timer
+from itertools import count
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
 import requests
-from requests.adapters import HTTPAdapter
+import urllib3
 from requests.auth import HTTPBasicAuth
 
 from primero_ona.failures import DataFailure, PermanentFailure, RefusedFailure, TransientFailure
-from primero_ona.transport import web_protection
+from primero_ona.primero.wire import Line, LineAdapter, TooLargeError, read
+from primero_ona.transport import is_local, web_protection
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +43,13 @@ PAGE_ROWS = 1_000
 #: seconds on a busy server; its own proxies give up much later, so a shorter wait would turn slow into failed.
 TIMEOUT = (5, 180)
 
-#: Seconds that one answer may take altogether: an answer that trickles for ever never meets the time limit above.
+#: Seconds that one answer may take altogether, from the connection to the last byte of the body: an answer that trickles for
+#: ever never meets the time limit above.
 ANSWER_SECONDS = 600
+
+#: Bytes that one answer may have, decompressed. A page of 1,000 cases with fifty services each has about 10 MB; 256 MB fit
+#: into the memory of a small machine, and a few MB of gzip can become gigabytes.
+ANSWER_BYTES = 256_000_000
 
 #: Attempts after the first, for whatever passes: a status that may be another one next time, a connection that was refused,
 #: reset or silent, an answer that broke off. One count for all of them, so that two kinds of trouble do not multiply. The
@@ -79,6 +83,12 @@ _PASSING = frozenset({408, 425, 429, 499})
 #: pass, those of proxies included: 520 to 530 are Cloudflare's, 598 and 599 time-outs.
 _LASTING = frozenset({501, 505, 511})
 
+#: What a version looks like; any other text is not shown.
+_VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}([-.]?(alpha|beta|pre|rc|dev)[-.]?[0-9]{0,2})?")
+
+#: The years in which a server's clock can be, however wrong: beyond them, adding an hour or a zone would overflow.
+_YEARS = range(2, 9999)
+
 
 @dataclass
 class Traffic:
@@ -104,7 +114,7 @@ class PrimeroClient:
 
     `timeout` is seconds to connect and seconds of silence; `answer_seconds` is what one answer may take, `patience` what
     one question may take with all its attempts and pauses, `total` what all questions may take together from now on (None:
-    no limit); `pause` scales the pauses between attempts (all in seconds).
+    no limit); `pause` scales the pauses between attempts (all in seconds). `answer_bytes` is what one answer may have.
     `insecure` admits plain http to another machine; `protection` tells how the connection is protected.
     Raises RefusedFailure where login or permission is refused (never asked twice: six failed logins lock the account),
     TransientFailure where Primero cannot be reached or breaks off, DataFailure where an answer has not the known shape.
@@ -121,6 +131,7 @@ class PrimeroClient:
     traffic: Traffic = field(default_factory=Traffic)
     insecure: bool = False
     total: float | None = None
+    answer_bytes: int = ANSWER_BYTES
 
     def __post_init__(self) -> None:
         self._end = math.inf if self.total is None else time.monotonic() + self.total
@@ -135,9 +146,9 @@ class PrimeroClient:
             {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "primero-ona"}
         )
         self._session.verify = self.ca_bundle or True
-        # urllib3 shall not repeat anything: its own retries know no total, and multiply with ours.
+        self._line = Line()
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=0))
+            self._session.mount(scheme, LineAdapter(self._line))
         self.server_time: datetime | None = None
 
     def __enter__(self) -> Self:
@@ -145,6 +156,7 @@ class PrimeroClient:
 
     def __exit__(self, *_: object) -> None:
         self._session.close()
+        self._line.close()
 
     def get(self, path: str, params: Mapping[str, str | int] | None = None) -> dict[str, Any]:
         """GET `/api/v2/<path>` and decode its JSON object; what may pass is asked again, within `patience` and `total`."""
@@ -181,12 +193,31 @@ class PrimeroClient:
             )
         return Page(rows, total, per)
 
+    def pages(self, path: str, params: Mapping[str, str | int], key: str = "id") -> Iterator[Page]:
+        """GET the pages of a list, up to the first that is not full; `key` is what identifies a row.
+
+        Raises DataFailure after a full page whose rows all came before: a server that ignores `page` would never end.
+        """
+        seen: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+        for number in count(1):
+            page = self.page(path, {**params, "per": PAGE_ROWS, "page": number})
+            yield page
+            if len(page.rows) < page.per or page.per <= 0:
+                return
+            own = np.fromiter((hash(str(row.get(key))) for row in page.rows), np.int64, len(page.rows))
+            if all(any((earlier == one).any() for earlier in seen) for one in own):
+                raise DataFailure(
+                    f"Primero's page {number} of {path} brings nothing but what came before, so the list has no end; does "
+                    "something between here and Primero drop `page` from the address?"
+                )
+            seen.append(own)
+
     def now(self) -> datetime:
         """Primero's own time at its last answer; this machine's, where no answer gave it (aware)."""
         return self.server_time or datetime.now(UTC)
 
     def version(self) -> str | None:
-        """The version Primero runs (`2.15.2.1`), or None where the account may not ask."""
+        """The version Primero runs (`2.15.2.1`); None where the account may not ask, or the answer looks like no version."""
         try:
             settings = self.get("system_settings").get("data")
         except PermanentFailure as refused:
@@ -194,7 +225,7 @@ class PrimeroClient:
                 raise
             return None
         version = settings.get("primero_version") if isinstance(settings, dict) else None
-        return version if isinstance(version, str) else None
+        return version if isinstance(version, str) and _VERSION.fullmatch(version) else None
 
     def _ask(self, path: str, params: Mapping[str, str | int], deadline: float) -> dict[str, Any]:
         """Send one request and decode the answer."""
@@ -206,50 +237,75 @@ class PrimeroClient:
                 f"the request for {path} would be longer than {URL_BYTES} bytes, which Primero's web server refuses"
             )
         started = time.monotonic()
-        timeout = (self.timeout[0], max(min(self.timeout[1], deadline - started), 0.1))
+        ends = min(started + self.answer_seconds, deadline)
         self.traffic.requests += 1
         try:
-            with self._session.send(
-                request, timeout=timeout, stream=True, allow_redirects=False, **self._environment(request.url)
-            ) as response:
-                content = _read(response, min(started + self.answer_seconds, deadline))
+            with (
+                self._line.until(ends),
+                self._session.send(
+                    request, timeout=self.timeout, stream=True, allow_redirects=False, **self._environment(request.url)
+                ) as response,
+            ):
+                content = read(response.raw, self.answer_bytes)
                 self.traffic.bytes += response.raw.tell()
-        except requests.RequestException as error:
-            raise self._unreachable(error) from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise self._unfinished(path) if time.monotonic() >= ends else self._unreachable(error) from None
+        except TooLargeError:
+            raise DataFailure(
+                f"Primero's answer to {path} has more than {self.answer_bytes:,} bytes, more than any page of cases; is "
+                "PRIMERO_URL a Primero v2?"
+            ) from None
         finally:
             self.traffic.seconds += time.monotonic() - started
+        if time.monotonic() >= ends:  # where nothing told its length, a body that was cut looks whole
+            raise self._unfinished(path)
         if response.status_code != 200:
             raise self._refused(response, path)
         self._note_time(response.headers.get("Date"))
         try:
             answer = _decode(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _PassingError("answered {path} with something that is not JSON") from None
         if not isinstance(answer, dict):
             raise DataFailure(f"Primero's answer to {path} is no JSON object; is PRIMERO_URL a Primero v2?")
         return answer
 
     def _environment(self, url: str | None) -> dict[str, Any]:
-        """Proxies and certificates as the environment and our setting name them."""
+        """Proxies and certificates as the environment and our setting name them; no proxy on the way to this machine.
+
+        Plain http is admitted there, so a proxy would be sent the password in the clear.
+        """
         merged = self._session.merge_environment_settings(url or "", {}, None, self._session.verify, None)
-        return {"proxies": merged["proxies"], "verify": merged["verify"]}
+        proxies = {} if is_local(urlsplit(url or "").hostname or "?") else merged["proxies"]
+        return {"proxies": proxies, "verify": merged["verify"]}
 
     def _note_time(self, header: str | None) -> None:
-        """Remember Primero's own clock: "now" on this machine says nothing about stamps made on that one."""
-        if header:
-            try:
-                self.server_time = parsedate_to_datetime(header).astimezone(UTC)
-            except ValueError:
-                self.server_time = None
+        """Remember Primero's own clock: "now" on this machine says nothing about stamps made on that one.
 
-    def _unreachable(self, error: requests.RequestException) -> Exception:
+        However wrong, it is believed; a header that is no time is ignored.
+        """
+        try:
+            moment = parsedate_to_datetime(header or "")
+            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return
+        if moment.year in _YEARS:
+            self.server_time = moment
+
+    def _unfinished(self, path: str) -> TransientFailure:
+        """The failure for an answer that was ended at its deadline; it has cost minutes, so it is not asked for again."""
+        return TransientFailure(
+            f"Primero at {self._host} did not end its answer to {path} in the time that one may take; try again later"
+        )
+
+    def _unreachable(self, error: requests.RequestException | urllib3.exceptions.HTTPError) -> Exception:
         """The failure for a request that got no whole answer."""
-        if isinstance(error, requests.exceptions.SSLError):
+        if isinstance(error, (requests.exceptions.SSLError, urllib3.exceptions.SSLError)):
             return RefusedFailure(
                 f"the certificate of Primero at {self._host} is not trusted; check PRIMERO_URL, or name the private "
                 "authority's certificate in PRIMERO_CA_BUNDLE"
             )
-        if isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)):
+        if isinstance(error, (urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError)):
             return _PassingError("broke off while answering {path}")
         if isinstance(
             error,
@@ -262,7 +318,7 @@ class PrimeroClient:
             )
         if isinstance(error, requests.exceptions.ConnectTimeout):
             return _PassingError("cannot be reached for {path} (no connection in time; check the network)")
-        if isinstance(error, requests.exceptions.Timeout):
+        if isinstance(error, (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)):
             return _PassingError("did not answer {path} in time", retries=SILENT_RETRIES)
         return _PassingError("cannot be reached, or broke off at {path} (check the network)", retries=SILENT_RETRIES)
 
@@ -319,11 +375,12 @@ class _PassingError(Exception):
 
 
 def _retry_after(header: str | None) -> float:
-    """Seconds that the server asks us to wait, up to RETRY_AFTER_MAX; 0 where it says nothing, or names a date."""
+    """Seconds that the server asks us to wait, up to RETRY_AFTER_MAX; 0 where it says nothing of use, or names a date."""
     try:
-        return min(max(float(header or 0), 0.0), RETRY_AFTER_MAX)
+        seconds = float(header or 0)
     except ValueError:
         return 0.0
+    return min(max(seconds, 0.0), RETRY_AFTER_MAX) if math.isfinite(seconds) else 0.0
 
 
 def _decode(content: bytes) -> Any:  # noqa: ANN401
@@ -350,34 +407,3 @@ def _has_19_digits(content: bytes) -> bool:
 def _by_python(content: bytes) -> Any:  # noqa: ANN401
     """Decode JSON exactly; a whole number that Python refuses to read for its length is as good as infinite."""
     return json.loads(content, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else float("inf"))
-
-
-def _read(response: requests.Response, deadline: float) -> bytes:
-    """Read a streamed answer whole, unless it takes longer than one answer may.
-
-    The time limits of a socket hold for a single wait, and one byte a minute would never meet them; so the connection is
-    shut at the deadline.
-    """
-    connection = response.raw.connection  # none where the whole answer came with its head
-    guard = Timer(max(deadline - time.monotonic(), 0), _shut, (connection.sock if connection else None,))
-    guard.daemon = True
-    guard.start()
-    try:
-        content = b"".join(response.iter_content(chunk_size=1 << 18))
-    except requests.RequestException:
-        if time.monotonic() < deadline:
-            raise
-    else:
-        if time.monotonic() < deadline:
-            return content
-    finally:
-        guard.cancel()
-    raise TransientFailure("an answer of Primero did not end in the time that one may take; try again later")
-
-
-def _shut(sock: socket.socket | None) -> None:
-    """End a connection on which another thread waits."""
-    with suppress(OSError, TypeError):  # closed meanwhile, or no socket but a tunnel of two
-        # Not the method of an SSLSocket, which would take its state from under the waiting thread.
-        if sock is not None:
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)

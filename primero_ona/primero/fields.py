@@ -107,4 +107,7 @@ def json_text(value: Any) -> str | None:  # noqa: ANN401
     try:
         return orjson.dumps(value).decode()
     except TypeError:  # a whole number beyond 64 bits, or half a character: valid JSON that orjson does not write
-        return json.dumps(value)
+        try:
+            return json.dumps(value)
+        except RecursionError:  # a thousand lists within each other: of no use anywhere
+            return "{}"

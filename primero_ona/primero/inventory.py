@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from primero_ona.failures import TransientFailure
-from primero_ona.primero.client import PAGE_ROWS, AnswerRefusedFailure, PrimeroClient
+from primero_ona.primero.client import AnswerRefusedFailure, PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, FieldsFound, KnownFields
 from primero_ona.primero.policy import LocationPrecision
 from primero_ona.primero.pull import EMPTY_PAUSE, SETTLE_SECONDS, WALKS, Sink, check_fields, find_zone, insist
@@ -47,6 +47,13 @@ ID_BATCH = 12
 
 #: The inventory has no bound but the first instant that can be asked about, with a day for time zones.
 _BEGINNING = datetime.fromisoformat(EARLIEST) + timedelta(days=1)
+
+_ASKED: dict[str, str | int] = {
+    "last_updated_at": ALL_TIME,
+    "order_by": "unique_identifier",
+    "order": "asc",
+    "fields": ",".join(CASE_FIELDS),
+}
 
 Standing = Literal["gone", "out of scope", "there"]
 
@@ -80,7 +87,7 @@ def take_inventory(
 
     `precision` is how exact locations are kept; `known` are the fields that earlier pulls were shown.
 
-    Memory does not grow but by 8 bytes a case. Raises TransientFailure where three inventories were not complete, else as
+    Memory does not grow but by 16 bytes a case. Raises TransientFailure where three inventories were not complete, else as
     `pull_cases`.
     """
     zone = find_zone(client, empty_pause)
@@ -120,17 +127,14 @@ class _Take:
     def frames(self) -> Iterator[pd.DataFrame]:
         """All pages as raw frames; a case that the page before brought already is left out."""
         before: set[str] = set()
-        most = number = 0
-        ends = False
-        while not ends:
-            number += 1
-            page = self._client.page("cases", self._asked(number))
+        most = 0
+        for page in self._client.pages("cases", _ASKED):
             self._shrunk += max(most - page.total, 0)
             most = max(most, page.total)
-            ends = len(page.rows) < page.per or page.per <= 0
-            cases = [case for case in _believed(self._client, page.rows) if case.row["id"] not in before]
+            believed_cases = _believed(self._client, page.rows)
+            cases = [case for case in believed_cases if case.row["id"] not in before]
             self.ahead += [case.row["id"] for case in cases if case.ahead]
-            before = {row["id"] for row in page.rows}
+            before = {case.row["id"] for case in believed_cases}
             self.seen_fields.update(*(case.row.keys() for case in cases))
             self._ids.append(np.fromiter((hash(case.row["id"]) for case in cases), np.int64, len(cases)))
             self.received += len(cases)
@@ -147,16 +151,6 @@ class _Take:
         if self._shrunk:
             return f"{self._shrunk} cases vanished meanwhile"
         return f"{doubles} cases came twice" if doubles else ""
-
-    def _asked(self, number: int) -> dict[str, str | int]:
-        return {
-            "last_updated_at": ALL_TIME,
-            "order_by": "unique_identifier",
-            "order": "asc",
-            "fields": ",".join(CASE_FIELDS),
-            "per": PAGE_ROWS,
-            "page": number,
-        }
 
 
 def _lacking(client: PrimeroClient, take: _Take, zone: timedelta, pause: float) -> str:

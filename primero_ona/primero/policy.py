@@ -60,7 +60,8 @@ def cut_location(value: Any, precision: LocationPrecision) -> Any:  # noqa: ANN4
         return value
     value = listed(value)
     if isinstance(value, list):
-        return list(dict.fromkeys(cut_location(element, precision) for element in value))
+        cut = [cut_location(element, precision) for element in value]
+        return list(dict.fromkeys(None if isinstance(code, list) else code for code in cut))
     match = _CODE.fullmatch(str(value).strip()) if isinstance(value, (str, int)) else None
     if match is None:
         return None

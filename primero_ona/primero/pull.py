@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from primero_ona.failures import DataFailure, RefusedFailure, TransientFailure
 from primero_ona.frames import one_ahead
+from primero_ona.ids import is_uuid
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.fields import (
     CASE_FIELDS,
@@ -48,6 +49,9 @@ SETTLE_SECONDS = 2
 
 #: Cases among which each essential field must occur. Of fewer, as of a Primero that has just begun, none may have it yet.
 YOUNG = 20
+
+#: The newest cases, among which one is known by its id and asked for by its own stamp.
+KNOWN_CASES = 100
 
 #: Offsets, in hours, that a server's own time zone may add to the stamps that Primero compares. Cambodia's comes first.
 _ZONES = (7, *[hours for hours in range(-12, 15) if hours not in (0, 7)])
@@ -163,13 +167,18 @@ def find_zone(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> timedelta:
         "last_updated_at": ALL_TIME,
         "order_by": "created_at",
         "order": "desc",
-        "per": 3,
+        "per": KNOWN_CASES,
         "fields": "created_at",
     }
-    rows = insist(lambda: client.page("cases", newest).rows, pause)
-    if not rows:
+    shown = insist(lambda: client.page("cases", newest).rows, pause)
+    if not shown:
         raise RefusedFailure(
             "Primero shows this account no case at all, of any time; check that its role may read cases with the scope `all`"
+        )
+    rows = [row for row in shown if is_uuid(row.get("id"))][:3]
+    if not rows:
+        raise DataFailure(
+            f"none of Primero's newest {len(shown)} cases has a readable id; its administrators have to look at these cases"
         )
     for hours in (0, *_ZONES):
         zone = timedelta(hours=hours)

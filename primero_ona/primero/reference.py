@@ -7,6 +7,7 @@ Primero refuses to this account (403) is not the end: the last one that was read
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from primero_ona.failures import DataFailure, TransientFailure
 from primero_ona.frames import BATCH_ROWS, Frames
-from primero_ona.primero.client import PAGE_ROWS, AnswerRefusedFailure, PrimeroClient
+from primero_ona.primero.client import AnswerRefusedFailure, PrimeroClient
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,8 +146,15 @@ def refresh(client: PrimeroClient, last: Reference | None, now: datetime) -> Ref
 
 
 def contents_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Elements as JSON, the same element always as the same text."""
-    return tuple(orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode() for row in rows)
+    """Elements as JSON, the same element always as the same text; a question mark stands for half a character."""
+    return tuple(map(_content_of, rows))
+
+
+def _content_of(row: Mapping[str, Any]) -> str:
+    try:
+        return orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:
+        return json.dumps(row, sort_keys=True, ensure_ascii=False).encode(errors="replace").decode()
 
 
 def _fetch(client: PrimeroClient, name: ListName) -> list[dict[str, Any]]:
@@ -167,19 +175,14 @@ def _forms(client: PrimeroClient) -> list[dict[str, Any]]:
 def complete_list(client: PrimeroClient, path: str, key: str, params: Mapping[str, str | int]) -> list[dict[str, Any]]:
     """Every element of a paged list, once by `key`, in the order received.
 
-    Raises TransientFailure where pages and `total` do not agree: somebody edited the list meanwhile.
+    Raises TransientFailure where pages and `total` do not agree: somebody edited the list meanwhile; DataFailure as `pages`.
     """
     found: dict[str, dict[str, Any]] = {}
     # A row that goes between two pages moves the others up, one of them past the reader: the last total would not tell.
     totals: set[int] = set()
-    number = 1
-    while True:
-        page = client.page(path, {**params, "per": PAGE_ROWS, "page": number})
+    for page in client.pages(path, params, key):
         totals.add(page.total)
         found.update((str(row.get(key)), row) for row in page.rows)
-        if len(page.rows) < page.per or page.per <= 0:
-            break
-        number += 1
     if totals != {len(found)}:
         raise TransientFailure(
             f"Primero gave {len(found)} of {page.total} {path}; the list is not whole, or was edited meanwhile; try again later"

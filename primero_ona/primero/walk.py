@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from primero_ona.failures import DataFailure
 from primero_ona.frames import BATCH_ROWS
+from primero_ona.ids import case_id_of, is_uuid
 from primero_ona.primero.client import PAGE_ROWS, Page, PrimeroClient
 from primero_ona.primero.encode import raw_columns
 from primero_ona.primero.fields import CASE_FIELDS
@@ -182,7 +183,7 @@ class Walk:
         asked = {**self._window.filters(self._zone), "order_by": "created_at", "order": "desc"}
         if bound is not None:
             asked["created_at"] = f"{EARLIEST}..{stamp(bound)}"
-        return self._page(asked)
+        return _walkable(self._client.page("cases", self._with_fields(asked)))
 
     def _tied(self, bound: datetime | None) -> list[Case]:
         """All cases created in the second before `bound`: more than fit on a page, so they are paged by identifier.
@@ -195,22 +196,14 @@ class Walk:
         if bound is not None:
             second = _floor(bound - _MILLISECOND)
             asked["created_at"] = f"{stamp(second)}..{stamp(second + _SECOND - _MICROSECOND)}"
-        cases: list[Case] = []
-        number = 1
-        while True:
-            page = self._page({**asked, "page": str(number)})
-            cases += self._read(page, is_open=True)
-            if len(page.rows) < page.per:
-                return cases
-            number += 1
+        return [
+            case
+            for page in self._client.pages("cases", self._with_fields(asked))
+            for case in self._read(_walkable(page), is_open=True)
+        ]
 
-    def _page(self, asked: dict[str, str]) -> Page:
-        page = self._client.page("cases", {**asked, "fields": ",".join(self._fields), "per": PAGE_ROWS})
-        if page.per <= 0:
-            raise DataFailure(
-                f"Primero gives {page.per} cases a page where {PAGE_ROWS} were asked for, so no walk is possible"
-            )
-        return page
+    def _with_fields(self, asked: dict[str, str]) -> dict[str, str | int]:
+        return {**asked, "fields": ",".join(self._fields), "per": PAGE_ROWS}
 
     def _read(self, page: Page, *, is_open: bool = False) -> list[Case]:
         """Read the stamps of a page's rows and check each row against the window that was asked for."""
@@ -239,16 +232,29 @@ class Walk:
         return [believed(case, latest, self._window.start) for case in cases]
 
 
+def _walkable(page: Page) -> Page:
+    if page.per <= 0:
+        raise DataFailure(
+            f"Primero gives {page.per} cases a page where {PAGE_ROWS} were asked for, so no walk is possible"
+        )
+    return page
+
+
 def stamp(moment: datetime) -> str:
     """A point in time as Primero must be asked: UTC with `Z`; whole seconds, or with the fraction where there is one."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def read_case(row: dict[str, Any]) -> Case:
-    """Read the identity and the stamps that Primero always gives; without them a case cannot be placed."""
+    """Read the identity and the stamps that Primero always gives; without the time of its last change no quarter has the case.
+
+    An id that is no UUID is replaced by a stand-in, by which the mapping quarantines the case.
+    """
     updated = _moment(row.get("last_updated_at"))
-    if not isinstance(row.get("id"), str) or updated is None:
-        raise DataFailure("Primero sent a case without a readable id or last_updated_at; is PRIMERO_URL a Primero v2?")
+    if updated is None:
+        raise DataFailure("Primero sent a case without a readable last_updated_at; is PRIMERO_URL a Primero v2?")
+    if not is_uuid(row.get("id")):
+        row = {**row, "id": case_id_of(row.get("id"), row.get("created_at"), row.get("case_id_display"))}
     return Case(row, updated, _moment(row.get("created_at")))
 
 

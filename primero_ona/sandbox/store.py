@@ -188,8 +188,11 @@ class CaseStore:
 
 
 def _read(text: bytes) -> Any:  # noqa: ANN401
-    """Decode JSON; whole numbers beyond 64 bits exactly, which orjson would round."""
-    return json.loads(text) if _LONG_NUMBER.search(text) else orjson.loads(text)
+    """Decode JSON; whole numbers beyond 64 bits exactly, which orjson would round, and half characters, which it refuses."""
+    try:
+        return json.loads(text) if _LONG_NUMBER.search(text) else orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
 
 
 def _json(record: dict[str, Any]) -> bytes:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from primero_ona.failures import DataFailure
 from primero_ona.primero.catalogue import catalogue, districts
+from primero_ona.primero.reference import contents_of
 
 
 def place(code: str, kind: str, *above: str, en: str = "", km: str = "", **more: Any) -> dict[str, Any]:
@@ -159,3 +161,9 @@ def test_null_texts_and_missing_lists_are_untranslated():
     """The whole value of a translated text may be null."""
     fields = catalogue([], [form("f", {"name": "age", "type": "numeric_field", "display_name": None}), {"id": 9}])
     assert (fields[None, "age"].en, dict(fields[None, "age"].options)) == ("", {})
+
+
+def test_half_a_character_in_a_list_costs_that_character_alone():
+    """It is valid JSON that UTF-8 cannot hold, so one name stopped the refresh of all lists."""
+    contents = contents_of([{"unique_id": "a", "name": {"en": "Kep\ud800"}}, {"unique_id": "b", "name": {"en": "ក"}}])
+    assert [orjson.loads(content)["name"]["en"] for content in contents] == ["Kep?", "ក"]

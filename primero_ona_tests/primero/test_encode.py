@@ -56,6 +56,14 @@ def test_a_value_that_orjson_does_not_write_is_kept(value: Any) -> None:
     assert texts(["x", value]).to_pylist() == ['"x"', json_text(value)]
 
 
+def test_a_value_nested_deeper_than_can_be_written_is_as_good_as_an_object() -> None:
+    """It can be read, up to another depth, so one such value stopped a country's pull."""
+    deep: list[Any] = []
+    for _ in range(5_000):
+        deep = [deep]
+    assert texts(["x", deep]).to_pylist() == ['"x"', "{}"]
+
+
 def test_what_is_not_on_the_list_is_cut() -> None:
     """A name that comes though nobody asked must not be stored."""
     columns = raw_columns([{"id": "a", "name": "SECRET", "sex": "male"}], "village")

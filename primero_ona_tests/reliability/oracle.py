@@ -38,6 +38,12 @@ def text(value: Any) -> str | None:
     return str(value).replace("\0", "").strip() or None
 
 
+def key_of(value: Any) -> str | None:
+    """The key that a value is; None for nothing, and for what is too long for one."""
+    found = text(value)
+    return None if found is None or len(found) > 200 else found
+
+
 def opened(value: Any) -> Any:
     """A value, or the list that it is when it is a text that holds one."""
     if isinstance(value, str) and value.strip()[:1] == "[":
@@ -124,7 +130,7 @@ def services_of(case: Case) -> list[Mapping[str, Any]]:
     for element in section if isinstance(section, list) else []:
         if not isinstance(element, dict) or str(element.get("_destroy")).strip().lower() == "true":
             continue
-        key, content = text(element.get("unique_id")), json.dumps([element.get(name) for name in _SERVICE_FIELDS])
+        key, content = key_of(element.get("unique_id")), json.dumps([element.get(name) for name in _SERVICE_FIELDS])
         if key and content not in seen[key]:
             seen[key].append(content)
             found.append({**element, "unique_id": key, "place": len(seen[key])})
@@ -149,7 +155,7 @@ def differences(primero: SandboxPrimero, sql: Sql, since: datetime | None = None
         if belongs(case) and (since is None or datetime.fromisoformat(case["last_updated_at"]) >= since)
     }
     # A case that has lost its display id is quarantined; what ONA has of it from before stays as it is.
-    keyless = {case for case, record in truth.items() if text(record.get("case_id_display")) is None}
+    keyless = {case for case, record in truth.items() if key_of(record.get("case_id_display")) is None}
     ona = {row[0]: row[1:] for row in sql(_CASES) if row[0] not in keyless}
     expected = {case: record for case, record in truth.items() if case not in keyless}
     services = [row for row in sql(_SERVICES) if row[1] not in keyless]
