@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -57,6 +57,17 @@ def show_fields(fields: Sequence[Field], never: Sequence[str]) -> None:
         console.note(f"Never seen: {', '.join(never)}: no case has them yet, or the account's role may not read them.")
 
 
+def show_findings(found: Sequence[Mapping[str, object]]) -> None:
+    """What the syncs noted of stored quarters, one line for each reason, code and thing to decide."""
+    if not found:
+        console.note("Nothing is stored of these quarters.")
+        return
+    table = _table("quarter", "asset", "kind", "what", "count")
+    for entry in found:
+        table.add_row(*(str(entry[name]) for name in ("quarter", "asset", "kind", "what")), f"{entry['count']:,}")
+    _out.print(table)
+
+
 def show_refresh(outcome: RunOutcome) -> None:
     """What a refresh wrote into ONA, and what its checks found."""
     if outcome.load:
@@ -74,6 +85,6 @@ def show_refresh(outcome: RunOutcome) -> None:
 def _table(*columns: str) -> Table:
     table = Table(header_style="bold")
     for column in columns:
-        right = column in {"rows", "inserted", "updated", "unchanged"}
+        right = column in {"rows", "count", "inserted", "updated", "unchanged"}
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     return table

@@ -199,14 +199,18 @@ one girl of nine with a given disability. Everything below follows from that.
    cut to `PRIMERO_ONA_LOCATION_PRECISION`
    ({" and ".join(f"`{name}`" for name in LOCATION_FIELDS)}; a value that is no code is dropped, except at `village`); cases
    that `PRIMERO_ONA_CONSENT_POLICY` or `PRIMERO_ONA_MODULES` keep out, and cases in neither indicator, shrink to
-   {", ".join(f"`{name}`" for name in EXIT_COLUMNS)}; erased cases are dropped altogether. How many each rule affects
-   is in the metadata of each run, and the rules are part of the version of a stored partition.
+   {", ".join(f"`{name}`" for name in EXIT_COLUMNS)}; erased cases are dropped altogether. How many cases are
+   not included is in the metadata of each run; why, is printed by `primero-ona findings`. The rules are part of the version
+   of a stored partition.
 3. **Stored partitions** hold raw and mapped rows, each part encrypted (Fernet: AES-128-CBC and HMAC-SHA256) with a key that
-   is not beside them, files 0600, folders 0700, replaced by rename. Their manifests are in the clear: counts, codes, and
-   Primero's ids of cases in quarantine.
+   is not beside them, files 0600, folders 0700, replaced by rename. Of their manifests, row
+   counts, versions and names of columns are in the clear; what was found beside the rows (codes, reasons, Primero's ids of
+   cases in quarantine) is encrypted like a part. `primero-ona keys rotate` also seals what an older version left in the clear.
 4. **ONA** is written over a verified TLS connection. Dashboards read views (`primero-ona schema roles`).
-5. **Logs, events, metadata, tags, messages** hold counts, codes and run ids, and Primero's opaque ids where an operator must
-   find a case; never a value of a child. Counts below five are shown as `<5`.
+5. **Logs, events, metadata, tags, messages** hold run ids, what became of cases (received, inserted, removed, not included,
+   quarantined, …), the sizes of the two sets, and Primero's opaque ids where an operator must find a case. No count by value,
+   no code and no place of a case is there, and not why a case is not included: of a case that comes between two syncs a viewer
+   learns that it came, what became of it, how many services it has, and whether it counts in 4.8 and in 4.11a.
 
 No telemetry is sent, and no third party sees anything.
 
@@ -233,7 +237,7 @@ not be known, `none` is neither.
 | --- | --- |
 | raw and mapped partitions | {_STORED_UNTIL} |
 | ONA `cases` and `services` | {_ONA_UNTIL} |
-| Dagster's history | counts and codes only; ticks as `dagster.yaml` says, runs without limit |
+| Dagster's history | what became of cases, and sizes, as above; ticks as `dagster.yaml` says, runs without limit |
 | memory, temporary files | the length of a step; nothing is spooled to disk, core dumps are off |
 | backups | **to be filled in by people**: a purge or an erasure does not reach them |
 
@@ -258,12 +262,14 @@ _RULES = """
 - `PRIMERO_ONA_MODULES` asks Primero for these modules and checks each row; then the window is walked once more without the
   filter, asking for ids and modules only, so that cases of other modules, and cases that moved there, leave ONA. After a
   change: as for consent.
+- Cases of `primeromodule-gbv` are included by default; the check `gbv_agreed` warns of them, with a rough number, until
+  `PRIMERO_ONA_GBV_AGREED=yes` says that this is agreed in writing, or `PRIMERO_ONA_MODULES` excludes them.
 - `PRIMERO_ONA_RETENTION_QUARTERS` deletes older stored partitions each night.
 
 ## Erasure
 
 `primero-ona forget --primero-id <id> …` removes a case and its services from ONA, from the quarantine and the exits, and from
-every stored partition and manifest. What stays is one line in `primero_sync.erasures` with a hash of the id. As long as the
+every stored partition and its summary. What stays is one line in `primero_sync.erasures` with a hash of the id. As long as the
 case is still in Primero, each pull drops it before anything is stored, counts it as *kept out as erased*, and the load
 removes it a second time, whatever brought it; so erase it in Primero, too. To admit it again, ONA's administrators delete its
 line as `ona_owner`. Backups and Primero's own audit log are not reached.

@@ -74,7 +74,11 @@ def build_defs(
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
     return dg.Definitions(
         assets=[PRIMERO, *reference, *quarterly, DASHBOARDS],
-        asset_checks=[*reference_checks(), *asset_checks(quarters), complete_check(scope)],
+        asset_checks=[
+            *reference_checks(),
+            *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
+            complete_check(scope),
+        ],
         jobs=[job, remap, refresh, verify, mend_job(scope), *purges],
         schedules=[
             reference_schedule(refresh),

@@ -1,23 +1,32 @@
-"""What the UI shows of a materialization: counts, codes and small tables of aggregates. Never a row of a case.
+"""The one rule for what Dagster shows or stores beside the data: metadata, texts and tables of checks, log lines, run tags.
 
-What belongs here: turning counts into Dagster metadata. What is counted is decided by the rooms that count.
+Dagster shows it to viewers who may not read ONA, and whoever compares two runs sees what one case has changed. So nothing
+here depends on what a case says, but only on what became of it:
+
+- Exact: cases received, rows by outcome (inserted, updated, removed, quarantined, …), the sizes of the two sets, and how
+  many services there are. A case that is not included counts as just that, and one in quarantine too, without the reason.
+- Never: counts by value; codes, reasons and fields of cases; places. They stand in ONA behind its roles, and commands print
+  them: `findings`, `labels diff`, `quarantine list`, `fields list`.
+- Unmapped codes: by field the number of distinct codes, where a whole ONA is looked at (the check `labels`). The checks of
+  one quarter say only whether there is something to decide: a new code in a field tells of the one case that came.
+- Traffic and other counts that follow a case's values are rounded; see `roughly` and `traffic_metadata`.
+
+Facts of configuration (Primero's lists, labels, fields of tables) are none about a case. What is counted is decided by the
+modules that count.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from primero_ona.quarters import Quarter
 
-#: Codes shown in one table. A run with more unknown codes than this has one cause, which the first ones show.
+#: Rows shown in one table. Where there are more, they have one cause, which the first ones show.
 TABLE_ROWS = 50
-
-#: Counts below this are shown as "<5" in aggregates: a small cell about children can point at one of them.
-SMALL_CELL = 5
 
 
 def quarter_metadata(quarter: Quarter, rows: int) -> dict[str, Any]:
@@ -30,41 +39,40 @@ def quarter_metadata(quarter: Quarter, rows: int) -> dict[str, Any]:
 
 
 def stored_metadata(quarter: Quarter, rows: int, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata of a stored partition from its summary: per-reason counts and aggregates."""
-    quarantine = Counter(str(entry["reason"]) for entry in summary.get("quarantine", ()))
-    findings = summary.get("findings", ())
-    metadata: dict[str, Any] = {
-        **quarter_metadata(quarter, rows),
-        "quarantined": sum(quarantine.values()),
-        "unmapped": sum(int(entry["count"]) for entry in findings),
-    }
+    """Metadata of a stored partition: its rows, how many entries went into quarantine, and the version of its labels."""
+    metadata = {**quarter_metadata(quarter, rows), "quarantined": len(summary.get("quarantine", ()))}
     if "labels_version" in summary:
         metadata["labels version"] = summary["labels_version"]
-    for name, counts in summary.get("aggregates", {}).items():
-        metadata[f"by {name}"] = count_table(counts, name, small_cells=True)
-    metadata["quarantine by reason"] = count_table(quarantine, "reason")
-    metadata["unmapped codes"] = findings_table(findings)
     return metadata
 
 
-def count_table(counts: Mapping[str, int], name: str, *, small_cells: bool = False) -> dg.TableMetadataValue:
-    """A table of two columns, most first; `small_cells` hides the exact number of few children."""
-    shown = {
-        label: f"<{SMALL_CELL}" if small_cells and 0 < count < SMALL_CELL else f"{count:,}"
-        for label, count in counts.items()
+def traffic_metadata(requests: int, received: int, seconds: float) -> dict[str, Any]:
+    """What a pull asked of Primero: requests in tens, `received` bytes in whole MB, each rounded up, and seconds of waiting.
+
+    The exact bytes would tell how long a case is, and the exact requests which fields the quarter's cases have.
+    """
+    return {
+        "requests (about)": -(-requests // 10) * 10,
+        "received (MB, about)": -(-received // 2**20),
+        "waited for Primero (s)": round(seconds, 2),
     }
+
+
+def roughly(count: int) -> str:
+    """A number of cases in words that one case more does not change, but where it completes a ten."""
+    return f"about {count // 10 * 10:,}" if count >= 10 else "fewer than 10"
+
+
+def count_table(counts: Mapping[str, int], name: str) -> dg.TableMetadataValue:
+    """A table of two columns, most first: outcomes or faults, and how many rows have each."""
     rows = sorted(counts, key=lambda label: (-counts[label], label))[:TABLE_ROWS]
-    return _table([{name: label, "rows": shown[label]} for label in rows], [name, "rows"])
+    return _table([{name: label, "rows": f"{counts[label]:,}"} for label in rows], [name, "rows"])
 
 
-def findings_table(findings: Any) -> dg.TableMetadataValue:  # noqa: ANN401
-    """Unmapped codes and unreadable values: field, code (where it may be shown) and how often."""
-    ordered = sorted(findings, key=lambda entry: (-entry["count"], entry["field"], entry["code"] or ""))[:TABLE_ROWS]
-    rows = [
-        {"field": entry["field"], "code": entry["code"] or "(not shown)", "rows": f"{entry['count']:,}"}
-        for entry in ordered
-    ]
-    return _table(rows, ["field", "code", "rows"])
+def codes_table(codes: Iterable[tuple[str, str]]) -> dg.TableMetadataValue:
+    """A table of fields with the number of distinct codes, from (field, code); the codes themselves are in no table."""
+    counts = Counter(field for field, _ in set(codes))
+    return _table([{"field": field, "codes": f"{counts[field]:,}"} for field in sorted(counts)], ["field", "codes"])
 
 
 def facts_table(rows: Sequence[Mapping[str, object]]) -> dg.TableMetadataValue:

@@ -2,8 +2,8 @@
 
 A partition is written into a folder of its own generation, and the manifest, written last and by rename, says which
 generation counts. So a write that was killed changes nothing, and a folder without a manifest does not exist. Nothing
-lies on disk in the clear: a part is a Parquet file in memory, encrypted as a whole. The manifest holds counts, codes,
-column names and Primero's opaque ids only.
+lies on disk in the clear: a part is a Parquet file in memory, encrypted as a whole, and so is the summary of what is
+known beside the rows. The rest of the manifest is what a reader needs before it decrypts: rows, columns, version, names.
 """
 
 from __future__ import annotations
@@ -78,12 +78,13 @@ class PartitionStore:
         """
         manifest = read_manifest(path)
         _require_fit(manifest, stored, path)
+        summary = self.summary_of(manifest)
 
         def read(columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
             for part in manifest["parts"]:
                 yield self._read_part(path / manifest["generation"] / part["name"], part, columns)
 
-        return Frames(read, lambda: {**manifest["summary"], "stored_version": manifest["version"]})
+        return Frames(read, lambda: {**summary, "stored_version": manifest["version"]})
 
     def _read_part(self, path: UPath, part: Mapping[str, Any], columns: Sequence[str] | None) -> pd.DataFrame:
         clear = self.unseal(path, part)
@@ -111,12 +112,35 @@ class PartitionStore:
             raise TransientFailure("a stored partition was replaced while it was read; run this step again") from None
         if hashlib.sha256(sealed).hexdigest() != part["sha256"]:
             raise DataFailure(f"the stored part {path.name} is damaged; materialize its asset for this quarter again")
+        return self._decrypt(sealed)
+
+    def summary_of(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Decrypt the summary in a manifest; one that an older version left in the clear is read as it is.
+
+        Raises SettingsFailure where no key opens it.
+        """
+        sealed = manifest["summary"]
+        if not isinstance(sealed, str):
+            return dict(sealed)
+        summary: dict[str, Any] = orjson.loads(self._decrypt(sealed.encode()))
+        return summary
+
+    def seal_summary(self, summary: Mapping[str, Any]) -> str:
+        """Encrypt a summary for a manifest with the newest key."""
+        return _sealed_summary(self._fernet, summary)
+
+    def _decrypt(self, sealed: bytes) -> bytes:
         try:
             return self._fernet.decrypt(sealed)
         except InvalidToken:
             raise SettingsFailure(
                 "no key in PRIMERO_ONA_STORAGE_KEYS opens a stored partition; add the key it was made with, or materialize it again"
             ) from None
+
+
+def _sealed_summary(fernet: MultiFernet, summary: Mapping[str, Any]) -> str:
+    """Encrypt a summary (JSON types only) for a manifest: its findings and its quarantine tell of single children."""
+    return fernet.encrypt(orjson.dumps(dict(summary))).decode()
 
 
 class PartitionWriter:
@@ -189,7 +213,7 @@ class PartitionWriter:
             "rows": self.rows,
             "parts": self._parts,
             "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "summary": dict(summary),
+            "summary": _sealed_summary(self._fernet, summary),
         }
         replaced = _generation(self._path)
         write_whole(self._path / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))

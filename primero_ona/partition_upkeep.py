@@ -64,13 +64,13 @@ def purge(base: UPath, before: Quarter) -> int:
 
 
 def forget(store: PartitionStore, ids: Collection[str]) -> Counter[str]:
-    """Take cases out of every stored partition, and out of what the manifests say of quarantine; rows gone, by case."""
+    """Take cases out of every stored partition, and out of what the summaries say of quarantine; rows gone, by case."""
     gone: Counter[str] = Counter()
     for path in stored_partitions(store.base):
         before = sum(gone.values())
         found = _holds(store, path, ids)
         gone.update(found)
-        summary = read_manifest(path)["summary"]
+        summary = store.summary_of(read_manifest(path))
         if sum(gone.values()) > before or _without(summary, ids) != summary:
             _rewrite(store, path, lambda clear, rows: _cut(clear, rows, ids), lambda old: _without(old, ids))
     return gone
@@ -105,7 +105,7 @@ def _cut(clear: bytes, rows: int, ids: Collection[str]) -> tuple[bytes, int] | N
 
 
 def _without(summary: Summary, ids: Collection[str]) -> Summary:
-    """A manifest's summary without the entries of the quarantine that name one of the cases."""
+    """A summary without the entries of the quarantine that name one of the cases."""
     if "quarantine" not in summary:
         return summary
     return {**summary, "quarantine": [entry for entry in summary["quarantine"] if entry.get("primero_id") not in ids]}
@@ -133,7 +133,7 @@ def _rewrite(store: PartitionStore, path: UPath, change: Change, summarize: Call
         "generation": folder.name,
         "parts": parts,
         "rows": sum(part["rows"] for part in parts),
-        "summary": dict(summarize(manifest["summary"])),
+        "summary": store.seal_summary(summarize(store.summary_of(manifest))),
     }
     write_whole(path / MANIFEST, orjson.dumps(renewed, option=orjson.OPT_INDENT_2))
     remove(path / manifest["generation"])

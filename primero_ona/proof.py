@@ -15,6 +15,7 @@ import dagster as dg
 from primero_ona.assets.ona import CASES_KEY, DASHBOARDS
 from primero_ona.checks import ERROR, WARN, report
 from primero_ona.io_manager import PartitionIOManager
+from primero_ona.metadata import traffic_metadata
 from primero_ona.quarters import TIME_ZONE
 from primero_ona.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.scope import Scope
@@ -170,9 +171,7 @@ def _metadata(found: "Audit") -> dict[str, Any]:
         "by quarter": _table([*found.quarters, found.total]),
         "cases in Primero": inventory.cases,
         "stamped ahead": len(inventory.ahead),
-        "requests": inventory.requests,
-        "received (bytes)": inventory.bytes,
-        "waited for Primero (s)": round(inventory.seconds, 2),
+        **traffic_metadata(inventory.requests, inventory.bytes, inventory.seconds),
     }
 
 

@@ -6,29 +6,14 @@ tell beside the rows. The assets are thin over it.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from primero_ona.dictionary import dictionary_rows
 from primero_ona.failures import DataFailure
 from primero_ona.frames import Frames
-from primero_ona.mapping.findings import is_code
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.streams import map_cases_stream, map_services_stream
-from primero_ona.metadata import SMALL_CELL
 from primero_ona.ona.bookkeeping import PULL_NUMBER
-from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.reference import MappingReference
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-#: What the UI shows of the rows: one dimension at a time, so that no cell describes a child.
-_CASE_AGGREGATES = ("type_of_case", "age_group", "sex")
-_SERVICE_AGGREGATES = ("service_type",)
-
-_EMPTY, _OTHER = "(empty)", "(other values)"
 
 
 def map_quarter_cases(
@@ -36,15 +21,13 @@ def map_quarter_cases(
 ) -> Frames:
     """The mapped cases of a quarter."""
     mapped = map_cases_stream(raw_reintegration, raw_under18, places, known.labels)
-    numbered = _with_pull_number(mapped, raw_reintegration, raw_under18)
-    return counting(telling(numbered, known), _listed(CASES, _CASE_AGGREGATES, known))
+    return telling(_with_pull_number(mapped, raw_reintegration, raw_under18), known)
 
 
 def map_quarter_services(raw_reintegration: Frames, raw_under18: Frames, known: MappingReference) -> Frames:
     """The mapped services of a quarter; those of a case without a key are quarantined with it."""
     mapped = map_services_stream(raw_reintegration, raw_under18, known.labels)
-    numbered = _with_pull_number(mapped, raw_reintegration, raw_under18)
-    return counting(telling(numbered, known), _listed(SERVICES, _SERVICE_AGGREGATES, known))
+    return telling(_with_pull_number(mapped, raw_reintegration, raw_under18), known)
 
 
 def _with_pull_number(frames: Frames, *raw: Frames) -> Frames:
@@ -83,43 +66,3 @@ def telling(frames: Frames, known: MappingReference) -> Frames:
         }
 
     return Frames(frames.read, summary)
-
-
-def _listed(table: Table, columns: Sequence[str], known: MappingReference) -> dict[str, frozenset[str]]:
-    """By column the texts of all its options, as the data dictionary has them."""
-    rows = [row for row in dictionary_rows(known.catalogue, known.labels) if row["table_name"] == table.name]
-    return {
-        name: frozenset(row["option_value"] for row in rows if row["column_name"] == name and row["option_value"])
-        for name in columns
-    }
-
-
-def counting(frames: Frames, listed: Mapping[str, Collection[str]]) -> Frames:
-    """The same stream, whose summary also tells how often each value of a few columns occurs.
-
-    `listed`: these columns, and the texts of each that stand in a list of options.
-    """
-    counts: dict[str, Counter[str]] = {column: Counter() for column in listed}
-
-    def read(_columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
-        """Count anew from the start, while the frames pass through unchanged."""
-        for counter in counts.values():
-            counter.clear()
-        for frame in frames:
-            for column, counter in counts.items():
-                counter.update({str(value): int(n) for value, n in frame[column].fillna(_EMPTY).value_counts().items()})
-            yield frame
-
-    def summary() -> dict[str, Any]:
-        return {**frames.summary, "aggregates": {name: _showable(listed[name], counts[name]) for name in listed}}
-
-    return Frames(read, summary)
-
-
-def _showable(listed: Collection[str], counts: Mapping[str, int]) -> dict[str, int]:
-    """Counts by value; of values in no list, those that are rare or no code as one: a text may stand where a code is due."""
-    shown: Counter[str] = Counter()
-    for value, count in counts.items():
-        known = value == _EMPTY or value in listed or all(part in listed for part in value.split(", "))
-        shown[value if known or (count >= SMALL_CELL and is_code(value)) else _OTHER] += count
-    return dict(shown)

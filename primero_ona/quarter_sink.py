@@ -16,8 +16,8 @@ from primero_ona.mapping.ages import with_ages
 from primero_ona.mapping.membership import keep_out, membership, without_consent
 from primero_ona.ona.erased import without_erased
 from primero_ona.ona.fields import shown_fields
-from primero_ona.primero.fields import EXIT_COLUMNS, KnownFields
-from primero_ona.primero.policy import ConsentPolicy, PullPolicy
+from primero_ona.primero.fields import EXIT_COLUMNS, KnownFields, json_text
+from primero_ona.primero.policy import GBV_MODULE, ConsentPolicy, PullPolicy
 from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter, local_today
 
@@ -32,13 +32,14 @@ SETS = {
     "case_exits": "exit",
 }
 
-#: Why a case went where it went, as the table of the membership tells it.
+#: Why a case went where it went: for `primero-ona findings`, never for Dagster, as `metadata.py` says.
 EXIT_REASON = "exit: disabled, in neither set, or kept out by consent"
 CONSENT_REASON = "kept out by the consent policy"
 MODULE_REASON = "exit: of a module that is not included"
 PRESENT_AGE_REASON = "under 18 by the present age, no date of birth being usable"
 NO_AGE_REASON = "neither date of birth nor age usable"
 ERASED_REASON = "kept out: erased by `primero-ona forget`, but still in Primero"
+GBV_REASON = "included: of the module for gender-based violence"
 
 
 class QuarterSink:
@@ -75,6 +76,8 @@ class QuarterSink:
             self._take(asset, chosen[[*EXIT_COLUMNS]] if asset == "case_exits" else chosen)
         self.reasons.update(_reasons(sets))
         self.reasons[PRESENT_AGE_REASON] += int((sets["under18"] & frame["age_at_registration"].isna()).sum())
+        gbv = (frame["module_id"] == json_text(GBV_MODULE)).fillna(value=False)
+        self.reasons[GBV_REASON] += int((gbv.to_numpy(bool) & ~sets["exit"].to_numpy()).sum())
 
     def leave(self, frame: pd.DataFrame) -> None:
         """Take cases of modules that are not included: their rows leave ONA."""

@@ -22,7 +22,7 @@ from primero_ona.ona.lookup import LookupResult, keep_lookup
 from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.ona.upkeep import Upkeep
 from primero_ona.partition_store import PartitionStore, Stored, read_manifest
-from primero_ona.primero.catalogue import Catalogue, catalogue, districts
+from primero_ona.primero.catalogue import catalogue, districts
 from primero_ona.primero.reference import REFERENCE_SCHEMA, Reference
 from primero_ona.quarters import Quarter
 
@@ -51,7 +51,6 @@ class MappingReference:
     """
 
     labels: Labels = field(default_factory=Labels.load, repr=False)
-    catalogue: Catalogue = field(default_factory=dict, repr=False)
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -65,8 +64,7 @@ def mapping_reference(store: PartitionStore) -> MappingReference:
     except FileNotFoundError:
         return MappingReference()
     reference = Reference.of(frames, ("lookups", "forms"))
-    fields = catalogue(reference.rows("lookups"), reference.rows("forms"))
-    return MappingReference(labels_in_use(reference), fields, frames.summary["lists"])
+    return MappingReference(labels_in_use(reference), frames.summary["lists"])
 
 
 def labels_in_use(reference: Reference | None) -> Labels:
@@ -124,7 +122,7 @@ def mapped_otherwise(store: PartitionStore, labels: Labels, mapping_version: str
     found = []
     for quarter in stored_quarters(store, "mapped_cases"):
         manifest = read_manifest(store.base / "mapped_cases" / quarter.key)
-        if (manifest["version"], manifest["summary"].get("labels_version")) != (mapping_version, labels.version):
+        if (manifest["version"], store.summary_of(manifest).get("labels_version")) != (mapping_version, labels.version):
             found.append(quarter)
     return found
 

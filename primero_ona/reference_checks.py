@@ -7,16 +7,19 @@ case is. How checks of cases are made stands in `checks.py`.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from primero_ona.assets.reference import DICTIONARY_KEY, LOOKUP_KEY, REFERENCE_KEY
 from primero_ona.checks import Results, answer, report
 from primero_ona.frames import Frames
-from primero_ona.metadata import facts_table
+from primero_ona.metadata import codes_table, facts_table
 from primero_ona.resources import OnaDatabaseResource
 from primero_ona.steps import safe_step
+
+if TYPE_CHECKING:
+    from primero_ona.mapping.label_changes import LabelChange
 
 
 def reference_checks() -> list[dg.AssetChecksDefinition]:
@@ -119,17 +122,34 @@ def _dictionary_checks() -> dg.AssetChecksDefinition:
             changes = counted_label_changes(connection, labels)
             undescribed = undescribed_options(connection)
         kinds = Counter(change.kind.value for change in changes)
-        rows = [{**asdict(change), "kind": change.kind.value} for change in changes]
-        table = _table("labels", rows)
+        table = _label_tables(changes)
         same = answer(DICTIONARY_KEY, "labels", kinds, good="all labels are Primero's", warn=True, **table)
         texts = {f"text of {entry.column} without a row": entry.texts for entry in undescribed}
-        counts = [asdict(entry) for entry in undescribed]
         good = "every option that occurs has its row"
-        table = _table("columns", counts)
-        described = answer(DICTIONARY_KEY, "options_described", texts, good=good, warn=True, **table)
+        described = answer(DICTIONARY_KEY, "options_described", texts, good=good, warn=True)
         yield from report(context, [same, described])
 
     return check
+
+
+def _label_tables(changes: "Sequence[LabelChange]") -> dict[str, Any]:
+    """Labels of Primero's configuration that differ, in words, and of codes that only cases have the number by field.
+
+    In the order of field and code: that of the rows affected would be counts by value.
+    """
+    known = [
+        {
+            "kind": change.kind.value,
+            "field": change.field,
+            "code": change.code,
+            "ours": change.ours,
+            "primeros": change.primeros,
+        }
+        for change in sorted(changes, key=lambda change: (change.field, change.code))
+        if change.primeros
+    ]
+    unknown = [(change.field, change.code) for change in changes if not change.primeros]
+    return {**_table("labels", known), **({"unmapped codes": codes_table(unknown)} if unknown else {})}
 
 
 def _table(name: str, rows: Sequence[Mapping[str, object]]) -> dict[str, Any]:

@@ -215,6 +215,11 @@ class GraphSettings(_Settings):
         validation_alias="PRIMERO_ONA_MODULES",
         description="Primero modules to include, separated by commas; cases of other modules leave ONA; default: all",
     )
+    gbv_agreed: bool = Field(
+        False,
+        validation_alias="PRIMERO_ONA_GBV_AGREED",
+        description="`yes` says that cases of `primeromodule-gbv` are included by written agreement; until then a check warns of them",
+    )
     location_precision: LocationPrecision = Field(
         "village",
         validation_alias="PRIMERO_ONA_LOCATION_PRECISION",

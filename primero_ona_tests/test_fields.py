@@ -68,7 +68,8 @@ def test_a_young_primero_is_synced_and_verified_and_its_empty_columns_are_warned
     assert set(seen) == {"raw_reintegration_cases", "raw_under18_cases"}
     for check in seen.values():
         assert (check.passed, check.severity) == (False, "WARN")
-        assert "no case has it yet, or the account's role may not read its form" in check.text
+        assert "no case has them yet, or the account's role may not read their form" in check.text
+        assert "disability_type" not in check.text, "the first case with one would show it"
     found = command("verify", "--json")
     assert (found.exit_code, json.loads(found.stdout)["differences"]) == (0, 0), found.output
 

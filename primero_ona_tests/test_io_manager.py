@@ -16,7 +16,8 @@ from cryptography.fernet import Fernet
 from upath import UPath
 
 from primero_ona.failures import DataFailure, SettingsFailure, TransientFailure
-from primero_ona.partition_store import PartitionStore, PartitionWriter, Stored, read_manifest
+from primero_ona.partition_store import MANIFEST, PartitionStore, PartitionWriter, Stored, read_manifest
+from primero_ona.partition_upkeep import rotate
 from primero_ona.primero.raw_schema import RAW_SCHEMA
 from primero_ona_tests.raw import raw_frame
 
@@ -63,6 +64,30 @@ def test_frames_come_back_in_order_with_their_types_and_their_summary(store: Par
         "stored_version": STORED.version,
     }
     assert [list(piece.columns) for piece in opened.read(["n"])] == [["n"], ["n"]]
+
+
+def test_what_is_known_beside_the_rows_lies_encrypted_too(store: PartitionStore) -> None:
+    """Findings and reasons tell of single children, and a manifest is read without a key."""
+    path = fill(store, frame(1), findings=[{"field": "location_current", "code": "16990101", "count": 1}])
+    text = (path / MANIFEST).read_text()
+    assert "16990101" not in text
+    assert "location_current" not in text
+    other = PartitionStore(store.base, Fernet.generate_key().decode())
+    with pytest.raises(SettingsFailure, match="no key in PRIMERO_ONA_STORAGE_KEYS opens"):
+        other.open(path, STORED)
+
+
+def test_a_summary_that_an_older_version_left_in_the_clear_is_read_and_sealed_by_a_rotation(
+    store: PartitionStore,
+) -> None:
+    """Quarters need not be pulled again for it, and nothing stays in the clear for ever."""
+    path = fill(store, frame(1), findings=[])
+    clear = read_manifest(path) | {"summary": {"findings": [], "village": "16990101"}}
+    (path / MANIFEST).write_bytes(orjson.dumps(clear))
+    assert store.open(path, STORED).summary["village"] == "16990101"
+    rotate(store)
+    assert "16990101" not in (path / MANIFEST).read_text()
+    assert store.open(path, STORED).summary["village"] == "16990101"
 
 
 def test_nested_services_come_back_as_they_were(store: PartitionStore) -> None:

@@ -1,14 +1,11 @@
-"""What the UI shows: counts and codes, in tables that stay small, without cells so small that they point at a child."""
+"""What the UI shows: outcomes and sizes, in tables that stay small; what else there is to know stays out of it."""
 
 from __future__ import annotations
 
 import dagster as dg
-import pandas as pd
-import pyarrow as pa
+import pytest
 
-from primero_ona.frames import Frames
-from primero_ona.metadata import TABLE_ROWS, count_table, findings_table, stored_metadata
-from primero_ona.quarter_mapping import counting
+from primero_ona.metadata import TABLE_ROWS, codes_table, count_table, roughly, stored_metadata, traffic_metadata
 from primero_ona.quarters import Quarter
 
 
@@ -16,51 +13,55 @@ def shown(table: dg.TableMetadataValue) -> list[tuple[str, str]]:
     return [tuple(str(value) for value in record.data.values()) for record in table.records]  # type: ignore[misc]
 
 
-def test_small_cells_hide_their_exact_number() -> None:
-    """One refugee girl of 16 in a quarter is a child that people may know."""
-    table = count_table({"a": 5, "b": 4, "c": 1, "d": 0, "e": 12_345}, "sex", small_cells=True)
-    assert dict(shown(table)) == {"e": "12,345", "a": "5", "b": "<5", "c": "<5", "d": "0"}
-
-
-def test_reasons_are_counted_exactly() -> None:
-    """Who looks for two quarantined cases must not be told fewer than five."""
-    assert shown(count_table({"case_id missing": 2}, "reason")) == [("case_id missing", "2")]
+def test_outcomes_are_counted_exactly() -> None:
+    """Who looks for two rows must not be told fewer than five."""
+    assert shown(count_table({"inserted": 2, "updated": 12_345}, "outcome")) == [
+        ("updated", "12,345"),
+        ("inserted", "2"),
+    ]
 
 
 def test_tables_stay_short_and_the_commonest_come_first() -> None:
-    """A form filled with free text makes thousands of codes; the event log must not hold them all."""
-    codes = [{"field": "sex", "code": f"c{number}", "count": number} for number in range(1, 3 * TABLE_ROWS)]
-    found = shown(findings_table(codes))
-    assert len(found) == TABLE_ROWS
-    assert found[0] == ("sex", f"c{3 * TABLE_ROWS - 1}", f"{3 * TABLE_ROWS - 1}")
-    assert len(shown(count_table({str(number): number for number in range(200)}, "code"))) == TABLE_ROWS
+    """The event log must not hold thousands of lines for one cause."""
+    found = shown(count_table({str(number): number for number in range(200)}, "fault"))
+    assert (len(found), found[0]) == (TABLE_ROWS, ("199", "199"))
 
 
-def test_a_code_that_may_not_be_shown_is_not() -> None:
-    """It may be a sentence that somebody wrote."""
-    assert shown(findings_table([{"field": "age", "code": None, "count": 3}])) == [("age", "(not shown)", "3")]
+def test_unmapped_codes_are_fields_with_the_number_of_distinct_codes() -> None:
+    """A code may be a word that somebody wrote about a child, and how often it occurs is a count by value."""
+    codes = [("sex", "b"), ("age", "a"), ("sex", "a"), ("sex", "a")]
+    assert shown(codes_table(codes)) == [("age", "1"), ("sex", "2")]
 
 
-def test_a_stored_partition_shows_its_reasons_and_aggregates() -> None:
-    """The quarter's page answers what was left out and why."""
+def test_a_stored_partition_shows_no_code_no_reason_and_no_count_by_value() -> None:
+    """Two syncs that are one case apart would show what this case says."""
     summary = {
-        "findings": [{"field": "sex", "code": "x", "count": 3}, {"field": "age", "code": None, "count": 2}],
-        "quarantine": [{"reason": "case_id missing"}, {"reason": "case_id missing"}, {"reason": "case quarantined"}],
-        "aggregates": {"sex": {"Female": 9, "Male": 3}},
+        "findings": [{"field": "location_current", "code": "16990101", "count": 1}],
+        "quarantine": [{"reason": "case_id missing"}, {"reason": "service malformed"}],
+        "reasons": {"kept out by the consent policy": 1},
+        "labels_version": "v",
     }
-    metadata = stored_metadata(Quarter(2024, 1), 12, summary)
-    assert (metadata["dagster/row_count"], metadata["quarantined"], metadata["unmapped"]) == (12, 3, 5)
-    assert shown(metadata["quarantine by reason"]) == [("case_id missing", "2"), ("case quarantined", "1")]
-    assert shown(metadata["by sex"]) == [("Female", "9"), ("Male", "<5")]
+    quarter = Quarter(2024, 1)
+    assert stored_metadata(quarter, 12, summary) == {
+        "dagster/row_count": 12,
+        "quarter": quarter.label,
+        "window": quarter.window_text(),
+        "quarantined": 2,
+        "labels version": "v",
+    }
 
 
-def test_texts_that_no_list_knows_are_counted_together() -> None:
-    """Sex passes through as it is: where somebody wrote a name there, or often the same words, the aggregate would show it."""
-    often = ["not_asked", "lives behind the market", "ភូមិ", "x" * 101]
-    sexes = ["Female"] * 3 + ["Female, Male", "sokha", None] + [text for text in often for _ in range(5)]
-    frame = pd.DataFrame({"sex": pd.array(sexes, pd.ArrowDtype(pa.string()))})
-    counted = counting(Frames.of(frame, frame.iloc[:1]), {"sex": {"Female", "Male"}})
-    for _ in range(2):
-        assert sum(len(piece) for piece in counted) == 27
-    expected = {"Female": 4, "Female, Male": 1, "(other values)": 16, "not_asked": 5, "(empty)": 1}
-    assert counted.summary["aggregates"] == {"sex": expected}
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(1, "fewer than 10"), (9, "fewer than 10"), (10, "about 10"), (19, "about 10"), (1_234, "about 1,230")],
+)
+def test_a_rough_number_changes_once_in_ten_cases(count: int, text: str) -> None:
+    """That the case which just came is of a survivor must not be read from the number."""
+    assert roughly(count) == text
+
+
+def test_traffic_does_not_tell_how_long_a_case_is() -> None:
+    """The bytes of one answer less those of another are the length of one case, and of its words."""
+    few = traffic_metadata(21, 3 * 2**20 + 10, 0.123)
+    assert few == {"requests (about)": 30, "received (MB, about)": 4, "waited for Primero (s)": 0.12}
+    assert traffic_metadata(30, 3 * 2**20 + 500, 0.123) == few

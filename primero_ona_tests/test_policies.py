@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -48,6 +49,12 @@ def metadata(graph: Graph, asset: str, run_id: str) -> dict[str, Any]:
                 name: value.value for name, value in step.step_materialization_data.materialization.metadata.items()
             }
     raise AssertionError(asset)
+
+
+def reasons(graph: Graph, rules: str) -> dict[str, int]:
+    """Why cases went where they went: sealed beside the rows, and in no metadata."""
+    asset = "raw_under18_cases"
+    return graph.store.open(graph.store.base / asset / Q1.key, stored_assets(rules)[asset]).summary["reasons"]
 
 
 def ids_in_ona(graph: Graph) -> set[str]:
@@ -105,7 +112,10 @@ def test_cases_without_the_consent_that_the_policy_asks_for_leave_ona(graph, pol
         for case in f["id"]
     }
     assert not raw & gone
-    assert metadata(graph, "case_exits", outcome.run_id)["kept out by consent"] == len(gone)
+    window = {case["id"] for case in in_quarter(graph.primero, Q1)}
+    said = metadata(graph, "case_exits", outcome.run_id)
+    assert (said["cases in the window"], said["not included"]) == (len(window), len(window - raw))
+    assert reasons(graph, rules)["kept out by the consent policy"] == len(gone)
 
 
 def test_a_policy_that_is_loosened_brings_its_cases_back(graph):
@@ -143,12 +153,14 @@ def test_cases_of_other_modules_leave_ona_and_those_that_move_there_too(graph):
     moved = next(case for case in before - gbv)
     stamp = next(case["last_updated_at"] for case in cases if case["id"] == moved)
     graph.primero.update(moved, module_id=GBV, last_updated_at=_moment(stamp))
-    under(graph, PRIMERO_ONA_MODULES=CP)
+    rules = under(graph, PRIMERO_ONA_MODULES=CP)
     outcome = graph.sync()
     assert outcome.failure is None
     assert ids_in_ona(graph) == before - gbv - {moved}
     said = metadata(graph, "case_exits", outcome.run_id)
-    assert said["kept out by module"] == len(gbv | {moved})
+    assert said["cases in the window"] == len(in_quarter(graph.primero, Q1))
+    assert said["not included"] == outcome.rows["case_exits"] > len(gbv | {moved})
+    assert reasons(graph, rules)["exit: of a module that is not included"] == len(gbv | {moved})
     assert CP in said["policy"]
 
 
@@ -156,6 +168,35 @@ def _moment(text: str) -> Any:
     from datetime import datetime
 
     return datetime.fromisoformat(text)
+
+
+def gbv_check(graph: Graph) -> tuple[bool, str]:
+    """Sync, and what the check on the module for gender-based violence says."""
+    outcome = graph.sync()
+    assert outcome.failure is None
+    found = next(check for check in outcome.checks if check.name == "gbv_agreed")
+    assert found.passed or found.severity == "WARN"
+    return found.passed, found.text
+
+
+def test_cases_of_the_module_for_gender_based_violence_warn_until_a_setting_agrees_or_excludes_them(graph):
+    """They were loaded by default without a word."""
+    for case in in_quarter(graph.primero, Q1):
+        graph.primero.update(case["id"], module_id=CP, last_updated_at=_moment(case["last_updated_at"]))
+    assert gbv_check(graph) == (True, "none is included")
+    for number in range(1, 13):
+        graph.primero.create(age=9, module_id=GBV, last_updated_at=Q1.start + timedelta(days=number))
+        if number == 9:
+            assert "fewer than 10 in this quarter" in gbv_check(graph)[1]
+    passed, text = gbv_check(graph)
+    assert not passed
+    assert "PRIMERO_ONA_GBV_AGREED=yes" in text
+    assert "about 10 in this quarter" in text
+    assert reasons(graph, "")["included: of the module for gender-based violence"] == 12
+    under(graph, PRIMERO_ONA_GBV_AGREED="yes")
+    assert gbv_check(graph) == (True, "agreed by PRIMERO_ONA_GBV_AGREED")
+    under(graph, PRIMERO_ONA_MODULES=CP)
+    assert gbv_check(graph) == (True, "none is included")
 
 
 def test_a_server_that_ignores_the_filter_on_modules_is_noticed(graph):

@@ -118,7 +118,8 @@ def test_a_renamed_option_is_reported_and_ours_stays(graph):
     outcome = refreshed(graph)
     assert "1 × label differs from Primero's" in finding(outcome, "labels")
     row = next(row for row in shown(graph, outcome, "labels") if row["code"] == "refugee")
-    assert (row["ours"], row["primeros"], row["rows"]) == ("Separated", "Separated child", str(before))
+    assert (row["ours"], row["primeros"]) == ("Separated", "Separated child")
+    assert "rows" not in row, "how many children a label concerns is for `labels diff`"
     remapped(graph)
     assert rows_in_ona(graph, "Separated") == before > 0
 
@@ -130,14 +131,27 @@ def test_a_new_option_gets_primeros_label_and_is_reported(graph):
     refreshed(graph)
     outcome = graph.sync(Q1)
     assert outcome.failure is None
-    assert "brand_new_12345" in finding(outcome, "unmapped_codes")
+    assert "`primero-ona findings` lists them" in finding(outcome, "unmapped_codes")
     assert rows_in_ona(graph, "Online grooming, new") == 1
     again = refreshed(graph)
     row = next(row for row in shown(graph, again, "labels") if row["code"] == "brand_new_12345")
-    assert (row["kind"], row["rows"]) == ("code known to Primero only; its label is used", "1")
+    assert row["kind"] == "code known to Primero only; its label is used"
     assert finding(again, "options_described") == ""
     told = graph.sql("SELECT option_value_km FROM data_dictionary WHERE option_id = 'brand_new_12345'")
     assert told == [("ថ្មី",)]
+
+
+def test_codes_that_only_cases_have_are_fields_with_the_number_of_codes(graph):
+    """A code may be a word that somebody wrote about one child; who has the database can print it."""
+    edit_a_case(graph, 1, protection_concerns=["typed_by_hand", "typed_again", "typed_again"], sex="typed")
+    assert graph.sync(Q1).failure is None
+    outcome = refreshed(graph)
+    assert "3 × code unknown to Primero, too" in finding(outcome, "labels")
+    assert shown(graph, outcome, "labels") == [
+        {"field": "protection_concerns", "codes": "2"},
+        {"field": "sex", "codes": "1"},
+    ]
+    assert "typed_" not in graph.events(outcome.run_id)
 
 
 def test_stored_quarters_are_mapped_again_without_asking_primero(graph):

@@ -4,8 +4,7 @@ The rooms are imported where the step runs, here as in all modules of the graph:
 and few of them run a step.
 """
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,8 @@ from primero_ona.assets.reference import fetch_if_missing
 from primero_ona.assets.stored import PULL_VERSION
 from primero_ona.failures import NAMED_CASES
 from primero_ona.io_manager import PartitionIOManager
-from primero_ona.metadata import count_table, quarter_metadata
-from primero_ona.primero.fields import BIRTH_FIELD, EXIT_COLUMNS, RAW_COLUMNS, WITHOUT_BIRTH
+from primero_ona.metadata import quarter_metadata, traffic_metadata
+from primero_ona.primero.fields import BIRTH_FIELD, EXIT_COLUMNS, FIELDS_MISSING, RAW_COLUMNS, WITHOUT_BIRTH
 from primero_ona.primero.policy import PullPolicy
 from primero_ona.quarters import Quarter
 from primero_ona.resources import OnaDatabaseResource, PrimeroResource
@@ -79,7 +78,7 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
         from primero_ona.ona.erased import erased_subjects
         from primero_ona.ona.fields import note_fields
         from primero_ona.primero.pull import pull_cases
-        from primero_ona.quarter_sink import QuarterSink, known_fields, window_of
+        from primero_ona.quarter_sink import ERASED_REASON, QuarterSink, known_fields, window_of
 
         with safe_step(context.instance, context.run_id):
             quarter = Quarter.parse(context.partition_key)
@@ -92,18 +91,20 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
                 with primero.client() as client:
                     report = pull_cases(client, window_of(quarter, policy), sink, known)
                     protection = client.protection
-                rows = sink.commit(_facts(quarter, number, report))
+                rows = sink.commit(_facts(quarter, number, report, sink.reasons))
             except BaseException:
                 sink.discard()
                 raise
             with ona.connection() as connection:
                 note_fields(connection, report.fields.shown, report.fields.returned, datetime.now(UTC))
         _warn(context.log, report, erased)
-        facts = {"policy": policy.told, "connection to Primero": protection}
+        facts = {
+            "policy": policy.told,
+            "connection to Primero": protection,
+            **_metadata(report, rows["case_exits"], sink.reasons[ERASED_REASON]),
+        }
         for asset in _DESCRIPTIONS:
-            yield dg.MaterializeResult(
-                asset_key=asset, metadata={**facts, **_metadata(quarter, rows[asset], report, sink.reasons)}
-            )
+            yield dg.MaterializeResult(asset_key=asset, metadata={**quarter_metadata(quarter, rows[asset]), **facts})
 
     return pull_quarter
 
@@ -113,15 +114,15 @@ def _warn(log: dg.DagsterLogManager, report: "PullReport", erased: frozenset[str
     from primero_ona.ona.erased import not_erased
 
     if report.fields.missing:
-        log.warning("no case has %s; these columns stay empty", ", ".join(report.fields.missing))
+        log.warning(FIELDS_MISSING)
     if BIRTH_FIELD in report.fields.missing:
         log.warning(WITHOUT_BIRTH)
     if report.ahead:
         log.warning(_AHEAD, len(report.ahead), ", ".join(not_erased(report.ahead, erased)[:NAMED_CASES]))
 
 
-def _facts(quarter: Quarter, number: int, report: "PullReport") -> dict[str, Any]:
-    """What a stored partition remembers of its pull."""
+def _facts(quarter: Quarter, number: int, report: "PullReport", reasons: Mapping[str, int]) -> dict[str, Any]:
+    """What a stored partition remembers of its pull; it lies in the partition's summary, which is encrypted."""
     from primero_ona.ona.bookkeeping import PULL_NUMBER
 
     return {
@@ -129,26 +130,18 @@ def _facts(quarter: Quarter, number: int, report: "PullReport") -> dict[str, Any
         PULL_NUMBER: number,
         "window": [quarter.start.isoformat(), quarter.end.isoformat()],
         "pull": {**asdict(report), "ahead": len(report.ahead)},
+        "reasons": dict(reasons),
     }
 
 
-def _metadata(quarter: Quarter, rows: int, report: "PullReport", reasons: Counter[str]) -> dict[str, Any]:
-    from primero_ona.quarter_sink import CONSENT_REASON, ERASED_REASON, EXIT_REASON, MODULE_REASON, NO_AGE_REASON
-
+def _metadata(report: "PullReport", not_included: int, erased: int) -> dict[str, Any]:
+    """What a pull saw; why a case is not included would tell its consent, its module or its age."""
     return {
-        **quarter_metadata(quarter, rows),
-        "cases in the window": report.kept,
-        "membership": count_table(reasons, "reason"),
-        NO_AGE_REASON: reasons[NO_AGE_REASON],
-        "exits": reasons[EXIT_REASON] + reasons[MODULE_REASON],
-        "kept out by consent": reasons[CONSENT_REASON],
-        "kept out by module": report.other_modules,
-        "kept out as erased": reasons[ERASED_REASON],
+        "cases in the window": report.kept + report.other_modules,
+        "not included": not_included,
+        "kept out as erased": erased,
         "Primero version": report.version or "not visible to this account",
-        "requests": report.requests,
-        "waited for Primero (s)": round(report.seconds, 2),
-        "received (bytes)": report.bytes,
         "walks": report.walks,
         "stamped ahead": len(report.ahead),
-        "fields that no case has": ", ".join(report.fields.missing) or "none",
+        **traffic_metadata(report.requests, report.bytes, report.seconds),
     }

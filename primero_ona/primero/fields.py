@@ -57,6 +57,12 @@ LEAVING_FIELDS = ("case_id_display", "module_id", "created_at")
 #: Kept of each element of `services_section`; all other nested keys (free-text notes among them) are cut on arrival.
 SERVICE_FIELDS = ("unique_id", "service_type", "service_subtype", "service_implemented_day_time", "_destroy")
 
+#: What is said of fields that no case has. Not which: the first case with one would show what was filled in for it.
+FIELDS_MISSING = (
+    "some fields that are asked for occur in no case, so their columns stay empty: no case has them yet, or the account's "
+    "role may not read their form; `primero-ona fields list` names them"
+)
+
 #: The columns of a raw case as pulled, and in words what they are. Times are UTC. Every field whose type Primero does not
 #: guarantee is kept as the JSON text of its value ('"male"', '12', '["refugee"]'; absent and null are both null), so that
 #: odd values survive until the mapping judges them.

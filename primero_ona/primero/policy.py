@@ -22,6 +22,9 @@ _DIGITS: Mapping[LocationPrecision, int] = {"village": 8, "commune": 6, "distric
 
 _CODE = re.compile(r"0*([1-9][0-9]{0,7})")
 
+#: Primero's module for survivors of gender-based violence.
+GBV_MODULE = "primeromodule-gbv"
+
 #: The fields that tell where a child or its caregiver lives.
 LOCATION_FIELDS = ("location_current", "location_caregiver")
 

@@ -71,7 +71,7 @@ class Watched:
         return {place: count for place, count in counts.items() if count}
 
     def decrypted(self) -> bytes:
-        """All rows of all stored partitions, and what their manifests tell."""
+        """All rows of all stored partitions, and what their manifests tell, the sealed summaries too."""
         paths = stored_partitions(self.graph.store.base)
         return b"\n".join(_clear(self.graph, Path(path), (path / MANIFEST).stat().st_mtime_ns) for path in paths)
 
@@ -85,7 +85,7 @@ def _clear(graph: Graph, path: Path, written: int) -> bytes:
         asset = path.name if path.parent == graph.folder else path.parent.name
         frames = graph.store.open(UPath(path), stored_assets()[asset])
         rows = [frame.to_csv().encode() for frame in frames]
-        _CLEAR[path, written] = b"\n".join([*rows, orjson.dumps(read_manifest(UPath(path)))])
+        _CLEAR[path, written] = b"\n".join([*rows, orjson.dumps([read_manifest(UPath(path)), dict(frames.summary)])])
     return _CLEAR[path, written]
 
 

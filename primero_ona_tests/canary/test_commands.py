@@ -28,6 +28,8 @@ COMMANDS: dict[tuple[str, ...], set[int]] = {
     ("demo",): {0},
     ("status",): {0},
     ("status", "--json"): {0},
+    ("findings",): {0},
+    ("findings", "--json"): {0},
     ("labels", "diff"): {0},
     ("labels", "diff", "--json"): {0},
     ("labels", "accept", "--all", "--to", "{temporary}/labels.yaml"): {0},

@@ -16,6 +16,7 @@ from primero_ona.failures import SettingsFailure
 from primero_ona_tests.graph import START, Graph, small, wired
 
 Run = Callable[..., str]
+GBV = "primeromodule-gbv"
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,23 @@ def test_from_a_changed_label_to_mapped_quarters(run: Run, graph: Graph, tmp_pat
     outcomes = json.loads(run("remap", "--from", "2024-Q1", "--to", "2024-Q2", "--json"))
     assert [(each["quarter"], each["failure"]) for each in outcomes] == [("2024-Q1", None)]
     assert not graph.primero.log
+
+
+def test_what_dagster_does_not_show_is_printed_by_findings(run: Run, graph: Graph):
+    """Somebody has to find the code that a check warns of, and why cases are not included."""
+    day = "2024-02-01T03:00:00.000Z"
+    graph.primero.create(case_id_display=" ", age=5, sex="typed_by_hand", module_id=GBV, last_updated_at=day)
+    graph.primero.create(age=5, sex="typed_by_hand", last_updated_at=day)
+    run("sync", "--quarter", "2024-Q1", "--json")
+    found = json.loads(run("findings", "--quarter", "2024-Q1", "--json"))
+    told = {(entry["asset"], entry["kind"], entry["what"]): entry["count"] for entry in found}
+    assert told["mapped_cases", "not mapped", "sex: typed_by_hand"] == 1
+    assert told["mapped_cases", "to decide", "code of sex that is not accepted (typed_by_hand)"] == 1
+    assert told["mapped_cases", "quarantined", "case_id missing"] == 1
+    assert told["raw_under18_cases", "reason", "included: of the module for gender-based violence"] >= 1
+    assert told["raw_under18_cases", "reason", "undergoing reintegration"] > 0
+    assert "typed_by_hand" in run("findings")
+    assert run("findings", "--quarter", "2023-Q4").strip() == "Nothing is stored of these quarters."
 
 
 def test_a_changed_name_is_listed_and_accepted(run: Run, graph: Graph):
