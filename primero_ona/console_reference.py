@@ -65,7 +65,7 @@ def show_findings(found: Sequence[Mapping[str, object]]) -> None:
     table = _table("quarter", "asset", "kind", "what", "count")
     for entry in found:
         table.add_row(*(str(entry[name]) for name in ("quarter", "asset", "kind", "what")), f"{entry['count']:,}")
-    _out.print(table)
+    console.out.print(table)
 
 
 def show_refresh(outcome: RunOutcome) -> None:
