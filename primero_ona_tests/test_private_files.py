@@ -36,7 +36,7 @@ def folders(top: Path, modes: dict[str, int]) -> Path:
     ids=["all", "all, sticky", "others alone", "the folder above", "two above"],
 )
 def test_storage_that_every_account_may_write_to_is_refused(tmp_path, modes):
-    """Whoever may write there may put an older partition, or another manifest, in place of what was stored."""
+    """Any account could put an older partition, or another manifest, in place of what was stored."""
     folder = folders(tmp_path, modes)
     for base in (UPath(folder), UPath(f"file://{folder}")):
         with pytest.raises(SettingsFailure, match="chmod o-w"):
@@ -50,6 +50,6 @@ def test_storage_that_every_account_may_write_to_is_refused(tmp_path, modes):
     "modes", [{"partitions": 0o755}, {"partitions": 0o770}, {"tmp": 0o1777, "partitions": 0o700}], ids=str
 )
 def test_storage_of_one_owner_or_group_is_used(tmp_path, modes):
-    """A folder in /tmp is safe, since there nobody may take away what another made."""
+    """A folder in /tmp is safe: there no account may take away what another made."""
     assert PartitionStore(UPath(folders(tmp_path, modes)), KEY)
     assert PartitionStore(UPath("memory://partitions"), KEY)

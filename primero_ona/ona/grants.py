@@ -34,7 +34,7 @@ class Grant:
     grantee: str | None
     rights: list[str]
 
-    def told(self) -> str:
+    def described(self) -> str:
         """A sentence for people."""
         place = ".".join(filter(None, [self.schema, self.name]))
         return f"{self.grantee or 'everybody (PUBLIC)'} has {', '.join(self.rights)} on {place}"

@@ -64,7 +64,7 @@ def roles_sql(conn: psycopg.Connection) -> str:
     ]
     text = _HEAD + "".join(statement.as_string(conn) + ";\n" for statement in statements)
     text += _FOREIGN if foreign else _NO_FOREIGN
-    text += "".join(_comment(grant.told()) + grant.revoke().as_string(conn) + ";\n" for grant in foreign)
+    text += "".join(_comment(grant.described()) + grant.revoke().as_string(conn) + ";\n" for grant in foreign)
     return text + _ABOVE + "".join(map(_comment, unlimited))
 
 

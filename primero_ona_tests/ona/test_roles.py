@@ -231,7 +231,7 @@ OLDER_GRANTS = (
     "CREATE VIEW public.young_girls AS SELECT * FROM girls",
     "GRANT SELECT ON young_girls TO analysts",
 )
-#: What these grants allow, and nobody may after the roles were made once more.
+#: What these grants allow, and no login may do once the roles were made again.
 FOREIGN = (
     ("metabase", "SELECT count(*) FROM cases"),
     ("metabase", "UPDATE cases SET age = 1 WHERE false"),
