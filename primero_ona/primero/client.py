@@ -257,7 +257,7 @@ class PrimeroClient:
             ) from None
         finally:
             self.traffic.seconds += time.monotonic() - started
-        if time.monotonic() >= ends:  # where nothing told its length, a body that was cut looks whole
+        if time.monotonic() >= ends:  # without a length, a body that was cut looks whole
             raise self._unfinished(path)
         if response.status_code != 200:
             raise self._refused(response, path)

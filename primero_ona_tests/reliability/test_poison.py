@@ -121,7 +121,7 @@ def test_the_newest_cases_do_not_keep_a_pull_from_learning_primeros_zone(few, po
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_a_key_that_no_index_holds_puts_its_case_or_its_service_aside(few, name):
+def test_a_key_that_no_index_holds_quarantines_its_case_or_its_service(few, name):
     """A display id of a megabyte is too large for the index of ONA's key, which rolled back the whole quarter."""
     key, reason = KEYS[name]
     good = child(few, services_section=[service("a")])
