@@ -62,7 +62,8 @@ def make_staged(conn: psycopg.Connection, target: Target, table: Table) -> None:
     types = target.column_types(conn, table)
     if missing := sorted(set(table.mapped_names) - types.keys()):
         raise DataFailure(
-            f"ONA's {table.name} has no {', '.join(missing)}, or is not there at all; run `primero-ona schema apply`"
+            f"ONA's {table.name} has no {', '.join(missing)}, or is no table at all; run `primero-ona schema apply`, and "
+            "`primero-ona schema plan` where something is in its way"
         )
     types |= {column.name: column.type for column in table.deciding}
     columns = [sql.Identifier(name) + sql.SQL(f" {types[name]}") for name in table.frame_names]

@@ -195,7 +195,7 @@ def test_a_command_that_crashes_shows_no_text_of_the_exception(at_a_terminal, mo
     def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError(f"{CANARY} {VILLAGE}") from ValueError(TEXT)
 
-    monkeypatch.setattr("psycopg.connect", fail)
+    monkeypatch.setattr("primero_ona.ona.connection.OnaConnection.connect", fail)
     for arguments in (FAILING[0], *ASKING_ONA):
         assert run(at_a_terminal, arguments) == 1, arguments
         printed = "".join(capfd.readouterr())

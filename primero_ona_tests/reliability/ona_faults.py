@@ -89,7 +89,7 @@ def cut_while_staging(table: str) -> OnaFault:
                 CREATE TRIGGER cut BEFORE INSERT ON pg_temp.{table} FOR EACH ROW EXECUTE FUNCTION cut();
             END IF;
         END $$;
-        CREATE EVENT TRIGGER arm ON ddl_command_end WHEN TAG IN ('CREATE TABLE AS') EXECUTE FUNCTION arm()
+        CREATE EVENT TRIGGER arm ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION arm()
     """
     disarm = "DROP EVENT TRIGGER arm; DROP FUNCTION arm(); DROP FUNCTION cut() CASCADE"
     return OnaFault(statements(arm, disarm), TransientFailure, ("loading 2024-Q1 into ONA", "next try"))
