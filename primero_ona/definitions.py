@@ -49,7 +49,9 @@ _EXECUTORS = {"in_process": guarded(dg.in_process_executor), "multiprocess": gua
 def quiet(_context: dg.InitLoggerContext) -> logging.Logger:
     """The logger that commands choose. It is the only one, so that no run can choose another, or a level."""
     logger = logging.getLogger("primero_ona.quiet")
-    logger.disabled = True
+    # Not by `disabled`, which a configuration of other loggers takes back.
+    logger.propagate = False
+    logger.handlers = [logging.NullHandler()]
     return logger
 
 

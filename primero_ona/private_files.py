@@ -30,7 +30,7 @@ def refuse_open_storage(folder: Path) -> None:
             mode = place.stat().st_mode
         except OSError:
             continue
-        if mode & stat.S_IWOTH and (place == folder or not mode & stat.S_ISVTX):
+        if stat.S_ISDIR(mode) and mode & stat.S_IWOTH and (place == folder or not mode & stat.S_ISVTX):
             raise SettingsFailure(
                 "the folder of the stored partitions, or one above it, may be written to by every account of this machine; "
                 "take their rights away (chmod o-w FOLDER), or let PRIMERO_ONA_STORAGE_URL name another one"

@@ -52,6 +52,7 @@ def _places_clear() -> dg.AssetChecksDefinition:
         asset=REFERENCE_KEY,
         name="places_clear",
         description="Every place below a province is clearly a district or is not. Cases of one that is not have no district.",
+        config_schema={},
     )
     def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames) -> dg.AssetCheckResult:
         """Name the places that could not be taken for districts, by code."""

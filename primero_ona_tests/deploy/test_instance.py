@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from primero_ona.failures import SettingsFailure
-from primero_ona_tests.deploy.conftest import ALL
+from primero_ona_tests.conftest import ALL
 from primero_ona_tests.graph import database
 
 ROOT = Path(__file__).parents[2]
