@@ -59,5 +59,5 @@ setup(
         "universal-pathlib>=0.3,<0.4",
     ],
     extras_require={"sandbox": SANDBOX, "test": TEST},
-    entry_points={"console_scripts": ["primero-ona = primero_ona.cli:main"]},
+    entry_points={"console_scripts": ["primero-ona = primero_ona.cli.app:main"]},
 )

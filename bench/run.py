@@ -226,7 +226,9 @@ def main() -> None:
     parser.add_argument("--only", default="floor,us,dlt", help="contenders, separated by commas")
     parser.add_argument("--no-fixed", action="store_true", help="leave out what does not depend on cases")
     parser.add_argument("--split", action="store_true", help="one more unchanged sync of each, sampled: CPU by part")
-    parser.add_argument("--program", default=f"{sys.executable} -m primero_ona.cli", help="how primero-ona is called")
+    parser.add_argument(
+        "--program", default=f"{sys.executable} -m primero_ona.cli.app", help="how primero-ona is called"
+    )
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="primero-ona-bench-"))
     folder.chmod(0o755)

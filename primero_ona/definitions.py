@@ -13,12 +13,12 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
-from primero_ona.assets.mapped import mapped_assets  # noqa: E402
-from primero_ona.assets.ona import DASHBOARDS, ona_assets  # noqa: E402
-from primero_ona.assets.raw import PRIMERO, raw_assets  # noqa: E402
-from primero_ona.assets.reference import reference_assets  # noqa: E402
-from primero_ona.assets.stored import current_versions  # noqa: E402
-from primero_ona.automation import (  # noqa: E402
+from primero_ona.errors import ConfigError, SyncError  # noqa: E402
+from primero_ona.graph.assets.mapped import mapped_assets  # noqa: E402
+from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets  # noqa: E402
+from primero_ona.graph.assets.raw import PRIMERO, raw_assets  # noqa: E402
+from primero_ona.graph.assets.reference import reference_assets  # noqa: E402
+from primero_ona.graph.automation import (  # noqa: E402
     change_sensor,
     close_schedule,
     reference_job,
@@ -27,20 +27,23 @@ from primero_ona.automation import (  # noqa: E402
     remap_job,
     sync_job,
 )
-from primero_ona.checks import asset_checks  # noqa: E402
-from primero_ona.failures import SettingsFailure, SyncFailure  # noqa: E402
-from primero_ona.machine import machine_failure  # noqa: E402
-from primero_ona.partitions import quarterly_partitions  # noqa: E402
-from primero_ona.process import prepare_process, unexpected  # noqa: E402
-from primero_ona.proof import complete_check, mend_job, verify_job, verify_schedule  # noqa: E402
+from primero_ona.graph.checks import asset_checks  # noqa: E402
+from primero_ona.graph.partitions import quarterly_partitions  # noqa: E402
+from primero_ona.graph.reconciliation import complete_check, mend_job, reconcile_job, reconcile_schedule  # noqa: E402
+from primero_ona.graph.reference_checks import reference_checks  # noqa: E402
+from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource  # noqa: E402
+from primero_ona.graph.retention import purge_job, purge_schedule  # noqa: E402
+from primero_ona.graph.run_guard import guarded  # noqa: E402
+from primero_ona.graph.steps import SafeText  # noqa: E402
+from primero_ona.pipeline.scope import Scope  # noqa: E402
+from primero_ona.pipeline.stored import current_versions  # noqa: E402
+from primero_ona.process import (  # noqa: E402
+    machine_error,
+    prepare_process,
+    unexpected,
+)
 from primero_ona.quarters import Quarter  # noqa: E402
-from primero_ona.reference_checks import reference_checks  # noqa: E402
-from primero_ona.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource  # noqa: E402
-from primero_ona.retention import purge_job, purge_schedule  # noqa: E402
-from primero_ona.run_guard import guarded  # noqa: E402
-from primero_ona.scope import Scope  # noqa: E402
 from primero_ona.settings import GraphSettings, read_one  # noqa: E402
-from primero_ona.steps import SafeText  # noqa: E402
 
 _EXECUTORS = {"in_process": guarded(dg.in_process_executor), "multiprocess": guarded(dg.multiprocess_executor)}
 
@@ -63,7 +66,7 @@ def build_defs(
 ) -> dg.Definitions:
     """The whole graph. `resources` replaces resources by name (`primero`, `ona`, `io_manager`), which tests do.
 
-    Raises SettingsFailure where a setting that shapes the graph is malformed.
+    Raises ConfigError where a setting that shapes the graph is malformed.
     """
     settings = settings or read_one(GraphSettings)
     quarters = quarterly_partitions(settings.start)
@@ -72,7 +75,7 @@ def build_defs(
     scope = Scope(Quarter.parse(settings.start), settings.policy)
     job = sync_job(quarters, dg.AssetSelection.assets(*quarterly))
     remap = remap_job(quarters, dg.AssetSelection.assets(*from_raw))
-    refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), verify_job()
+    refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), reconcile_job()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
     return dg.Definitions(
         assets=[PRIMERO, *reference, *quarterly, DASHBOARDS],
@@ -86,7 +89,7 @@ def build_defs(
             reference_schedule(refresh),
             close_schedule(job),
             refresh_schedule(job),
-            verify_schedule(verify),
+            reconcile_schedule(verify),
             *map(purge_schedule, purges),
         ],
         # The sensor looks at all modules: a case that moves to one that is not included has to leave ONA.
@@ -102,7 +105,7 @@ def build_defs(
     )
 
 
-class NotLoadedFailure(SafeText, SettingsFailure, dg.DagsterError):
+class NotLoadedError(SafeText, ConfigError, dg.DagsterError):
     """The graph cannot be loaded; Dagster shows this text, in the UI and in its log, where it would mask another's."""
 
     __module__ = "builtins"
@@ -113,8 +116,8 @@ def load() -> dg.Definitions:
     try:
         return build_defs()
     except Exception as error:  # noqa: BLE001 masked, its text would be nowhere
-        failure = error if isinstance(error, SyncFailure) else machine_failure(error)
-        raise NotLoadedFailure(str(failure or unexpected(error))) from None
+        failure = error if isinstance(error, SyncError) else machine_error(error)
+        raise NotLoadedError(str(failure or unexpected(error))) from None
 
 
 prepare_process()

@@ -7,17 +7,22 @@ in `deploy/`.
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import logging
+import os
+import re
 import resource
 import sys
 import traceback
 from pathlib import Path
 
+from primero_ona.errors import ConfigError, SyncError, TransientError
+
 _PACKAGE = Path(__file__).parent
 
 #: Files that only pass exceptions on; the place before them is the one to tell.
-_PASSING_ON = frozenset({str(_PACKAGE / "steps.py"), str(_PACKAGE / "cli.py")})
+_PASSING_ON = frozenset({str(_PACKAGE / "graph" / "steps.py"), str(_PACKAGE / "cli" / "app.py")})
 
 
 #: Of Linux' prctl(2): whether a process may be dumped, and its memory be read by others of the same user.
@@ -66,3 +71,139 @@ def _place(error: BaseException) -> str:
         frame for frame in passed if Path(frame.filename).is_relative_to(_PACKAGE) and frame.filename not in _PASSING_ON
     ]
     return f"{Path(frames[-1].filename).relative_to(_PACKAGE)}:{frames[-1].lineno}" if frames else "an unknown place"
+
+
+#: The kind of failure, what is so, and what to do.
+_Verdict = tuple[type[SyncError], str, str]
+
+_SPACE = "free some where stored partitions, DAGSTER_HOME and temporary files are"
+_ALLOW = "let this account write there, or let PRIMERO_ONA_STORAGE_URL, DAGSTER_HOME or TMPDIR name another folder"
+_DISK = "check that it is mounted and sound"
+_FULL = (TransientError, "this machine has no space left on a disk", _SPACE)
+_DENIED = (ConfigError, "this machine does not let this account use a file or a folder", _ALLOW)
+_BROKEN = (TransientError, "a disk of this machine fails", _DISK)
+_MEMORY = (TransientError, "this machine has no memory, or no process, left for this", "end what else needs it")
+_FILES = (TransientError, "too many files are open", "raise the limit (`ulimit -n`, LimitNOFILE)")
+
+#: What went wrong and what to do, by errno. What is not in it (as a file that is not there) may be a fault of ours.
+_BY_ERRNO: dict[int, _Verdict] = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: (TransientError, "this account's share of a disk is used up", _SPACE),
+    errno.EFBIG: (TransientError, "a file would be larger than this machine allows", "raise the limit (`ulimit -f`)"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), _DENIED),
+    errno.EROFS: (ConfigError, "a disk of this machine is read-only", _ALLOW),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), _DENIED),
+    **dict.fromkeys((errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE), _BROKEN),
+    **dict.fromkeys((errno.ENOMEM, errno.EAGAIN), _MEMORY),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), _FILES),
+    errno.EBUSY: (TransientError, "a file of this machine is in use", "find out what uses it"),
+    errno.ENOLCK: (TransientError, "this machine has no lock left", "end what else needs them"),
+}
+
+_HISTORY = "Dagster's history in DAGSTER_HOME"
+#: The same for Dagster's SQLite files, by the beginning of SQLite's name of the error.
+_BY_SQLITE: dict[str, _Verdict] = {
+    "SQLITE_FULL": _FULL,
+    "SQLITE_IOERR": (TransientError, f"{_HISTORY} cannot be read or written", f"{_SPACE}, and {_DISK}"),
+    "SQLITE_NOMEM": _MEMORY,
+    "SQLITE_BUSY": (TransientError, f"{_HISTORY} is in use by another process", "wait for it"),
+    "SQLITE_LOCKED": (TransientError, f"{_HISTORY} is in use by another process", "wait for it"),
+    "SQLITE_CANTOPEN": (
+        TransientError,
+        f"{_HISTORY} cannot be opened",
+        "let this account write there, and enough files be open (`ulimit -n`)",
+    ),
+    **dict.fromkeys(("SQLITE_READONLY", "SQLITE_PERM"), _DENIED),
+    **dict.fromkeys(
+        ("SQLITE_CORRUPT", "SQLITE_NOTADB"),
+        (ConfigError, f"{_HISTORY} is damaged", "move that folder away; the next start makes a new one"),
+    ),
+}
+
+#: SQLite's own texts for these.
+_SQLITE_TEXTS = {
+    "database or disk is full": "SQLITE_FULL",
+    "disk I/O error": "SQLITE_IOERR",
+    "out of memory": "SQLITE_NOMEM",
+    "database is locked": "SQLITE_BUSY",
+    "database table is locked": "SQLITE_LOCKED",
+    "unable to open database file": "SQLITE_CANTOPEN",
+    "attempt to write a readonly database": "SQLITE_READONLY",
+    "database disk image is malformed": "SQLITE_CORRUPT",
+    "file is not a database": "SQLITE_NOTADB",
+}
+
+_POSTGRES = (
+    TransientError,
+    "Dagster's own database could not be reached, or rejects what Dagster asks",
+    "check DAGSTER_POSTGRES_URL and that server",
+)
+
+#: How the text of a recorded exception begins.
+_RECORDED = re.compile(r"[\w.]+: (?:\[Errno (?P<errno>\d+)\]|\(sqlite3\.\w+\) (?P<sqlite>[^\n]*)|\(psycopg2\.)")
+
+
+def machine_error(error: BaseException) -> SyncError | None:
+    """The failure where an exception, or what caused it, is a fault of this machine or of Dagster's own database.
+
+    Every write is whole or not there, so that is said, too. None where the exception may as well be a fault of ours.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if verdict := _judge(cause):
+            return _failure(*verdict)
+        cause = cause.__cause__
+    return None
+
+
+def recorded_error(message: str) -> SyncError | None:
+    """The same for an exception of which Dagster's event log holds no more than class and text, as of its own storage."""
+    found = _RECORDED.match(message)
+    if found is None:
+        return None
+    if found["errno"]:
+        number = int(found["errno"])
+        return _failure(_BY_ERRNO[number], errno.errorcode[number]) if number in _BY_ERRNO else None
+    if found["sqlite"]:
+        name = _SQLITE_TEXTS.get(found["sqlite"])
+        return _failure(_BY_SQLITE[name], name) if name else None
+    return _failure(_POSTGRES, "SQLSTATE unknown")
+
+
+def _failure(verdict: _Verdict, facts: str) -> SyncError:
+    kind, text, todo = verdict
+    return kind(
+        f"{text} ({facts}); nothing is half-written: ONA and each stored partition hold all of the new state or what they held "
+        f"before; {todo}, then run it again"
+    )
+
+
+def _judge(error: BaseException) -> tuple[_Verdict, str] | None:
+    """What an exception says of this machine, and the facts that may be shown: names of errors and of a folder."""
+    if isinstance(error, MemoryError):
+        return _MEMORY, "MemoryError"
+    if isinstance(error, RuntimeError) and error.args == ("can't start new thread",):
+        return _MEMORY, "no new thread"
+    if isinstance(error, OSError) and error.errno in _BY_ERRNO:
+        folder = _folder(error.filename)
+        return _BY_ERRNO[error.errno], errno.errorcode[error.errno] + (f", {folder}" if folder else "")
+    if name := getattr(error, "sqlite_errorname", None):
+        return next(((verdict, name) for start, verdict in _BY_SQLITE.items() if name.startswith(start)), None)
+    if type(error).__module__.startswith("psycopg2"):
+        return _POSTGRES, f"SQLSTATE {getattr(error, 'pgcode', None) or 'unknown'}"
+    return None
+
+
+def _folder(name: object) -> str | None:
+    """The folder nearest to a file that exists: its own name might hold anything, a folder's is that of a setting."""
+    if not isinstance(name, (str, bytes, os.PathLike)):
+        return None
+    path = Path(os.fsdecode(name)).absolute()
+    return next((str(folder) for folder in (path, *path.parents) if _is_folder(folder)), None)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

@@ -3,13 +3,14 @@
 Settings come from the environment, or from `.env` in the working directory during development; a secret may stand in a
 file instead, which `<variable>_FILE` names. Nothing is read when this module is imported. A missing or malformed variable
 is named in one plain sentence, all of them at once; values are never shown, because some are secrets. What is shown of a
-setting, and the page that documents them all, is made in `setting_texts.py`.
+setting, and the page that documents them all, is made in `settings_docs.py`.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import stat
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,9 +19,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from primero_ona.failures import SettingsFailure
+from primero_ona.errors import ConfigError
 from primero_ona.primero.policy import ConsentPolicy, LocationPrecision, PullPolicy
-from primero_ona.private_files import refuse_open_secret
 from primero_ona.quarters import Quarter
 
 _CONFIG = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
@@ -38,7 +38,7 @@ def is_secret(field: FieldInfo) -> bool:
 def environment() -> dict[str, str | None]:
     """What the environment says, and below it `.env` in the working directory.
 
-    Raises SettingsFailure where `.env` cannot be read as text.
+    Raises ConfigError where `.env` cannot be read as text.
     """
     return {**_dotenv(), **os.environ}
 
@@ -51,17 +51,28 @@ def _dotenv() -> dict[str, str | None]:
 def _text_of(path: Path, name: str) -> str:
     """The text of a file that people write, without the byte-order mark that some editors add unseen.
 
-    Raises SettingsFailure with `name` where it cannot be read, or is in another encoding than UTF-8.
+    Raises ConfigError with `name` where it cannot be read, or is in another encoding than UTF-8.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise SettingsFailure(f"{name} cannot be read ({error.strerror})") from None
+        raise ConfigError(f"{name} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:  # UTF-16 without a mark reads as UTF-8 with zeros
-        raise SettingsFailure(f"{name} is not text in UTF-8; save it again with the encoding UTF-8")
+        raise ConfigError(f"{name} is not text in UTF-8; save it again with the encoding UTF-8")
     return text
+
+
+def refuse_open_secret(path: Path, what: str) -> None:
+    """Raise ConfigError where every account may read or write the file; `what` is how the message calls it.
+
+    Raises OSError where there is no such file.
+    """
+    if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise ConfigError(
+            f"{what} holds a secret and is open to every account of this machine; take their rights away (chmod o= FILE)"
+        )
 
 
 class _Source(PydanticBaseSettingsSource):
@@ -105,10 +116,10 @@ class _SecretFiles(_Source):
         if not path:
             return None, variable, False
         if named.get(variable):
-            raise SettingsFailure(f"{variable} and {variable}{FILE_SUFFIX} are both set; keep one of them")
+            raise ConfigError(f"{variable} and {variable}{FILE_SUFFIX} are both set; keep one of them")
         file = f"the file that {variable}{FILE_SUFFIX} names"
         if not (value := _text_of(Path(path), file).strip()):
-            raise SettingsFailure(f"{file} is empty")
+            raise ConfigError(f"{file} is empty")
         refuse_open_secret(Path(path), file)
         return value, variable, False
 
@@ -242,7 +253,7 @@ class GraphSettings(_Settings):
     def _is_quarter(cls, value: str) -> str:
         try:
             return Quarter.parse(value).key
-        except SettingsFailure:
+        except ConfigError:
             raise ValueError("must be a quarter like 2020-Q1, or its first day") from None
 
     @property
@@ -261,7 +272,7 @@ SettingsClass = TypeVar("SettingsClass", bound=BaseSettings)
 def read(*classes: type[SettingsClass]) -> tuple[SettingsClass, ...]:
     """Read groups of settings from the environment.
 
-    Raises SettingsFailure, which names every missing or malformed variable of all the groups in one sentence.
+    Raises ConfigError, which names every missing or malformed variable of all the groups in one sentence.
     """
     found: list[SettingsClass] = []
     faults: list[str] = []
@@ -270,10 +281,10 @@ def read(*classes: type[SettingsClass]) -> tuple[SettingsClass, ...]:
             found.append(group())
         except ValidationError as error:
             faults += [_fault(fault["loc"], fault["type"], fault["msg"]) for fault in error.errors(include_input=False)]
-        except SettingsFailure as failure:
+        except ConfigError as failure:
             faults.append(str(failure))
     if faults:
-        raise SettingsFailure(f"settings: {'; '.join(dict.fromkeys(faults))}; see docs/settings.md")
+        raise ConfigError(f"settings: {'; '.join(dict.fromkeys(faults))}; see docs/settings.md")
     return tuple(found)
 
 

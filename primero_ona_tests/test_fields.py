@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from primero_ona.cli import app
+from primero_ona.cli.app import app
 from primero_ona.quarters import current_quarter
 from primero_ona.sandbox.cases import Wish
-from primero_ona_tests.graph import Q1, START, Graph, small, wired
+from primero_ona_tests.harness import Q1, START, Graph, small, wired
 from primero_ona_tests.reliability.syncing import home_with_settings
 
 Command = Callable[..., Result]
@@ -120,7 +120,7 @@ def test_an_acceptance_is_repeated_safely_listed_and_ends_when_the_field_comes_b
 def test_a_field_that_was_never_shown_cannot_be_accepted(young: Graph, command: Command, name: str):
     """A misspelt name would be accepted, and the sync would go on failing."""
     refused = command("fields", "accept", name)
-    assert type(refused.exception).__name__ == "SettingsFailure"
+    assert type(refused.exception).__name__ == "ConfigError"
     assert "1 of these names is of no field that a pull was ever shown" in str(refused.exception)
     listed = json.loads(command("fields", "list", "--json").stdout)
     assert (listed["shown"], "oscar_number" in listed["never"]) == ([], True)

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from primero_ona.assets.stored import stored_assets
-from primero_ona.audit import audit, repair
 from primero_ona.definitions import build_defs
-from primero_ona.failures import DataFailure
+from primero_ona.errors import DataError
+from primero_ona.graph.resources import PartitionStorage
 from primero_ona.mapping.values import read_consent
 from primero_ona.ona.connection import connect
+from primero_ona.pipeline.reconcile import audit, repair
+from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import stored_assets
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.resources import PartitionStorage
-from primero_ona.scope import Scope
 from primero_ona.settings import GraphSettings
-from primero_ona_tests.graph import Q1, START, Graph, in_quarter, small, wired
+from primero_ona_tests.harness import Q1, START, Graph, in_quarter, small, wired
 
 CP, GBV = "primeromodule-cp", "primeromodule-gbv"
 
@@ -214,7 +214,7 @@ def test_a_partition_made_under_another_policy_is_refused_by_its_readers(graph):
     assert graph.sync().failure is None
     rules = under(graph, PRIMERO_ONA_LOCATION_PRECISION="district")
     for asset in ("raw_under18_cases", "mapped_cases"):
-        with pytest.raises(DataFailure, match="location=district"):
+        with pytest.raises(DataError, match="location=district"):
             frames(graph, asset, rules)
 
 

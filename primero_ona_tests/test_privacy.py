@@ -15,7 +15,7 @@ import dagster as dg
 import pytest
 
 from primero_ona.sandbox.columns import CANARY, CANARY_BIRTH
-from primero_ona_tests.graph import Graph, small, wired
+from primero_ona_tests.harness import Graph, small, wired
 
 ROOT = Path(__file__).parents[1]
 

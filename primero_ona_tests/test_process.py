@@ -12,7 +12,7 @@ from primero_ona.process import unexpected
 LIMIT = "import resource; print(resource.getrlimit(resource.RLIMIT_CORE)[0])"
 #: PR_GET_DUMPABLE of Linux: 1 where another process of the same user may read this one's memory.
 DUMPABLE = "import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
-STARTS = ["import primero_ona.definitions", "import primero_ona.cli as c; c.prepare_process()"]
+STARTS = ["import primero_ona.definitions", "import primero_ona.cli.app as c; c.prepare_process()"]
 
 
 def said(code: str) -> str:

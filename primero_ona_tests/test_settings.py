@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from primero_ona import setting_texts
-from primero_ona.cli import app
-from primero_ona.failures import SettingsFailure
+from primero_ona.cli import settings_docs
+from primero_ona.cli.app import app
+from primero_ona.errors import ConfigError
 from primero_ona.settings import (
     GROUPS,
     GraphSettings,
@@ -111,7 +111,7 @@ def test_a_file_in_another_encoding_is_named_with_what_to_do(monkeypatch, tmp_pa
     private(tmp_path / "secret", content)
     others(monkeypatch, "PRIMERO_PASSWORD")
     monkeypatch.setenv("PRIMERO_PASSWORD_FILE", str(tmp_path / "secret"))
-    with pytest.raises(SettingsFailure) as failure:
+    with pytest.raises(ConfigError) as failure:
         read_one(PrimeroSettings)
     text = str(failure.value)
     assert (
@@ -122,7 +122,7 @@ def test_a_file_in_another_encoding_is_named_with_what_to_do(monkeypatch, tmp_pa
     for arguments in (["config", "show"], ["status"]):
         result = CliRunner().invoke(app, arguments)
         assert str(result.exception).count(".env is not text in UTF-8; save it again with the encoding UTF-8") == 1
-        assert isinstance(result.exception, SettingsFailure)
+        assert isinstance(result.exception, ConfigError)
 
 
 def test_an_empty_file_and_one_that_is_no_file_are_named(monkeypatch, tmp_path):
@@ -130,15 +130,15 @@ def test_an_empty_file_and_one_that_is_no_file_are_named(monkeypatch, tmp_path):
     others(monkeypatch, "PRIMERO_PASSWORD")
     private(tmp_path / "secret", b"\xef\xbb\xbf\r\n")
     monkeypatch.setenv("PRIMERO_PASSWORD_FILE", str(tmp_path / "secret"))
-    with pytest.raises(SettingsFailure, match="the file that PRIMERO_PASSWORD_FILE names is empty"):
+    with pytest.raises(ConfigError, match="the file that PRIMERO_PASSWORD_FILE names is empty"):
         read_one(PrimeroSettings)
     monkeypatch.setenv("PRIMERO_PASSWORD_FILE", str(tmp_path))
-    with pytest.raises(SettingsFailure, match=r"PRIMERO_PASSWORD_FILE names cannot be read \(Is a directory\)"):
+    with pytest.raises(ConfigError, match=r"PRIMERO_PASSWORD_FILE names cannot be read \(Is a directory\)"):
         read_one(PrimeroSettings)
     monkeypatch.delenv("PRIMERO_PASSWORD_FILE")
     monkeypatch.setenv("PRIMERO_PASSWORD", SECRET)
     monkeypatch.setenv("PRIMERO_CA_BUNDLE", str(tmp_path / "absent.pem"))
-    with pytest.raises(SettingsFailure, match=r"PRIMERO_CA_BUNDLE is malformed \(names no file that can be read\)"):
+    with pytest.raises(ConfigError, match=r"PRIMERO_CA_BUNDLE is malformed \(names no file that can be read\)"):
         read_one(PrimeroSettings)
 
 
@@ -149,7 +149,7 @@ def test_a_secret_that_every_account_may_read_is_refused(monkeypatch, tmp_path, 
     others(monkeypatch, variable)
     file = private(tmp_path / "secret", f"postgresql://u:{SECRET}@h/d", mode)
     monkeypatch.setenv(f"{variable}_FILE", str(file))
-    with pytest.raises(SettingsFailure, match=rf"{variable}_FILE names .*chmod o=") as failure:
+    with pytest.raises(ConfigError, match=rf"{variable}_FILE names .*chmod o=") as failure:
         read_one(group)
     assert SECRET not in str(failure.value)
     file.chmod(0o640)
@@ -162,7 +162,7 @@ def test_a_dotenv_with_a_secret_is_a_file_with_a_secret(monkeypatch, tmp_path, g
     others(monkeypatch, variable)
     monkeypatch.delenv(variable, raising=False)
     file = private(tmp_path / ".env", f"{variable}=postgresql://u:{SECRET}@h/d\n", 0o644)
-    with pytest.raises(SettingsFailure, match=r"\.env holds a secret"):
+    with pytest.raises(ConfigError, match=r"\.env holds a secret"):
         read_one(group)
     file.chmod(0o600)
     assert getattr(read_one(group), name).get_secret_value().endswith("@h/d")
@@ -175,7 +175,7 @@ def test_a_secret_that_is_set_twice_or_cannot_be_read_is_named_without_its_value
     monkeypatch.setenv("PRIMERO_PASSWORD_FILE", str(tmp_path / "secret"))
     monkeypatch.delenv("ONA_DATABASE_URL")
     monkeypatch.setenv("ONA_DATABASE_URL_FILE", str(tmp_path / "absent"))
-    with pytest.raises(SettingsFailure) as failure:
+    with pytest.raises(ConfigError) as failure:
         read(PrimeroSettings, OnaSettings)
     text = str(failure.value)
     assert "PRIMERO_PASSWORD and PRIMERO_PASSWORD_FILE are both set" in text
@@ -187,7 +187,7 @@ def test_all_missing_and_malformed_settings_are_told_at_once_without_values(monk
     """One complaint per start costs an operator an hour; a value in a complaint costs a password."""
     monkeypatch.setenv("ONA_DATABASE_URL", SECRET)
     monkeypatch.setenv("PRIMERO_ONA_CONSENT_POLICY", SECRET)
-    with pytest.raises(SettingsFailure) as failure:
+    with pytest.raises(ConfigError) as failure:
         read(PrimeroSettings, OnaSettings, GraphSettings)
     text = str(failure.value)
     for variable in (
@@ -224,10 +224,10 @@ def test_config_show_tells_an_override_of_the_protection(monkeypatch):
     """An override that nobody sees stays for ever."""
     others(monkeypatch, "none")
     monkeypatch.setenv("ONA_DATABASE_URL", "postgresql://ona.example.org/d")
-    shown = {line.variable: line.value for line in setting_texts.show_settings()}
+    shown = {line.variable: line.value for line in settings_docs.show_settings()}
     assert shown["connection to ONA"].startswith("refused")
     monkeypatch.setenv("PRIMERO_ONA_INSECURE_ONA", "yes")
-    shown = {line.variable: line.value for line in setting_texts.show_settings()}
+    shown = {line.variable: line.value for line in settings_docs.show_settings()}
     assert shown["PRIMERO_ONA_INSECURE_ONA"] == "yes"
     assert "NOT PROTECTED" in shown["connection to ONA"]
     assert shown["connection to Primero"] == "encrypted, server verified"
@@ -235,4 +235,4 @@ def test_config_show_tells_an_override_of_the_protection(monkeypatch):
 
 def test_the_page_of_settings_is_in_step():
     """A variable that the page does not tell is one that nobody sets. `make docs` writes it."""
-    assert (ROOT / setting_texts.PAGE).read_text(encoding="utf-8") == setting_texts.settings_page()
+    assert (ROOT / settings_docs.PAGE).read_text(encoding="utf-8") == settings_docs.settings_page()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from primero_ona.failures import SettingsFailure
+from primero_ona.errors import ConfigError
 from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read, read_one
 
 VARIABLES = {
@@ -53,7 +53,7 @@ def test_a_malformed_variable_is_named_and_its_value_is_not(
 ) -> None:
     """A password often stands in the wrong variable; the message is copied into tickets."""
     monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsFailure, match=f"{name} is malformed") as caught:
+    with pytest.raises(ConfigError, match=f"{name} is malformed") as caught:
         read(*GROUPS)
     assert value not in str(caught.value)
     assert caught.value.__cause__ is None

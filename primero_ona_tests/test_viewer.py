@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from primero_ona.settings import GraphSettings
-from primero_ona_tests.graph import Q1, Graph
+from primero_ona_tests.harness import Q1, Graph
 from primero_ona_tests.viewer import INSTALLATIONS, attack, attacked, donors, look, short, twin
 
 #: Cases for each installation; the seeds give each of them included ones and ones that are not.

@@ -26,11 +26,11 @@ from typing import Any
 import dagster as dg
 
 from primero_ona.definitions import build_defs
-from primero_ona.resources import PartitionStorage
+from primero_ona.graph.resources import PartitionStorage
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.settings import GraphSettings
-from primero_ona_tests.graph import NOW, Q1, START, Graph, small, wired
+from primero_ona_tests.harness import NOW, Q1, START, Graph, small, wired
 
 GBV = "primeromodule-gbv"
 REINTEGRATION = "children_undergoing_reintegration_55427"
@@ -174,7 +174,7 @@ def _quiet(line: str) -> str:
 
 
 def _ids(graph: Graph, asset: str, rules: str) -> set[str]:
-    from primero_ona.assets.stored import stored_assets
+    from primero_ona.pipeline.stored import stored_assets
 
     stored = graph.store.open(graph.store.base / asset / Q1.key, stored_assets(rules)[asset])
     return {case for frame in stored.read(["id"]) for case in frame["id"]}

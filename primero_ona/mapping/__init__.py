@@ -1,1 +1,1 @@
-"""The mapping from Primero's cases to ONA's rows: pure functions from frame to frame, without input or output."""
+"""The rules: turn raw cases into rows of ONA's tables. Pure: no input, no output."""

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from primero_ona.mapping.columns import WHOLE, Rule, column, to_arrow
 from primero_ona.mapping.dates import DAY, OFFSET, read_date, read_dates, read_service_date
-from primero_ona.mapping.findings import Findings
+from primero_ona.mapping.result import UnmappedCodes
 from primero_ona.mapping.values import OLDEST
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def with_ages(pulled: pd.DataFrame, today: date) -> pd.DataFrame:
 
 def _days(texts: pa.Array, rule: Rule) -> pa.Array:
     """A column of dates; what cannot be read is reported where the mapping reads the same field."""
-    return read_dates(texts, rule, "", Findings())
+    return read_dates(texts, rule, "", UnmappedCodes())
 
 
 def _registered(stated: pa.Array, created: pa.Array, births: pa.Array, today: date) -> pa.Array:

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from primero_ona.ids import UUID
 from primero_ona.mapping.columns import (
     TEXT,
     WHOLE,
@@ -29,11 +28,11 @@ from primero_ona.mapping.columns import (
     to_frame,
 )
 from primero_ona.mapping.dates import read_date, read_dates
-from primero_ona.mapping.findings import Findings
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Place, Places
-from primero_ona.mapping.mapped import Mapped, Reason, quarantine_entry
+from primero_ona.mapping.result import Mapped, Reason, UnmappedCodes, quarantine_entry
 from primero_ona.mapping.values import read_age, read_case_source, read_codes, read_consent, read_option_name
+from primero_ona.texts import UUID
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +78,7 @@ def map_cases(raw: pd.DataFrame, places: Places, labels: Labels) -> Mapped:
     case_ids = read_keys(column(table, "case_id_display"))
     reasons = case_reasons(column(table, "id"), case_ids)
     keyed = pa.array(reasons == "")
-    findings = Findings()
+    findings = UnmappedCodes()
     columns = _columns(_Reader(table.filter(keyed), findings), case_ids.filter(keyed), places, labels)
     keyless = column(table, "id").filter(pc.invert(keyed)).to_pylist()
     quarantine = [
@@ -106,7 +105,7 @@ def key_reasons(keys: pa.Array, missing: Reason, too_long: Reason) -> Reasons:
 class _Reader:
     """Reads fields of one raw table by rules, and counts what they report under the field's own name."""
 
-    def __init__(self, table: pa.Table, findings: Findings) -> None:
+    def __init__(self, table: pa.Table, findings: UnmappedCodes) -> None:
         self._table = table
         self._findings = findings
 

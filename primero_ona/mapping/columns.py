@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from primero_ona.mapping.findings import Findings
+from primero_ona.mapping.result import UnmappedCodes
 from primero_ona.mapping.values import Reading, decode, key_text
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def column(table: pa.Table, name: str) -> pa.Array:
     return table.column(name).combine_chunks()
 
 
-def read_column(texts: pa.Array, rule: Rule, kind: pa.DataType, field: str, findings: Findings) -> pa.Array:
+def read_column(texts: pa.Array, rule: Rule, kind: pa.DataType, field: str, findings: UnmappedCodes) -> pa.Array:
     """Apply a rule to a column of JSON texts of a Primero field; what it reports is counted in `findings`."""
     return read_columns(texts, lambda value: _single(rule(value)), [kind], field, findings)[0]
 
@@ -58,14 +58,18 @@ def _single(reading: Reading) -> Reading:
 
 
 def read_columns(
-    texts: pa.Array, rule: Rule, kinds: Sequence[pa.DataType], field: str, findings: Findings
+    texts: pa.Array, rule: Rule, kinds: Sequence[pa.DataType], field: str, findings: UnmappedCodes
 ) -> list[pa.Array]:
     """Apply a rule whose value is a tuple to a column of JSON texts: one array for each place of the tuple."""
     return read_texts(texts, lambda text: rule(decode(text)), kinds, field, findings)
 
 
 def read_texts(
-    texts: pa.Array, read: Callable[[str | None], Reading], kinds: Sequence[pa.DataType], field: str, findings: Findings
+    texts: pa.Array,
+    read: Callable[[str | None], Reading],
+    kinds: Sequence[pa.DataType],
+    field: str,
+    findings: UnmappedCodes,
 ) -> list[pa.Array]:
     """As read_columns, for a rule that takes the JSON text itself."""
     distinct, rows = _encode(texts)
@@ -96,7 +100,7 @@ def read_keys(texts: pa.Array) -> pa.Array:
     between_quotes = pc.utf8_slice_codeunits(pc.if_else(plain, texts, None), 1, -1)
     if pc.all(plain).as_py():
         return between_quotes
-    odd = read_column(pc.if_else(plain, None, texts), lambda value: Reading(key_text(value)), TEXT, "", Findings())
+    odd = read_column(pc.if_else(plain, None, texts), lambda value: Reading(key_text(value)), TEXT, "", UnmappedCodes())
     return pc.coalesce(between_quotes, odd)
 
 
@@ -105,7 +109,7 @@ def _encode(texts: pa.Array) -> tuple[list[str | None], pa.Array]:
     return encoded.dictionary.to_pylist(), encoded.indices
 
 
-def _report(readings: list[Reading], rows: pa.Array, field: str, findings: Findings) -> None:
+def _report(readings: list[Reading], rows: pa.Array, field: str, findings: UnmappedCodes) -> None:
     if not any(reading.reported for reading in readings):
         return
     counts = np.bincount(rows.to_numpy(), minlength=len(readings))

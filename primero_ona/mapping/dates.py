@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from primero_ona.mapping.columns import Rule, read_column
-from primero_ona.mapping.findings import Findings
+from primero_ona.mapping.result import UnmappedCodes
 from primero_ona.mapping.values import Reading, clean
 from primero_ona.quarters import PHNOM_PENH
 
@@ -73,7 +73,7 @@ def _local_day(moment: datetime) -> date:
     return aware.astimezone(PHNOM_PENH).date()
 
 
-def read_dates(texts: pa.Array, rule: Rule, field: str, findings: Findings) -> pa.Array:
+def read_dates(texts: pa.Array, rule: Rule, field: str, findings: UnmappedCodes) -> pa.Array:
     """A column of dates; stamps in Primero's usual form are read all at once, since hardly two of them are equal."""
     plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN_STAMP), fill_value=False)
     try:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from primero_ona.failures import DataFailure
+from primero_ona.errors import DataError
 from primero_ona.mapping.labels import Labels
 from primero_ona.texts import same
 
@@ -66,7 +66,7 @@ def label_changes(labels: Labels, unmapped: Iterable[tuple[str, str]] = ()) -> l
 def accepted(text: str, changes: Collection[LabelChange]) -> str:
     """The text of `labels.yaml` with Primero's labels for these changes; those that Primero does not know are no part of it.
 
-    Raises DataFailure where a field has no section in the text.
+    Raises DataError where a field has no section in the text.
     """
     wanted: dict[str, dict[str, str]] = {}
     for change in changes:
@@ -81,7 +81,7 @@ def accepted(text: str, changes: Collection[LabelChange]) -> str:
         lines.append(_edited(line, wanted.get(section or "", {})))
     _append_rest(lines, wanted.pop(section or "", {}))
     if wanted:
-        raise DataFailure(f"labels.yaml has no section {', '.join(sorted(wanted))}; nothing was written")
+        raise DataError(f"labels.yaml has no section {', '.join(sorted(wanted))}; nothing was written")
     return "\n".join(lines) + "\n"
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from primero_ona.frames import Frames
 from primero_ona.mapping.columns import Flags, column, holds, to_arrow
 from primero_ona.mapping.values import codes_of, is_true, read_age, read_consent
+from primero_ona.storage.frames import Frames
 
 if TYPE_CHECKING:
     import pandas as pd

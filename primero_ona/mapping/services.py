@@ -27,9 +27,8 @@ from primero_ona.mapping.columns import (
     to_frame,
 )
 from primero_ona.mapping.dates import read_dates, read_service_date
-from primero_ona.mapping.findings import Findings
 from primero_ona.mapping.labels import Labels
-from primero_ona.mapping.mapped import Mapped, Reason, quarantine_entry
+from primero_ona.mapping.result import Mapped, Reason, UnmappedCodes, quarantine_entry
 from primero_ona.mapping.values import is_true, read_codes
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def map_services(raw: pd.DataFrame, labels: Labels) -> Mapped:
     elements = Elements.of(raw)
     standing = elements.where(elements.reasons == "")
     places = _places(standing)
-    findings = Findings()
+    findings = UnmappedCodes()
     columns = _columns(standing.where(places > 0), places[places > 0], labels, findings)
     return Mapped(to_frame(columns), findings, _quarantine(elements), int((places == 0).sum()))
 
@@ -136,7 +135,7 @@ def _codes(array: pa.Array) -> np.ndarray[Any, np.dtype[np.int32]]:
 
 
 def _columns(
-    elements: Elements, places: np.ndarray[Any, np.dtype[np.int32]], labels: Labels, findings: Findings
+    elements: Elements, places: np.ndarray[Any, np.dtype[np.int32]], labels: Labels, findings: UnmappedCodes
 ) -> dict[str, pa.Array]:
     parts = elements.parts
     service_type = partial(labels.read_single, "service_type")

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from primero_ona.frames import BATCH_ROWS, Frames
 from primero_ona.mapping.cases import CASE_FIELDS, map_cases
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
-from primero_ona.mapping.mapped import Mapped, Tally
 from primero_ona.mapping.membership import quarter_cases
+from primero_ona.mapping.result import Mapped, Tally
 from primero_ona.mapping.services import SERVICE_CASE_FIELDS, map_services
+from primero_ona.storage.frames import BATCH_ROWS, Frames
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,1 +1,1 @@
-"""The target system: ONA's PostgreSQL, its table contract, schema, loading and proving. Knows nothing of Dagster or of Primero."""
+"""The target: ONA's tables and the sync's bookkeeping in PostgreSQL. Knows neither Primero nor Dagster."""

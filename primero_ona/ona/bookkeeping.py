@@ -14,8 +14,9 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg.rows import class_row
 
-from primero_ona.ona.connection import translated
+from primero_ona.ona.connection import translate_errors
 from primero_ona.quarters import Quarter
 
 Summary = Mapping[str, Any]
@@ -33,7 +34,7 @@ class Origin:
     mapping_version: str | None
 
 
-def keep_quarantine(
+def update_quarantine(
     conn: psycopg.Connection,
     quarter: Quarter,
     run_id: str,
@@ -64,7 +65,7 @@ def keep_quarantine(
     return int(row[0]) if row else 0
 
 
-def keep_unmapped(conn: psycopg.Connection, quarter: Quarter, run_id: str, summaries: Iterable[Summary]) -> None:
+def replace_unmapped(conn: psycopg.Connection, quarter: Quarter, run_id: str, summaries: Iterable[Summary]) -> None:
     """Replace the quarter's unmapped codes by those of this sync."""
     counts: Counter[tuple[str, str | None]] = Counter()
     for summary in summaries:
@@ -76,7 +77,7 @@ def keep_unmapped(conn: psycopg.Connection, quarter: Quarter, run_id: str, summa
             copy.write_row((quarter.name, field, code, count, run_id))
 
 
-def keep_run(
+def record_run(
     conn: psycopg.Connection,
     quarter: Quarter,
     run_id: str,
@@ -90,7 +91,7 @@ def keep_run(
 
 def next_pull(conn: psycopg.Connection) -> int:
     """Take the number of a pull, before anything is asked of Primero: a pull that asks later has a higher one."""
-    with translated("numbering a pull in ONA"):
+    with translate_errors("numbering a pull in ONA"):
         row = conn.execute("SELECT nextval('primero_sync.pulls')").fetchone()
     return int(row[0]) if row else 0
 
@@ -149,4 +150,115 @@ _COPY_UNMAPPED = "COPY primero_sync.unmapped (quarter, field, code, count, run_i
 _KEEP_RUN = """
 INSERT INTO primero_sync.runs (run_id, quarter, started_at, pull, pull_version, mapping_version, counts)
 VALUES (%s, %s, %s, %s, %s, %s, %s::jsonb)
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry: so many alike rows of `table_name` of one case. Ids are Primero's; times are aware, in UTC.
+
+    `run_id`: the run that saw it last.
+    """
+
+    quarter: str
+    table_name: str
+    primero_id: str
+    reason: str
+    entries: int
+    run_id: str
+    first_seen: datetime
+    last_seen: datetime
+    resolved_at: datetime | None
+
+
+def list_entries(conn: psycopg.Connection, *, quarter: str | None = None, resolved: bool = False) -> list[Entry]:
+    """The open entries, or all with `resolved`; of one quarter (`2024-Q1`) or of all, oldest quarter first."""
+    with (
+        translate_errors("reading the quarantine in ONA"),
+        conn.transaction(),
+        conn.cursor(row_factory=class_row(Entry)) as cursor,
+    ):
+        return cursor.execute(_LIST, {"quarter": quarter, "resolved": resolved}).fetchall()
+
+
+_LIST = """
+SELECT quarter, table_name, primero_id, reason, entries, run_id, first_seen, last_seen, resolved_at
+  FROM primero_sync.quarantine
+ WHERE (%(quarter)s::text IS NULL OR quarter = %(quarter)s)
+   AND (%(resolved)s OR resolved_at IS NULL)
+ ORDER BY quarter, table_name, reason, primero_id
+"""
+
+
+@dataclass(frozen=True)
+class QuarterStatus:
+    """The last load of one quarter. Times are aware, in UTC; `counts` are those of the load, per table.
+
+    `loads`: how often the quarter was loaded. `changed_at`: the last load that wrote or removed a row, if any did.
+    `stale`: rows of the last load that were older than ONA's. `quarantined` and `unmapped`: what is open now.
+    """
+
+    quarter: str
+    loads: int
+    run_id: str
+    started_at: datetime
+    finished_at: datetime
+    changed_at: datetime | None
+    pull_version: str | None
+    mapping_version: str | None
+    counts: dict[str, dict[str, int]]
+    stale: int
+    quarantined: int
+    unmapped: int
+
+
+def quarter_status(conn: psycopg.Connection) -> list[QuarterStatus]:
+    """The status of every quarter that was ever loaded, oldest quarter first."""
+    with (
+        translate_errors("reading the sync's bookkeeping in ONA"),
+        conn.transaction(),
+        conn.cursor(row_factory=class_row(QuarterStatus)) as cursor,
+    ):
+        return cursor.execute(_STATUS).fetchall()
+
+
+def outdated_quarters(conn: psycopg.Connection, pull_version: str, mapping_version: str) -> dict[Quarter, str]:
+    """The quarters whose last load was of another version of the pull or the mapping, with that load's run, oldest first.
+
+    A quarter that was never loaded is not among them: what it lacks, an audit finds missing.
+    """
+    with translate_errors("reading the sync's bookkeeping in ONA"):
+        rows = conn.execute(_OUTDATED, (pull_version, mapping_version)).fetchall()
+    return {Quarter.parse(quarter): run_id for quarter, run_id in rows}
+
+
+_OUTDATED = """
+SELECT quarter, run_id
+  FROM (SELECT DISTINCT ON (quarter) * FROM primero_sync.runs ORDER BY quarter, finished_at DESC) AS last
+ WHERE (pull_version, mapping_version) IS DISTINCT FROM (%s, %s)
+ ORDER BY quarter
+"""
+
+_STATUS = """
+WITH loads AS (
+    SELECT *,
+           (SELECT sum(n.value::bigint)
+              FROM jsonb_each(counts) AS t, jsonb_each_text(t.value) AS n
+             WHERE n.key IN ('inserted', 'updated', 'removed')) > 0 AS changed,
+           (SELECT sum(n.value::bigint) FROM jsonb_each(counts) AS t, jsonb_each_text(t.value) AS n WHERE n.key = 'stale') AS stale
+      FROM primero_sync.runs
+),
+last AS (
+    SELECT DISTINCT ON (quarter) * FROM loads ORDER BY quarter, finished_at DESC
+)
+SELECT last.quarter, last.run_id, last.started_at, last.finished_at, last.pull_version, last.mapping_version,
+       last.counts,
+       last.stale::bigint AS stale,
+       (SELECT count(*) FROM loads WHERE loads.quarter = last.quarter) AS loads,
+       (SELECT max(finished_at) FROM loads WHERE loads.quarter = last.quarter AND loads.changed) AS changed_at,
+       (SELECT count(*) FROM primero_sync.quarantine AS q
+         WHERE q.quarter = last.quarter AND q.resolved_at IS NULL) AS quarantined,
+       (SELECT COALESCE(sum(u.count), 0)::bigint FROM primero_sync.unmapped AS u WHERE u.quarter = last.quarter) AS unmapped
+  FROM last
+ ORDER BY last.quarter
 """

@@ -3,7 +3,7 @@
 A pooler such as PgBouncer may give each transaction another session, and that session to somebody else afterwards. So
 nothing here outlives its transaction: settings are local to it, and statements are not prepared in the server.
 
-What belongs here: opening a connection, and `translated`, through which every room of `ona/` lets psycopg's errors
+What belongs here: opening a connection, and `translate_errors`, through which every room of `ona/` lets psycopg's errors
 become failures. What does not belong here: statements about ONA's tables.
 """
 
@@ -18,8 +18,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
-from primero_ona.failures import SettingsFailure, database_failure
-from primero_ona.transport import database_protection
+from primero_ona.errors import ConfigError, database_error
+from primero_ona.tls import database_protection
 
 #: Seconds for one statement. The largest one writes the services of a quarter, a few seconds for 300,000 rows; a disk
 #: that is fifty times slower still passes, and a statement that hangs ends within the hour.
@@ -49,11 +49,11 @@ def connect(
 ) -> psycopg.Connection:
     """Connect to ONA's database: in autocommit, each transaction in UTC, all timeouts in seconds.
 
-    Raises SettingsFailure for a malformed URL, and for one to another machine without `sslmode=verify-full` unless
-    `insecure`; else what `database_failure` makes of the refusal. No message holds the URL or a part of it.
+    Raises ConfigError for a malformed URL, and for one to another machine without `sslmode=verify-full` unless
+    `insecure`; else what `database_error` makes of the refusal. No message holds the URL or a part of it.
     """
     database_protection(parameters_of(url), override=insecure)
-    with translated("connecting to ONA's database"):
+    with translate_errors("connecting to ONA's database"):
         conn = OnaConnection.connect(
             url,
             autocommit=True,
@@ -98,11 +98,11 @@ SELECT set_config(name, value, true)
 
 
 def parameters_of(url: str) -> dict[str, object]:
-    """The libpq parameters in a URL; raises SettingsFailure where it is none."""
+    """The libpq parameters in a URL; raises ConfigError where it is none."""
     try:
         return dict(conninfo_to_dict(url))
     except psycopg.Error:
-        raise SettingsFailure(
+        raise ConfigError(
             "ONA_DATABASE_URL is not a database URL; write it like postgresql://user:password@host:5432/database "
             "(special characters of the password as %-codes)",
         ) from None
@@ -132,9 +132,9 @@ def _milliseconds(seconds: float) -> str:
 
 
 @contextmanager
-def translated(doing: str) -> Iterator[None]:
+def translate_errors(doing: str) -> Iterator[None]:
     """Let an error of psycopg leave as a failure; `doing` says what was tried, as in `loading 2024-Q1 into ONA`."""
     try:
         yield
     except psycopg.Error as error:
-        raise database_failure(error, doing) from None
+        raise database_error(error, doing) from None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from primero_ona.ona.connection import translated
+from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.schema import CASES, DATA_DICTIONARY, SERVICES, Column, Table
 from primero_ona.ona.target import Target
 from primero_ona.ona.upkeep import Row, Upkeep, insert_rows, locked, read_rows, update_row
@@ -27,10 +27,10 @@ _KHMER = {"field_label_km": "field_label_en", "option_value_km": "option_value"}
 _TRUE = frozenset({"true", "t", "yes", "1"})
 
 
-def keep_dictionary(conn: psycopg.Connection, rows: Sequence[Row]) -> Upkeep:
+def sync_dictionary(conn: psycopg.Connection, rows: Sequence[Row]) -> Upkeep:
     """Bring `data_dictionary` up to date with the rows, one for each key.
 
-    Raises TransientFailure where another session keeps the table locked.
+    Raises TransientError where another session keeps the table locked.
     """
     with locked(conn, DATA_DICTIONARY, "keeping ONA's data_dictionary up to date") as target:
         there = {_key(row): row for row in read_rows(conn, target, DATA_DICTIONARY)}
@@ -75,7 +75,7 @@ def _khmer(there: Row, wanted: Row, name: str, *, reviewed: bool) -> str | None:
 
 def read_dictionary(conn: psycopg.Connection) -> list[Row]:
     """All rows as texts, in the order of tables, columns and options."""
-    with translated("reading ONA's data_dictionary"):
+    with translate_errors("reading ONA's data_dictionary"):
         rows = read_rows(conn, Target.find(conn), DATA_DICTIONARY)
     own = [row for row in rows if row["table_name"] and row["column_name"]]
     places = {(row["table_name"], row["column_name"]): _place(row) for row in own if not row["option_id"]}
@@ -115,7 +115,7 @@ def undescribed_options(conn: psycopg.Connection) -> list[Undescribed]:
 
     A text that stands where an option is due may be anything that somebody wrote.
     """
-    with translated("looking for options without a row in ONA's data_dictionary"):
+    with translate_errors("looking for options without a row in ONA's data_dictionary"):
         target = Target.find(conn)
         found = [
             _undescribed(conn, target, table, column)
@@ -139,7 +139,7 @@ def count_label(conn: psycopg.Connection, wanted: Mapping[tuple[str, str], str])
     """Rows in which a label occurs, alone or among others; by (field of Primero, code) of the labels asked for."""
     columns = {c.labels: (table, c) for table in (CASES, SERVICES) for c in table.columns if c.labels}
     counts: dict[tuple[str, str], int] = {}
-    with translated("counting the rows with a label in ONA"):
+    with translate_errors("counting the rows with a label in ONA"):
         target = Target.find(conn)
         for (field, code), label in wanted.items():
             table, column = columns[field]
@@ -151,7 +151,7 @@ def count_label(conn: psycopg.Connection, wanted: Mapping[tuple[str, str], str])
 
 def count_unmapped(conn: psycopg.Connection) -> dict[tuple[str, str], int]:
     """How often each code that the mapping does not know occurred at the last sync of each quarter, all quarters together."""
-    with translated("reading the unmapped codes"):
+    with translate_errors("reading the unmapped codes"):
         rows = conn.execute(_UNMAPPED).fetchall()
     return {(field, code): int(count) for field, code, count in rows}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from primero_ona.ona.connection import translated
+from primero_ona.ona.connection import translate_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ def subject_of(primero_id: str) -> str:
 
 def erased_subjects(conn: psycopg.Connection) -> frozenset[str]:
     """The subjects of all erasures."""
-    with translated("reading the erasures in ONA"):
+    with translate_errors("reading the erasures in ONA"):
         return frozenset(row[0] for row in conn.execute("SELECT subject FROM primero_sync.erasures").fetchall())
 
 

@@ -16,8 +16,8 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from primero_ona.failures import SettingsFailure
-from primero_ona.ona.connection import translated
+from primero_ona.errors import ConfigError
+from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.erased import subject_of
 from primero_ona.ona.load import lock_loads
 from primero_ona.ona.target import Target
@@ -33,11 +33,11 @@ class Erased:
 
 
 def read_ids(texts: Iterable[str]) -> list[str]:
-    """Primero ids as Primero writes them; raises SettingsFailure, without the text, where one is no UUID."""
+    """Primero ids as Primero writes them; raises ConfigError, without the text, where one is no UUID."""
     try:
         return list(dict.fromkeys(str(UUID(text.strip())) for text in texts))
     except ValueError:
-        raise SettingsFailure(
+        raise ConfigError(
             "--primero-id takes Primero's own id of a case, 36 characters like 51f2adb5-0000-0000-0000-0000c063aeb0; "
             "the short Case ID that people see will not do"
         ) from None
@@ -50,7 +50,7 @@ def erase(conn: psycopg.Connection, ids: Sequence[str], now: datetime) -> Erased
     no transaction; `now` is aware.
     """
     total = Erased()
-    with translated("erasing cases from ONA"), conn.transaction():
+    with translate_errors("erasing cases from ONA"), conn.transaction():
         lock_loads(conn)
         target = Target.find(conn)
         for case in ids:
@@ -74,7 +74,7 @@ def _erase(conn: psycopg.Connection, target: Target, case: str) -> Erased:
 
 def note_stored_rows(conn: psycopg.Connection, rows: Mapping[str, int]) -> None:
     """Add to the audit lines how many rows of stored partitions went, by Primero id."""
-    with translated("noting an erasure in ONA"), conn.transaction():
+    with translate_errors("noting an erasure in ONA"), conn.transaction():
         for case, count in rows.items():
             conn.execute(
                 "UPDATE primero_sync.erasures SET stored_rows = stored_rows + %s WHERE subject = %s",

@@ -9,8 +9,8 @@ from datetime import datetime
 import psycopg
 from psycopg.rows import class_row
 
-from primero_ona.failures import SettingsFailure
-from primero_ona.ona.connection import translated
+from primero_ona.errors import ConfigError
+from primero_ona.ona.connection import translate_errors
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Field:
 def shown_fields(conn: psycopg.Connection) -> list[Field]:
     """Read the fields that pulls were shown, by name."""
     with (
-        translated("reading the fields that Primero has shown"),
+        translate_errors("reading the fields that Primero has shown"),
         conn.cursor(row_factory=class_row(Field)) as cursor,
     ):
         return cursor.execute("SELECT * FROM primero_sync.fields ORDER BY name").fetchall()
@@ -34,19 +34,19 @@ def shown_fields(conn: psycopg.Connection) -> list[Field]:
 
 def note_fields(conn: psycopg.Connection, shown: Collection[str], returned: Collection[str], now: datetime) -> None:
     """Remember the fields that a pull was shown; the acceptance of those that have `returned` ends."""
-    with translated("remembering the fields that Primero has shown"), conn.transaction():
+    with translate_errors("remembering the fields that Primero has shown"), conn.transaction():
         conn.execute(_NOTE, {"shown": list(shown), "returned": list(returned), "now": now})
 
 
 def accept_fields(conn: psycopg.Connection, names: Collection[str], now: datetime) -> list[Field]:
     """Accept that these fields do not come any more; return them. Safe to repeat: the first acceptance stands.
 
-    Raises SettingsFailure where a name is not one of a field that pulls were shown, since nothing was lost then.
+    Raises ConfigError where a name is not one of a field that pulls were shown, since nothing was lost then.
     """
-    with translated("accepting the loss of fields"), conn.transaction():
+    with translate_errors("accepting the loss of fields"), conn.transaction():
         known = {field.name for field in shown_fields(conn)}
         if unknown := set(names) - known:
-            raise SettingsFailure(
+            raise ConfigError(
                 f"{len(unknown)} of these names {'is' if len(unknown) == 1 else 'are'} of no field that a pull was ever shown, so "
                 "nothing was accepted; `primero-ona fields list` has the names"
             )

@@ -13,16 +13,16 @@ from datetime import datetime
 
 import psycopg
 
-from primero_ona.failures import DataFailure, TransientFailure
-from primero_ona.frames import Frames
-from primero_ona.ona.bookkeeping import PULL_NUMBER, Origin, keep_quarantine, keep_run, keep_unmapped, was_loaded
-from primero_ona.ona.connection import translated
+from primero_ona.errors import DataError, TransientError
+from primero_ona.ona.bookkeeping import PULL_NUMBER, Origin, record_run, replace_unmapped, update_quarantine, was_loaded
+from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.decisions import decide_cases, decide_services, find_stale
 from primero_ona.ona.keys import settle_keys
 from primero_ona.ona.merge import remove_exits, remove_services, write_cases, write_services
 from primero_ona.ona.staging import refuse_unusable, stage_exits, stage_rows
 from primero_ona.ona.target import Target
 from primero_ona.quarters import Quarter
+from primero_ona.storage.frames import Frames
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ def load_quarter(  # noqa: PLR0913 all by name
     `conn` comes from `connect` and is in no transaction; `now` is aware, and stamps the rows that are written. The
     summaries of `cases` and `services` are read after their rows. `only`: the rows are no whole quarter but these cases
     (Primero ids), asked of Primero just now; then nothing is said of the quarter's other cases, and no load of the quarter
-    is recorded. Raises DataFailure where the rows cannot be loaded or
-    ONA lacks something, TransientFailure where another sync holds the lock, else what `database_failure` says.
+    is recorded. Raises DataError where the rows cannot be loaded or
+    ONA lacks something, TransientError where another sync holds the lock, else what `database_error` says.
     """
-    with translated(f"loading {quarter.name} into ONA"), conn.transaction():
+    with translate_errors(f"loading {quarter.name} into ONA"), conn.transaction():
         lock_loads(conn)
         target = Target.find(conn)
         number = _number_of(cases, services, exits)
@@ -92,22 +92,24 @@ def load_quarter(  # noqa: PLR0913 all by name
         write_cases(conn, target, now, counts["cases"].inserted + counts["cases"].updated)
         write_services(conn, target, counts["services"].inserted + counts["services"].updated)
         summaries = (cases.summary, services.summary)
-        still_open = keep_quarantine(conn, quarter, run_id, now, summaries, only)
+        still_open = update_quarantine(conn, quarter, run_id, now, summaries, only)
         if only is None:
-            keep_unmapped(conn, quarter, run_id, summaries)
+            replace_unmapped(conn, quarter, run_id, summaries)
             origin = Origin(number, exits.summary.get("stored_version"), cases.summary.get("mapping_version"))
-            keep_run(conn, quarter, run_id, now, origin, {table: asdict(counted) for table, counted in counts.items()})
+            record_run(
+                conn, quarter, run_id, now, origin, {table: asdict(counted) for table, counted in counts.items()}
+            )
     return LoadResult(counts["cases"], counts["services"], still_open)
 
 
 def _number_of(*parts: Frames) -> int | None:
     """The number of the pull that all parts of a quarter come from; None where none of them knows it.
 
-    Raises DataFailure where they come from several: what left is then not told from what came.
+    Raises DataError where they come from several: what left is then not told from what came.
     """
     numbers = {part.summary.get(PULL_NUMBER) for part in parts}
     if len(numbers) > 1:
-        raise DataFailure(
+        raise DataError(
             "the mapped rows and the exits of this quarter come from different pulls; nothing was loaded, map the quarter again"
         )
     return numbers.pop()
@@ -117,14 +119,14 @@ def lock_loads(conn: psycopg.Connection) -> None:
     """Let one load after the other into ONA: two at once would decide on rows that the other is about to change.
 
     `conn` is in a transaction, which holds the lock until it ends. The lock is on a table: an advisory lock may be taken by
-    any login that may connect. Raises TransientFailure, which names the holder, where it is not free in time.
+    any login that may connect. Raises TransientError, which names the holder, where it is not free in time.
     """
     try:
         # In a savepoint, so that the transaction can still ask for the holder after a failure.
         with conn.transaction():
             conn.execute(_LOCK)
     except psycopg.errors.LockNotAvailable:
-        raise TransientFailure(
+        raise TransientError(
             f"another sync is loading into ONA and did not end in time ({_holder(conn)}); nothing was changed, "
             "the next try may succeed"
         ) from None

@@ -10,24 +10,29 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import psycopg
+import pyarrow as pa
+from psycopg import sql
 from psycopg.rows import class_row
 
-from primero_ona.failures import DataFailure, SettingsFailure
-from primero_ona.ona.connection import translated
+from primero_ona.errors import ConfigError, DataError
+from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.schema import CURRENT, LOCATIONS_LOOKUP, RETIRED
 from primero_ona.ona.target import Target
 from primero_ona.ona.upkeep import Row, Text, Upkeep, insert_rows, locked, read_rows, update_row
 from primero_ona.texts import plain, same
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What people see of a place, and therefore does not change by itself.
 _NAMES = ("district", "province", "province_code", "district_km", "province_km")
 
 
 class District(Protocol):
-    """A district as Primero has it; codes without leading zeros, empty texts where a name is not translated."""
+    """A district as Primero has it; codes without leading zeros, empty texts where a name is not translate_errors."""
 
     @property
     def code(self) -> str: ...  # noqa: D102
@@ -68,20 +73,18 @@ class LookupResult:
     odd: list[str]
 
 
-def keep_lookup(
+def sync_lookup(
     conn: psycopg.Connection, districts: Sequence[District], now: datetime, odd: Collection[str] = ()
 ) -> LookupResult:
     """Bring `locations_lookup` up to date; `now` is aware and dates the changed names.
 
     New districts are added, what was empty is filled, a district that is gone is marked. Names in use stay as they are, and
     so do the districts with an `odd` code: Primero has them, but does not say clearly where they lie.
-    Raises DataFailure where Primero names no district or a code twice, TransientFailure where the table is kept locked.
+    Raises DataError where Primero names no district or a code twice, TransientError where the table is kept locked.
     """
     codes = {district.code for district in districts}
     if not districts or len(codes) != len(districts):
-        raise DataFailure(
-            "Primero's districts are none, or have a code twice; ONA's locations_lookup was left as it is"
-        )
+        raise DataError("Primero's districts are none, or have a code twice; ONA's locations_lookup was left as it is")
     with locked(conn, LOCATIONS_LOOKUP, "keeping ONA's locations_lookup up to date") as target:
         there = {(row["code"] or "").lstrip("0"): row for row in read_rows(conn, target, LOCATIONS_LOOKUP)}
         provinces = {row["province_code"]: row for row in there.values()}
@@ -157,7 +160,7 @@ def _record(conn: psycopg.Connection, changed: Sequence[ChangedName], now: datet
 def changed_names(conn: psycopg.Connection) -> list[ChangedName]:
     """The changed names that nobody has accepted yet, by code."""
     with (
-        translated("reading the changed names of places"),
+        translate_errors("reading the changed names of places"),
         conn.transaction(),
         conn.cursor(row_factory=class_row(ChangedName)) as cursor,
     ):
@@ -167,7 +170,7 @@ def changed_names(conn: psycopg.Connection) -> list[ChangedName]:
 def accept_names(conn: psycopg.Connection, codes: Collection[str] | None, now: datetime) -> list[ChangedName]:
     """Take Primero's names for the districts, or all districts of the provinces, with these codes; None means all.
 
-    Returns what was changed. Raises SettingsFailure where a code has no changed name.
+    Returns what was changed. Raises ConfigError where a code has no changed name.
     """
     with locked(conn, LOCATIONS_LOOKUP, "accepting names of places") as target:
         provinces = {row["code"]: row["province_code"] for row in read_rows(conn, target, LOCATIONS_LOOKUP)}
@@ -182,7 +185,7 @@ def accept_names(conn: psycopg.Connection, codes: Collection[str] | None, now: d
 def _refuse_unknown(codes: Collection[str] | None, chosen: Sequence[ChangedName], provinces: dict[Text, Text]) -> None:
     met = {name.code for name in chosen} | {provinces.get(name.code) for name in chosen}
     if unknown := sorted(set(codes or ()) - met):
-        raise SettingsFailure(
+        raise ConfigError(
             f"no name has changed for the code {', '.join(unknown)}; nothing was accepted; "
             "`primero-ona places changes` lists those that have"
         )
@@ -222,3 +225,17 @@ UPDATE primero_sync.place_names
    SET resolved_at = %(now)s, accepted = true
  WHERE code = %(code)s AND column_name = %(column_name)s AND resolved_at IS NULL
 """
+
+
+def read_places(conn: psycopg.Connection) -> pd.DataFrame:
+    """The districts that ONA knows: columns code, district, province, province_code, all text."""
+    names = [column.name for column in LOCATIONS_LOOKUP.columns if not column.added]
+    as_text = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in names)
+    query = sql.SQL("SELECT {} FROM {} WHERE code IS NOT NULL ORDER BY 1")
+    with translate_errors("reading ONA's locations_lookup"):
+        target = Target.find(conn)
+        rows = conn.execute(query.format(as_text, target.name(LOCATIONS_LOOKUP))).fetchall()
+    import pandas as pd  # noqa: PLC0415
+
+    text = pd.ArrowDtype(pa.string())
+    return pd.DataFrame(rows, columns=pd.Index(names), dtype=text)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import psycopg
 from psycopg import sql
 
-from primero_ona.failures import TransientFailure
+from primero_ona.errors import TransientError
 from primero_ona.ona.decisions import outranks
 from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.ona.target import Target, commas, different
@@ -36,7 +36,7 @@ def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expecte
     """Write the cases that are new or changed, and stamp them with `now`; `expected` is their number.
 
     A case whose key has changed loses its old row, and the services with it, which come back with the new key. Raises
-    TransientFailure where ONA's rows were changed by somebody else meanwhile.
+    TransientError where ONA's rows were changed by somebody else meanwhile.
     """
     target.run(conn, _REMOVE_SERVICES_OF_RENAMED)
     target.run(conn, _REMOVE_RENAMED)
@@ -79,7 +79,7 @@ def _changes(table: Table, *more: str) -> sql.Composed:
 
 def _insist_on(written: int, expected: int, table: Table) -> None:
     if written != expected:
-        raise TransientFailure(
+        raise TransientError(
             f"{written:,} rows of {table.name} were written where {expected:,} should have been: somebody else writes into "
             "ONA at the same time, or a trigger interferes; nothing was changed, the next try may succeed"
         )

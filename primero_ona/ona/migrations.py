@@ -13,8 +13,8 @@ from importlib.resources import files
 import psycopg
 from psycopg import sql
 
-from primero_ona.failures import DataFailure
-from primero_ona.ona.connection import translated
+from primero_ona.errors import DataError
+from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.obstacles import obstacles
 from primero_ona.ona.schema import CASES, SERVICES, TABLES, VIEWS, Column, Table, View
 from primero_ona.ona.target import BOOKKEEPING, Target, commas
@@ -37,12 +37,12 @@ class Change:
 def plan(conn: psycopg.Connection) -> list[Change]:
     """The additions that ONA's database needs, in the order of their execution; empty where nothing is lacking.
 
-    Raises DataFailure where a table lacks its key or holds a key twice, or where no addition would let loads through.
+    Raises DataError where a table lacks its key or holds a key twice, or where no addition would let loads through.
     """
-    with translated("comparing ONA's tables with the contract"):
+    with translate_errors("comparing ONA's tables with the contract"):
         target = Target.find(conn)
         if found := obstacles(conn, target, _UNIQUE):
-            raise DataFailure(
+            raise DataError(
                 f"ONA's tables cannot be loaded into: {'; '.join(found)}; nothing was changed; ask ONA's administrators, then "
                 "plan again"
             )
@@ -57,7 +57,7 @@ def plan(conn: psycopg.Connection) -> list[Change]:
 
 def apply(conn: psycopg.Connection, changes: Sequence[Change]) -> None:
     """Execute the changes in one transaction: all of them or none. What another session added meanwhile is skipped."""
-    with translated("adding to ONA's schema"), conn.transaction():
+    with translate_errors("adding to ONA's schema"), conn.transaction():
         for change in changes:
             conn.execute(change.sql.encode())
 
@@ -96,7 +96,7 @@ def _table(conn: psycopg.Connection, target: Target, table: Table) -> Iterator[C
         yield Change(create.as_string(conn), f"ONA has no table {table.name}: {table.description}")
         return
     if table.key not in present and not table.key_rest:
-        raise DataFailure(
+        raise DataError(
             f"the table {target.schema}.{table.name} in ONA has no column {table.key}, so it is not the dashboards' table; "
             "check the database and the search path of ONA_DATABASE_URL"
         )
@@ -161,7 +161,7 @@ def _refuse_deferrable(conn: psycopg.Connection, target: Target, table: Table, c
     """Refuse a constraint that ON CONFLICT fails on, even where there is a usable index beside it."""
     names = {"schema": target.schema, "table": table.name, "column": column}
     if conn.execute(_DEFERRABLE_INDEX, names).fetchone() == (True,):
-        raise DataFailure(
+        raise DataError(
             f"the unique constraint on {table.name}.{column} in ONA is deferrable, so rows cannot be merged by it; "
             "ask ONA's administrators to make it NOT DEFERRABLE, then plan again"
         )
@@ -171,7 +171,7 @@ def _refuse_repeated(conn: psycopg.Connection, target: Target, table: Table, col
     query = sql.SQL("SELECT count(*) FROM (SELECT FROM {} WHERE {c} IS NOT NULL GROUP BY {c} HAVING count(*) > 1) AS r")
     row = conn.execute(query.format(target.name(table), c=sql.Identifier(column))).fetchone()
     if row and row[0]:
-        raise DataFailure(
+        raise DataError(
             f"{row[0]:,} values of {table.name}.{column} occur more than once in ONA, so the column cannot become a key; "
             "ask ONA's administrators to remove the surplus rows, then plan again"
         )

@@ -14,7 +14,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from primero_ona.ona.connection import translated
+from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.grants import foreign_grants, unlimited_logins
 from primero_ona.ona.schema import CASES, SERVICES, TABLES, Table
 from primero_ona.ona.target import BOOKKEEPING, Target
@@ -49,7 +49,7 @@ _HIDDEN = frozenset({"primero_id", "primero_case_id", "age_at_placement", "age_a
 
 def roles_sql(conn: psycopg.Connection) -> str:
     """The SQL, for the schema and the database that this connection sees; every statement may be repeated."""
-    with translated("reading where ONA's tables are"):
+    with translate_errors("reading where ONA's tables are"):
         target = Target.find(conn)
         database = conn.info.dbname
         foreign = foreign_grants(conn, target, VIEWS_SCHEMA, ROLES)

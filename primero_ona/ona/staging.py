@@ -14,12 +14,12 @@ import pyarrow as pa
 from psycopg import sql
 from pyarrow import csv
 
-from primero_ona.failures import DataFailure
-from primero_ona.frames import Frames, one_ahead
-from primero_ona.ids import UUID
+from primero_ona.errors import DataError
 from primero_ona.ona.erased import remove_erased
 from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.ona.target import Target, commas
+from primero_ona.storage.frames import Frames, prefetch
+from primero_ona.texts import UUID
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,11 +57,11 @@ def make_staged(conn: psycopg.Connection, target: Target, table: Table) -> None:
     """Make the temporary table for a table's mapped rows, empty, with ONA's types.
 
     Not from the table itself: that would lock it as long as the transaction lasts, and whoever changes it would wait.
-    Raises DataFailure where ONA lacks a column.
+    Raises DataError where ONA lacks a column.
     """
     types = target.column_types(conn, table)
     if missing := sorted(set(table.mapped_names) - types.keys()):
-        raise DataFailure(
+        raise DataError(
             f"ONA's {table.name} has no {', '.join(missing)}, or is no table at all; run `primero-ona schema apply`, and "
             "`primero-ona schema plan` where something is in its way"
         )
@@ -102,21 +102,21 @@ def _stage(conn: psycopg.Connection, target: Target, table: Table, frames: Frame
     make_staged(conn, target, table)
     rows = 0
     # One COPY per frame: a frame that cannot be read never breaks off a COPY, whose reason the server would log.
-    for count, text in one_ahead((len(frame), to_csv(frame, table.arrow_schema(), table.name)) for frame in frames):
+    for count, text in prefetch((len(frame), to_csv(frame, table.arrow_schema(), table.name)) for frame in frames):
         stage_frame(conn, table, text)
         rows += count
     return rows
 
 
 def to_csv(frame: pd.DataFrame, schema: pa.Schema, what: str) -> memoryview:
-    """A frame as the text that COPY reads; raises DataFailure where it does not have the schema. `what` names its rows."""
+    """A frame as the text that COPY reads; raises DataError where it does not have the schema. `what` names its rows."""
     sink = pa.BufferOutputStream()
     try:
         # In one piece: pyarrow 26 writes rubbish where the first of several pieces is empty.
         table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False, nthreads=1)
         csv.write_csv(table.combine_chunks(), sink, _CSV)
     except (pa.ArrowException, KeyError, TypeError, ValueError):
-        raise DataFailure(
+        raise DataError(
             f"a frame of {what} does not have the columns and types of the table contract; map the quarter again"
         ) from None
     return memoryview(sink.getvalue())
@@ -139,12 +139,12 @@ def _blocks(rows: memoryview, size: int = 1 << 18) -> Iterator[memoryview]:
 def refuse_unusable(conn: psycopg.Connection) -> None:
     """Refuse staged rows that occur twice, lack what identifies them, or hold a service without its case.
 
-    Raises DataFailure. The checks before the load look for the same, so there should be none.
+    Raises DataError. The checks before the load look for the same, so there should be none.
     """
     for problem, query in _UNUSABLE.items():
         row = conn.execute(query).fetchone()
         if row and row[0]:
-            raise DataFailure(
+            raise DataError(
                 f"{row[0]:,} times among the mapped rows, {problem}; nothing was loaded, map the quarter again"
             )
 

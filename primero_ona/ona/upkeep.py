@@ -14,8 +14,8 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from primero_ona.failures import TransientFailure
-from primero_ona.ona.connection import translated
+from primero_ona.errors import TransientError
+from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.schema import Table
 from primero_ona.ona.target import Target, commas
 
@@ -42,14 +42,14 @@ class Upkeep:
 def locked(conn: psycopg.Connection, table: Table, doing: str) -> Iterator[Target]:
     """A transaction in which nobody else writes into the table; readers are not held up.
 
-    Raises TransientFailure where another session keeps the table for too long.
+    Raises TransientError where another session keeps the table for too long.
     """
-    with translated(doing), conn.transaction():
+    with translate_errors(doing), conn.transaction():
         target = Target.find(conn)
         try:
             conn.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(target.name(table)))
         except psycopg.errors.LockNotAvailable:
-            raise TransientFailure(f"another session kept ONA's {table.name} for too long; try again later") from None
+            raise TransientError(f"another session kept ONA's {table.name} for too long; try again later") from None
         yield target
 
 

@@ -1,1 +1,1 @@
-"""The source system: asking Primero's API, and pulls that are complete and stable. Knows nothing of Dagster or of ONA."""
+"""The source: ask Primero over HTTP, and say what its answers mean. Knows neither ONA nor Dagster."""

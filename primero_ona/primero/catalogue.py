@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from primero_ona.failures import DataFailure
+from primero_ona.errors import DataError
 from primero_ona.texts import plain
 
 Row = Mapping[str, Any]
@@ -70,7 +70,7 @@ def districts(locations: Iterable[Row]) -> Districts:
     """The districts of Cambodia as Primero has them.
 
     A place of another type, such as `khan` or `krong`, is of the level below the place that it stands under. Raises
-    DataFailure where there is no district at all with a province above it.
+    DataError where there is no district at all with a province above it.
     """
     places = {str(place.get("code")): place for place in locations}
     found: list[District] = []
@@ -89,7 +89,7 @@ def districts(locations: Iterable[Row]) -> Districts:
         elif levels[-1] is None and len(line) > 1:
             odd[code] = _NO_LEVEL
     if not found:
-        raise DataFailure(
+        raise DataError(
             "Primero's locations hold no district with a province above it; nothing was changed; its administrators can "
             "tell why"
         )

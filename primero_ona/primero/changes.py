@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from primero_ona.failures import DataFailure, TransientFailure
+from primero_ona.errors import DataError, TransientError
 from primero_ona.primero.client import Page, PrimeroClient
 from primero_ona.primero.walk import AHEAD, ALL_TIME, stamp
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
@@ -40,8 +40,8 @@ def changes_since(client: PrimeroClient, before: Changes | None, modules: tuple[
     """Look for changes since an earlier look; the first look takes all within the overlap for new.
 
     Where the newest stamp lies before that of the earlier look (Primero was restored, or its clock put back), it counts as
-    the first. Raises TransientFailure where Primero shows nothing: there was something before, so the answer is an error;
-    DataFailure where every case is stamped ahead.
+    the first. Raises TransientError where Primero shows nothing: there was something before, so the answer is an error;
+    DataError where every case is stamped ahead.
     """
     scope = {"module_id": ",".join(modules)} if modules else {}
     newest, furthest = _newest(client, before.newest if before else None, scope)
@@ -49,7 +49,7 @@ def changes_since(client: PrimeroClient, before: Changes | None, modules: tuple[
     asked: dict[str, str | int] = {**scope, "last_updated_at": f"{stamp(since)}..", "per": 0, "fields": "status"}
     total = client.page("cases", asked).total
     if not total:
-        raise TransientFailure(
+        raise TransientError(
             "Primero counts no recent case, though it has just shown one; looking again at the next tick"
         )
     open_quarter = current_quarter()
@@ -88,10 +88,10 @@ def _newest(client: PrimeroClient, known: str | None, scope: dict[str, str]) -> 
             if found := next((text for text in _stamps(page) if _can_be(client, text)), None):
                 return found, furthest
     if furthest:
-        raise DataFailure(
+        raise DataError(
             "every case of Primero is stamped ahead of Primero's own time; its administrators have to look at the server's clock"
         )
-    raise TransientFailure("Primero shows no case where there were some; looking again at the next tick")
+    raise TransientError("Primero shows no case where there were some; looking again at the next tick")
 
 
 def _stamps(page: Page) -> list[str]:

@@ -30,9 +30,9 @@ import requests
 import urllib3
 from requests.auth import HTTPBasicAuth
 
-from primero_ona.failures import DataFailure, PermanentFailure, RefusedFailure, TransientFailure
+from primero_ona.errors import DataError, PermanentError, RefusedError, TransientError
 from primero_ona.primero.wire import Line, LineAdapter, TooLargeError, read
-from primero_ona.transport import is_local, web_protection
+from primero_ona.tls import is_local, web_protection
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +116,8 @@ class PrimeroClient:
     one question may take with all its attempts and pauses, `total` what all questions may take together from now on (None:
     no limit); `pause` scales the pauses between attempts (all in seconds). `answer_bytes` is what one answer may have.
     `insecure` admits plain http to another machine; `protection` tells how the connection is protected.
-    Raises RefusedFailure where login or permission is refused (never asked twice: six failed logins lock the account),
-    TransientFailure where Primero cannot be reached or breaks off, DataFailure where an answer has not the known shape.
+    Raises RefusedError where login or permission is refused (never asked twice: six failed logins lock the account),
+    TransientError where Primero cannot be reached or breaks off, DataError where an answer has not the known shape.
     """
 
     url: str
@@ -167,7 +167,7 @@ class PrimeroClient:
             except _PassingError as passing:
                 pause = passing.retry_after or self.pause * (2**attempt + random.random())  # jitter, no secret  # noqa: S311  # nosec B311
                 if attempt >= passing.retries or time.monotonic() + pause > deadline:
-                    raise TransientFailure(
+                    raise TransientError(
                         f"Primero at {self._host} {passing.said.format(path=path)}, {attempt + 1} times over; try again later"
                     ) from None
                 logger.warning("%s %s; attempt %d", path, passing.said.format(path="it"), attempt + 1)
@@ -183,12 +183,12 @@ class PrimeroClient:
             or not isinstance(metadata, dict)
             or not all(isinstance(row, dict) for row in rows)
         ):
-            raise DataFailure(
+            raise DataError(
                 f"Primero's answer to {path} has no list `data` with `metadata`; is PRIMERO_URL a Primero v2?"
             )
         total, per = metadata.get("total"), metadata.get("per")
         if not isinstance(total, int) or not isinstance(per, int):
-            raise DataFailure(
+            raise DataError(
                 f"Primero's answer to {path} gives no `total` and `per`, so nobody could say whether it is complete"
             )
         return Page(rows, total, per)
@@ -196,7 +196,7 @@ class PrimeroClient:
     def pages(self, path: str, params: Mapping[str, str | int], key: str = "id") -> Iterator[Page]:
         """GET the pages of a list, up to the first that is not full; `key` is what identifies a row.
 
-        Raises DataFailure after a full page whose rows all came before: a server that ignores `page` would never end.
+        Raises DataError after a full page whose rows all came before: a server that ignores `page` would never end.
         """
         seen: list[np.ndarray[Any, np.dtype[np.int64]]] = []
         for number in count(1):
@@ -206,7 +206,7 @@ class PrimeroClient:
                 return
             own = np.fromiter((hash(str(row.get(key))) for row in page.rows), np.int64, len(page.rows))
             if all(any((earlier == one).any() for earlier in seen) for one in own):
-                raise DataFailure(
+                raise DataError(
                     f"Primero's page {number} of {path} brings nothing but what came before, so the list has no end; does "
                     "something between here and Primero drop `page` from the address?"
                 )
@@ -220,8 +220,8 @@ class PrimeroClient:
         """The version Primero runs (`2.15.2.1`); None where the account may not ask, or the answer looks like no version."""
         try:
             settings = self.get("system_settings").get("data")
-        except PermanentFailure as refused:
-            if isinstance(refused, LoginRefusedFailure):
+        except PermanentError as refused:
+            if isinstance(refused, LoginRefusedError):
                 raise
             return None
         version = settings.get("primero_version") if isinstance(settings, dict) else None
@@ -233,7 +233,7 @@ class PrimeroClient:
             requests.Request("GET", f"{self.url}/api/v2/{path}", params=dict(params)),
         )
         if len(request.url or "") > URL_BYTES:
-            raise DataFailure(
+            raise DataError(
                 f"the request for {path} would be longer than {URL_BYTES} bytes, which Primero's web server refuses"
             )
         started = time.monotonic()
@@ -251,7 +251,7 @@ class PrimeroClient:
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise self._unfinished(path) if time.monotonic() >= ends else self._unreachable(error) from None
         except TooLargeError:
-            raise DataFailure(
+            raise DataError(
                 f"Primero's answer to {path} has more than {self.answer_bytes:,} bytes, more than any page of cases; is "
                 "PRIMERO_URL a Primero v2?"
             ) from None
@@ -267,7 +267,7 @@ class PrimeroClient:
         except (ValueError, RecursionError):
             raise _PassingError("answered {path} with something that is not JSON") from None
         if not isinstance(answer, dict):
-            raise DataFailure(f"Primero's answer to {path} is no JSON object; is PRIMERO_URL a Primero v2?")
+            raise DataError(f"Primero's answer to {path} is no JSON object; is PRIMERO_URL a Primero v2?")
         return answer
 
     def _environment(self, url: str | None) -> dict[str, Any]:
@@ -292,16 +292,16 @@ class PrimeroClient:
         if moment.year in _YEARS:
             self.server_time = moment
 
-    def _unfinished(self, path: str) -> TransientFailure:
+    def _unfinished(self, path: str) -> TransientError:
         """The failure for an answer that was ended at its deadline; it has cost minutes, so it is not asked for again."""
-        return TransientFailure(
+        return TransientError(
             f"Primero at {self._host} did not end its answer to {path} in the time that one may take; try again later"
         )
 
     def _unreachable(self, error: requests.RequestException | urllib3.exceptions.HTTPError) -> Exception:
         """The failure for a request that got no whole answer."""
         if isinstance(error, (requests.exceptions.SSLError, urllib3.exceptions.SSLError)):
-            return RefusedFailure(
+            return RefusedError(
                 f"the certificate of Primero at {self._host} is not trusted; check PRIMERO_URL, or name the private "
                 "authority's certificate in PRIMERO_CA_BUNDLE"
             )
@@ -311,9 +311,9 @@ class PrimeroClient:
             error,
             (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema),
         ):
-            return RefusedFailure("PRIMERO_URL is no web address; write it like https://primero.example.org")
+            return RefusedError("PRIMERO_URL is no web address; write it like https://primero.example.org")
         if "NameResolutionError" in repr(error) or "Failed to resolve" in str(error):
-            return TransientFailure(
+            return TransientError(
                 f"the host {self._host} of PRIMERO_URL is not known; check the address, then the network"
             )
         if isinstance(error, requests.exceptions.ConnectTimeout):
@@ -326,36 +326,36 @@ class PrimeroClient:
         """The failure for an answer other than 200."""
         status = response.status_code
         if status == 401:
-            return LoginRefusedFailure(
+            return LoginRefusedError(
                 f"Primero at {self._host} refuses the login; check PRIMERO_USERNAME and PRIMERO_PASSWORD (it was asked once; "
                 "after six failed logins Primero locks the account for 30 minutes)"
             )
         if status == 403:
-            return AnswerRefusedFailure(
+            return AnswerRefusedError(
                 f"Primero refuses {path} to this account (403); its role needs read permission for it", status
             )
         if status in _PASSING or (status >= 500 and status not in _LASTING):
             asked = _retry_after(response.headers.get("Retry-After"))
             return _PassingError(f"kept answering {{path}} with {status}", retry_after=asked * min(self.pause, 1.0))
         if 300 <= status < 400:
-            return RefusedFailure(
+            return RefusedError(
                 f"Primero at {self._host} redirects {path} ({status}); set PRIMERO_URL to the final https address"
             )
         if status == 404:
-            return AnswerRefusedFailure(
+            return AnswerRefusedError(
                 f"there is no {path} at {self._host} (404); check that PRIMERO_URL is the address of a Primero v2",
                 status,
             )
-        return AnswerRefusedFailure(
+        return AnswerRefusedError(
             f"Primero at {self._host} refuses {path} with status {status}; trying again would not help", status
         )
 
 
-class LoginRefusedFailure(RefusedFailure):
+class LoginRefusedError(RefusedError):
     """The login was refused; asked exactly once."""
 
 
-class AnswerRefusedFailure(RefusedFailure):
+class AnswerRefusedError(RefusedError):
     """Primero answered with an error that asking again does not mend; `status` is that of HTTP."""
 
     def __init__(self, text: str, status: int) -> None:

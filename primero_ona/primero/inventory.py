@@ -18,11 +18,19 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 
-from primero_ona.failures import TransientFailure
-from primero_ona.primero.client import AnswerRefusedFailure, PrimeroClient
+from primero_ona.errors import TransientError
+from primero_ona.primero.client import AnswerRefusedError, PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, FieldsFound, KnownFields
 from primero_ona.primero.policy import LocationPrecision
-from primero_ona.primero.pull import EMPTY_PAUSE, SETTLE_SECONDS, WALKS, Sink, check_fields, find_zone, insist
+from primero_ona.primero.pull import (
+    EMPTY_PAUSE,
+    SETTLE_SECONDS,
+    WALKS,
+    Sink,
+    check_fields,
+    find_zone,
+    retry_while_empty,
+)
 from primero_ona.primero.walk import (
     AHEAD,
     ALL_TIME,
@@ -55,7 +63,7 @@ _ASKED: dict[str, str | int] = {
     "fields": ",".join(CASE_FIELDS),
 }
 
-Standing = Literal["gone", "out of scope", "there"]
+Presence = Literal["gone", "out of scope", "there"]
 
 
 @dataclass
@@ -87,7 +95,7 @@ def take_inventory(
 
     `precision` is how exact locations are kept; `known` are the fields that earlier pulls were shown.
 
-    Memory does not grow but by 16 bytes a case. Raises TransientFailure where three inventories were not complete, else as
+    Memory does not grow but by 16 bytes a case. Raises TransientError where three inventories were not complete, else as
     `pull_cases`.
     """
     zone = find_zone(client, empty_pause)
@@ -102,7 +110,7 @@ def take_inventory(
             break
         logger.warning("inventory %d of %d: %s", number, WALKS, fault)
     else:
-        raise TransientFailure(
+        raise TransientError(
             f"an inventory of Primero's cases was not complete, {WALKS} times over ({fault}); try again later"
         )
     report = InventoryReport(settled, cases=take.received, takes=number, ahead=take.ahead)
@@ -147,10 +155,10 @@ class _Take:
     def fault(self) -> str:
         """What speaks against this pass; empty where nothing does."""
         ids = np.concatenate(self._ids) if self._ids else np.empty(0, np.int64)
-        doubles = len(ids) - len(np.unique(ids))
+        duplicate_count = len(ids) - len(np.unique(ids))
         if self._shrunk:
             return f"{self._shrunk} cases vanished meanwhile"
-        return f"{doubles} cases came twice" if doubles else ""
+        return f"{duplicate_count} cases came twice" if duplicate_count else ""
 
 
 def _lacking(client: PrimeroClient, take: _Take, zone: timedelta, pause: float) -> str:
@@ -160,7 +168,7 @@ def _lacking(client: PrimeroClient, take: _Take, zone: timedelta, pause: float) 
         "per": 0,
         "fields": "status",
     }
-    total = insist(lambda: client.page("cases", question).total, pause)
+    total = retry_while_empty(lambda: client.page("cases", question).total, pause)
     if not total and take.counted:
         return "a count of nothing after cases came"
     return f"{total - take.counted} cases lacking" if total > take.counted else ""
@@ -195,11 +203,11 @@ def _by_ids(client: PrimeroClient, ids: Sequence[str]) -> list[dict[str, Any]]:
     return [row for row in client.page("cases", question).rows if row.get("id") in ids]
 
 
-def standing_of(client: PrimeroClient, case: str) -> Standing:
+def presence_of(client: PrimeroClient, case: str) -> Presence:
     """How a single case stands: `gone` (404), `out of scope` of this account (403), or `there`."""
     try:
         client.get(f"cases/{quote(case, safe='')}", {"fields": "status"})
-    except AnswerRefusedFailure as refused:
+    except AnswerRefusedError as refused:
         if refused.status == 404:
             return "gone"
         if refused.status == 403:

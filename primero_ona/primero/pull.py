@@ -16,9 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from primero_ona.failures import DataFailure, RefusedFailure, TransientFailure
-from primero_ona.frames import one_ahead
-from primero_ona.ids import is_uuid
+from primero_ona.errors import DataError, RefusedError, TransientError
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.fields import (
     CASE_FIELDS,
@@ -29,6 +27,8 @@ from primero_ona.primero.fields import (
     json_text,
 )
 from primero_ona.primero.walk import ALL_TIME, Walk, Window, stamp
+from primero_ona.storage.frames import prefetch
+from primero_ona.texts import is_uuid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,8 +104,8 @@ def pull_cases(
 ) -> PullReport:
     """Walk the window into the sink until a walk is proved complete.
 
-    `known`: the fields that earlier pulls were shown. Raises TransientFailure where three walks did not agree with
-    Primero's own count, RefusedFailure where the account may not read a needed field or sees no case at all, DataFailure
+    `known`: the fields that earlier pulls were shown. Raises TransientError where three walks did not agree with
+    Primero's own count, RefusedError where the account may not read a needed field or sees no case at all, DataError
     where Primero ignored a filter.
     """
     report = PullReport(version=client.version(), pulled_at=stamp(datetime.now(UTC)))
@@ -115,19 +115,21 @@ def pull_cases(
     for number in range(1, WALKS + 1):
         sink.restart()
         walk = Walk(client, window, zone, settled)
-        for frame in one_ahead(walk.frames()):
+        for frame in prefetch(walk.frames()):
             sink.write(frame)
         lacking = _lacking(client, window, walk, zone, empty_pause)
         if window.modules:
             others = Walk(client, replace(window, modules=()), zone, settled, LEAVING_FIELDS)
             report.other_modules = _leave_others(others, window.modules, sink)
             lacking = max(lacking, _lacking(client, replace(window, modules=()), others, zone, empty_pause))
-        if lacking <= 0 and not walk.doubles():
+        if lacking <= 0 and not walk.duplicate_count():
             break
-        logger.warning("walk %d of %s: %d cases lacking, %d doubled", number, WALKS, max(lacking, 0), walk.doubles())
+        logger.warning(
+            "walk %d of %s: %d cases lacking, %d doubled", number, WALKS, max(lacking, 0), walk.duplicate_count()
+        )
     else:
-        raise TransientFailure(
-            f"Primero counted {lacking} cases more than it gave (or gave {walk.doubles()} twice), {WALKS} times over; "
+        raise TransientError(
+            f"Primero counted {lacking} cases more than it gave (or gave {walk.duplicate_count()} twice), {WALKS} times over; "
             "nothing was stored; the next run tries again"
         )
     report.walks = number
@@ -161,7 +163,7 @@ def find_zone(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> timedelta:
     Primero writes a stamp in its process's zone and compares it as if it were UTC, so on a server that does not run in
     UTC every window is off by hours, and its answers do not show it. Asks for a known case by its own stamp.
 
-    Raises RefusedFailure where the account sees no case at all.
+    Raises RefusedError where the account sees no case at all.
     """
     newest: dict[str, str | int] = {
         "last_updated_at": ALL_TIME,
@@ -170,14 +172,14 @@ def find_zone(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> timedelta:
         "per": KNOWN_CASES,
         "fields": "created_at",
     }
-    shown = insist(lambda: client.page("cases", newest).rows, pause)
+    shown = retry_while_empty(lambda: client.page("cases", newest).rows, pause)
     if not shown:
-        raise RefusedFailure(
+        raise RefusedError(
             "Primero shows this account no case at all, of any time; check that its role may read cases with the scope `all`"
         )
     rows = [row for row in shown if is_uuid(row.get("id"))][:3]
     if not rows:
-        raise DataFailure(
+        raise DataError(
             f"none of Primero's newest {len(shown)} cases has a readable id; its administrators have to look at these cases"
         )
     for hours in (0, *_ZONES):
@@ -186,7 +188,7 @@ def find_zone(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> timedelta:
             if hours:
                 logger.warning("Primero keeps its stamps %+d hours off UTC; windows are asked accordingly", hours)
             return zone
-    raise DataFailure(
+    raise DataError(
         "Primero does not find a case by the time stamp it gives for it, in any time zone, so no quarter could be cut right; "
         "its administrators have to look at the server's time zone"
     )
@@ -208,9 +210,11 @@ def _lacking(client: PrimeroClient, window: Window, walk: Walk, zone: timedelta,
     if until <= window.start:
         return 0
     question: dict[str, str | int] = {**window.filters(zone, until=until), "per": 0, "fields": "created_at"}
-    total = insist(lambda: client.page("cases", question).total, pause, times=EMPTY_ASKED if walk.received else 1)
+    total = retry_while_empty(
+        lambda: client.page("cases", question).total, pause, times=EMPTY_ASKED if walk.received else 1
+    )
     if not total and walk.counted:
-        raise TransientFailure("Primero counted no case in the quarter just after it gave some; try again later")
+        raise TransientError("Primero counted no case in the quarter just after it gave some; try again later")
     return total - walk.counted
 
 
@@ -221,7 +225,7 @@ def check_fields(
 
     A field that no case of a small quarter has is absent without fault, so the newest 1,000 cases of all time are asked
     for those not seen, and for those whose loss was accepted: seen in an old quarter, they are not back yet. Raises
-    RefusedFailure where an essential field does not occur among twenty cases or more, or one that earlier pulls were
+    RefusedError where an essential field does not occur among twenty cases or more, or one that earlier pulls were
     shown does not occur any more and its loss was not accepted.
     """
     asked = [name for name in CASE_FIELDS if name not in seen_fields or name in known.accepted]
@@ -234,20 +238,20 @@ def check_fields(
         "per": 1000,
         "fields": ",".join(asked),
     }
-    rows = insist(lambda: client.page("cases", question).rows, pause)
+    rows = retry_while_empty(lambda: client.page("cases", question).rows, pause)
     if not rows:
-        raise TransientFailure("Primero shows no case where it has just shown some; try again later")
+        raise TransientError("Primero shows no case where it has just shown some; try again later")
     newest = set[str]().union(*rows)
     missing = tuple(name for name in CASE_FIELDS if name not in seen_fields and name not in newest)
     refused = [name for name in missing if name in ESSENTIAL_FIELDS]
     if refused and len(rows) >= YOUNG:
-        raise RefusedFailure(
+        raise RefusedError(
             f"no case has the field{_s(refused)} {', '.join(refused)}; Primero leaves out what the account's role may not "
             "read: let its administrators grant the forms with these fields"
         )
     lost = [name for name in missing if name in known.shown and name not in known.accepted]
     if lost:
-        raise RefusedFailure(
+        raise RefusedError(
             f"earlier pulls were shown the field{_s(lost)} {', '.join(lost)}, and none of Primero's newest {len(rows):,} cases "
             "has it any more; nothing was stored. If the account's role has lost it, let Primero's administrators grant its "
             f"form again; if it is gone for good, run `primero-ona fields accept {' '.join(lost)}`, and its columns become empty"
@@ -260,7 +264,7 @@ def _s(names: Collection[str]) -> str:
     return "s" if len(names) > 1 else ""
 
 
-def insist(ask: Callable[[], Answer], pause: float, times: int = EMPTY_ASKED) -> Answer:
+def retry_while_empty(ask: Callable[[], Answer], pause: float, times: int = EMPTY_ASKED) -> Answer:
     """Ask again where the answer is empty: Primero's own errors look like emptiness."""
     answer = ask()
     for _ in range(times - 1):

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import orjson
 import pyarrow as pa
 
-from primero_ona.failures import DataFailure, TransientFailure
-from primero_ona.frames import BATCH_ROWS, Frames
-from primero_ona.primero.client import AnswerRefusedFailure, PrimeroClient
+from primero_ona.errors import DataError, TransientError
+from primero_ona.primero.client import AnswerRefusedError, PrimeroClient
+from primero_ona.storage.frames import BATCH_ROWS, Frames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +129,7 @@ def _frame(name: ListName, contents: Sequence[str]) -> pd.DataFrame:
 def refresh(client: PrimeroClient, last: Reference | None, now: datetime) -> Reference:
     """Read all lists anew; of a list that Primero refuses, the `last` one stays, marked.
 
-    `now` is aware. Raises DataFailure where a list is empty or has not the known shape, TransientFailure where it is not
+    `now` is aware. Raises DataError where a list is empty or has not the known shape, TransientError where it is not
     whole, and any failure of the client but the refusal of a single list.
     """
     version = client.version()
@@ -138,7 +138,7 @@ def refresh(client: PrimeroClient, last: Reference | None, now: datetime) -> Ref
     for name in LISTS:
         try:
             lists[name] = ReferenceList(contents_of(_fetch(client, name)), stamp, version)
-        except AnswerRefusedFailure as refused:
+        except AnswerRefusedError as refused:
             if refused.status != 403:
                 raise
             lists[name] = replace(last.lists[name], refused=True) if last else ReferenceList((), refused=True)
@@ -160,7 +160,7 @@ def _content_of(row: Mapping[str, Any]) -> str:
 def _fetch(client: PrimeroClient, name: ListName) -> list[dict[str, Any]]:
     rows = _forms(client) if name == "forms" else complete_list(client, name, _KEYS[name], _PARAMS[name])
     if not rows:
-        raise DataFailure(f"Primero lists no {name}; nothing was changed; ask its administrators what became of them")
+        raise DataError(f"Primero lists no {name}; nothing was changed; ask its administrators what became of them")
     return rows
 
 
@@ -168,14 +168,14 @@ def _forms(client: PrimeroClient) -> list[dict[str, Any]]:
     """The forms, which have no pages and no `total`."""
     rows = client.get("forms", _PARAMS["forms"]).get("data")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataFailure("Primero's answer to forms has no list `data`; is PRIMERO_URL a Primero v2?")
+        raise DataError("Primero's answer to forms has no list `data`; is PRIMERO_URL a Primero v2?")
     return rows
 
 
 def complete_list(client: PrimeroClient, path: str, key: str, params: Mapping[str, str | int]) -> list[dict[str, Any]]:
     """Every element of a paged list, once by `key`, in the order received.
 
-    Raises TransientFailure where pages and `total` do not agree: somebody edited the list meanwhile; DataFailure as `pages`.
+    Raises TransientError where pages and `total` do not agree: somebody edited the list meanwhile; DataError as `pages`.
     """
     found: dict[str, dict[str, Any]] = {}
     # A row that goes between two pages moves the others up, one of them past the reader: the last total would not tell.
@@ -184,7 +184,7 @@ def complete_list(client: PrimeroClient, path: str, key: str, params: Mapping[st
         totals.add(page.total)
         found.update((str(row.get(key)), row) for row in page.rows)
     if totals != {len(found)}:
-        raise TransientFailure(
+        raise TransientError(
             f"Primero gave {len(found)} of {page.total} {path}; the list is not whole, or was edited meanwhile; try again later"
         )
     return list(found.values())

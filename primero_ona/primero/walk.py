@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from primero_ona.failures import DataFailure
-from primero_ona.frames import BATCH_ROWS
-from primero_ona.ids import case_id_of, is_uuid
+from primero_ona.errors import DataError
 from primero_ona.primero.client import PAGE_ROWS, Page, PrimeroClient
 from primero_ona.primero.encode import raw_columns
 from primero_ona.primero.fields import CASE_FIELDS
 from primero_ona.primero.policy import LocationPrecision
 from primero_ona.primero.raw_schema import PULLED_SCHEMA
+from primero_ona.storage.frames import BATCH_ROWS
+from primero_ona.texts import case_id_of, is_uuid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +132,7 @@ class Walk:
     def _is_inside(self, case: Case) -> bool:
         return self._window.is_open if case.ahead else self._window.start <= case.updated < self._window.end
 
-    def doubles(self) -> int:
+    def duplicate_count(self) -> int:
         """How many cases came again when no page should have brought them; 0 in a sound walk."""
         ids = np.concatenate(self._ids) if self._ids else np.empty(0, np.int64)
         return len(ids) - len(np.unique(ids))
@@ -217,11 +217,11 @@ class Walk:
             for case in cases
         )
         if strangers:
-            raise DataFailure(
+            raise DataError(
                 f"Primero ignored the filter on last_updated_at: {strangers} of {len(cases)} cases lie outside; nothing was stored"
             )
         if self._window.modules and any(case.row.get("module_id") not in self._window.modules for case in cases):
-            raise DataFailure(
+            raise DataError(
                 "Primero ignored the filter on module_id; may the account's role read it? nothing was stored"
             )
         latest = self._client.now() + AHEAD
@@ -234,7 +234,7 @@ class Walk:
 
 def _walkable(page: Page) -> Page:
     if page.per <= 0:
-        raise DataFailure(
+        raise DataError(
             f"Primero gives {page.per} cases a page where {PAGE_ROWS} were asked for, so no walk is possible"
         )
     return page
@@ -252,7 +252,7 @@ def read_case(row: dict[str, Any]) -> Case:
     """
     updated = _moment(row.get("last_updated_at"))
     if updated is None:
-        raise DataFailure("Primero sent a case without a readable last_updated_at; is PRIMERO_URL a Primero v2?")
+        raise DataError("Primero sent a case without a readable last_updated_at; is PRIMERO_URL a Primero v2?")
     if not is_uuid(row.get("id")):
         row = {**row, "id": case_id_of(row.get("id"), row.get("created_at"), row.get("case_id_display"))}
     return Case(row, updated, _moment(row.get("created_at")))
@@ -285,7 +285,7 @@ def _check_order(cases: list[Case], bound: datetime | None) -> None:
     seconds = [_floor(case.created) for case in cases if case.created is not None]
     beyond = bound is not None and seconds and max(seconds) > _floor(bound)
     if beyond or any(later > earlier for earlier, later in pairwise(seconds)):
-        raise DataFailure("Primero does not keep the order by created_at, or ignores its bound; nothing was stored")
+        raise DataError("Primero does not keep the order by created_at, or ignores its bound; nothing was stored")
 
 
 def _next_bound(rows: list[dict[str, Any]]) -> datetime | None:

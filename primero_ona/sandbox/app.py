@@ -21,7 +21,7 @@ from primero_ona.sandbox.changes import ReferenceData
 from primero_ona.sandbox.columns import Rows
 from primero_ona.sandbox.faults import Fault
 from primero_ona.sandbox.paging import PER_CAP, Page, PageError, cut
-from primero_ona.sandbox.query import IDENTIFIERS, Engine, Swallowed
+from primero_ona.sandbox.query import IDENTIFIERS, Engine, SwallowedError
 from primero_ona.sandbox.store import CaseStore, Mask
 
 #: The version that the sandbox says it is, and behaves as.
@@ -140,7 +140,7 @@ class Endpoints:
         page = Page.of(query, cap=self.switches.per_cap if self.switches.numbers >= (2, 10, 3) else None)
         try:
             mask = self._selected(filters, kind)
-        except Swallowed:
+        except SwallowedError:
             if self.switches.numbers < (2, 11, 0, 6) and kind != "swallow":
                 return error(500, "/api/v2/cases", "PG::UndefinedFunction: ERROR:  operator does not exist")
             return _list([], page.metadata(0))
@@ -151,7 +151,7 @@ class Endpoints:
 
     def _selected(self, filters: Mapping[str, Any], kind: str | None) -> Mask:
         if kind == "swallow":
-            raise Swallowed
+            raise SwallowedError
         return self._engine().select(filters) & self._in_scope()
 
     def _case(self, case: str, query: Mapping[str, Any]) -> Answer:

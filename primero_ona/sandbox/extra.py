@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from primero_ona.failures import SettingsFailure
+from primero_ona.errors import ConfigError
 
 
 def extra(module: str) -> ModuleType:
     """Import a library of the `sandbox` extra.
 
-    Raises SettingsFailure where it is not installed.
+    Raises ConfigError where it is not installed.
     """
     try:
         return importlib.import_module(module)
@@ -19,4 +19,4 @@ def extra(module: str) -> ModuleType:
         message = (
             f"the sandbox needs the library {module}, which is not installed; run: pip install 'primero-ona[sandbox]'"
         )
-        raise SettingsFailure(message) from None
+        raise ConfigError(message) from None

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from primero_ona.failures import SettingsFailure, TransientFailure
+from primero_ona.errors import ConfigError, TransientError
 from primero_ona.sandbox.extra import extra
 
 #: As root the server runs as a user of its own, and the library opens every parent of its folder for reading: it must
@@ -45,7 +45,7 @@ class SandboxPostgres:
         with SandboxPostgres(Path(".sandbox")) as postgres:
             connect(postgres.url("ona"))
 
-    Starting raises SettingsFailure where the library is missing or the folder is not fit, TransientFailure where the
+    Starting raises ConfigError where the library is missing or the folder is not fit, TransientError where the
     server does not come up, also at the second try.
     """
 
@@ -96,7 +96,7 @@ class SandboxPostgres:
 
     def _administration(self) -> psycopg.Connection[tuple[Any, ...]]:
         if self._server is None:
-            raise SettingsFailure("the sandbox's PostgreSQL was not started; use it as a context manager")
+            raise ConfigError("the sandbox's PostgreSQL was not started; use it as a context manager")
         return psycopg.connect(self._server.get_uri(database="postgres"), autocommit=True, connect_timeout=10)
 
     def _try(self, library: ModuleType) -> Any:  # noqa: ANN401
@@ -117,7 +117,7 @@ class SandboxPostgres:
             return self._try(library)
         except Exception:  # noqa: BLE001  see start
             self._check_folder()
-            raise TransientFailure(
+            raise TransientError(
                 f"the sandbox's PostgreSQL in {self.data} did not start, twice; its own words are in {self.data / 'log'}; "
                 "the data is synthetic: deleting the folder gives a fresh one"
             ) from None
@@ -130,9 +130,9 @@ class SandboxPostgres:
             message = (
                 f"the sandbox's PostgreSQL cannot have its data in {self.data}; choose a folder that may be written"
             )
-            raise SettingsFailure(message) from None
+            raise ConfigError(message) from None
         if (self.data / "PG_VERSION").exists() and self.data.stat().st_mode & 0o077:
-            raise SettingsFailure(
+            raise ConfigError(
                 f"the permissions of {self.data} were loosened, and PostgreSQL does not start in a folder that others "
                 f"can read; run: chmod 700 {self.data}"
             )
@@ -156,7 +156,7 @@ def postgres_library() -> ModuleType:
     """The library that brings PostgreSQL, with its lock and its sockets in a folder of this user's own.
 
     By itself it locks one file in the temporary folder, which belongs to the first user of the machine who came by. Raises
-    SettingsFailure where it is not installed, or where another user holds the folder.
+    ConfigError where it is not installed, or where another user holds the folder.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns that XDG_RUNTIME_DIR is not set, which does not matter here
@@ -165,7 +165,7 @@ def postgres_library() -> ModuleType:
         try:
             folder = extra("platformdirs").user_runtime_path("primero-ona", ensure_exists=True)
         except OSError:
-            raise SettingsFailure(
+            raise ConfigError(
                 "the sandbox's PostgreSQL needs a folder of your own for its lock; let XDG_RUNTIME_DIR or TMPDIR name one"
             ) from None
     server = library.PostgresServer

@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 import uvicorn
 
-from primero_ona.failures import TransientFailure
+from primero_ona.errors import TransientError
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox import births
 from primero_ona.sandbox.access import PASSWORD, USERNAME, Login, Role
@@ -180,7 +180,7 @@ class SandboxPrimero:
     def serve(self, port: int = 0) -> Iterator[SandboxPrimero]:
         """Answer on 127.0.0.1 while the block runs, in a thread; port 0 is any free one.
 
-        Raises TransientFailure where the port is taken.
+        Raises TransientError where the port is taken.
         """
         sock = _listen(port)
         self._port = sock.getsockname()[1]
@@ -232,7 +232,7 @@ def _listen(port: int) -> socket.socket:
         sock.listen()  # from here on a client waits instead of being refused
     except OSError:
         sock.close()
-        raise TransientFailure(
+        raise TransientError(
             f"the sandbox cannot listen on {HOST}:{port}, something else does; choose another port"
         ) from None
     return sock
@@ -242,7 +242,7 @@ def _wait(ready: Callable[[], bool]) -> None:
     until = time.monotonic() + _START
     while not ready():
         if time.monotonic() > until:
-            raise TransientFailure("the sandbox's Primero did not start; the machine may be overloaded, try again")
+            raise TransientError("the sandbox's Primero did not start; the machine may be overloaded, try again")
         time.sleep(0.01)
 
 

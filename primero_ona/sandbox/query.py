@@ -1,7 +1,7 @@
 """What a filter selects: Primero's rules on its columns and JSON fields, both of its silent outcomes included.
 
 A filter may be *dropped* (it selects everybody), or fail in the database, which Primero answers with an empty list
-(`Swallowed`). What does not belong here: casting (`casting.py`), order and pages (`paging.py`), who may filter by what.
+(`SwallowedError`). What does not belong here: casting (`casting.py`), order and pages (`paging.py`), who may filter by what.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _DAY = 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Swallowed(Exception):
+class SwallowedError(Exception):
     """The database refuses the filter: Primero answers 200 with `total: 0`, versions before 2.11.0.6 with 500."""
 
 
@@ -63,7 +63,7 @@ class Engine:
         return self.version >= (2, 13)
 
     def select(self, filters: Mapping[str, Any]) -> Mask:
-        """The rows that pass all filters. Raises Swallowed."""
+        """The rows that pass all filters. Raises SwallowedError."""
         found = self.store.alive.copy()
         for name, value in filters.items():
             if (mask := self._select(name, value)) is not None:
@@ -91,7 +91,7 @@ class Engine:
         if isinstance(value, Range):
             return self._range(name, value)
         if value is None or isinstance(value, dict):
-            raise Swallowed
+            raise SwallowedError
         return self._ids(value) if name == "id" else self._equal(name, value)
 
     def _ids(self, value: Any) -> Mask:  # noqa: ANN401
@@ -100,27 +100,27 @@ class Engine:
             try:
                 row = self.store.row_of(str(uuid.UUID(case)))
             except (ValueError, AttributeError, TypeError):
-                raise Swallowed from None
+                raise SwallowedError from None
             if row is not None:
                 found[row] = True
         return found
 
     def _equal(self, name: str, value: Any) -> Mask:  # noqa: ANN401
         if isinstance(value, str) and '"' in value:
-            raise Swallowed
+            raise SwallowedError
         if name in _BOOLEANS:
             wanted = self._boolean(value)
             return self.store.mask(name, lambda own: boolean_of(own) is wanted)
         if self.columns and name in _TIMES:
             return self._at(name, value)
         if isinstance(value, date):
-            raise Swallowed
+            raise SwallowedError
         if self.columns and name in _INTEGERS:
             if isinstance(value, (bool, str)):
-                raise Swallowed
+                raise SwallowedError
             return self.store.mask(name, lambda own: integer_of(own) == value)
         if self.columns and name in _TEXTS | {"protection_concerns"} and not isinstance(value, str):
-            raise Swallowed
+            raise SwallowedError
         return self.store.mask(name, self._json_equal(value))
 
     def _boolean(self, value: Any) -> bool:  # noqa: ANN401
@@ -128,7 +128,7 @@ class Engine:
             return value.strip().lower() in _TRUE
         if isinstance(value, bool):
             return value
-        raise Swallowed
+        raise SwallowedError
 
     def _json_equal(self, value: Any) -> Callable[[Any], bool]:  # noqa: ANN401
         fold = self.version < (2, 11)  # Solr ignored case
@@ -140,7 +140,7 @@ class Engine:
 
     def _at(self, name: str, value: Any) -> Mask:  # noqa: ANN401
         if not isinstance(value, date):
-            raise Swallowed
+            raise SwallowedError
         return self._between(name, value, value)
 
     def _range(self, name: str, value: Range) -> Mask | None:
@@ -149,20 +149,20 @@ class Engine:
         if isinstance(value.lower, int):
             return self._numbers(name, value.lower, value.upper)
         if value.upper is not None and not isinstance(value.upper, date):
-            raise Swallowed
+            raise SwallowedError
         if self.columns and name in _TIMES:
             return self._between(name, value.lower, value.upper)
         if self.columns and name in _INTEGERS | _BOOLEANS | _TEXTS:
-            raise Swallowed
+            raise SwallowedError
         return self._by_seconds(name, value.lower, value.upper)
 
     def _numbers(self, name: str, lower: int, upper: Any) -> Mask:  # noqa: ANN401
         if self.columns and name in _TEXTS | _BOOLEANS | _TIMES:
-            raise Swallowed
+            raise SwallowedError
         if upper is None and not self.columns:
             return self.store.mask(name, lambda own: (number := integer_of(own)) is not None and number >= lower)
         if upper is not None and (isinstance(upper, bool) or not isinstance(upper, int)):
-            raise Swallowed
+            raise SwallowedError
         # `age=0..` compares with NULL since 2.13, and nothing is true of that
         top = -1 if upper is None else upper
         return self.store.mask(name, lambda own: (number := integer_of(own)) is not None and lower <= number <= top)

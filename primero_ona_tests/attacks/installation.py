@@ -20,7 +20,7 @@ from typing import Any
 import dagster as dg
 import requests
 
-from primero_ona_tests.graph import START, Graph
+from primero_ona_tests.harness import START, Graph
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "primero_ona"}
@@ -94,7 +94,9 @@ def installed(graph: Graph, folder: Path, *, daemon: bool = False) -> Iterator[I
         shutil.copyfile(ROOT / name, folder / name)
     shutil.copyfile(ROOT / "dagster.yaml", folder / "home" / "dagster.yaml")
     port = free_port()
-    words = ["primero_ona.cli", "dev", "--port", str(port)] if daemon else ["primero_ona.webserver", str(port)]
+    words = (
+        ["primero_ona.cli.app", "dev", "--port", str(port)] if daemon else ["primero_ona.graph.webserver", str(port)]
+    )
     with (
         dg.DagsterInstance.from_config(str(folder / "home")) as instance,
         process(words, folder, environment) as started,

@@ -14,8 +14,8 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from primero_ona.failures import SettingsFailure
-from primero_ona.webserver import run_ui_and_daemon
+from primero_ona.errors import ConfigError
+from primero_ona.graph.webserver import run_ui_and_daemon
 from primero_ona_tests.attacks.browser import EVIL, chromium, foreign_site
 from primero_ona_tests.attacks.installation import (
     Installation,
@@ -24,7 +24,7 @@ from primero_ona_tests.attacks.installation import (
     process,
     wait,
 )
-from primero_ona_tests.graph import Graph, small, wired
+from primero_ona_tests.harness import Graph, small, wired
 
 MUTATION = (
     'mutation { launchRun(executionParams: {selector: {repositoryName: "__repository__", '
@@ -234,7 +234,7 @@ def test_dev_does_not_start_on_an_instance_that_believes_what_runs_bring(tmp_pat
     """DAGSTER_HOME keeps its dagster.yaml over an upgrade, and with the old one nothing is refused before it is stored."""
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    with pytest.raises(SettingsFailure, match="instance_class"):
+    with pytest.raises(ConfigError, match="instance_class"):
         run_ui_and_daemon(free_port())
 
 

@@ -15,10 +15,10 @@ import psycopg
 import pytest
 
 from primero_ona.definitions import build_defs
-from primero_ona.failures import SettingsFailure
+from primero_ona.errors import ConfigError
+from primero_ona.graph.run_guard import CASES, TAGS, guarded, require_plain_run
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
-from primero_ona.run_guard import CASES, TAGS, guarded, require_plain_run
 from primero_ona.settings import GraphSettings
 from primero_ona_tests.attacks.installation import (
     BACKFILL,
@@ -30,7 +30,7 @@ from primero_ona_tests.attacks.installation import (
     execution,
     installed,
 )
-from primero_ona_tests.graph import database, small, wired
+from primero_ona_tests.harness import database, small, wired
 
 #: Stands in every secret that the attacker writes; afterwards it stands nowhere.
 MARKER = "find-me-7f3a"
@@ -332,10 +332,10 @@ def _tiny(executor: dg.ExecutorDefinition) -> dg.JobDefinition:
 def test_a_refusal_names_sections_and_tags_and_no_value():
     """It stands in logs and in answers; an operator may have written a secret into the wrong place."""
     for config in CONFIGS.values():
-        with pytest.raises(SettingsFailure) as found:
+        with pytest.raises(ConfigError) as found:
             require_plain_run({**config, MARKER: MARKER}, {})
         assert MARKER not in str(found.value)
-    with pytest.raises(SettingsFailure) as found:
+    with pytest.raises(ConfigError) as found:
         require_plain_run({}, {"image": MARKER})
     assert MARKER not in str(found.value)
     require_plain_run({"ops": {"mend": {"config": {"cases": ["a", "b"]}}}, "loggers": {}}, dict.fromkeys(TAGS, "x"))

@@ -15,7 +15,7 @@ import pytest
 from primero_ona.primero.fields import CASE_FIELDS
 from primero_ona_tests.canary.markers import PERSONAL, mark
 from primero_ona_tests.canary.places import Watched
-from primero_ona_tests.graph import START, database, small, wired
+from primero_ona_tests.harness import START, database, small, wired
 
 ROOT = Path(__file__).parents[2]
 

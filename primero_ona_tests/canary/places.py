@@ -18,11 +18,11 @@ from pathlib import Path
 import orjson
 from upath import UPath
 
-from primero_ona.assets.stored import stored_assets
-from primero_ona.partition_store import MANIFEST, read_manifest
-from primero_ona.partition_upkeep import stored_partitions
+from primero_ona.pipeline.stored import stored_assets
+from primero_ona.storage.partitions import MANIFEST, read_manifest
+from primero_ona.storage.rewrite import stored_partitions
 from primero_ona_tests.canary.markers import NOWHERE, UNSAID
-from primero_ona_tests.graph import Graph
+from primero_ona_tests.harness import Graph
 
 #: How pg_dump writes bytes that zlib has packed: Dagster's snapshots of jobs.
 _PACKED_IN_DUMP = re.compile(rb"\\\\x(78[0-9a-f]+)")

@@ -11,7 +11,7 @@ import pytest
 import typer
 from cryptography.fernet import Fernet
 
-from primero_ona.cli import app, main
+from primero_ona.cli.app import app, main
 from primero_ona.sandbox.columns import CANARY
 from primero_ona_tests.canary.markers import TEXT, VILLAGE
 from primero_ona_tests.canary.places import Watched
@@ -118,7 +118,7 @@ def at_a_terminal(listening: Watched, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.chdir(listening.folder)
     monkeypatch.setattr("primero_ona.primero.client.time.sleep", lambda _: None)
     monkeypatch.setattr("primero_ona.primero.pull.EMPTY_PAUSE", 0.0)
-    monkeypatch.setattr("primero_ona.sandbox.surroundings.QUARTERS", 1)
+    monkeypatch.setattr("primero_ona.sandbox.demo_environment.QUARTERS", 1)
     yield listening
     listening.graph.primero.faults.clear()
 

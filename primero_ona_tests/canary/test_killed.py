@@ -13,13 +13,13 @@ from contextlib import AbstractContextManager, contextmanager
 
 import psycopg
 
-from primero_ona.cli import main
+from primero_ona.cli.app import main
 from primero_ona_tests.canary.places import Watched
-from primero_ona_tests.graph import Graph
+from primero_ona_tests.harness import Graph
 from primero_ona_tests.reliability.syncing import finish, kill
 
 #: Where a run stands still, until it is killed: yields whether one stands there.
-Standing = Callable[[Graph], AbstractContextManager[Callable[[], bool]]]
+Presence = Callable[[Graph], AbstractContextManager[Callable[[], bool]]]
 
 
 def _sync(environment: dict[str, str], temporary: str, said: str) -> None:
@@ -52,7 +52,7 @@ def silent(graph: Graph) -> Iterator[Callable[[], bool]]:
     graph.primero.faults.clear()
 
 
-def locked(table: str) -> Standing:
+def locked(table: str) -> Presence:
     """Where a table of ONA is needed that somebody else holds."""
 
     @contextmanager
@@ -65,7 +65,7 @@ def locked(table: str) -> Standing:
     return standing
 
 
-MOMENTS: dict[str, Standing] = {
+MOMENTS: dict[str, Presence] = {
     "in mid-pull": silent,
     "while mapping": locked("locations_lookup"),
     "in mid-load": locked("primero_sync.runs"),

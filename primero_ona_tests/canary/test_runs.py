@@ -9,13 +9,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.ona.connection import connect
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.sandbox.faults import KINDS
 from primero_ona_tests.canary.markers import CANARY, DAY, KHMER, LONG, TEXT, VILLAGE, WHISPER
 from primero_ona_tests.canary.places import Watched, dumped
-from primero_ona_tests.graph import Q1
+from primero_ona_tests.harness import Q1
 from primero_ona_tests.reliability.ona_faults import FAULTS
 
 #: Parts of the main job, so that a fault costs the one step that it is about.
@@ -135,8 +135,8 @@ def test_a_view_of_a_dashboard_takes_no_marker_anywhere(listening, production):
 
 BROKEN = {
     "primero_ona.primero.walk.read_case": PULLED,
-    "primero_ona.quarter_sink.membership": PULLED,
-    "primero_ona.partition_store.pq.write_table": PULLED,
+    "primero_ona.pipeline.extract.membership": PULLED,
+    "primero_ona.storage.partitions.pq.write_table": PULLED,
     "primero_ona.mapping.streams.map_cases": MAPPED,
     "primero_ona.ona.load.stage_rows": LOADED,
 }

@@ -13,14 +13,14 @@ import psycopg
 import pytest
 import requests
 
-from primero_ona.assets.stored import stored_assets
-from primero_ona.partition_store import remove
+from primero_ona.pipeline.stored import stored_assets
 from primero_ona.primero.fields import CASE_FIELDS, SERVICE_FIELDS
 from primero_ona.primero.raw_schema import EXIT_SCHEMA
 from primero_ona.sandbox.columns import CANARY, CANARY_BIRTH
+from primero_ona.storage.partitions import remove
 from primero_ona_tests.canary.markers import DAY, PERSONAL, UNSAID, VILLAGE, WHISPER
 from primero_ona_tests.canary.places import Watched, dumped
-from primero_ona_tests.graph import table
+from primero_ona_tests.harness import table
 
 #: Fields of a case that cannot carry a marker: numbers, flags and the time of registration, by which quarters are told.
 UNMARKED = {"age", "record_state", "created_at"}

@@ -16,9 +16,9 @@ import dagster as dg
 import pytest
 import yaml
 
-from primero_ona.failures import SettingsFailure
+from primero_ona.errors import ConfigError
 from primero_ona_tests.conftest import ALL
-from primero_ona_tests.graph import database
+from primero_ona_tests.harness import database
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "nftables.conf"
@@ -56,7 +56,7 @@ def test_no_process_of_dagster_opens_an_unverified_connection_to_its_database(mo
     """A webserver loads none of this project's graph; it, too, must not send the password in the clear."""
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql+psycopg2://dagster:hunter2@dagster.example.org/dagster")
     (tmp_path / "dagster.yaml").write_text((ROOT / "deploy" / "dagster.yaml").read_text())
-    with pytest.raises(SettingsFailure, match="sslmode=verify-full"):
+    with pytest.raises(ConfigError, match="sslmode=verify-full"):
         dg.DagsterInstance.from_config(str(tmp_path)).get_runs()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from primero_ona.failures import DataFailure
+from primero_ona.errors import DataError
 from primero_ona.mapping.label_changes import Kind, LabelChange, accepted, label_changes
 from primero_ona.mapping.labels import Labels, source
 from primero_ona.mapping.values import Reading
@@ -70,5 +70,5 @@ def test_accepting_into_the_last_section_and_accepting_nothing():
 
 def test_a_field_without_a_section_is_refused():
     """A label that is silently dropped would be asked for again and again."""
-    with pytest.raises(DataFailure, match="no section status"):
+    with pytest.raises(DataError, match="no section status"):
         accepted(source().decode(), [LabelChange(Kind.ONLY_PRIMERO, "status", "x", "", "X")])

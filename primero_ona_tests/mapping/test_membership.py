@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from primero_ona.frames import Frames
 from primero_ona.mapping.membership import membership, quarter_cases, without_under18
+from primero_ona.storage.frames import Frames
 from primero_ona_tests.raw import raw_frame, uuid_of
 
 TYPE = "children_undergoing_reintegration_55427"

@@ -7,10 +7,10 @@ import json
 import pandas as pd
 import pytest
 
-from primero_ona.frames import Frames
 from primero_ona.mapping import streams
+from primero_ona.mapping.labels import MAPPING_VERSION
 from primero_ona.mapping.streams import map_cases_stream, map_services_stream
-from primero_ona.mapping.version import MAPPING_VERSION
+from primero_ona.storage.frames import Frames
 from primero_ona_tests.mapping.helpers import LABELS, PLACES
 from primero_ona_tests.raw import raw_frame, uuid_of
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from primero_ona.mapping.labels import Labels, label_source, source
-from primero_ona.mapping.version import MAPPING_VERSION, RULES, version_of
+from primero_ona.mapping.labels import MAPPING_VERSION, RULES, Labels, label_source, source, version_of
 
 
 def test_the_version_changes_with_labels_and_with_rules():

@@ -11,13 +11,13 @@ import psycopg
 import pyarrow as pa
 from psycopg.rows import dict_row
 
-from primero_ona.frames import Frames
 from primero_ona.ona.bookkeeping import PULL_NUMBER
 from primero_ona.ona.load import LoadResult, TableCounts, load_quarter
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.primero.raw_schema import EXIT_SCHEMA
 from primero_ona.quarters import Quarter
+from primero_ona.storage.frames import Frames
 
 Q1, Q2 = Quarter(2024, 1), Quarter(2024, 2)
 T0 = datetime(2024, 2, 1, 8, 30, 15, 250_000, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from primero_ona.ona.status import quarter_status
+from primero_ona.ona.bookkeeping import quarter_status
 from primero_ona_tests.ona.rows import LATER, NOW, Q1, Q2, case, id_of, left, load, quarantine, read, service
 
 

@@ -15,15 +15,15 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from primero_ona.failures import (
-    DataFailure,
-    RefusedFailure,
-    SettingsFailure,
-    SyncFailure,
-    TransientFailure,
-    database_failure,
+from primero_ona.errors import (
+    ConfigError,
+    DataError,
+    RefusedError,
+    SyncError,
+    TransientError,
+    database_error,
 )
-from primero_ona.ona.connection import connect, translated
+from primero_ona.ona.connection import connect, translate_errors
 from primero_ona.sandbox.postgres import postgres_library
 
 HBA = "local all postgres trust\nlocal all locked scram-sha-256\n"
@@ -78,14 +78,14 @@ def test_how_the_login_is_set_up_makes_no_difference(ona_url, setting):
 def test_an_address_that_is_not_admitted_says_whom_to_ask(strict_server):
     """ONA's address list is the most likely refusal of all, and nothing on this side can mend it."""
     url = strict_server.get_uri().replace("postgres:@", "stranger:secret@")
-    with pytest.raises(RefusedFailure, match="admit this machine's address") as caught:
+    with pytest.raises(RefusedError, match="admit this machine's address") as caught:
         connect(url)
     assert "secret" not in str(caught.value)
 
 
 def test_a_wrong_password_is_a_refusal(strict_server):
     """Trying again would lock the login; the message must not carry the password or the URL."""
-    with pytest.raises(RefusedFailure, match="refuses the login") as caught:
+    with pytest.raises(RefusedError, match="refuses the login") as caught:
         connect(strict_server.get_uri().replace("postgres:@", "locked:sesame@"))
     assert "sesame" not in str(caught.value)
     assert str(strict_server.pgdata) not in str(caught.value)
@@ -93,7 +93,7 @@ def test_a_wrong_password_is_a_refusal(strict_server):
 
 def test_a_database_that_is_not_there_is_a_refusal(strict_server):
     """A mistyped name is not mended by waiting."""
-    with pytest.raises(RefusedFailure, match="no such database"):
+    with pytest.raises(RefusedError, match="no such database"):
         connect(strict_server.get_uri(database="mistyped"))
 
 
@@ -102,7 +102,7 @@ def test_a_closed_port_is_transient():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-        with pytest.raises(TransientFailure, match="not listening"):
+        with pytest.raises(TransientError, match="not listening"):
             connect(f"postgresql://u:sesame@127.0.0.1:{port}/x")
 
 
@@ -111,7 +111,7 @@ def test_a_silent_server_is_transient_and_hints_at_the_address_list():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        with pytest.raises(TransientFailure, match="does not answer"):
+        with pytest.raises(TransientError, match="does not answer"):
             connect(f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/x", connect_timeout=2)
 
 
@@ -120,7 +120,7 @@ def test_a_silent_server_is_transient_and_hints_at_the_address_list():
 )
 def test_a_malformed_url_is_a_setting(url):
     """psycopg's own messages quote the part that it could not read, which may be the password."""
-    with pytest.raises(SettingsFailure, match="ONA_DATABASE_URL") as caught:
+    with pytest.raises(ConfigError, match="ONA_DATABASE_URL") as caught:
         connect(url)
     assert "same" not in str(caught.value)
 
@@ -130,33 +130,37 @@ def test_a_connection_that_breaks_is_transient(ona_url, empty_ona):
     with connect(ona_url) as conn:
         pid = conn.info.backend_pid
         empty_ona.execute("SELECT pg_terminate_backend(%s)", (pid,))
-        with pytest.raises(TransientFailure), translated("asking"):
+        with pytest.raises(TransientError), translate_errors("asking"):
             conn.execute("SELECT 1")
-        with pytest.raises(TransientFailure), translated("asking"):
+        with pytest.raises(TransientError), translate_errors("asking"):
             conn.execute("SELECT 1")
 
 
 @pytest.mark.parametrize(
     ("statement", "kind"),
     [
-        ("SELECT * FROM nowhere", DataFailure),
-        ("SELECT nothing FROM t", DataFailure),
-        ("INSERT INTO t VALUES (1, 'canary')", DataFailure),
-        ("INSERT INTO t VALUES (2, 'canary canary')", DataFailure),
-        ("INSERT INTO t VALUES (NULL, 'canary')", DataFailure),
-        ("INSERT INTO t VALUES (3, NULL), (3, 'canary')", DataFailure),
-        ("SELECT 'canary'::date", DataFailure),
-        ("SELECT 'canary'::integer", DataFailure),
-        ("SELECT '2024-13-41'::date", DataFailure),
-        ("canary", DataFailure),
-        ("SELECT pg_sleep(5)", TransientFailure),
-        ("BEGIN READ ONLY; DELETE FROM t", RefusedFailure),
+        ("SELECT * FROM nowhere", DataError),
+        ("SELECT nothing FROM t", DataError),
+        ("INSERT INTO t VALUES (1, 'canary')", DataError),
+        ("INSERT INTO t VALUES (2, 'canary canary')", DataError),
+        ("INSERT INTO t VALUES (NULL, 'canary')", DataError),
+        ("INSERT INTO t VALUES (3, NULL), (3, 'canary')", DataError),
+        ("SELECT 'canary'::date", DataError),
+        ("SELECT 'canary'::integer", DataError),
+        ("SELECT '2024-13-41'::date", DataError),
+        ("canary", DataError),
+        ("SELECT pg_sleep(5)", TransientError),
+        ("BEGIN READ ONLY; DELETE FROM t", RefusedError),
     ],
 )
 def test_an_error_of_the_server_becomes_a_failure_without_values(ona_url, empty_ona, statement, kind):
     """PostgreSQL quotes the row in most of its errors; none of it may reach a log or the UI."""
     empty_ona.execute("CREATE TABLE t (id integer PRIMARY KEY, word varchar(6)); INSERT INTO t VALUES (1, NULL)")
-    with connect(ona_url, statement_timeout=0.2) as conn, pytest.raises(SyncFailure) as caught, translated("trying"):
+    with (
+        connect(ona_url, statement_timeout=0.2) as conn,
+        pytest.raises(SyncError) as caught,
+        translate_errors("trying"),
+    ):
         conn.execute(statement.encode())
     assert type(caught.value) is kind
     assert str(caught.value).startswith("trying failed: ")
@@ -170,24 +174,24 @@ def test_a_wait_for_a_lock_is_transient(ona_url, empty_ona):
     empty_ona.execute("CREATE TABLE t ()")
     with connect(ona_url, lock_timeout=0.1) as waiting, empty_ona.transaction():
         empty_ona.execute("LOCK TABLE t")
-        with pytest.raises(TransientFailure, match="55P03"), translated("trying"), waiting.transaction():
+        with pytest.raises(TransientError, match="55P03"), translate_errors("trying"), waiting.transaction():
             waiting.execute("LOCK TABLE t")
 
 
 @pytest.mark.parametrize(
     ("said", "kind"),
     [
-        ('FATAL: no pg_hba.conf entry for host "203.0.113.5", user "u", no encryption', RefusedFailure),
-        ("failed to resolve host 'h': [Errno -2] Name or service not known", TransientFailure),
-        ("server does not support SSL, but SSL was required", RefusedFailure),
-        ('server certificate for "x" does not match host name "h"', RefusedFailure),
-        ("connection refused\nFATAL: password authentication failed for user", RefusedFailure),
-        ("FATAL: sorry, too many clients already", TransientFailure),
-        ("FATAL: the database system is starting up", TransientFailure),
+        ('FATAL: no pg_hba.conf entry for host "203.0.113.5", user "u", no encryption', RefusedError),
+        ("failed to resolve host 'h': [Errno -2] Name or service not known", TransientError),
+        ("server does not support SSL, but SSL was required", RefusedError),
+        ('server certificate for "x" does not match host name "h"', RefusedError),
+        ("connection refused\nFATAL: password authentication failed for user", RefusedError),
+        ("FATAL: sorry, too many clients already", TransientError),
+        ("FATAL: the database system is starting up", TransientError),
     ],
 )
 def test_what_libpq_says_while_connecting_is_understood(said, kind):
     """libpq gives no SQLSTATE then; a refusal taken for silence would be retried for ever."""
-    failure = database_failure(psycopg.OperationalError(f"connection failed: {said}"), "connecting")
+    failure = database_error(psycopg.OperationalError(f"connection failed: {said}"), "connecting")
     assert type(failure) is kind
     assert said[:30] not in str(failure)

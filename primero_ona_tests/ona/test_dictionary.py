@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from primero_ona.ona.dictionary import Undescribed, count_label, keep_dictionary, read_dictionary, undescribed_options
+from primero_ona.ona.dictionary import Undescribed, count_label, read_dictionary, sync_dictionary, undescribed_options
 from primero_ona.ona.migrations import apply, plan
 from primero_ona_tests.ona.rows import case, load, read, service
 
@@ -28,7 +28,7 @@ def entry(option="male", value="Male", km="ប្រុស", column="sex", **mor
 
 
 def kept(conn, *rows):
-    upkeep = keep_dictionary(conn, rows)
+    upkeep = sync_dictionary(conn, rows)
     return (upkeep.inserted, upkeep.updated, upkeep.unchanged)
 
 
@@ -95,7 +95,7 @@ def test_rows_come_in_the_order_of_the_table(ona):
     """People read the export from top to bottom."""
     columns = [("age", "8"), ("sex", "7")]
     head = [entry("", None, None, name, sort_order=place) for name, place in columns]
-    keep_dictionary(ona, [*head, entry("b", "B", sort_order="2"), entry("a", "A", sort_order="10")])
+    sync_dictionary(ona, [*head, entry("b", "B", sort_order="2"), entry("a", "A", sort_order="10")])
     assert [(row["column_name"], row["option_id"]) for row in read_dictionary(ona)] == [
         ("sex", ""),
         ("sex", "b"),
@@ -107,7 +107,7 @@ def test_rows_come_in_the_order_of_the_table(ona):
 def test_options_without_a_row_are_counted_and_never_shown(ona):
     """A text where an option is due may be anything that somebody wrote."""
     load(ona, [case(1, sex="Male"), case(2, sex="Secret"), case(3, sex="Secret, Hidden")], [service(1, 1)])
-    keep_dictionary(ona, [entry()])
+    sync_dictionary(ona, [entry()])
     found = {each.column: each for each in undescribed_options(ona)}
     assert found["cases.sex"] == Undescribed("cases.sex", texts=2, rows=3)
     assert "Secret" not in str(found)
@@ -117,7 +117,7 @@ def test_options_without_a_row_are_counted_and_never_shown(ona):
 def test_a_label_may_hold_a_comma_itself(ona, value):
     """Primero's labels are free text; a comma in one must not make a finding of it."""
     load(ona, [case(1, sex=value)], [])
-    keep_dictionary(ona, [entry(), entry("x", "Food, water")])
+    sync_dictionary(ona, [entry(), entry("x", "Food, water")])
     assert not [each for each in undescribed_options(ona) if each.column == "cases.sex"]
 
 

@@ -9,14 +9,14 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from primero_ona.failures import DataFailure, TransientFailure
-from primero_ona.frames import Frames
+from primero_ona.errors import DataError, TransientError
 from primero_ona.ona.connection import connect
 from primero_ona.ona.erasure import erase
 from primero_ona.ona.load import load_quarter, lock_loads
 from primero_ona.ona.merge import remove_services
 from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.primero.raw_schema import EXIT_SCHEMA
+from primero_ona.storage.frames import Frames
 from primero_ona_tests.ona.rows import (
     NOW,
     Q1,
@@ -34,14 +34,14 @@ from primero_ona_tests.ona.rows import (
 )
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """What a reader of partitions might raise in the middle."""
 
 
 def breaking_services() -> Frames:
     def read_and_break(_columns: object) -> Iterator[pd.DataFrame]:
         yield frame([service(1, 1)], SERVICES.arrow_schema())
-        raise Broken
+        raise BrokenError
 
     return Frames(read_and_break)
 
@@ -50,7 +50,7 @@ def test_a_failure_among_the_services_leaves_nothing_of_the_cases(ona_url, ona):
     """Half a quarter in ONA is a wrong figure that nobody sees."""
     load(ona, [case(9)])
     arguments = {"quarter": Q1, "run_id": "run-2", "now": NOW, "exits": Frames.of(frame([left(9, 5)], EXIT_SCHEMA))}
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenError):
         load_quarter(ona, cases=frames(CASES, [case(1)]), services=breaking_services(), **arguments)
     assert list(case_ids(ona_url)) == ["case-9"]
     assert [row["run_id"] for row in read(ona_url, "SELECT run_id FROM primero_sync.runs")] == ["run-1"]
@@ -59,7 +59,7 @@ def test_a_failure_among_the_services_leaves_nothing_of_the_cases(ona_url, ona):
 def test_a_failure_while_writing_services_leaves_nothing_of_the_cases(ona_url, ona):
     """The cases are written by then; only the transaction keeps them out."""
     ona.execute("ALTER TABLE services ADD CHECK (service_type <> 'Other')")
-    with pytest.raises(DataFailure) as caught:
+    with pytest.raises(DataError) as caught:
         load(ona, [case(1)], [service(1, 1, service_type="Other")])
     assert "services_service_type_check" in str(caught.value)
     assert "service-1" not in str(caught.value)
@@ -71,7 +71,7 @@ def test_a_value_too_long_is_told_by_its_column_and_not_by_its_text(ona_url, emp
     """ONA's columns may be short; the message must help without saying what is recorded about a child."""
     empty_ona.execute("CREATE TABLE cases (case_id text PRIMARY KEY, sex varchar(6))")
     make_tables(empty_ona, "none")
-    with pytest.raises(DataFailure) as caught:
+    with pytest.raises(DataError) as caught:
         load(empty_ona, [case(1, sex="secret of a child")])
     assert "column sex" in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -107,7 +107,7 @@ def test_a_value_too_long_is_told_by_its_column_and_not_by_its_text(ona_url, emp
 )
 def test_rows_that_no_load_could_take_are_refused_by_count(ona_url, ona, cases, services):
     """The blocking checks should have caught them; if one is switched off, ONA must still stay clean."""
-    with pytest.raises(DataFailure, match="map the quarter again") as caught:
+    with pytest.raises(DataError, match="map the quarter again") as caught:
         load(ona, cases, services)
     assert "case-1" not in str(caught.value)
     assert case_ids(ona_url) == {}
@@ -116,7 +116,7 @@ def test_rows_that_no_load_could_take_are_refused_by_count(ona_url, ona, cases, 
 def test_a_frame_that_does_not_fit_the_contract_is_refused(ona_url, ona):
     """A partition stored by another version may lack a column; the message must not quote a row."""
     wrong = Frames.of(pd.DataFrame({"case_id": ["case-1"]}))
-    with pytest.raises(DataFailure, match="table contract"):
+    with pytest.raises(DataError, match="table contract"):
         load_quarter(
             ona, quarter=Q1, run_id="r", cases=wrong, services=frames(SERVICES, []), exits=Frames.of(), now=NOW
         )
@@ -132,7 +132,7 @@ def test_a_second_sync_that_waits_too_long_says_who_is_in_the_way(ona_url, ona, 
     with connect(ona_url, lock_timeout=0.1) as waiting:
         with ona.transaction():
             lock_loads(ona)
-            with pytest.raises(TransientFailure, match="another sync is loading") as caught:
+            with pytest.raises(TransientError, match="another sync is loading") as caught:
                 waits(waiting)
             holder = (
                 rf"\(process {ona.info.backend_pid} of the server, tests, since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC\)"
@@ -156,7 +156,7 @@ def test_rows_that_do_not_arrive_are_noticed(ona_url, ona):
         CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
         CREATE TRIGGER swallow BEFORE INSERT ON services FOR EACH ROW EXECUTE FUNCTION swallow();
     """)
-    with pytest.raises(TransientFailure, match="0 rows of services were written where 1 should"):
+    with pytest.raises(TransientError, match="0 rows of services were written where 1 should"):
         load(ona, [case(1)], [service(1, 1)])
     assert case_ids(ona_url) == {}
 
@@ -170,7 +170,7 @@ def test_a_row_that_appears_after_the_decision_never_becomes_another_childs(ona_
         return remove_services(*arguments)
 
     monkeypatch.setattr("primero_ona.ona.load.remove_services", somebody_writes_first)
-    with pytest.raises(TransientFailure, match="0 rows of cases were written where 1 should"):
+    with pytest.raises(TransientError, match="0 rows of cases were written where 1 should"):
         load(ona, [case(1)])
     assert case_ids(ona_url) == {"case-1": id_of(2)}
 
@@ -187,7 +187,7 @@ def test_tables_are_found_by_the_search_path(ona_url, empty_ona):
 
 def test_without_schema_apply_the_load_says_what_to_run(empty_ona):
     """The first load on a new machine is usually tried before the schema was prepared."""
-    with pytest.raises(DataFailure, match="primero-ona schema apply"):
+    with pytest.raises(DataError, match="primero-ona schema apply"):
         load(empty_ona, [case(1)])
 
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 import psycopg
 import pytest
 
-from primero_ona.failures import DataFailure, RefusedFailure
+from primero_ona.errors import DataError, RefusedError
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.ona.schema import TABLES, VIEWS
@@ -85,7 +85,7 @@ def test_an_index_that_on_conflict_cannot_use_does_not_count(empty_ona, index):
 def test_a_deferrable_constraint_is_refused(empty_ona):
     """PostgreSQL fails on it in every merge, whatever index stands beside it; only ONA may change it."""
     empty_ona.execute(OLD + "; ALTER TABLE cases ADD UNIQUE (case_id) DEFERRABLE")
-    with pytest.raises(DataFailure, match="NOT DEFERRABLE"):
+    with pytest.raises(DataError, match="NOT DEFERRABLE"):
         plan(empty_ona)
 
 
@@ -101,7 +101,7 @@ def test_repeated_keys_are_told_by_number(empty_ona):
     empty_ona.execute(
         "INSERT INTO cases VALUES ('secret-1'), ('secret-1'), ('secret-2'), ('secret-2'), ('secret-3'), (NULL)"
     )
-    with pytest.raises(DataFailure, match=r"^2 values of cases.case_id occur more than once") as caught:
+    with pytest.raises(DataError, match=r"^2 values of cases.case_id occur more than once") as caught:
         plan(empty_ona)
     assert "secret" not in str(caught.value)
 
@@ -109,7 +109,7 @@ def test_repeated_keys_are_told_by_number(empty_ona):
 def test_a_table_of_the_same_name_without_the_key_is_refused(empty_ona):
     """`cases` is a common name; filling somebody else's table is worse than stopping."""
     empty_ona.execute("CREATE TABLE cases (number integer)")
-    with pytest.raises(DataFailure, match="not the dashboards' table"):
+    with pytest.raises(DataError, match="not the dashboards' table"):
         plan(empty_ona)
 
 
@@ -117,7 +117,7 @@ def test_the_changes_come_all_or_not_at_all(ona_url, empty_ona):
     """A half-prepared database would look ready."""
     changes = plan(empty_ona)
     empty_ona.execute("CREATE VIEW services AS SELECT 1 AS unique_id")
-    with pytest.raises(DataFailure):
+    with pytest.raises(DataError):
         apply(empty_ona, changes)
     assert read(ona_url, "SELECT to_regnamespace('primero_sync')::text AS s, to_regclass('cases')::text AS c") == [
         {"s": None, "c": None}
@@ -138,7 +138,7 @@ def test_a_login_that_may_not_change_the_schema_is_told_so(postgres, ona_url, em
     empty_ona.execute("CREATE ROLE reader LOGIN")
     with connect(ona_url.replace("postgres:@", "reader:@")) as reader:
         changes = plan(reader)
-        with pytest.raises(RefusedFailure, match=r"lacks a privilege .* \(SQLSTATE 42501\)"):
+        with pytest.raises(RefusedError, match=r"lacks a privilege .* \(SQLSTATE 42501\)"):
             apply(reader, changes)
     empty_ona.execute("DROP ROLE reader")
 
@@ -191,7 +191,7 @@ def test_what_no_addition_can_change_is_said_beforehand_and_all_at_once(empty_on
     """The first load would fail on it in the night, although the plan had said that nothing is lacking."""
     empty_ona.execute(made)
     try:
-        with pytest.raises(DataFailure, match="ask ONA's administrators, then plan again") as caught:
+        with pytest.raises(DataError, match="ask ONA's administrators, then plan again") as caught:
             plan(empty_ona)
     finally:
         empty_ona.execute("DROP PUBLICATION IF EXISTS reports")
@@ -237,7 +237,7 @@ def test_row_level_security_that_hides_rows_is_said_beforehand(ona_url, ona):
         assert plan(ona) == []
         with (
             connect(ona_url.replace("postgres:@", "loader_under_test:@")) as loader,
-            pytest.raises(DataFailure, match="row level security hides rows of cases from this login"),
+            pytest.raises(DataError, match="row level security hides rows of cases from this login"),
         ):
             plan(loader)
     finally:
@@ -251,7 +251,7 @@ def test_a_database_that_cannot_hold_khmer_is_refused(postgres):
         try:
             with (
                 connect(postgres.get_uri(database="latin")) as latin,
-                pytest.raises(DataFailure, match=r"LATIN1.*UTF8"),
+                pytest.raises(DataError, match=r"LATIN1.*UTF8"),
             ):
                 plan(latin)
         finally:

@@ -17,7 +17,7 @@ from itertools import repeat
 
 import pytest
 
-from primero_ona.failures import DataFailure, TransientFailure
+from primero_ona.errors import DataError, TransientError
 from primero_ona.primero.changes import changes_since
 from primero_ona.primero.client import Page, PrimeroClient
 from primero_ona.primero.inventory import take_inventory
@@ -111,7 +111,7 @@ def test_an_answer_that_trickles_in_any_form_is_left_at_each_deadline_and_is_tra
     with (
         serving(trickle) as url,
         PrimeroClient(url, "u", "p", pause=0, timeout=(5, 30), **LIMITS[limit]) as client,
-        pytest.raises(TransientFailure, match="did not end its answer to cases"),
+        pytest.raises(TransientError, match="did not end its answer to cases"),
     ):
         client.page("cases", {"per": 1})
     found = hung_up.wait(5)
@@ -131,7 +131,7 @@ def test_a_handshake_of_tls_that_trickles_is_left():
     with (
         serving(trickle) as url,
         PrimeroClient(url.replace("http", "https"), "u", "p", pause=0, answer_seconds=0.3) as client,
-        pytest.raises(TransientFailure, match="did not end its answer"),
+        pytest.raises(TransientError, match="did not end its answer"),
     ):
         client.page("cases", {"per": 1})
     stopped.set()
@@ -143,7 +143,7 @@ def test_a_name_server_that_hangs_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: stopped.wait(30) and [])
     with (
         PrimeroClient("https://primero.example.org", "u", "p", pause=0, answer_seconds=0.3) as client,
-        pytest.raises(TransientFailure, match="did not end its answer"),
+        pytest.raises(TransientError, match="did not end its answer"),
     ):
         client.page("cases", {"per": 1})
     assert not stopped.is_set()
@@ -182,7 +182,7 @@ def test_an_answer_that_swells_is_left_at_the_limit_and_takes_no_more_memory(for
         client = PrimeroClient(url, "u", "p", pause=0, answer_bytes=2_000_000)
         tracemalloc.start()
         try:
-            with client, pytest.raises(DataFailure, match="more than 2,000,000 bytes"):
+            with client, pytest.raises(DataError, match="more than 2,000,000 bytes"):
                 client.page("cases", {"per": 1})
             _, most = tracemalloc.get_traced_memory()
         finally:
@@ -204,7 +204,7 @@ def test_a_body_without_an_end_is_left_at_the_limit(head):
     with (
         serving(pour) as url,
         PrimeroClient(url, "u", "p", pause=0, answer_bytes=2_000_000) as client,
-        pytest.raises(DataFailure, match="more than 2,000,000 bytes"),
+        pytest.raises(DataError, match="more than 2,000,000 bytes"),
     ):
         client.page("cases", {"per": 1})
 
@@ -220,7 +220,7 @@ def test_a_pause_that_is_no_number_of_seconds_is_not_made(asked, monkeypatch):
     with (
         serving(lambda connection: connection.sendall(no)) as url,
         PrimeroClient(url, "u", "p") as client,
-        pytest.raises(TransientFailure, match="6 times over"),
+        pytest.raises(TransientError, match="6 times over"),
     ):
         client.page("cases", {"per": 1})
     assert [2**n <= pause <= 2**n + 1 for n, pause in enumerate(made)] == [True] * 5
@@ -311,7 +311,7 @@ def test_a_server_that_ignores_the_page_is_asked_twice_and_is_then_an_error(name
         monkeypatch.setattr(PrimeroClient, "page", first_page)
         with (
             PrimeroClient(primero.url, primero.username, primero.password, pause=0) as client,
-            pytest.raises(DataFailure, match="brings nothing but what came before"),
+            pytest.raises(DataError, match="brings nothing but what came before"),
         ):
             LISTS[name](client)
     assert [number for number in asked if number] == [1, 2]
@@ -329,7 +329,7 @@ def test_a_reference_list_whose_pages_are_all_alike_is_asked_for_twice():
     with (
         serving(answer) as url,
         PrimeroClient(url, "u", "p", pause=0) as client,
-        pytest.raises(DataFailure, match="page 2 of locations brings nothing"),
+        pytest.raises(DataError, match="page 2 of locations brings nothing"),
     ):
         complete_list(client, "locations", "code", {})
     assert len(asked) == 2

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from primero_ona.failures import DataFailure
+from primero_ona.errors import DataError
 from primero_ona.primero.catalogue import catalogue, districts
 from primero_ona.primero.reference import contents_of
 
@@ -89,7 +89,7 @@ def test_a_level_between_country_and_province_is_no_province():
 @pytest.mark.parametrize("tree", [TREE[:2], [TREE[2]]], ids=["no district", "no province"])
 def test_a_tree_that_cannot_be_right_is_refused(tree):
     """All districts would be marked as retired, or a district would have no province."""
-    with pytest.raises(DataFailure, match="administrators"):
+    with pytest.raises(DataError, match="administrators"):
         districts(tree)
 
 
@@ -158,7 +158,7 @@ def test_fields_of_a_subform_are_kept_apart():
 
 
 def test_null_texts_and_missing_lists_are_untranslated():
-    """The whole value of a translated text may be null."""
+    """The whole value of a translate_errors text may be null."""
     fields = catalogue([], [form("f", {"name": "age", "type": "numeric_field", "display_name": None}), {"id": 9}])
     assert (fields[None, "age"].en, dict(fields[None, "age"].options)) == ("", {})
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
-from primero_ona.failures import DataFailure, RefusedFailure, SyncFailure, TransientFailure
+from primero_ona.errors import DataError, RefusedError, SyncError, TransientError
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, KnownFields
 from primero_ona.primero.pull import PullReport, pull_cases
@@ -122,7 +122,7 @@ def test_cases_created_and_edited_while_the_open_quarter_is_walked_cost_no_other
 def test_a_dropped_filter_is_noticed_and_nothing_is_kept_silently(primero):
     """Where the role may not filter, Primero sends every case of all time with status 200."""
     primero.switches.dropped = {"last_updated_at"}
-    with pytest.raises(DataFailure):
+    with pytest.raises(DataError):
         pull(primero)
 
 
@@ -145,7 +145,7 @@ def test_a_short_page_in_the_middle_is_found_by_the_final_count_and_healed_by_a_
 def test_a_total_that_stays_wrong_fails_the_pull_after_three_walks(primero):
     """A server that counts more than it gives has cases that nobody would miss."""
     primero.fail("wrong total", times=None, by=5)
-    with pytest.raises(TransientFailure, match="3 times"):
+    with pytest.raises(TransientError, match="3 times"):
         pull(primero)
 
 
@@ -168,7 +168,7 @@ def test_a_server_that_keeps_its_stamps_in_another_zone_gives_the_exact_quarter(
 def test_fields_that_the_role_may_not_read_are_named_all_at_once(primero):
     """Primero leaves them out of the rows with status 200; indicator 4.8 would count nobody."""
     primero.role.withheld = {"type_of_case", "services_section", "location_caregiver"}
-    with pytest.raises(RefusedFailure, match=r"fields type_of_case, services_section;"):
+    with pytest.raises(RefusedError, match=r"fields type_of_case, services_section;"):
         pull(primero)
 
 
@@ -188,7 +188,7 @@ def test_a_young_primero_is_not_refused_for_fields_that_no_case_has_yet(cases, r
         for _ in range(cases):
             primero.create(age=9)
         if refused:
-            with pytest.raises(RefusedFailure, match=r"fields type_of_case, services_section;"):
+            with pytest.raises(RefusedError, match=r"fields type_of_case, services_section;"):
                 pull(primero, OPEN)
         else:
             report, sink = pull(primero, OPEN)
@@ -202,7 +202,7 @@ LOST = KnownFields(frozenset({"oscar_number", "care_date", "sex"}))
 def test_a_field_that_comes_no_more_fails_the_pull_until_its_loss_is_accepted(primero):
     """A role changed by mistake would empty the column of every case, quarter by quarter."""
     primero.role.withheld = {"oscar_number", "care_date", "location_caregiver"}
-    with pytest.raises(RefusedFailure, match=r"oscar_number, care_date, and none of Primero's newest 1,000") as raised:
+    with pytest.raises(RefusedError, match=r"oscar_number, care_date, and none of Primero's newest 1,000") as raised:
         pull(primero, known=LOST)
     assert "`primero-ona fields accept oscar_number care_date`" in str(raised.value)
     accepted = KnownFields(LOST.shown, frozenset({"oscar_number", "care_date"}))
@@ -229,7 +229,7 @@ def test_a_swallowed_error_is_not_taken_for_fields_that_nobody_has(primero):
     pull(primero)
     asked = sum(entry.path == "/api/v2/cases" for entry in primero.log)
     primero.fail("swallow", after=asked - 1, times=None)
-    with pytest.raises(TransientFailure, match="shows no case where it has just shown some"):
+    with pytest.raises(TransientError, match="shows no case where it has just shown some"):
         pull(primero)
 
 
@@ -261,7 +261,7 @@ def test_a_case_stamped_ahead_does_not_stand_in_for_one_that_is_lacking(primero)
     for number in range(5):
         primero.create(age=9, last_updated_at=NOW + timedelta(days=3_000 + number))
     primero.fail("wrong total", times=None, by=3)
-    with pytest.raises(TransientFailure, match="3 times"):
+    with pytest.raises(TransientError, match="3 times"):
         pull(primero, OPEN)
 
 
@@ -304,7 +304,7 @@ def test_more_cases_of_the_first_instant_of_all_than_a_page_are_walked():
 def test_an_account_that_sees_no_case_at_all_is_refused_not_taken_for_an_empty_country(primero):
     """A role with the scope `self` sees nothing, with status 200."""
     primero.role.owner = "nobody"
-    with pytest.raises(RefusedFailure, match="scope"):
+    with pytest.raises(RefusedError, match="scope"):
         pull(primero)
 
 
@@ -359,7 +359,7 @@ def test_a_wrong_password_is_asked_exactly_once(primero):
     """Six failed logins lock the account for everybody who uses it."""
     with (
         PrimeroClient(primero.url, primero.username, "wrong", pause=0) as client,
-        pytest.raises(RefusedFailure, match="login"),
+        pytest.raises(RefusedError, match="login"),
     ):
         pull_cases(client, window(CLOSED), Kept())
     assert len(primero.log) == 1
@@ -368,7 +368,7 @@ def test_a_wrong_password_is_asked_exactly_once(primero):
 def test_no_message_holds_a_query_or_a_body(primero):
     """Messages are shown in the UI; a query can hold ids, a body can hold everything."""
     primero.fail("status", status=500, times=None)
-    with pytest.raises(SyncFailure) as raised:
+    with pytest.raises(SyncError) as raised:
         pull(primero)
     assert "last_updated_at" not in str(raised.value)
     assert raised.value.__suppress_context__ or raised.value.__context__ is None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from primero_ona_tests.graph import Graph, small, wired
+from primero_ona_tests.harness import Graph, small, wired
 from primero_ona_tests.reliability.oracle import differences
 
 _numbers = count(1)

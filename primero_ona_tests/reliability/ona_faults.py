@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from primero_ona.failures import DataFailure, RefusedFailure, SyncFailure, TransientFailure
+from primero_ona.errors import DataError, RefusedError, SyncError, TransientError
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
 
@@ -28,7 +28,7 @@ class OnaFault:
     """One fault; `limits` are what `connect` must be told for it to show soon (seconds)."""
 
     breaking: Breaking
-    kind: type[SyncFailure]
+    kind: type[SyncError]
     words: tuple[str, ...]
     limits: Mapping[str, float] = field(default_factory=dict)
 
@@ -77,7 +77,7 @@ def cut(when: str, table: str, kind: str = "TRIGGER") -> OnaFault:
     breaking = statements(
         f"{_CUT} CREATE {kind} cut {when} ON {table} FOR EACH ROW EXECUTE FUNCTION cut()", "DROP FUNCTION cut() CASCADE"
     )
-    return OnaFault(breaking, TransientFailure, ("loading 2024-Q1 into ONA", "nothing was changed", "next try"))
+    return OnaFault(breaking, TransientError, ("loading 2024-Q1 into ONA", "nothing was changed", "next try"))
 
 
 def cut_while_staging(table: str) -> OnaFault:
@@ -92,7 +92,7 @@ def cut_while_staging(table: str) -> OnaFault:
         CREATE EVENT TRIGGER arm ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION arm()
     """
     disarm = "DROP EVENT TRIGGER arm; DROP FUNCTION arm(); DROP FUNCTION cut() CASCADE"
-    return OnaFault(statements(arm, disarm), TransientFailure, ("loading 2024-Q1 into ONA", "next try"))
+    return OnaFault(statements(arm, disarm), TransientError, ("loading 2024-Q1 into ONA", "next try"))
 
 
 def locked(statement: str) -> OnaFault:
@@ -106,7 +106,7 @@ def locked(statement: str) -> OnaFault:
             other.rollback()
 
     words = ("another session kept a lock for too long", "nothing was changed", "55P03")
-    return OnaFault(breaking, TransientFailure, words, {"lock_timeout": 0.2})
+    return OnaFault(breaking, TransientError, words, {"lock_timeout": 0.2})
 
 
 def lacking(privilege: str) -> OnaFault:
@@ -120,7 +120,7 @@ def lacking(privilege: str) -> OnaFault:
     """
     take_away = "DROP OWNED BY loader_under_test; DROP ROLE loader_under_test"
     words = ("lacks a privilege", "ask ONA's administrators to grant it", "42501")
-    return OnaFault(statements(grant, take_away, "role=loader_under_test"), RefusedFailure, words)
+    return OnaFault(statements(grant, take_away, "role=loader_under_test"), RefusedError, words)
 
 
 def other_column(column: str, type_: str, said: str) -> OnaFault:
@@ -129,7 +129,7 @@ def other_column(column: str, type_: str, said: str) -> OnaFault:
         f"ALTER TABLE cases RENAME {column} TO kept; ALTER TABLE cases ADD {column} {type_}",
         f"ALTER TABLE cases DROP {column}; ALTER TABLE cases RENAME kept TO {column}",
     )
-    return OnaFault(breaking, DataFailure, (said, f"column {column}", "ask ONA's administrators"))
+    return OnaFault(breaking, DataError, (said, f"column {column}", "ask ONA's administrators"))
 
 
 def keyless(table: str) -> OnaFault:
@@ -147,10 +147,10 @@ def keyless(table: str) -> OnaFault:
             with connect(url) as conn:
                 apply(conn, plan(conn))
 
-    return OnaFault(breaking, DataFailure, ("unique index is missing", "primero-ona schema apply", "42P10"))
+    return OnaFault(breaking, DataError, ("unique index is missing", "primero-ona schema apply", "42P10"))
 
 
-def raising(sqlstate: str, kind: type[SyncFailure], *words: str) -> OnaFault:
+def raising(sqlstate: str, kind: type[SyncError], *words: str) -> OnaFault:
     """A trigger of ONA's own reports an SQLSTATE, as the server does itself where the cause cannot be made in a test."""
     make = f"""
         CREATE FUNCTION raising() RETURNS trigger LANGUAGE plpgsql AS
@@ -160,7 +160,7 @@ def raising(sqlstate: str, kind: type[SyncFailure], *words: str) -> OnaFault:
     return OnaFault(statements(make, "DROP FUNCTION raising() CASCADE"), kind, (*words, f"SQLSTATE {sqlstate}"))
 
 
-def remade(table: str, definition: str, said: str, *words: str, kind: type[SyncFailure] = DataFailure) -> OnaFault:
+def remade(table: str, definition: str, said: str, *words: str, kind: type[SyncError] = DataError) -> OnaFault:
     """The table stands under another name, and something else in its place."""
     make = f"ALTER TABLE {table} RENAME TO kept; {definition}"
     drop = f"""
@@ -174,7 +174,7 @@ def remade(table: str, definition: str, said: str, *words: str, kind: type[SyncF
     return OnaFault(statements(make, drop), kind, (said, *words))
 
 
-def owned_by_rules(statements_: str, undo: str, kind: type[SyncFailure], *words: str) -> OnaFault:
+def owned_by_rules(statements_: str, undo: str, kind: type[SyncError], *words: str) -> OnaFault:
     """A login that is no superuser, under what ONA's administrators have set up for it."""
     make = f"""
         DROP ROLE IF EXISTS loader_under_test;
@@ -196,7 +196,7 @@ _NO_FIT = "does not fit the type"
 #: A load meets them where it changes a case and a service, inserts a case and a service, and removes a service.
 FAULTS: dict[str, OnaFault] = {
     "refused": OnaFault(
-        refused, TransientFailure, ("not listening there", "check host and port in ONA_DATABASE_URL, or try later")
+        refused, TransientError, ("not listening there", "check host and port in ONA_DATABASE_URL, or try later")
     ),
     "dropped in mid-COPY of cases": cut_while_staging("staged_cases"),
     "dropped in mid-COPY of services": cut_while_staging("staged_services"),
@@ -211,13 +211,13 @@ FAULTS: dict[str, OnaFault] = {
     "rows locked": locked("SELECT FROM cases FOR UPDATE"),
     "too slow": OnaFault(
         statements(_SLOW, "DROP FUNCTION slow() CASCADE"),
-        TransientFailure,
+        TransientError,
         ("took too long", "nothing was changed", "57014"),
         {"statement_timeout": 0.3},
     ),
     "read-only": OnaFault(
         statements("", "", "default_transaction_read_only=on"),
-        RefusedFailure,
+        RefusedError,
         ("read-only", "ONA_DATABASE_URL", "25006"),
     ),
     **{
@@ -240,7 +240,7 @@ FAULTS: dict[str, OnaFault] = {
             "ALTER TABLE cases RENAME age_group TO kept; ALTER TABLE cases ADD age_group text GENERATED ALWAYS AS ('x') VIRTUAL",
             "ALTER TABLE cases DROP age_group; ALTER TABLE cases RENAME kept TO age_group",
         ),
-        DataFailure,
+        DataError,
         ("filled by the server itself", "schema plan", "SQLSTATE 428C9"),
     ),
     "published without replica identity": OnaFault(
@@ -248,13 +248,13 @@ FAULTS: dict[str, OnaFault] = {
             "ALTER TABLE cases REPLICA IDENTITY NOTHING; CREATE PUBLICATION reports FOR TABLE cases",
             "DROP PUBLICATION reports; ALTER TABLE cases REPLICA IDENTITY DEFAULT",
         ),
-        DataFailure,
+        DataError,
         ("takes no changes", "replica identity", "schema plan", "SQLSTATE 55000"),
     ),
     "row security refuses": owned_by_rules(
         "ALTER TABLE cases ENABLE ROW LEVEL SECURITY",
         "ALTER TABLE cases DISABLE ROW LEVEL SECURITY",
-        RefusedFailure,
+        RefusedError,
         "row level security",
         "exempt it",
         "SQLSTATE 42501",
@@ -262,20 +262,20 @@ FAULTS: dict[str, OnaFault] = {
     "row security hides": owned_by_rules(
         "ALTER TABLE services ENABLE ROW LEVEL SECURITY; CREATE POLICY part ON services USING (unique_id <> 'service-1')",
         "DROP POLICY part ON services; ALTER TABLE services DISABLE ROW LEVEL SECURITY",
-        RefusedFailure,
+        RefusedError,
         "row level security",
         "exempt it",
     ),
-    "a trigger that refuses": raising("P0001", DataFailure, "a function or a trigger of ONA's own"),
-    "a trigger with a code of its own": raising("ONA01", DataFailure, "a function or a trigger of ONA's own"),
-    "a trigger that misses a column": raising("42703", DataFailure, "a function or a trigger of ONA's own"),
+    "a trigger that refuses": raising("P0001", DataError, "a function or a trigger of ONA's own"),
+    "a trigger with a code of its own": raising("ONA01", DataError, "a function or a trigger of ONA's own"),
+    "a trigger that misses a column": raising("42703", DataError, "a function or a trigger of ONA's own"),
     "a row must refer to another": OnaFault(
         statements(
             "CREATE TABLE reviews (case_id text PRIMARY KEY); "
             "ALTER TABLE cases ADD CONSTRAINT reviewed FOREIGN KEY (case_id) REFERENCES reviews NOT VALID",
             "DROP TABLE reviews CASCADE",
         ),
-        DataFailure,
+        DataError,
         ("refers to another", "constraint reviewed", "SQLSTATE 23503"),
     ),
     "a row that others refer to": OnaFault(
@@ -284,7 +284,7 @@ FAULTS: dict[str, OnaFault] = {
             "INSERT INTO notes SELECT unique_id FROM services",
             "DROP TABLE notes",
         ),
-        DataFailure,
+        DataError,
         ("refers to another", "SQLSTATE 23503"),
     ),
     "an added column that must not be empty": OnaFault(
@@ -292,7 +292,7 @@ FAULTS: dict[str, OnaFault] = {
             "ALTER TABLE cases ADD office text NOT NULL DEFAULT ''; ALTER TABLE cases ALTER office DROP DEFAULT",
             "ALTER TABLE cases DROP office",
         ),
-        DataFailure,
+        DataError,
         ("must not be empty", "column office", "SQLSTATE 23502"),
     ),
     "a domain's rule": OnaFault(
@@ -301,7 +301,7 @@ FAULTS: dict[str, OnaFault] = {
             "ALTER DOMAIN short ADD CHECK (length(value) < 4) NOT VALID",
             "ALTER TABLE cases DROP sex; ALTER TABLE cases RENAME kept TO sex; DROP DOMAIN short",
         ),
-        DataFailure,
+        DataError,
         ("a rule of ONA's tables", "SQLSTATE 23514"),
     ),
     "no partition": remade(
@@ -321,25 +321,25 @@ FAULTS: dict[str, OnaFault] = {
             "CREATE INDEX small ON cases (wide(sex))",
             "DROP INDEX small; DROP FUNCTION wide(text); DROP TABLE short",
         ),
-        DataFailure,
+        DataError,
         ("larger than an index", "SQLSTATE 54000"),
     ),
-    "idle in its transaction": raising("25P03", TransientFailure, "idle_in_transaction_session_timeout"),
-    "idle": raising("57P05", TransientFailure, "idle_session_timeout"),
-    "too long a transaction": raising("25P04", TransientFailure, "transaction_timeout"),
-    "disk full": raising("53100", TransientFailure, "the disk of ONA's server is full", "tell ONA's administrators"),
-    "out of memory": raising("53200", TransientFailure, "lacks memory", "tell ONA's administrators"),
-    "too many connections": raising("53300", TransientFailure, "no free connection", "tell ONA's administrators"),
-    "server stopping": raising("57P01", TransientFailure, "stopping or starting", "next try"),
-    "deadlock": raising("40P01", TransientFailure, "another session was in the way", "next try"),
-    "broken files": raising("58030", TransientFailure, "trouble with its own files", "tell ONA's administrators"),
-    "a server behind the server": raising("HV000", TransientFailure, "a server on which ONA's tables stand"),
+    "idle in its transaction": raising("25P03", TransientError, "idle_in_transaction_session_timeout"),
+    "idle": raising("57P05", TransientError, "idle_session_timeout"),
+    "too long a transaction": raising("25P04", TransientError, "transaction_timeout"),
+    "disk full": raising("53100", TransientError, "the disk of ONA's server is full", "tell ONA's administrators"),
+    "out of memory": raising("53200", TransientError, "lacks memory", "tell ONA's administrators"),
+    "too many connections": raising("53300", TransientError, "no free connection", "tell ONA's administrators"),
+    "server stopping": raising("57P01", TransientError, "stopping or starting", "next try"),
+    "deadlock": raising("40P01", TransientError, "another session was in the way", "next try"),
+    "broken files": raising("58030", TransientError, "trouble with its own files", "tell ONA's administrators"),
+    "a server behind the server": raising("HV000", TransientError, "a server on which ONA's tables stand"),
     "a rule of ONA's own": OnaFault(
         statements(
             "ALTER TABLE cases ADD CONSTRAINT nobody CHECK (age IS NULL) NOT VALID",
             "ALTER TABLE cases DROP CONSTRAINT nobody",
         ),
-        DataFailure,
+        DataError,
         ("a rule of ONA's tables is violated", "SQLSTATE 23514", "constraint nobody"),
     ),
 }

@@ -97,7 +97,7 @@ def registered(case: Case) -> str | None:
 
 
 def age_at(case: Case, day: str | None) -> int | None:
-    """How often the birthday has come round by a day; None where there is no telling, and above 130."""
+    """How often the birthday has come round by a day; None where there is no with_label_versions, and above 130."""
     birth = day_of(case.get("date_of_birth"))
     if birth is None or day is None or birth > day:
         return None

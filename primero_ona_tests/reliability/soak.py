@@ -30,10 +30,11 @@ from typing import Any
 import psycopg
 from cryptography.fernet import Fernet
 
-from primero_ona.audit import Audit, audit, repair
-from primero_ona.ona.audit import AuditTables
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
+from primero_ona.ona.reconcile import ReconciliationTables
+from primero_ona.pipeline.reconcile import Reconciliation, audit, repair
+from primero_ona.pipeline.scope import Scope
 from primero_ona.primero import inventory
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
@@ -41,8 +42,7 @@ from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.columns import ABSENT
 from primero_ona.sandbox.postgres import postgres_library
 from primero_ona.sandbox.primero import SandboxPrimero
-from primero_ona.scope import Scope
-from primero_ona_tests.graph import Clock
+from primero_ona_tests.harness import Clock
 from primero_ona_tests.reliability.oracle import TYPE, differences
 from primero_ona_tests.reliability.syncing import UNEXPECTED, Place, finish, home_with_settings, kill, start, sync_rooms
 
@@ -131,7 +131,7 @@ class Scenario:
             found, _ = self._audit(client, conn)
         return [f"verify finds {found.total}"] if found.total.differences else []
 
-    def _audit(self, client: PrimeroClient, conn: psycopg.Connection) -> tuple[Audit, AuditTables]:
+    def _audit(self, client: PrimeroClient, conn: psycopg.Connection) -> tuple[Reconciliation, ReconciliationTables]:
         """Compare all, by Primero's clock."""
         _open.quarter = Quarter.of(self.clock.now)
         try:

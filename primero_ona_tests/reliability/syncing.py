@@ -21,23 +21,23 @@ from pathlib import Path
 
 from upath import UPath
 
-from primero_ona.assets.stored import stored_assets
-from primero_ona.failures import SyncFailure
-from primero_ona.frames import Frames
-from primero_ona.io_manager import PartitionIOManager
+from primero_ona.errors import SyncError
+from primero_ona.graph.io_manager import PartitionIOManager
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.streams import map_cases_stream, map_services_stream
 from primero_ona.ona.bookkeeping import PULL_NUMBER, next_pull
 from primero_ona.ona.connection import connect
 from primero_ona.ona.load import load_quarter
-from primero_ona.ona.places import read_places
-from primero_ona.partition_store import PartitionStore
+from primero_ona.ona.lookup import read_places
+from primero_ona.pipeline.extract import QuarterSink, window_of
+from primero_ona.pipeline.stored import stored_assets
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.policy import PullPolicy
 from primero_ona.primero.pull import pull_cases
-from primero_ona.quarter_sink import QuarterSink, window_of
 from primero_ona.quarters import Quarter
+from primero_ona.storage.frames import Frames
+from primero_ona.storage.partitions import PartitionStore
 
 #: Exit code of a child whose sync broke with something else than a failure of ours.
 UNEXPECTED = 70
@@ -124,7 +124,7 @@ def sync_rooms(place: Place, quarter: Quarter, *, fresh: bool = True) -> int:
         if fresh:
             pull(place, quarter)
         load(place, quarter, f"run-{os.getpid()}-{time.monotonic_ns()}")
-    except SyncFailure as failure:
+    except SyncError as failure:
         return failure.exit_code
     except FileNotFoundError:
         return 1  # nothing stored yet
@@ -144,11 +144,11 @@ def sync_dagster(place: Place, key: str) -> None:
     """Entry point of a child: a real Dagster run of the main job in the instance on disk; exits with its code."""
     logging.disable(logging.CRITICAL)
     os.environ.update(place.environment)
-    from primero_ona.commands.common import sync_quarters
+    from primero_ona.cli.common import sync_quarters
 
     try:
         (outcome,) = sync_quarters([Quarter.parse(key)], quiet=True)
-    except SyncFailure as failure:
+    except SyncError as failure:
         os._exit(failure.exit_code)
     sys.stderr.write(f"{outcome.failure}\n" if outcome.failure else "")
     sys.stderr.flush()
@@ -156,7 +156,7 @@ def sync_dagster(place: Place, key: str) -> None:
 
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__, "primero_ona.definitions", "primero_ona.commands.common"])
+_context.set_forkserver_preload([__name__, "primero_ona.definitions", "primero_ona.cli.common"])
 
 
 def start(place: Place, quarter: Quarter, *, dagster: bool = False, fresh: bool = True) -> BaseProcess:

@@ -11,10 +11,10 @@ import dagster as dg
 import pytest
 from typer.testing import CliRunner, Result
 
-from primero_ona.assets.stored import current_versions, stored_assets
-from primero_ona.cli import app
-from primero_ona.proof import COMPLETE
-from primero_ona_tests.graph import Q1, Q2, START, Graph, small, wired
+from primero_ona.cli.app import app
+from primero_ona.graph.reconciliation import COMPLETE
+from primero_ona.pipeline.stored import current_versions, stored_assets
+from primero_ona_tests.harness import Q1, Q2, START, Graph, small, wired
 from primero_ona_tests.reliability.syncing import Place, home_with_settings, sync_rooms
 
 Do = Callable[[Graph], object]
@@ -110,7 +110,7 @@ def test_verify_says_complete_only_where_it_is(synced, command, state):
 def test_cases_that_were_not_asked_about_are_no_proof(synced, command, monkeypatch):
     """They may be children who left, or an account that lost its scope: it is not known."""
     synced.primero.delete(one(synced))
-    monkeypatch.setattr("primero_ona.audit.CONFIRM_MOST", 0)
+    monkeypatch.setattr("primero_ona.pipeline.reconcile.CONFIRM_MOST", 0)
     result = command("verify", "--json")
     found = json.loads(result.stdout)
     assert (result.exit_code, found["complete"], found["total"]["unconfirmed"]) == (1, False, 1)
@@ -155,13 +155,15 @@ def test_a_quarter_that_was_never_loaded_is_told_by_what_it_lacks(graph, command
 def test_rows_mapped_from_an_older_pull_are_refused_by_the_load(monkeypatch):
     """The load records one version of the pull, that of the exits; the mapped rows must be of the same."""
     before = stored_assets("")["mapped_cases"].version
-    monkeypatch.setattr("primero_ona.assets.stored.PULL_VERSION", "another version")
+    monkeypatch.setattr("primero_ona.pipeline.stored.PULL_VERSION", "another version")
     assert stored_assets("")["mapped_cases"].version != before
 
 
 def checked(graph: Graph) -> tuple[dg.AssetCheckEvaluation, dg.DagsterRun]:
     """Run the job of the check; its answer and its run."""
-    result = graph.defs.resolve_job_def("verify_ona").execute_in_process(instance=graph.instance, raise_on_error=False)
+    result = graph.defs.resolve_job_def("reconcile_ona").execute_in_process(
+        instance=graph.instance, raise_on_error=False
+    )
     (found,) = result.get_asset_check_evaluations()
     run = graph.instance.get_run_by_id(result.run_id)
     assert run is not None

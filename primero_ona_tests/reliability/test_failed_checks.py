@@ -14,9 +14,9 @@ import pytest
 from dagster._daemon.auto_run_reexecution.auto_run_reexecution import filter_runs_to_should_retry
 from typer.testing import CliRunner
 
-from primero_ona.automation import last_runs
-from primero_ona.cli import app
-from primero_ona_tests.graph import Q1, START, Graph, small, wired
+from primero_ona.cli.app import app
+from primero_ona.graph.automation import last_runs
+from primero_ona_tests.harness import Q1, START, Graph, small, wired
 from primero_ona_tests.reliability.syncing import Place, home_with_settings
 
 #: What ONA does to its own tables at commit, and the checks that then fail.

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from primero_ona.audit import audit, repair
 from primero_ona.ona.connection import connect
+from primero_ona.pipeline.reconcile import audit, repair
+from primero_ona.pipeline.scope import Scope
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.quarters import Quarter, quarters_between
 from primero_ona.sandbox.cases import Wish
-from primero_ona.scope import Scope
-from primero_ona_tests.graph import NOW, Q1, Graph, wired
+from primero_ona_tests.harness import NOW, Q1, Graph, wired
 from primero_ona_tests.reliability.oracle import differences
 from primero_ona_tests.reliability.test_order_and_keys import child, few, right, service, standing, sync
 

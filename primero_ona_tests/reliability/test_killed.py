@@ -19,7 +19,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from primero_ona_tests.graph import Q1, Q2, Graph
+from primero_ona_tests.harness import Q1, Q2, Graph
 from primero_ona_tests.reliability.syncing import Place, finish, home_with_settings, kill, locks, start, wait_for_run
 
 STATE = (
@@ -76,7 +76,7 @@ def test_a_run_killed_at_twenty_random_moments_is_healed_by_the_next_one(graph, 
 
 def test_the_command_line_killed_in_mid_run_is_healed_by_the_same_command(graph, place, undisturbed, tmp_path):
     """The very command that an operator or cron uses, in an interpreter of its own."""
-    command = [sys.executable, "-m", "primero_ona.cli", "sync", "--quarter", "2024-Q1"]
+    command = [sys.executable, "-m", "primero_ona.cli.app", "sync", "--quarter", "2024-Q1"]
     environment = {**place.environment, "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     victim = subprocess.Popen(
         command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

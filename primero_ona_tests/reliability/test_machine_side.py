@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from primero_ona_tests.graph import Q1
-from primero_ona_tests.test_machine import onto_a_full_disk
+from primero_ona_tests.harness import Q1
+from primero_ona_tests.test_process_faults import onto_a_full_disk
 
 EVERYTHING = "SELECT xmin::text, c::text FROM cases AS c UNION ALL SELECT xmin::text, s::text FROM services AS s"
 

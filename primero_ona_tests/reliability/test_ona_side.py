@@ -12,13 +12,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from primero_ona.failures import SyncFailure, TransientFailure
-from primero_ona.frames import Frames
+from primero_ona.errors import SyncError, TransientError
 from primero_ona.ona.connection import connect
 from primero_ona.ona.load import load_quarter
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.primero.raw_schema import EXIT_SCHEMA
+from primero_ona.storage.frames import Frames
 from primero_ona_tests.ona.rows import LATER, NOW, Q1, case, frame, frames, load, read, service
 from primero_ona_tests.reliability.ona_faults import FAULTS
 
@@ -41,16 +41,16 @@ def loaded(ona_url: str, ona: psycopg.Connection) -> Iterator[psycopg.Connection
     assert load(ona, *NEXT, now=LATER).cases.inserted == 1
 
 
-def failing(conn: psycopg.Connection, kind: type[SyncFailure], *words: str) -> None:
+def failing(conn: psycopg.Connection, kind: type[SyncError], *words: str) -> None:
     """Load the next quarter, which must fail with a message that has these words and nothing of a child."""
     with told(kind, *words):
         load(conn, *NEXT, now=LATER, run_id="broken")
 
 
 @contextmanager
-def told(kind: type[SyncFailure], *words: str) -> Iterator[None]:
+def told(kind: type[SyncError], *words: str) -> Iterator[None]:
     """The block must end with a failure that has these words and nothing of a child."""
-    with pytest.raises(SyncFailure) as raised:
+    with pytest.raises(SyncError) as raised:
         yield
     assert type(raised.value) is kind
     for word in words:
@@ -87,7 +87,7 @@ def cutting(conn: psycopg.Connection, at: int, ona_url: str) -> Frames:
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_a_connection_dropped_in_mid_copy_changes_nothing(ona_url, loaded, at):
     """Half a quarter in ONA is a wrong figure that nobody sees."""
-    with connect(ona_url) as conn, pytest.raises(TransientFailure, match=r"try later|next try"):
+    with connect(ona_url) as conn, pytest.raises(TransientError, match=r"try later|next try"):
         load_quarter(
             conn,
             quarter=Q1,
@@ -123,7 +123,7 @@ def test_a_session_ended_at_any_moment_leaves_all_or_nothing(ona_url, ona, delay
     """Which moment it is cannot be chosen from the outside, and must not matter."""
     load(ona, [case(1)], [service(1, 1)])
     old = read(ona_url, EVERYTHING)
-    with suppress(TransientFailure), watching(ona_url, delay), connect(ona_url, application_name="victim") as conn:
+    with suppress(TransientError), watching(ona_url, delay), connect(ona_url, application_name="victim") as conn:
         load(
             conn,
             [case(number, sex="Male") for number in range(1, 40)],
@@ -185,4 +185,4 @@ def test_an_administrator_who_stops_the_server_is_told_from_a_fault_of_ours(ona_
     with connect(ona_url) as conn:
         loaded.execute("SELECT pg_terminate_backend(%s, 5000)", (conn.info.backend_pid,))
         time.sleep(0.05)
-        failing(conn, TransientFailure)
+        failing(conn, TransientError)

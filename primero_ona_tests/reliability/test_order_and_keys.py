@@ -15,7 +15,7 @@ import pytest
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.columns import ABSENT
-from primero_ona_tests.graph import Q1, Q2, Graph, wired
+from primero_ona_tests.harness import Q1, Q2, Graph, wired
 from primero_ona_tests.reliability.oracle import TYPE, differences
 from primero_ona_tests.reliability.syncing import Place, sync_rooms
 

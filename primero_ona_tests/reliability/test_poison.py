@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from primero_ona.audit import Audit, audit, mend_cases
 from primero_ona.ona.connection import connect
+from primero_ona.pipeline.reconcile import Reconciliation, audit, mend_cases
+from primero_ona.pipeline.scope import Scope
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.store import CaseStore
-from primero_ona.scope import Scope
-from primero_ona_tests.graph import Q1, Graph, wired
+from primero_ona_tests.harness import Q1, Graph, wired
 from primero_ona_tests.reliability.test_order_and_keys import aside, child, service, standing, sync
 
 HALF = "\ud800"
@@ -78,7 +78,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return sent
 
 
-def verified(graph: Graph) -> Audit:
+def verified(graph: Graph) -> Reconciliation:
     with client_of(graph) as client, connect(graph.url) as conn:
         return audit(client, conn, Scope(Q1), empty_pause=0)[0]
 

@@ -16,17 +16,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from primero_ona.audit import audit, repair
-from primero_ona.failures import RefusedFailure, SettingsFailure
+from primero_ona.errors import ConfigError, RefusedError
+from primero_ona.graph.reconciliation import labelled
+from primero_ona.graph.runs import run_unpartitioned
+from primero_ona.ona.bookkeeping import list_entries, quarter_status
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import plan
-from primero_ona.ona.quarantine import list_entries
-from primero_ona.ona.status import quarter_status
+from primero_ona.pipeline.reconcile import audit, repair
+from primero_ona.pipeline.scope import Scope
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.proof import labelled
-from primero_ona.runs import run_unpartitioned
-from primero_ona.scope import Scope
-from primero_ona_tests.graph import Q1, Q2, Graph
+from primero_ona_tests.harness import Q1, Q2, Graph
 
 _PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
@@ -138,7 +137,7 @@ def test_syncs_verify_repair_and_refresh_work_and_leave_nothing_behind(behind, i
 
 def test_what_the_pooler_itself_refuses_is_told(behind):
     """Its words are not PostgreSQL's."""
-    with pytest.raises(SettingsFailure, match="takes no `options`"):
+    with pytest.raises(ConfigError, match="takes no `options`"):
         connect(f"{behind.url}?options=-c%20jit%3Doff")
-    with pytest.raises(RefusedFailure, match="no such database"), connect(behind.url.rpartition("/")[0] + "/nowhere"):
+    with pytest.raises(RefusedError, match="no such database"), connect(behind.url.rpartition("/")[0] + "/nowhere"):
         pass

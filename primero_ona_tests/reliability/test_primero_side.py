@@ -14,8 +14,8 @@ from random import Random
 import orjson
 import pytest
 
-from primero_ona.automation import read_cursor, write_cursor
-from primero_ona.failures import RefusedFailure, TransientFailure
+from primero_ona.errors import RefusedError, TransientError
+from primero_ona.graph.automation import read_cursor, write_cursor
 from primero_ona.primero import client as client_module
 from primero_ona.primero.changes import changes_since
 from primero_ona.primero.client import PATIENCE, RETRIES, RETRY_AFTER_MAX, SILENT_RETRIES, TIMEOUT, PrimeroClient
@@ -23,7 +23,7 @@ from primero_ona.primero.pull import pull_cases
 from primero_ona.primero.walk import Window
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero
-from primero_ona_tests.graph import NOW, Q1, Q2, Clock
+from primero_ona_tests.harness import NOW, Q1, Q2, Clock
 from primero_ona_tests.primero.test_bounds import serving
 from primero_ona_tests.primero.test_pull import Kept, truth
 
@@ -121,7 +121,7 @@ def test_a_fault_for_ever_is_asked_a_counted_number_of_times_and_is_then_transie
     primero.fail(kind, times=None, **details)
     with (
         PrimeroClient(primero.url, primero.username, primero.password) as client,
-        pytest.raises(TransientFailure) as raised,
+        pytest.raises(TransientError) as raised,
     ):
         client.page("cases", {"per": 1})
     assert len(primero.log) == requests
@@ -142,7 +142,7 @@ def test_a_status_that_passes_is_asked_again_and_then_transient(primero, status)
     with asked(primero) as client:
         assert client.page("cases", {"per": 1}).total == 150
         primero.fail("html", times=None, status=status)
-        with pytest.raises(TransientFailure, match=f"kept answering cases with {status}, 6 times over; try again"):
+        with pytest.raises(TransientError, match=f"kept answering cases with {status}, 6 times over; try again"):
             client.page("cases", {"per": 1})
     assert len(primero.log) == 2 + RETRIES + 1
 
@@ -151,7 +151,7 @@ def test_a_status_that_passes_is_asked_again_and_then_transient(primero, status)
 def test_a_status_that_does_not_pass_is_asked_once(primero, status):
     """Asking again would only hide for half a minute what an administrator has to do."""
     primero.fail("html", times=None, status=status)
-    with asked(primero) as client, pytest.raises(RefusedFailure, match=f"refuses cases with status {status}"):
+    with asked(primero) as client, pytest.raises(RefusedError, match=f"refuses cases with status {status}"):
         client.page("cases", {"per": 1})
     assert len(primero.log) == 1
 
@@ -161,7 +161,7 @@ def test_two_kinds_of_trouble_share_one_count(primero, pauses):
     for _ in range(6):
         primero.fail("cut", times=1)
         primero.fail("status", status=503, times=1)
-    with PrimeroClient(primero.url, primero.username, primero.password) as client, pytest.raises(TransientFailure):
+    with PrimeroClient(primero.url, primero.username, primero.password) as client, pytest.raises(TransientError):
         client.page("cases", {"per": 1})
     assert len(primero.log) == RETRIES + 1
 
@@ -178,7 +178,7 @@ def test_no_attempt_is_begun_after_the_patience_is_spent(primero, pauses):
     """The total must hold whatever the pauses: a minute of patience does not allow a third pause of 25 seconds."""
     primero.fail("unavailable", times=None, seconds=25)
     credentials = (primero.url, primero.username, primero.password)
-    with PrimeroClient(*credentials, patience=20) as client, pytest.raises(TransientFailure):
+    with PrimeroClient(*credentials, patience=20) as client, pytest.raises(TransientError):
         client.page("cases", {"per": 1})
     assert (len(primero.log), pauses) == (1, [])
 
@@ -189,7 +189,7 @@ def test_an_answer_that_never_ends_is_left(primero):
     credentials = (primero.url, primero.username, primero.password)
     with (
         PrimeroClient(*credentials, pause=0, answer_seconds=0.3) as client,
-        pytest.raises(TransientFailure, match="did not end"),
+        pytest.raises(TransientError, match="did not end"),
     ):
         client.page("cases", {"per": 1})
 
@@ -200,7 +200,7 @@ def test_the_questions_of_one_client_share_a_total(primero):
     credentials = (primero.url, primero.username, primero.password)
     with PrimeroClient(*credentials, pause=0, total=1) as client:
         assert client.page("cases", {"per": 1}).total == 150
-        with pytest.raises(TransientFailure, match="did not end its answer to cases"):
+        with pytest.raises(TransientError, match="did not end its answer to cases"):
             client.page("cases", {"per": 1})
 
 
@@ -210,7 +210,7 @@ def test_silence_is_given_up_after_three_tries(primero):
     credentials = (primero.url, primero.username, primero.password)
     with (
         PrimeroClient(*credentials, pause=0, timeout=(1, 0.2)) as client,
-        pytest.raises(TransientFailure, match="did not answer cases in time, 3 times"),
+        pytest.raises(TransientError, match="did not answer cases in time, 3 times"),
     ):
         client.page("cases", {"per": 1})
 
@@ -245,7 +245,7 @@ def client_json(value: object) -> str:
 
 def test_a_wrong_password_is_asked_once_by_a_run_and_the_run_is_not_tried_again(graph):
     """Six failed logins lock the account of everybody who uses it, and run retries are asked by a daemon."""
-    from primero_ona.resources import PrimeroResource
+    from primero_ona.graph.resources import PrimeroResource
 
     wrong = PrimeroResource(url=graph.primero.url, username=graph.primero.username, password="wrong", pause=0)
     graph.defs = graph.wire(primero=wrong)
@@ -258,14 +258,14 @@ def test_a_wrong_password_is_asked_once_by_a_run_and_the_run_is_not_tried_again(
 
 def test_a_wrong_password_is_asked_once_by_verify(graph):
     """Verify asks for one case after the other; each with a wrong password would lock the account at the sixth."""
-    from primero_ona.audit import audit
     from primero_ona.ona.connection import connect
-    from primero_ona.scope import Scope
+    from primero_ona.pipeline.reconcile import audit
+    from primero_ona.pipeline.scope import Scope
 
     with (
         PrimeroClient(graph.primero.url, graph.primero.username, "wrong", pause=0) as client,
         connect(graph.url) as conn,
-        pytest.raises(RefusedFailure, match="refuses the login"),
+        pytest.raises(RefusedError, match="refuses the login"),
     ):
         audit(client, conn, Scope(Q1))
     assert len(graph.primero.log) == 1
@@ -275,7 +275,7 @@ def test_a_wrong_password_is_asked_once_by_a_tick_of_the_sensor(graph):
     """It ticks every quarter of an hour."""
     import dagster as dg
 
-    from primero_ona.resources import PrimeroResource
+    from primero_ona.graph.resources import PrimeroResource
 
     wrong = PrimeroResource(url=graph.primero.url, username=graph.primero.username, password="wrong", pause=0)
     sensor = graph.defs.get_sensor_def("watch_primero")

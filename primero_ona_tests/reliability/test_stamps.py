@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from primero_ona.audit import audit, repair
-from primero_ona.console_audit import show_audit
+from primero_ona.cli.output_reconciliation import show_audit
 from primero_ona.ona.connection import connect
+from primero_ona.pipeline.reconcile import audit, repair
 from primero_ona.quarters import Quarter, current_quarter
-from primero_ona_tests.graph import Graph
+from primero_ona_tests.harness import Graph
 from primero_ona_tests.reliability.syncing import Place, sync_rooms
 from primero_ona_tests.reliability.test_verify import SCOPE, asking, look, mend
 

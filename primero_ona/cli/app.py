@@ -1,0 +1,71 @@
+"""The command `primero-ona`: everything that an operator or a script does without the Dagster UI.
+
+What belongs here: putting the commands together, and the exit code of a failure: 0 done; 1 the data or a check failed;
+2 wrong usage, or a setting missing or malformed; 3 Primero or ONA could not be reached or refused us, or this machine lacks
+something. How results look is in `output.py`. Heavy imports are inside the commands, so that
+`--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from primero_ona.cli import (
+    config,
+    demo,
+    dictionary,
+    erasure,
+    fields,
+    findings,
+    keys,
+    labels,
+    output,
+    places,
+    quarantine,
+    reference,
+    schema,
+    sync,
+    verify,
+)
+from primero_ona.errors import SyncError
+from primero_ona.process import machine_error, prepare_process, unexpected
+
+app = typer.Typer(
+    help="Child-protection cases from Primero to the ONA dashboards, quarter by quarter.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    demo.demo,
+    demo.dev,
+    sync.sync,
+    sync.backfill,
+    sync.remap,
+    sync.status,
+    findings.findings,
+    verify.verify,
+    erasure.forget,
+    erasure.purge,
+):
+    app.command()(command)
+for group in (schema, reference, labels, places, dictionary, quarantine, fields, config, keys):
+    app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
+
+
+def main() -> None:
+    """Run the command line; a failure is one plain message and an exit code, never a traceback."""
+    prepare_process()
+    with output.unfailing_output():
+        try:
+            app()
+        except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
+            failure = error if isinstance(error, SyncError) else machine_error(error)
+            output.error(str(failure or unexpected(error)))
+            sys.exit(failure.exit_code if failure else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""What commands share: options that occur more than once, and ways to the database and to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from primero_ona.cli import output
+from primero_ona.quarters import Quarter
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from primero_ona.graph.runs import Outcome
+    from primero_ona.storage.partitions import PartitionStore
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]
+
+
+@contextmanager
+def ona_connection() -> Iterator[psycopg.Connection]:
+    """A connection to the ONA database that the settings name."""
+    from primero_ona.graph.resources import OnaDatabaseResource  # noqa: PLC0415
+
+    with OnaDatabaseResource().connection() as connection:
+        yield connection
+
+
+def apply_schema() -> int:
+    """Add what is missing in ONA's database; how many changes that took."""
+    from primero_ona.ona.migrations import apply, plan  # noqa: PLC0415
+
+    with ona_connection() as connection:
+        changes = plan(connection)
+        apply(connection, changes)
+    return len(changes)
+
+
+@contextmanager
+def partition_store() -> Iterator[PartitionStore]:
+    """The stored partitions that the settings name."""
+    from primero_ona.graph.resources import PartitionStorage  # noqa: PLC0415
+    from primero_ona.graph.runs import ensure_home, open_instance  # noqa: PLC0415
+
+    ensure_home()
+    with open_instance() as instance:
+        yield PartitionStorage().store(instance)
+
+
+def sync_quarters(wanted: Sequence[Quarter], *, quiet: bool = False, job_name: str = "sync_quarter") -> list[Outcome]:
+    """Run the main job, or another one by quarter, for each quarter in turn, showing progress."""
+    from primero_ona.graph.partitions import quarterly_partitions, require_partition  # noqa: PLC0415
+    from primero_ona.graph.runs import ensure_home, open_instance, sync_quarter  # noqa: PLC0415
+    from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read, read_one  # noqa: PLC0415
+
+    primero = [PrimeroSettings] if job_name == "sync_quarter" else []
+    read(*primero, OnaSettings, StorageSettings, GraphSettings)
+    quarters = quarterly_partitions(read_one(GraphSettings).start)
+    for quarter in wanted:
+        require_partition(quarters, quarter)
+    ensure_home()
+    from primero_ona.definitions import build_defs  # noqa: PLC0415
+
+    job = build_defs().resolve_job_def(job_name)
+    with open_instance() as instance, output.progress(len(wanted), quiet=quiet) as advance:
+        outcomes = []
+        for quarter in wanted:
+            advance(quarter.label)
+            outcomes.append(sync_quarter(job, instance, quarter))
+        return outcomes

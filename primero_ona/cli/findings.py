@@ -1,0 +1,62 @@
+"""`findings`: what the syncs noted of stored quarters, by value and reason, which Dagster does not show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from primero_ona.cli import output, output_reference
+from primero_ona.cli.common import AsJson, partition_store
+from primero_ona.quarters import Quarter
+
+if TYPE_CHECKING:
+    from primero_ona.storage.partitions import PartitionStore
+
+
+def findings(
+    quarter: Annotated[
+        str | None, typer.Option(help="Only this quarter, like 2024-Q1; default: all that are stored.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show why cases were included or not, codes that no table knows, and what has to be decided about them, with counts.
+
+    Reads the stored partitions, so it needs their key. Counts of few children can point at one: do not pass them on.
+    """
+    from primero_ona.pipeline.reference import stored_quarters  # noqa: PLC0415
+
+    with partition_store() as store:
+        wanted = [Quarter.parse(quarter)] if quarter else stored_quarters(store, "mapped_cases")
+        found = [entry for each in wanted for entry in _findings(store, each)]
+    if as_json:
+        output.print_json(found)
+    else:
+        output_reference.show_findings(found)
+
+
+def _findings(store: PartitionStore, quarter: Quarter) -> Iterator[dict[str, Any]]:
+    """What the summaries of a quarter's partitions say, one entry for each reason, code and thing to decide."""
+    from primero_ona.mapping.labels import Labels  # noqa: PLC0415
+    from primero_ona.mapping.result import to_decide  # noqa: PLC0415
+    from primero_ona.storage.partitions import read_manifest  # noqa: PLC0415
+
+    accepted = Labels.load().accepted
+    for asset in ("raw_under18_cases", "mapped_cases", "mapped_services"):
+        try:
+            summary = store.summary_of(read_manifest(store.base / asset / quarter.key))
+        except FileNotFoundError:
+            continue
+        codes = {f"{e['field']}: {e['code'] or '(not shown)'}": e["count"] for e in summary.get("findings", ())}
+        kinds = {
+            "reason": summary.get("reasons", {}),
+            "quarantined": Counter(entry["reason"] for entry in summary.get("quarantine", ())),
+            "not mapped": codes,
+            "to decide": to_decide(summary.get("findings", ()), accepted, summary.get("rows", 0)),
+        }
+        for kind, counts in kinds.items():
+            for what, count in counts.items():
+                yield {"quarter": quarter.name, "asset": asset, "kind": kind, "what": what, "count": count}

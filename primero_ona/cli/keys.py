@@ -1,0 +1,32 @@
+"""`keys`: the keys of the stored partitions."""
+
+from __future__ import annotations
+
+import typer
+
+from primero_ona.cli import output
+
+app = typer.Typer(help="Keys of the stored partitions.", no_args_is_help=True)
+
+
+@app.callback()
+def keys() -> None:
+    """Keys of the stored partitions."""
+
+
+@app.command("rotate")
+def keys_rotate() -> None:
+    """Re-encrypt all stored partitions with the first key of PRIMERO_ONA_STORAGE_KEYS; then the others can go."""
+    from primero_ona.graph.resources import PartitionStorage  # noqa: PLC0415
+    from primero_ona.storage.rewrite import rotate  # noqa: PLC0415
+
+    count = rotate(PartitionStorage().store())
+    output.note(f"{count} stored partitions re-encrypted with the newest key; older keys are not needed any more.")
+
+
+@app.command("new")
+def keys_new() -> None:
+    """Print a new key for PRIMERO_ONA_STORAGE_KEYS."""
+    from cryptography.fernet import Fernet  # noqa: PLC0415
+
+    typer.echo(Fernet.generate_key().decode())

@@ -1,0 +1,229 @@
+"""How results look in a terminal: rich tables and a progress bar, or JSON where a script asks for it.
+
+Counts, codes and messages that are safe to show; never a row of a case.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import select
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TextIO
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from primero_ona.quarters import PHNOM_PENH
+
+if TYPE_CHECKING:
+    from primero_ona.graph.runs import Outcome
+
+#: The lineage with its groups opened; Dagster shows them folded otherwise.
+LINEAGE = "/asset-groups?expanded=" + ",".join(
+    f"global@global:{group}" for group in ("0_reference", "1_extract", "2_map", "3_load")
+)
+
+#: Where the output is no terminal nothing is folded or cut: a script, or a search, wants each row in its line.
+_UNFOLDED = 10_000
+
+out = Console(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else _UNFOLDED)
+_err = Console(stderr=True, highlight=False)
+
+#: The outcomes of a load whose rows stand in ONA afterwards.
+STANDING = ("inserted", "updated", "unchanged")
+
+_SEVERITIES = {"WARN": "with a warning", "ERROR": "failed"}
+
+_OUTCOMES = ("inserted", "updated", "unchanged", "stale", "removed", "quarantined")
+
+
+class _UnfailingFile(io.FileIO):
+    """A stream of this process that neither a reader who left nor a full disk makes fail: what cannot be written is dropped."""
+
+    def __init__(self, descriptor: int, report: Callable[[OSError], None]) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self._report = report
+
+    def write(self, data: Any, /) -> int:  # noqa: ANN401
+        """Write some of the data; all of it counts as written where none can be."""
+        try:
+            while (written := super().write(data)) is None:  # a pipe that is full and does not wait by itself
+                select.select([], [self], [])
+        except OSError as failed:
+            report, self._report = self._report, lambda _: None
+            report(failed)
+            return memoryview(data).nbytes
+        return written
+
+
+@contextmanager
+def unfailing_output() -> Iterator[None]:
+    """Let nothing about standard output and error change what a command does, or its exit code: a sync may be committed by then.
+
+    What an encoding cannot write is written with backslashes. For the command line, around all that it does.
+    """
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _unfailing(1, before[0], _report_lost), _unfailing(2, before[1], lambda _: None)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _unfailing(descriptor: int, stream: TextIO | None, report: Callable[[OSError], None]) -> TextIO:
+    if stream is None:  # closed by the caller; a file must not take its number
+        os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+    raw = _UnfailingFile(descriptor, report)
+    encoding = stream.encoding if stream else "utf-8"
+    by_line = descriptor == 2 or raw.isatty()
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=by_line)
+
+
+def _report_lost(failed: OSError) -> None:
+    if failed.errno != errno.EPIPE:  # the reader has seen enough
+        error(f"the output cannot be written ({failed.strerror}); what was to be done is done, see the exit code")
+
+
+def note(text: str) -> None:
+    """A line for people."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
+def error(text: str) -> None:
+    """One plain message on standard error."""
+    _err.print(f"primero-ona: {text}", markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401
+    """Print a value as JSON; in ASCII where the output is not UTF-8."""
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+    if (sys.stdout.encoding or "").lower() not in {"utf-8", "utf8"}:
+        text = json.dumps(json.loads(text), indent=2)
+    print(text)  # noqa: T201
+
+
+@contextmanager
+def progress(total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A progress bar over quarters; call the function at the start of each with its label."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=_err, disable=quiet or not _err.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        started = 0
+
+        def advance(label: str) -> None:
+            nonlocal started
+            bar.update(task, description=f"syncing {label}", completed=started)
+            started += 1
+
+        yield advance
+
+
+def show_outcomes(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    """What the load of each quarter did, how its checks went, and what went wrong."""
+    if as_json:
+        print_json([outcome.as_json() for outcome in outcomes])
+        return
+    table = _table("quarter", "table", *_OUTCOMES)
+    for outcome in outcomes:
+        for asset, counts in sorted(outcome.load.items()):
+            table.add_row(outcome.quarter.label, asset, *(f"{counts.get(name, 0):,}" for name in _OUTCOMES))
+    if table.row_count:
+        out.print(table)
+    _show_checks(outcomes)
+    _show_failures(outcomes)
+
+
+def show_demo(outcomes: Sequence[Outcome]) -> None:
+    """Rows per quarter, the children in each indicator's set, and the checks."""
+    table = _table("quarter", "cases", "services", "in 4.8", "in 4.11a", "exits", "set aside")
+    for outcome in outcomes:
+        loaded = {asset: sum(counts.get(name, 0) for name in STANDING) for asset, counts in outcome.load.items()}
+        numbers = (
+            loaded.get("ona/cases", 0),
+            loaded.get("ona/services", 0),
+            *(outcome.rows.get(asset, 0) for asset in ("raw_reintegration_cases", "raw_under18_cases", "case_exits")),
+            outcome.quarantined.total(),
+        )
+        table.add_row(outcome.quarter.label, *(f"{number:,}" for number in numbers))
+    out.print(table)
+    note(
+        "in 4.8: children undergoing reintegration; in 4.11a: under 18 when registered; a child may be in both.\n"
+        "exits: cases in neither, or disabled; set aside: rows in quarantine, see `primero-ona quarantine list`."
+    )
+    _show_checks(outcomes)
+    _show_failures(outcomes)
+
+
+def _show_checks(outcomes: Sequence[Outcome]) -> None:
+    """One line for each check over all quarters."""
+    checks = [(outcome.quarter, check) for outcome in outcomes for check in outcome.checks]
+    if not checks:
+        return
+    table = _table("check", "passed", "not passed")
+    for asset, name in dict.fromkeys((check.asset, check.name) for _, check in checks):
+        same = [(quarter, check) for quarter, check in checks if (check.asset, check.name) == (asset, name)]
+        bad = Counter(check.severity for _, check in same if not check.passed)
+        words = ", ".join(f"{count} {_SEVERITIES[severity]}" for severity, count in bad.items())
+        table.add_row(f"{asset}: {name}", f"{len(same) - bad.total()} of {len(same)}", words)
+    out.print(table)
+
+
+def _show_failures(outcomes: Sequence[Outcome]) -> None:
+    for outcome in outcomes:
+        if outcome.failure:
+            error(f"{outcome.quarter}: {outcome.failure}")
+
+
+def show_changes(changes: Sequence[Any], *, as_json: bool) -> None:
+    """The SQL that `schema apply` would run, and why."""
+    if as_json:
+        print_json([asdict(change) for change in changes])
+        return
+    for change in changes:
+        note(f"-- {change.why}\n{change.sql.strip().rstrip(';')};\n")
+    note(f"{len(changes)} changes; `primero-ona schema apply` makes them." if changes else "Nothing is missing.")
+
+
+def show_status(rows: Sequence[Any], outdated: Collection[str], *, as_json: bool) -> None:
+    """The quarters that were loaded; `outdated` names those that another version of the pull or the mapping loaded."""
+    if as_json:
+        print_json([{**asdict(row), "outdated": row.quarter in outdated} for row in rows])
+        return
+    if not rows:
+        note("No quarter is loaded yet; begin with `primero-ona backfill --from 2024-Q1`.")
+        return
+    table = _table(
+        "quarter", "loaded (Phnom Penh)", "changed", "cases", "services", "stale", "quarantined", "unmapped", "version"
+    )
+    for row in rows:
+        standing = [sum(row.counts.get(name, {}).get(kind, 0) for kind in STANDING) for name in ("cases", "services")]
+        numbers = (*standing, row.stale, row.quarantined, row.unmapped)
+        version = "another" if row.quarter in outdated else "this"
+        times = _local(row.finished_at), _local(row.changed_at)
+        table.add_row(row.quarter, *times, *(f"{number:,}" for number in numbers), version)
+    out.print(table)
+
+
+def _local(moment: datetime | None) -> str:
+    """A point in time as people in Phnom Penh write it."""
+    return f"{moment.astimezone(PHNOM_PENH):%Y-%m-%d %H:%M}" if moment else "never"
+
+
+def _table(*columns: str) -> Table:
+    """A table whose numbers stand right; all columns but the first two are numbers or short."""
+    table = Table(header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < 1 else "right", no_wrap=number < 1)
+    return table

@@ -1,0 +1,83 @@
+"""`sync`, `backfill` and `remap`: real Dagster runs, in the instance of DAGSTER_HOME."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from primero_ona.cli import output
+from primero_ona.cli.common import AsJson, ona_connection, partition_store, sync_quarters
+from primero_ona.errors import ConfigError, DataError
+from primero_ona.quarters import Quarter, current_quarter, quarters_between
+
+if TYPE_CHECKING:
+    from primero_ona.graph.runs import Outcome
+
+
+def sync(
+    quarter: Annotated[str | None, typer.Option(help="Which quarter, like 2024-Q1; default: the open one.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Pull, map, load and check one quarter. Safe to repeat."""
+    wanted = Quarter.parse(quarter) if quarter else current_quarter()
+    _finish(sync_quarters([wanted], quiet=as_json), as_json=as_json)
+
+
+def backfill(
+    first: Annotated[str, typer.Option("--from", help="First quarter, like 2023-Q1.")],
+    last: Annotated[str | None, typer.Option("--to", help="Last quarter; default: the open one.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Sync several quarters, one run each, oldest first. A quarter that fails does not stop the others."""
+    _finish(sync_quarters(_range(first, last), quiet=as_json), as_json=as_json)
+
+
+def remap(
+    first: Annotated[str, typer.Option("--from", help="First quarter, like 2023-Q1.")],
+    last: Annotated[str | None, typer.Option("--to", help="Last quarter; default: the open one.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Map and load stored quarters again with the labels and names of now, without asking Primero."""
+    from primero_ona.pipeline.reference import stored_quarters  # noqa: PLC0415
+
+    asked = _range(first, last)
+    with partition_store() as store:
+        stored = set(stored_quarters(store, "raw_under18_cases"))
+    wanted = [quarter for quarter in asked if quarter in stored]
+    if not wanted:
+        raise DataError(f"none of the quarters {asked[0]} to {asked[-1]} is stored; `primero-ona backfill` brings them")
+    if not as_json and len(wanted) < len(asked):
+        missing = ", ".join(str(quarter) for quarter in asked if quarter not in stored)
+        output.note(f"Not stored, so left as they are: {missing}; `primero-ona backfill` brings them.")
+    _finish(sync_quarters(wanted, quiet=as_json, job_name="remap_quarter"), as_json=as_json)
+
+
+def _range(first: str, last: str | None) -> list[Quarter]:
+    """The quarters that the options --from and --to name."""
+    start, end = Quarter.parse(first), Quarter.parse(last) if last else current_quarter()
+    if end < start:
+        raise ConfigError(f"--from {start} is later than --to {end}")
+    return quarters_between(start, end)
+
+
+def status(*, as_json: AsJson = False) -> None:
+    """Show which quarters are loaded, when, how many rows, what is stale, and which another version loaded."""
+    from primero_ona.ona.bookkeeping import outdated_quarters, quarter_status  # noqa: PLC0415
+    from primero_ona.pipeline.stored import current_versions  # noqa: PLC0415
+    from primero_ona.settings import GraphSettings, read_one  # noqa: PLC0415
+
+    versions = current_versions(read_one(GraphSettings).policy.suffix)
+    with ona_connection() as connection:
+        outdated = {quarter.name for quarter in outdated_quarters(connection, *versions)}
+        output.show_status(quarter_status(connection), outdated, as_json=as_json)
+
+
+def _finish(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    """Show the outcomes and leave with the largest of their exit codes."""
+    output.show_outcomes(outcomes, as_json=as_json)
+    raise typer.Exit(max(outcome.exit_code for outcome in outcomes))

@@ -1,0 +1,266 @@
+"""The two kinds of failure, and the one place where a library's exception becomes a message that is safe to show.
+
+What belongs here: exception classes, and functions that turn an exception of requests, psycopg or pyarrow into one of
+them. The message says what was tried, what is so and what to do; it never holds a value of a case, a URL with its query,
+a response body or SQL parameters. Callers write `raise …_failure(error, …) from None`, so that the original, whose text
+may quote rows, does not travel along. What does not belong here: faults of this machine (see `machine.py`), Dagster (see
+`steps.py`), retrying, logging.
+
+    SyncError                exit code
+    ├── PermanentError         1       trying again cannot help
+    │   ├── DataError          1       what came or what stands is not as it must be
+    │   │   └── CheckError     1       an asset check of severity ERROR failed
+    │   ├── ConfigError      2       a setting is missing or malformed, names what may not be used, or wrong usage
+    │   └── RefusedError       3       Primero or ONA refuses us: login, permission, field, privilege, address
+    └── TransientError         3       could not be reached, or broke off, or this machine lacks something for now:
+                                         Dagster's run retry tries again
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+#: Cases named in one message, by Primero's id; more of them have one cause, which the first ones show.
+NAMED_CASES = 5
+
+
+class SyncError(Exception):
+    """Any failure of a sync; its text is safe to show to anybody who may open the UI."""
+
+    exit_code: ClassVar[int] = 1
+    retry: ClassVar[bool] = False
+
+
+class PermanentError(SyncError):
+    """Trying again cannot help; somebody has to do what the message says."""
+
+
+class DataError(PermanentError):
+    """Data that came, or that stands in ONA, is not as it must be."""
+
+
+class CheckError(DataError):
+    """An asset check of severity ERROR failed: the same rows would fail it again."""
+
+
+class ConfigError(PermanentError):
+    """A setting is missing or malformed, or a command was used wrongly."""
+
+    exit_code = 2
+
+
+class RefusedError(PermanentError):
+    """Primero or ONA was reached and refuses: login, permission, a field, a privilege, an address not admitted."""
+
+    exit_code = 3
+
+
+class TransientError(SyncError):
+    """Primero or ONA could not be reached or broke off; the same run may succeed later."""
+
+    exit_code = 3
+    retry = True
+
+
+# PostgreSQL. Only SQLSTATE and names of tables and columns are taken from an error: its text and detail can quote rows.
+
+_ASK_ADMIT = (
+    "ONA's administrators admit listed addresses only: ask them to admit this machine's address, "
+    "and to let the login use this database"
+)
+_ENCODING = "ONA's database cannot hold a character; its encoding must be UTF8"
+_TYPE = "a value does not fit the type of its column in ONA; ask ONA's administrators about the type"
+_RULE = "a rule of ONA's tables is violated; ask ONA's administrators about the constraint"
+_OWN = "a function or a trigger of ONA's own fails; ask ONA's administrators about it"
+_ASK_GRANT = "ask ONA's administrators to grant it"
+_APPLY = "run `primero-ona schema apply`"
+_PLAN = "`primero-ona schema plan` says what is in the way"
+_LATER = "nothing was changed; the next try may succeed"
+_IF_IT_LASTS = "nothing was changed; tell ONA's administrators if it lasts"
+
+#: What an SQLSTATE means, by its first characters; the first entry that fits decides. Of PostgreSQL's classes those are
+#: left out that only a fault of primero-ona can cause.
+_BY_SQLSTATE: tuple[tuple[str, type[SyncError], str], ...] = (
+    ("28", RefusedError, "ONA's database refuses the login; check user and password in ONA_DATABASE_URL"),
+    ("42501", RefusedError, f"the login lacks a privilege in ONA's database; {_ASK_GRANT}"),
+    (
+        "25006",
+        RefusedError,
+        "ONA's database is read-only here (a replica?); let ONA_DATABASE_URL name the main server",
+    ),
+    ("3D000", RefusedError, "ONA's server has no such database; check the database name in ONA_DATABASE_URL"),
+    ("42P01", DataError, f"a table is missing in ONA; {_APPLY}"),
+    ("42703", DataError, f"a column is missing in ONA; {_APPLY}"),
+    ("3F000", DataError, f"a schema is missing in ONA; {_APPLY}"),
+    ("42P10", DataError, f"a unique index is missing in ONA; {_APPLY}"),
+    ("42P07", DataError, f"something else in ONA has the name of a table or an index of ours; {_PLAN}"),
+    ("42710", DataError, f"something else in ONA has a name of ours; {_PLAN}"),
+    ("42809", DataError, f"what should be a table in ONA is none (a view?); {_PLAN}"),
+    ("428C9", DataError, f"a column of ONA is filled by the server itself, so it cannot be written; {_PLAN}"),
+    (
+        "55000",
+        DataError,
+        f"a table of ONA takes no changes (a view, published without a replica identity, or a deferrable key); {_PLAN}",
+    ),
+    ("0A", DataError, f"ONA's tables are made in a way in which they cannot be loaded into; {_PLAN}"),
+    ("22001", DataError, "a value is longer than its column in ONA allows; ask ONA's administrators to widen it"),
+    ("22021", DataError, _ENCODING),
+    ("22P05", DataError, _ENCODING),
+    ("22", DataError, _TYPE),
+    ("42804", DataError, _TYPE),
+    ("42846", DataError, _TYPE),
+    ("42883", DataError, _TYPE),
+    (
+        "54",
+        DataError,
+        "a value is larger than an index or a table of ONA can hold; ask ONA's administrators about it",
+    ),
+    ("23505", DataError, "a key would occur twice in ONA; run `primero-ona verify`"),
+    ("23502", DataError, "a column in ONA must not be empty, but would be; ask ONA's administrators to allow it"),
+    (
+        "23503",
+        DataError,
+        "a row of ONA refers to another that is not there, or is to go; ask ONA's administrators about the constraint",
+    ),
+    ("23", DataError, _RULE),
+    ("44", DataError, _RULE),
+    ("P0", DataError, "a function or a trigger of ONA's own refuses; ask ONA's administrators about it"),
+    ("38", DataError, _OWN),
+    ("39", DataError, _OWN),
+    ("55P03", TransientError, f"another session kept a lock for too long; {_LATER}"),
+    ("55006", TransientError, f"another session is using what has to change; {_LATER}"),
+    ("57014", TransientError, f"the statement took too long or was cancelled; {_LATER}"),
+    ("57P04", RefusedError, "ONA's database was dropped; ask ONA's administrators where it is"),
+    ("57P05", TransientError, f"ONA's server ended a session for being idle (idle_session_timeout); {_IF_IT_LASTS}"),
+    (
+        "25P03",
+        TransientError,
+        f"ONA's server ended a transaction for being idle (idle_in_transaction_session_timeout); {_IF_IT_LASTS}",
+    ),
+    (
+        "25P04",
+        TransientError,
+        f"ONA's server ended a transaction for its length (transaction_timeout); {_IF_IT_LASTS}",
+    ),
+    ("40", TransientError, f"another session was in the way; {_LATER}"),
+    ("08", TransientError, f"the connection to ONA's database broke; {_LATER}"),
+    ("57P", TransientError, f"ONA's database is stopping or starting; {_LATER}"),
+    ("53100", TransientError, f"the disk of ONA's server is full; {_IF_IT_LASTS}"),
+    ("53200", TransientError, f"ONA's server lacks memory; {_IF_IT_LASTS}"),
+    ("53300", TransientError, f"ONA's server has no free connection; {_IF_IT_LASTS}"),
+    ("53", TransientError, f"ONA's server lacks disk, memory or connections; {_IF_IT_LASTS}"),
+    ("58", TransientError, f"ONA's server has trouble with its own files; {_IF_IT_LASTS}"),
+    ("F0", TransientError, f"ONA's server has trouble with its own configuration; {_IF_IT_LASTS}"),
+    ("HV", TransientError, f"a server on which ONA's tables stand failed; {_IF_IT_LASTS}"),
+    ("72", TransientError, f"ONA's server gave up what a long query needs; {_LATER}"),
+    ("XX", DataError, "ONA's server failed inside; tell ONA's administrators the SQLSTATE, its log says more"),
+)
+
+_ROW_SECURITY = (
+    RefusedError,
+    "row level security hides rows of ONA from this login, or refuses them; ask ONA's administrators to exempt it",
+)
+_NO_PARTITION = (DataError, "no partition of ONA's table takes a row; ask ONA's administrators to add one for it")
+
+#: The functions of PostgreSQL that report row level security with the SQLSTATE of a lacking privilege.
+_ROW_SECURITY_ROUTINES = frozenset({"check_enable_rls", "ExecWithCheckOptions"})
+#: The one that reports a missing partition with the SQLSTATE of a constraint.
+_PARTITION_ROUTINE = "ExecFindPartition"
+#: Where an error says that it comes from a function: names only. primero-ona has none, so it is one of ONA's own.
+_IN_FUNCTION = re.compile(r"^(?:PL/\w+|SQL) function", re.MULTILINE)
+
+#: While connecting there is no SQLSTATE, only libpq's text; what a refusal says comes before what silence says, since
+#: one error can tell of several addresses.
+_BY_CONNECT_TEXT: tuple[tuple[str, type[SyncError], str], ...] = (
+    ("pg_hba", RefusedError, f"ONA's database does not admit us; {_ASK_ADMIT}"),
+    ("authentication failed|no password supplied|role .* does not exist|not permitted to log in", *_BY_SQLSTATE[0][1:]),
+    ("permission denied", *_BY_SQLSTATE[1][1:]),
+    ("database .* does not exist|no such database", *_BY_SQLSTATE[3][1:]),
+    (
+        "unsupported startup parameter",
+        ConfigError,
+        "the pooler before ONA's database takes no `options`; leave them out of ONA_DATABASE_URL, and set them for the login",
+    ),
+    (
+        "certificate|does not support SSL|SSL error",
+        RefusedError,
+        "no secure connection to ONA's database; check sslmode and sslrootcert in ONA_DATABASE_URL",
+    ),
+    (
+        "invalid port|invalid .* value|unexpected spaces",
+        ConfigError,
+        "ONA_DATABASE_URL is malformed; check its port and options",
+    ),
+    (
+        "resolve host|translate host name",
+        TransientError,
+        "the host name in ONA_DATABASE_URL is not known; check it, and this machine's network",
+    ),
+    (
+        "refused|No such file",
+        TransientError,
+        "ONA's server is not listening there; check host and port in ONA_DATABASE_URL, or try later",
+    ),
+    (
+        "time-?out|timed out",
+        TransientError,
+        f"ONA's server does not answer; try later. If it never does: {_ASK_ADMIT}",
+    ),
+)
+
+_UNREACHED = (TransientError, "ONA's database could not be reached, or the connection broke; try later")
+_UNKNOWN = (DataError, "ONA's database rejects what primero-ona asks; report this with the version of primero-ona")
+
+#: Where COPY says which column it was reading: names only, the value stands behind them.
+_COPY_COLUMN = re.compile(r"COPY (\w+), line \d+, column (\w+)")
+
+
+def database_error(error: psycopg.Error, doing: str) -> SyncError:
+    """The failure that an error of psycopg stands for; `doing` says what was tried, as in `loading 2024-Q1 into ONA`.
+
+    The message names the SQLSTATE and, where the server tells it, table and column; never a value.
+    """
+    kind, text = _judge(error)
+    facts = ", ".join(filter(None, [f"SQLSTATE {error.sqlstate}" if error.sqlstate else "", _place(error)]))
+    return kind(f"{doing} failed: {text}" + (f" ({facts})" if facts else ""))
+
+
+def _judge(error: psycopg.Error) -> tuple[type[SyncError], str]:
+    from psycopg import InterfaceError, OperationalError  # noqa: PLC0415 - importing failures stays cheap
+
+    if state := error.sqlstate:
+        return _by_sqlstate(state, error)
+    if isinstance(error, (OperationalError, InterfaceError)):
+        said = str(error)
+        return next(
+            ((kind, text) for words, kind, text in _BY_CONNECT_TEXT if re.search(words, said, re.IGNORECASE)),
+            _UNREACHED,
+        )
+    return _UNKNOWN
+
+
+def _by_sqlstate(state: str, error: psycopg.Error) -> tuple[type[SyncError], str]:
+    routine = error.diag.source_function
+    if state == "42501" and routine in _ROW_SECURITY_ROUTINES:
+        return _ROW_SECURITY
+    if state == "23514" and routine == _PARTITION_ROUTINE:
+        return _NO_PARTITION
+    kind, text = next(((kind, text) for start, kind, text in _BY_SQLSTATE if state.startswith(start)), _UNKNOWN)
+    # Whatever the SQLSTATE says of tables and columns then is said of those of a function that is not ours.
+    if not issubclass(kind, TransientError) and _IN_FUNCTION.search(error.diag.context or ""):
+        return DataError, _OWN
+    return kind, text
+
+
+def _place(error: psycopg.Error) -> str:
+    """Table and column of the error, as far as the server names them; of COPY they stand in the context alone."""
+    table, column = error.diag.table_name, error.diag.column_name
+    if copied := _COPY_COLUMN.match(error.diag.context or ""):
+        table, column = copied.groups()
+    names = {"table": table, "column": column, "constraint": error.diag.constraint_name}
+    return ", ".join(f"{kind} {name}" for kind, name in names.items() if name)

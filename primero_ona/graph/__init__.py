@@ -1,0 +1,1 @@
+"""Dagster's shell: assets, checks, jobs, schedules, sensors and resources over pipeline/. Heavy imports are inside steps."""

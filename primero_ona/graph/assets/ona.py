@@ -1,0 +1,100 @@
+"""Group 3_load: a quarter's rows go into ONA, cases and services in one transaction; and who reads them."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from primero_ona.graph.assets.common import LOAD, OWNERS, QUARTER_NOTE, contract_metadata
+from primero_ona.graph.metadata import count_table, quarter_metadata
+from primero_ona.graph.resources import OnaDatabaseResource
+from primero_ona.graph.steps import safe_step
+from primero_ona.mapping.labels import MAPPING_VERSION
+from primero_ona.ona.schema import CASES, SERVICES
+from primero_ona.quarters import Quarter
+from primero_ona.storage.frames import Frames
+
+if TYPE_CHECKING:
+    from primero_ona.ona.load import TableCounts
+
+CASES_KEY = dg.AssetKey(["ona", "cases"])
+SERVICES_KEY = dg.AssetKey(["ona", "services"])
+
+_TABLES = {
+    CASES_KEY: (CASES, "Cases in ONA's database, which the dashboards read."),
+    SERVICES_KEY: (SERVICES, "Services in ONA's database, which the dashboards read."),
+}
+
+DASHBOARDS = dg.AssetSpec(
+    "ona_dashboards",
+    deps=[CASES_KEY, SERVICES_KEY],
+    description="The ONA dashboards of UNICEF and the ministries.\n\nFed by the tables `cases` and `services`.",
+    group_name=LOAD,
+    owners=OWNERS,
+    kinds={"dashboard"},
+)
+
+
+def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """Both tables, loaded together."""
+
+    @dg.multi_asset(
+        name="load_quarter",
+        specs=[
+            dg.AssetSpec(
+                key,
+                deps=["mapped_cases", "mapped_services", "case_exits"],
+                description=text
+                + "\n\nUpserted: a row is written only where something changed, an older state never overwrites a newer one, "
+                "and a case that left takes its services with it. `last_updated_date` is the UTC time of the sync that last "
+                "changed the row." + QUARTER_NOTE,
+                group_name=LOAD,
+                owners=OWNERS,
+                kinds={"postgres", "table"},
+                code_version=MAPPING_VERSION,
+                metadata={**contract_metadata(table, loaded=True), "dagster/table_name": table.name},
+            )
+            for key, (table, text) in _TABLES.items()
+        ],
+        ins={name: dg.AssetIn(name) for name in ("mapped_cases", "mapped_services", "case_exits")},
+        partitions_def=quarters,
+        pool="ona_database",
+    )
+    def load_quarter_into_ona(
+        context: dg.AssetExecutionContext,
+        mapped_cases: Frames,
+        mapped_services: Frames,
+        case_exits: Frames,
+        ona: dg.ResourceParam[OnaDatabaseResource],
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        """Load the quarter in one transaction and tell by table what was written."""
+        from primero_ona.ona.load import load_quarter
+
+        quarter = Quarter.parse(context.partition_key)
+        with safe_step(context.instance, context.run_id), ona.connection() as connection:
+            protection = ona.protection()
+            result = load_quarter(
+                connection,
+                quarter=quarter,
+                run_id=context.run_id,
+                cases=mapped_cases,
+                services=mapped_services,
+                exits=case_exits,
+                now=datetime.now(UTC),
+            )
+        for key, counts in ((CASES_KEY, result.cases), (SERVICES_KEY, result.services)):
+            metadata = {**_metadata(quarter, counts), "connection to ONA": protection}
+            yield dg.MaterializeResult(asset_key=key, metadata=metadata)
+
+    return load_quarter_into_ona
+
+
+def _metadata(quarter: Quarter, counts: "TableCounts") -> dict[str, Any]:
+    numbers = asdict(counts)
+    return {
+        **quarter_metadata(quarter, counts.inserted + counts.updated + counts.unchanged),
+        **numbers,
+        "what happened": count_table(numbers, "outcome"),
+    }

@@ -1,0 +1,122 @@
+"""Settings in, client or connection out: how the steps reach Primero, ONA and the stored partitions.
+
+A resource takes its settings from the environment when a step asks for it, so that a missing variable is named in one
+sentence; tests give them in Python. None of them is configuration of Dagster, on purpose: what is configuration, whoever
+may start a run can replace, and whoever may open the UI can read.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from upath import UPath
+
+from primero_ona.graph.io_manager import PartitionIOManager
+from primero_ona.pipeline.stored import stored_assets
+from primero_ona.settings import OnaSettings, PrimeroSettings, StorageSettings, read_one
+from primero_ona.tls import database_protection
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from primero_ona.primero.client import PrimeroClient
+    from primero_ona.storage.partitions import PartitionStore
+
+
+class PrimeroResource(dg.ResourceDefinition):
+    """The Primero that the settings PRIMERO_… name, or the one given here."""
+
+    def __init__(
+        self, url: str | None = None, username: str | None = None, password: str | None = None, pause: float = 1.0
+    ) -> None:
+        self._given, self._pause = (url, username, password), pause
+        super().__init__(lambda _context: self, config_schema={}, description="The Primero that the settings name.")
+
+    def client(self, total: float | None = None) -> "PrimeroClient":
+        """A client; use it as a context manager. `total`: seconds that all its questions may take together."""
+        from primero_ona.primero.client import PrimeroClient
+
+        url, username, password = self._given
+        if url and username and password:
+            return PrimeroClient(url, username, password, pause=self._pause, total=total)
+        settings = read_one(PrimeroSettings)
+        return PrimeroClient(
+            settings.url,
+            settings.username,
+            settings.password.get_secret_value(),
+            settings.ca_bundle,
+            pause=self._pause,
+            insecure=settings.insecure,
+            total=total,
+        )
+
+
+class OnaDatabaseResource(dg.ResourceDefinition):
+    """The database that ONA_DATABASE_URL names, or the one given here."""
+
+    def __init__(self, url: str | None = None) -> None:
+        self._url = url
+        super().__init__(lambda _context: self, config_schema={}, description="The database that the settings name.")
+
+    @contextmanager
+    def connection(self, statement_timeout: float | None = None) -> "Iterator[psycopg.Connection]":
+        """A connection that is closed at the end, whatever happened; the timeout is in seconds, by default that of a load."""
+        from primero_ona.ona.connection import connect
+
+        url, insecure = self._target()
+        limits: dict[str, Any] = {} if statement_timeout is None else {"statement_timeout": statement_timeout}
+        with connect(url, application_name="primero-ona", insecure=insecure, **limits) as connection:
+            yield connection
+
+    def protection(self) -> str:
+        """How the connection is protected, in words for the metadata of a load."""
+        from primero_ona.ona.connection import parameters_of
+
+        url, insecure = self._target()
+        return database_protection(parameters_of(url), override=insecure)
+
+    def _target(self) -> tuple[str, bool]:
+        if self._url:
+            return self._url, False
+        settings = read_one(OnaSettings)
+        return settings.database_url.get_secret_value(), settings.insecure
+
+
+class PartitionStorage(dg.IOManagerDefinition):
+    """The encrypted partitions that the settings PRIMERO_ONA_STORAGE_… name, or those given here.
+
+    `rules`: the suffix of the policy under which they are pulled; default: that of the settings.
+    """
+
+    def __init__(self, url: str | None = None, fernet_keys: str | None = None, rules: str | None = None) -> None:
+        self._given, self._rules = (url, fernet_keys), rules
+        super().__init__(
+            self.create_io_manager, config_schema={}, description="The encrypted partitions that the settings name."
+        )
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> PartitionIOManager:
+        """The IO manager of a run; it finds the store when a step needs it."""
+        return PartitionIOManager(lambda: self.store(context.instance), stored_assets(self._rules))
+
+    def store(self, instance: dg.DagsterInstance | None = None) -> "PartitionStore":
+        """The store itself, for commands that work on partitions without a run."""
+        from primero_ona.storage.partitions import PartitionStore
+
+        url, keys = self._given
+        if url and keys:
+            return PartitionStore(UPath(url), keys)
+        settings = read_one(StorageSettings)
+        return PartitionStore(
+            UPath(settings.storage_url or default_storage(instance)), settings.storage_keys.get_secret_value()
+        )
+
+
+def default_storage(instance: dg.DagsterInstance | None) -> Path:
+    """`partitions/` beside Dagster's own storage."""
+    home = os.environ.get("DAGSTER_HOME") or (
+        instance.root_directory if instance and not instance.is_ephemeral else None
+    )
+    return Path(home or ".dagster_home") / "partitions"

@@ -1,0 +1,153 @@
+"""What a run may bring with it: its quarter, the ids of cases to repair, and the tags by which Dagster keeps its books.
+
+Where data go, which keys hide them and how a process is started is decided where the installation is set up, never by those
+who may start a run. Three walls: no definition of the graph has a field for it, so Dagster refuses the configuration;
+`GuardedInstance` refuses a run or a backfill before it is stored, and so before a launcher reads its tags; and the executor
+refuses a run before its first step, also under an instance that is not guarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+import dagster as dg
+from dagster._core.instance.ref import InstanceRef
+
+from primero_ona.errors import ConfigError
+from primero_ona.graph.dead_runs import PROCESS_TAG
+from primero_ona.graph.partitions import QUARTER_TAG
+
+#: The only entry of a run's configuration: Primero ids of the cases that the job `mend_ona` fetches.
+CASES = ("ops", "mend", "config", "cases")
+
+#: The tags that a run may carry: ours, and those with which Dagster itself, its UI and its daemon mark runs. Launchers take
+#: images, commands, environments, mounts and addresses from others, so a name that is not here is refused.
+_DAGSTERS = (
+    "asset_evaluation_id", "asset_partition_range_end", "asset_partition_range_start", "auto_materialize", "auto_observe",
+    "auto_retry_run_id", "backfill", "code_location", "failure_reason", "from_automation_condition", "from_ui",
+    "is_asset_resume_retry", "is_resume_retry", "max_retries", "max_runtime", "op_selection", "parent_backfill_id",
+    "parent_run_id", "partition", "partition_set", "preset_name", "priority", "retry_number", "retry_on_asset_or_op_failure",
+    "retry_strategy", "root_backfill_id", "root_run_id", "run_key", "schedule_name", "sensor_name", "solid_selection",
+    "step_selection", "tick", "will_retry",
+)  # fmt: skip
+TAGS = frozenset(
+    {QUARTER_TAG, PROCESS_TAG, ".dagster/repository", ".dagster/scheduled_execution_time"}
+    | {f"dagster/{name}" for name in _DAGSTERS}
+)
+
+#: What Dagster's own launcher puts on a run that it starts, with the address of the code server; a retry copies it.
+_LAUNCHED = frozenset({".dagster/grpc_info"})
+
+
+def require_plain_run(config: object, tags: Mapping[str, str] | None, *, launched: bool = False) -> None:
+    """Check what a run or a backfill brings with it; `launched` admits the tag that a started run, or its retry, has too.
+
+    Raises ConfigError that names sections and tags, never their values.
+    """
+    if sections := sorted({_section(path) for path, value in _entries(config) if not _is_case(path, value)}):
+        raise ConfigError(
+            f"refused: the run's configuration sets {', '.join(sections)}. A run takes nothing from its configuration but "
+            f"the Primero ids of cases ({'.'.join(CASES)}); addresses, paths, keys, secrets and log levels are settings of the "
+            "installation, see docs/settings.md"
+        )
+    if foreign := sorted(set(tags or {}) - TAGS - (_LAUNCHED if launched else set())):
+        raise ConfigError(
+            f"refused: the run has the tags {', '.join(foreign)}. A run takes no image, command, environment, mount or address "
+            f"from its tags; remove them. It may have `{QUARTER_TAG}` and Dagster's own"
+        )
+
+
+def _entries(config: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Each value that a configuration sets, with its path; empty sections set nothing."""
+    if isinstance(config, Mapping):
+        for name, value in config.items():
+            yield from _entries(value, (*path, str(name)))
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            yield from _entries(value, path)
+    elif config is not None:
+        yield path, config
+
+
+def _is_case(path: tuple[str, ...], value: object) -> bool:
+    """Whether this is the id of a case, and not an address or a path."""
+    return path == CASES and isinstance(value, str) and "/" not in value
+
+
+def _section(path: tuple[str, ...]) -> str:
+    """The first part of a path, if it is one of Dagster's own words: any other could be a secret in the wrong place."""
+    known = ("execution", "inputs", "loggers", "ops", "resources")
+    return f"`{path[0]}`" if path and path[0] in known else "an unknown section"
+
+
+class GuardedInstance(dg.DagsterInstance):
+    """Dagster's instance, which refuses runs and backfills that bring more than they may; see `dagster.yaml`.
+
+    Here and not in a run coordinator, which is asked after a run was stored, and never about a backfill or `job execute`.
+    """
+
+    @classmethod
+    def config_schema(cls) -> dict[str, Any]:
+        """See InstanceRef.from_dir: this class has no settings of its own in dagster.yaml."""
+        return {}
+
+    @classmethod
+    def config_defaults(cls, base_dir: str) -> Mapping[str, Any]:
+        """See InstanceRef.from_dir: storage and the rest are where they are for Dagster's own instance."""
+        return InstanceRef.config_defaults(base_dir)
+
+    def create_run(self, **arguments: Any) -> dg.DagsterRun:  # noqa: ANN401
+        """See DagsterInstance: GraphQL, schedules, sensors, backfills and `dagster job launch` make their runs here."""
+        require_plain_run(arguments.get("run_config"), arguments.get("tags"))
+        return super().create_run(**arguments)
+
+    def create_run_for_job(self, *positional: Any, **arguments: Any) -> dg.DagsterRun:  # noqa: ANN401
+        """See DagsterInstance: what is executed in the process that asks makes its run here."""
+        require_plain_run(arguments.get("run_config"), arguments.get("tags"))
+        return super().create_run_for_job(*positional, **arguments)
+
+    def create_reexecuted_run(self, *, parent_run: dg.DagsterRun, **arguments: Any) -> dg.DagsterRun:  # noqa: ANN401
+        """See DagsterInstance: retries, with the configuration and the tags of the run before."""
+        require_plain_run(arguments.get("run_config"), arguments.get("extra_tags"))
+        require_plain_run(parent_run.run_config, parent_run.tags, launched=True)
+        return super().create_reexecuted_run(parent_run=parent_run, **arguments)
+
+    def add_backfill(self, partition_backfill: Any) -> None:  # noqa: ANN401
+        """See DagsterInstance."""
+        require_plain_run(partition_backfill.run_config, partition_backfill.tags)
+        super().add_backfill(partition_backfill)
+
+
+class _GuardedExecutor(dg.Executor):
+    """Executes as another executor does, once the run was found to be plain."""
+
+    def __init__(self, inner: dg.Executor) -> None:
+        self._inner = inner
+
+    @property
+    def retries(self) -> Any:  # noqa: ANN401
+        """See Executor."""
+        return self._inner.retries
+
+    @property
+    def step_dependency_config(self) -> Any:  # noqa: ANN401
+        """See Executor."""
+        return self._inner.step_dependency_config
+
+    def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:  # noqa: ANN401
+        """See Executor."""
+        require_plain_run(plan_context.run_config, plan_context.dagster_run.tags, launched=True)
+        yield from self._inner.execute(plan_context, execution_plan)
+
+
+def guarded(executor: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
+    """The executor with its own defaults and no configuration, which refuses a run that is not plain."""
+    create = cast("Callable[[dg.InitExecutorContext], dg.Executor]", executor.executor_creation_fn)
+    return dg.ExecutorDefinition(
+        name=executor.name,
+        config_schema=cast("Any", executor.config_schema),
+        requirements=executor.get_requirements,
+        executor_creation_fn=lambda context: _GuardedExecutor(create(context)),
+        description=executor.description,
+    ).configured({}, config_schema={})

@@ -1,0 +1,268 @@
+"""ONA against an inventory of Primero: what is missing, extra, stale or different, per quarter, decided in SQL.
+
+What belongs here: temporary tables with what ONA should hold, and their comparison with what it holds. Nothing of the
+sync's bookkeeping is believed: keys are settled from the inventory and ONA's rows, as a load would do it. What does not
+belong here: asking Primero, and mapping (`audit.py` of the package brings both to this room); loading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+
+from primero_ona.ona.connection import translate_errors
+from primero_ona.ona.keys import settle_keys
+from primero_ona.ona.schema import CASES, SERVICES
+from primero_ona.ona.staging import analyze_staged, copy_csv, make_staged, stage_frame, to_csv
+from primero_ona.ona.target import Target, different
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Of each case of the inventory: its id (null where that is no UUID), whether it belongs in ONA, and whether it has a key to
+#: stand there.
+KNOWN_SCHEMA = pa.schema(
+    [
+        ("primero_id", pa.string()),
+        ("updated_at", pa.timestamp("ms", tz="UTC")),
+        ("belongs", pa.bool_()),
+        ("has_key", pa.bool_()),
+    ]
+)
+
+#: What a case that belongs in ONA may be found to be.
+_EXPECTED = ("equal", "missing", "stale", "different", "services", "quarantined", "pending")
+
+#: UnmappedCodes that a fresh copy of the case mends, by its Primero id: the last is a case that left both sets.
+MENDABLE = ("missing", "stale", "different", "services", "left")
+
+#: UnmappedCodes of cases in ONA that do not belong there: left both sets; not in Primero; not visible to this account; not asked
+#: about, being too many; rows of the old pipeline, without a Primero id, that no case of Primero claims; and cases last
+#: changed before the first quarter of the syncs, in another state than ONA has.
+EXTRA = ("left", "gone", "out_of_scope", "unconfirmed", "unclaimed", "early")
+
+
+@dataclass(frozen=True)
+class QuarterDifferences:
+    """One quarter, by the time of a case's last change in Primero (by ONA's where Primero does not show the case).
+
+    `primero`: cases that belong in ONA; they are equal + missing + stale + different + services + quarantined + pending.
+    `missing`: not in ONA. `stale`: ONA has an older state. `different`: the same state, another content (or a time of
+    change that Primero does not have). `services`: the case is right, its services are not. `quarantined`: rightly not in
+    ONA, since it has no key in Primero. `pending`: changed so recently that no sync can be blamed (with those about to
+    leave, which are not among `primero`). `extra`: see EXTRA; `gone` and `out_of_scope` were confirmed one by one,
+    `unconfirmed` not; `early` are those that no sync brings.
+    """
+
+    quarter: str
+    primero: int = 0
+    ona: int = 0
+    equal: int = 0
+    missing: int = 0
+    stale: int = 0
+    different: int = 0
+    services: int = 0
+    extra: int = 0
+    gone: int = 0
+    out_of_scope: int = 0
+    unconfirmed: int = 0
+    early: int = 0
+    quarantined: int = 0
+    pending: int = 0
+
+    @property
+    def differences(self) -> int:
+        """How many cases are not as they should be."""
+        return self.missing + self.stale + self.different + self.services + self.extra
+
+
+class ReconciliationTables:
+    """What ONA should hold, in temporary tables of one transaction; `conn` is in none before.
+
+    Within `opened`, fill them with `write`, frame by frame; `restart` empties them. What `compare` finds to differ stays for
+    `findings` afterwards. Nothing in ONA is changed.
+    """
+
+    def __init__(self, conn: psycopg.Connection) -> None:
+        self._conn = conn
+        self._findings: list[tuple[str | None, str | None, datetime | None, str]] = []
+        with translate_errors("comparing ONA with Primero"):
+            self._target = Target.find(conn)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """The transaction; it reads ONA as it is at each statement, and holds no table of ONA while Primero is asked."""
+        with self._conn.transaction(force_rollback=True):
+            yield
+
+    def restart(self) -> None:
+        """Begin with empty tables, whose columns have the types of ONA's."""
+        with translate_errors("comparing ONA with Primero"):
+            for name in ("known", "staged_cases", "staged_services", "stale_cases", "verdicts"):
+                self._conn.execute(sql.SQL("DROP TABLE IF EXISTS pg_temp.{}").format(sql.Identifier(name)))
+            self._conn.execute(_MAKE_TABLES)
+            for table in (CASES, SERVICES):
+                make_staged(self._conn, self._target, table)
+
+    def write(self, known: pd.DataFrame, cases: pd.DataFrame, services: pd.DataFrame) -> None:
+        """Take a frame of the inventory (KNOWN_SCHEMA), and the rows that its cases should have in ONA."""
+        with translate_errors("comparing ONA with Primero"):
+            copy_csv(self._conn, "known", KNOWN_SCHEMA.names, to_csv(known, KNOWN_SCHEMA, "the inventory"))
+            for table, frame in ((CASES, cases), (SERVICES, services)):
+                stage_frame(self._conn, table, to_csv(frame, table.arrow_schema(), table.name))
+
+    def unknown(self) -> list[str]:
+        """The Primero ids of ONA's cases, or of its services, that the inventory does not show."""
+        with translate_errors("comparing ONA with Primero"):
+            self._conn.execute("ANALYZE known")
+            analyze_staged(self._conn)
+            query = sql.SQL(_UNKNOWN).format(**self._target.names)
+            return [row[0] for row in self._conn.execute(query).fetchall()]
+
+    def note(self, verdicts: Mapping[str, str]) -> None:
+        """Take what asking one by one has shown of the unknown ones: `gone`, `out of scope` or `there`."""
+        with translate_errors("comparing ONA with Primero"), self._conn.cursor() as cursor:
+            cursor.executemany("INSERT INTO verdicts VALUES (%s, %s)", list(verdicts.items()))
+
+    def compare(self, *, since: datetime, settled_until: datetime, latest: datetime) -> list[QuarterDifferences]:
+        """Count by quarter, oldest first; see `pending` for `settled_until`; no case can have changed after `latest`.
+
+        Cases last changed before `since` are judged only where ONA has them.
+
+        The findings are then there for `findings`.
+        """
+        with translate_errors("comparing ONA with Primero"):
+            self._conn.execute("DROP TABLE IF EXISTS pg_temp.findings")
+            settle_keys(self._conn, self._target)
+            make = sql.SQL(_FINDINGS).format(
+                **self._target.names,
+                differs=different(CASES, "e", "c"),
+                services_differ=different(SERVICES, "e", "v"),
+                since=sql.Literal(since),
+                settled=sql.Literal(settled_until),
+                latest=sql.Literal(latest),
+            )
+            self._conn.execute(make)
+            rows = self._conn.execute("SELECT quarter, kind, count(*) FROM findings GROUP BY 1, 2").fetchall()
+            stand = self._conn.execute(sql.SQL(_STANDING).format(**self._target.names)).fetchall()
+            self._findings = self._conn.execute(_DIFFERENT, ([*MENDABLE, *EXTRA],)).fetchall()
+        return _by_quarter(rows, stand)
+
+    def findings(self, kinds: Iterable[str]) -> Iterator[tuple[str | None, str | None, datetime | None, str]]:
+        """(Primero id, case_id, time of change, kind) of the findings of these kinds; a row of the old pipeline has no id."""
+        wanted = frozenset(kinds)
+        return (finding for finding in self._findings if finding[-1] in wanted)
+
+
+def stamp_in_ona(conn: psycopg.Connection, case: str) -> datetime | None:
+    """When ONA's row of this case (a Primero id) was last changed in Primero; None where there is no such row."""
+    with translate_errors("reading a case's time of change in ONA"):
+        query = sql.SQL("SELECT primero_updated_at::timestamptz FROM {cases} WHERE primero_id::uuid = %s::uuid")
+        row = conn.execute(query.format(**Target.find(conn).names), (case,)).fetchone()
+    return row[0] if row else None
+
+
+def _by_quarter(found: Iterable[tuple[str, str, int]], stand: Iterable[tuple[str, int]]) -> list[QuarterDifferences]:
+    counts: dict[str, dict[str, int]] = {}
+    for quarter, kind, count in found:
+        counts.setdefault(quarter, {})[kind] = int(count)
+    for quarter, count in stand:
+        counts.setdefault(quarter, {})["ona"] = int(count)
+    for row in counts.values():
+        row["extra"] = sum(row.get(kind, 0) for kind in EXTRA)
+        row["primero"] = sum(row.get(kind, 0) for kind in _EXPECTED)
+        row["pending"] = row.get("pending", 0) + row.get("leaving", 0)
+    names = {column.name for column in fields(QuarterDifferences)}
+    return [
+        QuarterDifferences(quarter, **{name: count for name, count in row.items() if name in names})
+        for quarter, row in sorted(counts.items())
+    ]
+
+
+_DIFFERENT = "SELECT primero_id::text, case_id, updated_at, kind FROM findings WHERE kind = ANY (%s) ORDER BY 1, 2"
+
+_MAKE_TABLES = """
+CREATE TEMPORARY TABLE known (primero_id uuid, updated_at timestamptz, belongs boolean, has_key boolean);
+CREATE TEMPORARY TABLE stale_cases (primero_id uuid);
+CREATE TEMPORARY TABLE verdicts (primero_id uuid, verdict text)
+"""
+
+_UNKNOWN = """
+SELECT primero_id::text
+  FROM (SELECT primero_id::uuid FROM {cases} UNION SELECT primero_case_id::uuid FROM {services}) AS ona
+ WHERE primero_id IS NOT NULL AND NOT EXISTS (SELECT FROM known WHERE known.primero_id = ona.primero_id)
+ ORDER BY 1
+"""
+
+_FINDINGS = """
+CREATE TEMPORARY TABLE findings AS
+WITH wrong_services AS (
+    SELECT COALESCE(e.primero_case_id::uuid, v.primero_case_id::uuid) AS primero_id
+      FROM staged_services AS e
+      FULL JOIN (SELECT * FROM {services} WHERE primero_case_id IS NOT NULL) AS v
+        ON v.unique_id = e.unique_id AND v.primero_case_id::uuid = e.primero_case_id::uuid
+     WHERE e.unique_id IS NULL OR v.unique_id IS NULL OR {services_differ}
+     UNION
+    SELECT c.primero_id::uuid
+      FROM {services} AS v
+      JOIN {cases} AS c ON c.case_id = v.case_id
+     WHERE v.primero_case_id IS NULL AND c.primero_id IS NOT NULL
+),
+judged AS (
+    SELECT k.primero_id, e.case_id, k.updated_at,
+           CASE WHEN NOT k.has_key THEN 'quarantined'
+                WHEN c.primero_id IS NULL AND o.case_id IS NULL THEN 'missing'
+                WHEN c.primero_id IS NULL THEN 'stale'
+                WHEN c.primero_updated_at::timestamptz < k.updated_at THEN 'stale'
+                WHEN c.primero_updated_at::timestamptz > k.updated_at
+                     AND c.primero_updated_at::timestamptz BETWEEN {settled} AND {latest} THEN 'pending'
+                WHEN {differs} THEN 'different'
+                WHEN EXISTS (SELECT FROM wrong_services AS w WHERE w.primero_id = k.primero_id) THEN 'services'
+                ELSE 'equal'
+           END AS kind
+      FROM known AS k
+      LEFT JOIN staged_cases AS e ON e.primero_id::uuid = k.primero_id
+      LEFT JOIN {cases} AS c ON c.primero_id::uuid = k.primero_id
+      LEFT JOIN {cases} AS o ON o.case_id = e.case_id AND o.primero_id IS NULL
+     WHERE k.belongs AND (k.updated_at >= {since} OR c.primero_id IS NOT NULL)
+),
+surplus AS (
+    SELECT COALESCE(c.primero_id, v.primero_id) AS primero_id, c.case_id,
+           COALESCE(k.updated_at, c.updated_at) AS updated_at,
+           CASE WHEN k.primero_id IS NOT NULL THEN 'left' WHEN d.verdict = 'gone' THEN 'gone'
+                WHEN d.verdict = 'out of scope' THEN 'out_of_scope' WHEN d.verdict = 'there' THEN 'leaving'
+                ELSE 'unconfirmed' END AS kind
+      FROM (SELECT primero_id::uuid, case_id, primero_updated_at::timestamptz AS updated_at
+              FROM {cases} WHERE primero_id IS NOT NULL) AS c
+      FULL JOIN (SELECT DISTINCT primero_case_id::uuid AS primero_id
+                   FROM {services} WHERE primero_case_id IS NOT NULL) AS v ON v.primero_id = c.primero_id
+      LEFT JOIN known AS k ON k.primero_id = COALESCE(c.primero_id, v.primero_id)
+      LEFT JOIN verdicts AS d ON d.primero_id = COALESCE(c.primero_id, v.primero_id)
+     WHERE k.belongs IS NOT TRUE
+     UNION ALL
+    SELECT NULL, c.case_id, NULL, 'unclaimed'
+      FROM {cases} AS c
+     WHERE c.primero_id IS NULL AND NOT EXISTS (SELECT FROM staged_cases AS e WHERE e.case_id = c.case_id)
+)
+SELECT primero_id, case_id, updated_at,
+       COALESCE(to_char(updated_at AT TIME ZONE 'Asia/Phnom_Penh', 'YYYY-"Q"Q'), 'unknown') AS quarter,
+       CASE WHEN kind = 'left' AND updated_at >= {settled} THEN 'leaving'
+            WHEN kind IN ('stale', 'different', 'services') AND updated_at < {since} THEN 'early'
+            WHEN kind IN ('missing', 'stale', 'different', 'services') AND updated_at >= {settled} THEN 'pending'
+            ELSE kind
+       END AS kind
+  FROM (SELECT * FROM judged UNION ALL SELECT * FROM surplus) AS every
+"""
+
+_STANDING = """
+SELECT COALESCE(to_char(primero_updated_at::timestamptz AT TIME ZONE 'Asia/Phnom_Penh', 'YYYY-"Q"Q'), 'unknown'), count(*)
+  FROM {cases}
+ GROUP BY 1
+"""

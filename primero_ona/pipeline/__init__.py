@@ -1,0 +1,1 @@
+"""What a step does, without Dagster: called by the graph, the commands and the tests alike."""

@@ -1,0 +1,279 @@
+"""The command line as a process of its own: what a person or a script sees, and the exit code that it decides by."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from cryptography.fernet import Fernet
+from typer.testing import CliRunner
+
+from primero_ona.cli.app import app
+from primero_ona.sandbox.primero import SandboxPrimero
+from primero_ona_tests.harness import database, small
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Terminal:
+    """A directory with the project's dagster.yaml, and the variables of a production on the sandbox."""
+
+    folder: Path
+    variables: dict[str, str]
+
+    def start(self, *arguments: str, redirect: str = "", **changed: str | None) -> subprocess.Popen[str]:
+        """Start a command; a variable that is None is not set. `redirect` is the shell's, as `>/dev/full` or `| true`."""
+        shell = ["bash", "-o", "pipefail", "-c", f'"$@" {redirect}', "bash"] if redirect else []
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        variables = {**inherited, "PYTHONPATH": str(ROOT), **self.variables, **changed}
+        return subprocess.Popen(
+            [*shell, sys.executable, "-m", "primero_ona.cli.app", *arguments],
+            env={name: value for name, value in variables.items() if value is not None},
+            cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def run(self, *arguments: str, redirect: str = "", **changed: str | None) -> Result:
+        return finish(self.start(*arguments, redirect=redirect, **changed))
+
+
+@dataclass
+class Result:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+    def refused(self, code: int, *texts: str) -> None:
+        """Assert one plain message on stderr that has the texts, the exit code, and no traceback."""
+        assert self.code == code, self.err
+        for text in texts:
+            assert text in self.err
+        messages = [line for line in self.err.splitlines() if line.startswith("primero-ona: ")]
+        assert len(messages) == 1, self.err
+        assert "Traceback" not in self.out + self.err
+        assert "File " not in self.err
+
+
+def finish(process: subprocess.Popen[str]) -> Result:
+    out, err = process.communicate(timeout=180)
+    return Result(process.returncode, out, err)
+
+
+@pytest.fixture(scope="module")
+def terminal(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    folder = tmp_path_factory.mktemp("terminal")
+    shutil.copyfile(ROOT / "dagster.yaml", folder / "dagster.yaml")
+    with database(postgres, "cli") as url, SandboxPrimero(small(40, odd=False)).serve() as primero:
+        yield Terminal(
+            folder,
+            {
+                "DAGSTER_HOME": str(folder / "home"),
+                "PRIMERO_URL": primero.url,
+                "PRIMERO_USERNAME": primero.username,
+                "PRIMERO_PASSWORD": primero.password,
+                "ONA_DATABASE_URL": url,
+                "PRIMERO_ONA_START": "2023-Q4",
+                "PRIMERO_ONA_STORAGE_KEYS": Fernet.generate_key().decode(),
+            },
+        )
+
+
+@pytest.fixture(scope="module")
+def applied(terminal: Terminal) -> Terminal:
+    """`schema apply` was run, once its plan had been looked at."""
+    planned = terminal.run("schema", "plan")
+    assert planned.code == 0
+    assert "CREATE TABLE" in planned.out
+    assert json.loads(terminal.run("schema", "plan", "--json").out), "a plan that is printed twice has changed nothing"
+    assert terminal.run("schema", "apply").code == 0
+    return terminal
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unknown_host(applied: Terminal) -> subprocess.Popen[str]:
+    """A sync from a host that does not exist; it tries for half a minute, so it does that beside the other tests from the first one on."""
+    # A home of its own: Dagster does not stand two processes that make a new one at the same time.
+    home = str(applied.folder / "other_home")
+    return applied.start("sync", "--quarter", "2024-Q1", PRIMERO_URL="https://primero.invalid", DAGSTER_HOME=home)
+
+
+def test_a_sync_before_the_schema_is_applied_says_what_to_run(postgres: Any, terminal: Terminal) -> None:
+    """The first thing that goes wrong on a new server."""
+    with database(postgres, "cli_empty") as url:
+        result = terminal.run("sync", "--quarter", "2024-Q1", ONA_DATABASE_URL=url)
+    result.refused(1, "primero-ona: 2024-Q1: ", "run `primero-ona schema apply`")
+
+
+def test_after_apply_the_plan_is_empty(applied: Terminal) -> None:
+    """Applying twice must be harmless, and say so."""
+    result = applied.run("schema", "plan")
+    assert (result.code, result.out.strip()) == (0, "Nothing is missing.")
+
+
+def test_a_second_sync_writes_nothing_and_status_tells_the_quarters(applied: Terminal) -> None:
+    """What operators look at; the JSON is what their scripts read."""
+    backfill = applied.run("backfill", "--from", "2024-Q1", "--to", "2024-Q2", "--json")
+    assert backfill.code == 0, backfill.err
+    first, second = json.loads(backfill.out)
+    assert [first["quarter"], second["quarter"]] == ["2024-Q1", "2024-Q2"]
+    assert first["load"]["ona/cases"]["inserted"] > 0
+    assert all(check["passed"] for check in first["checks"] if check["severity"] == "ERROR")
+    (again,) = json.loads(applied.run("sync", "--quarter", "2024-Q1", "--json").out)
+    for table in ("ona/cases", "ona/services"):
+        counts = again["load"][table]
+        assert (counts["inserted"], counts["updated"], counts["removed"]) == (0, 0, 0)
+        assert counts["unchanged"] == first["load"][table]["inserted"]
+    rows = json.loads(applied.run("status", "--json").out)
+    assert [(row["quarter"], row["loads"]) for row in rows] == [("2024-Q1", 2), ("2024-Q2", 1)]
+    shown = applied.run("status")
+    assert shown.code == 0
+    assert "2024-Q2" in shown.out
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    ids=["latin-1", "ascii", "LC_ALL=C"],
+)  # fmt: skip
+def test_a_terminal_that_knows_few_letters_does_not_make_a_sync_fail(
+    applied: Terminal, changed: dict[str, str]
+) -> None:
+    """The dash in "Jan–Mar" ended a sync that was committed with exit code 1, and the job was run again and again."""
+    shown = applied.run("sync", "--quarter", "2024-Q1", **changed)
+    assert (shown.code, shown.err) == (0, "")
+    assert "2024-Q1 (Jan\\u2013Mar)" in shown.out
+    listed = applied.run("status", "--json", **changed)
+    assert (listed.code, json.loads(listed.out)[0]["quarter"]) == (0, "2024-Q1")
+
+
+@pytest.mark.parametrize(
+    ("redirect", "said"),
+    [
+        ("| true", ""),
+        (">&-", ""),
+        (">&- 2>&- <&-", ""),
+        (">/dev/full", "the output cannot be written (No space left on device)"),
+        ("1</dev/null", "the output cannot be written (Bad file descriptor)"),
+    ],
+    ids=["reader left", "closed", "all closed", "disk full", "not for writing"],
+)
+@pytest.mark.parametrize("arguments", [("sync", "--quarter", "2024-Q1"), ("status", "--json")], ids=" ".join)
+def test_output_that_cannot_be_written_does_not_change_the_exit_code(
+    applied: Terminal, arguments: tuple[str, ...], redirect: str, said: str
+) -> None:
+    """`primero-ona status | head -1` in a script with `pipefail`, or a log on a full disk, is no failed sync."""
+    result = applied.run(*arguments, redirect=redirect)
+    assert result.code == 0
+    assert result.err.count("primero-ona: ") == bool(said)
+    assert said in result.err
+    assert "unexpected" not in result.err
+
+
+def test_what_is_piped_is_neither_folded_nor_cut(applied: Terminal) -> None:
+    """A search for a UUID, or for a table, found half of it at 80 columns."""
+    result = applied.run("sync", "--quarter", "2024-Q1", COLUMNS="40")
+    assert "…" not in result.out
+    row = next(line for line in result.out.splitlines() if "ona/services" in line)
+    assert "2024-Q1 (Jan–Mar)" in row
+
+
+def test_a_wrong_password_is_told_once_and_names_the_variables(applied: Terminal) -> None:
+    """Six failed logins lock the account."""
+    result = applied.run("sync", "--quarter", "2024-Q1", PRIMERO_PASSWORD="not-the-one")
+    result.refused(3, "refuses the login; check PRIMERO_USERNAME and PRIMERO_PASSWORD")
+    assert "not-the-one" not in result.out + result.err
+
+
+@pytest.mark.parametrize(
+    ("command", "url", "text"),
+    [
+        (("status",), "postgresql://sync:s3cret@127.0.0.1:9/ona", "is not listening there; check host and port"),
+        (("sync", "--quarter", "2024-Q1"), "postgresql://sync:s3cret@127.0.0.1:9/ona", "is not listening there"),
+        (("schema", "plan"), "stranger", "refuses the login; check user and password in ONA_DATABASE_URL"),
+    ],
+    ids=["status, closed port", "sync, closed port", "schema plan, unknown user"],
+)
+def test_an_ona_that_refuses_us_is_told_in_one_sentence(
+    applied: Terminal, command: tuple[str, ...], url: str, text: str
+) -> None:
+    """Its administrators have to hear the right question."""
+    if url == "stranger":
+        url = applied.variables["ONA_DATABASE_URL"].replace("postgres:", "stranger:s3cret", 1)
+    result = applied.run(*command, ONA_DATABASE_URL=url)
+    result.refused(3, text)
+    assert "s3cret" not in result.out + result.err
+
+
+def test_missing_and_malformed_variables_are_named_all_at_once(applied: Terminal) -> None:
+    """Who sets up a server must not learn of them one by one."""
+    result = applied.run(
+        "sync", PRIMERO_URL=None, PRIMERO_PASSWORD="", ONA_DATABASE_URL="mysql://x", PRIMERO_ONA_STORAGE_KEYS=None
+    )
+    result.refused(
+        2,
+        "PRIMERO_URL is not set",
+        "PRIMERO_PASSWORD is not set",
+        "ONA_DATABASE_URL is malformed",
+        "PRIMERO_ONA_STORAGE_KEYS is not set",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changed", "texts"),
+    [
+        (("sync", "--quarter", "2024-Q5"), {}, ("'2024-Q5' is not a quarter; write it like 2024-Q1",)),
+        (("sync", "--quarter", "2021-Q1"), {}, ("there is no quarter 2021-Q1", "2023-Q4 (PRIMERO_ONA_START)")),
+        (("sync", "--quarter", "2190-Q1"), {}, ("there is no quarter 2190-Q1", "which is still open")),
+        (("backfill", "--from", "2024-Q2", "--to", "2024-Q1"), {}, ("--from 2024-Q2 is later than --to 2024-Q1",)),
+        (("sync",), {"PRIMERO_ONA_START": "long ago"}, ("PRIMERO_ONA_START is malformed",)),
+        (("sync",), {"DAGSTER_HOME": "home"}, ("DAGSTER_HOME must be an absolute path",)),
+        (("sync",), {"PRIMERO_ONA_STORAGE_KEYS": "a-secret"}, ("PRIMERO_ONA_STORAGE_KEYS is malformed",)),
+    ],
+    ids=["no quarter", "before the start", "in the future", "backwards", "start", "home", "key"],
+)
+def test_a_command_that_was_used_wrongly_ends_with_two(
+    applied: Terminal, arguments: tuple[str, ...], changed: dict[str, str], texts: tuple[str, ...]
+) -> None:
+    """A script can tell a mistake of its own from a server that is down."""
+    result = applied.run(*arguments, **changed)
+    result.refused(2, *texts)
+    assert "a-secret" not in result.out + result.err
+
+
+def test_an_unknown_option_ends_with_two(applied: Terminal) -> None:
+    """As every command of a Unix system does."""
+    result = applied.run("sync", "--quartier", "2024-Q1")
+    assert result.code == 2
+    assert "Traceback" not in result.err
+
+
+def test_a_host_that_does_not_exist_is_told_as_such(applied: Terminal, unknown_host: subprocess.Popen[str]) -> None:
+    """A typing error in PRIMERO_URL is the commonest fault of all."""
+    finish(unknown_host).refused(3, "the host primero.invalid of PRIMERO_URL is not known")
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*path, name))
+
+
+@pytest.mark.parametrize("path", list(commands(typer.main.get_command(app))), ids=" ".join)
+def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
+    """The help is the documentation that is at hand on a server."""
+    result = CliRunner().invoke(app, [*path, "--help"])
+    assert result.exit_code == 0
+    assert "Usage: " in result.output
+    lines = [line.strip() for line in result.output.splitlines() if line.strip()]
+    assert len(lines[1]) > 10, "a sentence about what it does"

@@ -1,0 +1,173 @@
+"""The real graph on a small sandbox and a database of its own: what the tests of the Dagster layer run.
+
+What belongs here: wiring, running, and reading what a run left behind. What does not: assertions.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import psycopg
+import pyarrow as pa
+from cryptography.fernet import Fernet
+from psycopg import sql
+from upath import UPath
+
+from primero_ona.definitions import build_defs
+from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
+from primero_ona.graph.runs import Outcome, sync_quarter
+from primero_ona.ona.connection import connect
+from primero_ona.ona.migrations import apply, plan
+from primero_ona.pipeline.stored import stored_assets
+from primero_ona.quarters import Quarter
+from primero_ona.sandbox.cases import Wish
+from primero_ona.sandbox.primero import SandboxPrimero
+from primero_ona.settings import GraphSettings
+from primero_ona.storage.partitions import PartitionStore
+
+#: The sandbox's clock: the middle of 2024-Q2. Both quarters are closed for the graph, which has the real clock.
+NOW = datetime(2024, 5, 15, 3, 0, tzinfo=UTC)
+Q1, Q2 = Quarter(2024, 1), Quarter(2024, 2)
+START = "2023-Q4"
+
+
+@dataclass
+class Clock:
+    """A clock that stands until it is moved; the sandbox stamps its edits with it."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, **by: float) -> datetime:
+        self.now += timedelta(**by)
+        return self.now
+
+
+@dataclass
+class Graph:
+    """A wired graph; `url` is its ONA database, `store` its partitions."""
+
+    primero: SandboxPrimero
+    clock: Clock
+    url: str
+    folder: Path
+    key: str
+    instance: dg.DagsterInstance
+    defs: dg.Definitions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.defs = self.wire()
+
+    def wire(self, **replaced: Any) -> dg.Definitions:
+        """The definitions, on this sandbox, database and folder; resources may be replaced by name."""
+        return build_defs(settings=GraphSettings(PRIMERO_ONA_START=START), resources={**self.resources, **replaced})
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        return {
+            "primero": PrimeroResource(
+                url=self.primero.url, username=self.primero.username, password=self.primero.password, pause=0
+            ),
+            "ona": OnaDatabaseResource(url=self.url),
+            "io_manager": PartitionStorage(url=str(self.folder), fernet_keys=self.key),
+        }
+
+    @property
+    def store(self) -> PartitionStore:
+        return PartitionStore(UPath(self.folder), self.key)
+
+    def sync(self, quarter: Quarter = Q1) -> Outcome:
+        """Run the main job for a quarter."""
+        return sync_quarter(self.defs.resolve_job_def("sync_quarter"), self.instance, quarter)
+
+    def execute(self, selection: dg.AssetSelection, quarter: Quarter = Q1, **tags: str) -> dg.ExecuteInProcessResult:
+        """Run only some assets or checks for a quarter."""
+        job = dg.define_asset_job("a_part", selection=selection)
+        part = dg.Definitions(
+            assets=self.defs.assets, asset_checks=self.defs.asset_checks, jobs=[job], resources=self.defs.resources
+        )
+        return part.resolve_job_def("a_part").execute_in_process(
+            instance=self.instance, raise_on_error=False, tags={"dagster/partition": quarter.key, **tags}
+        )
+
+    def write(self, asset: str, *frames: pd.DataFrame, summary: dict[str, Any] | None = None) -> None:
+        """Replace the stored partition of 2024-Q1."""
+        writer = self.store.writer(self.store.base / asset / Q1.key, stored_assets()[asset])
+        for frame in frames:
+            writer.write(frame)
+        writer.commit(summary or {"findings": [], "quarantine": []})
+
+    def read(self, asset: str, quarter: Quarter = Q1) -> pd.DataFrame:
+        """A stored partition whole."""
+        stored = stored_assets()[asset]
+        frames = [pa.Table.from_pandas(f, stored.schema, preserve_index=False) for f in self.opened(asset, quarter)]
+        table = pa.concat_tables(frames) if frames else stored.schema.empty_table()
+        return table.replace_schema_metadata().to_pandas(types_mapper=pd.ArrowDtype)
+
+    def opened(self, asset: str, quarter: Quarter = Q1) -> Any:
+        return self.store.open(self.store.base / asset / quarter.key, stored_assets()[asset])
+
+    def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Ask or change ONA over a second connection, so that only what was committed is seen."""
+        with psycopg.connect(self.url, autocommit=True) as conn:
+            cursor = conn.execute(query.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def events(self, run_id: str) -> str:
+        """Everything that the event log holds of a run, as text."""
+        return "\n".join(str(entry) for entry in self.instance.all_logs(run_id))
+
+
+@contextmanager
+def wired(postgres: Any, name: str, wish: Wish, instance: dg.DagsterInstance | None = None) -> Iterator[Graph]:
+    """A graph on a fresh sandbox and a fresh database with all tables."""
+    clock = Clock()
+    with (
+        database(postgres, name) as url,
+        tempfile.TemporaryDirectory(prefix="primero-ona-graph-") as folder,
+        SandboxPrimero(wish, clock=clock).serve() as primero,
+        dg.DagsterInstance.ephemeral() if instance is None else instance as dagster,
+    ):
+        with connect(url) as conn:
+            apply(conn, plan(conn))
+        yield Graph(primero, clock, url, Path(folder) / "partitions", Fernet.generate_key().decode(), dagster)
+
+
+@contextmanager
+def database(postgres: Any, name: str) -> Iterator[str]:
+    """The URL of an empty database of that name."""
+    with psycopg.connect(postgres.get_uri(), autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        yield postgres.get_uri(database=name)
+        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def small(cases: int = 120, **wish: Any) -> Wish:
+    """Few cases in 2024-Q1 and 2024-Q2."""
+    return Wish(cases, seed=5, now=NOW, quarters=2, **wish)
+
+
+def in_quarter(primero: SandboxPrimero, quarter: Quarter) -> list[dict[str, Any]]:
+    """The sandbox's own records whose last change lies in the quarter."""
+    return [
+        case
+        for case in primero.cases.records()
+        if quarter.start <= datetime.fromisoformat(case["last_updated_at"]) < quarter.end
+    ]
+
+
+def table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pd.DataFrame:
+    """Rows as a frame with Arrow dtypes, null where a row does not say."""
+    plain = pa.schema([pa.field(entry.name, entry.type) for entry in schema])
+    filled = [dict.fromkeys(plain.names) | dict(row) for row in rows]
+    return pa.Table.from_pylist(filled, schema=plain).to_pandas(types_mapper=pd.ArrowDtype)
