@@ -167,6 +167,9 @@ def start(place: Place, quarter: Quarter, *, dagster: bool = False, fresh: bool 
         else _context.Process(target=_rooms, args=(place, quarter.key, fresh))
     )
     child.start()
+    # Each start of a process asks after all earlier children, those of other threads among them; two threads that ask at the
+    # same time read one exit code between them, and the second takes the child for broken (255).
+    multiprocessing.process._children.discard(child)  # type: ignore[attr-defined]
     return child
 
 
