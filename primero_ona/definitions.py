@@ -29,12 +29,12 @@ from primero_ona.graph.automation import (  # noqa: E402
 )
 from primero_ona.graph.checks import asset_checks  # noqa: E402
 from primero_ona.graph.partitions import quarterly_partitions  # noqa: E402
-from primero_ona.graph.reconciliation import complete_check, mend_job, reconcile_job, reconcile_schedule  # noqa: E402
+from primero_ona.graph.reconciliation import complete_check, reconcile_job, reconcile_schedule  # noqa: E402
 from primero_ona.graph.reference_checks import reference_checks  # noqa: E402
 from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource  # noqa: E402
 from primero_ona.graph.retention import purge_job, purge_schedule  # noqa: E402
 from primero_ona.graph.run_guard import guarded  # noqa: E402
-from primero_ona.graph.steps import SafeText  # noqa: E402
+from primero_ona.graph.steps import SafeText, attach_safe_step  # noqa: E402
 from primero_ona.pipeline.scope import Scope  # noqa: E402
 from primero_ona.pipeline.stored import current_versions  # noqa: E402
 from primero_ona.process import (  # noqa: E402
@@ -64,7 +64,7 @@ def build_defs(
     resources: Mapping[str, Any] | None = None,
     executor: dg.ExecutorDefinition | None = None,
 ) -> dg.Definitions:
-    """The whole graph. `resources` replaces resources by name (`primero`, `ona`, `io_manager`), which tests do.
+    """The whole graph. `resources` replaces resources by name (`primero`, `ona`, `partitions`), which tests do.
 
     Raises ConfigError where a setting that shapes the graph is malformed.
     """
@@ -77,14 +77,16 @@ def build_defs(
     remap = remap_job(quarters, dg.AssetSelection.assets(*from_raw))
     refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), reconcile_job()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
+    checks = [
+        *reference_checks(),
+        *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
+        complete_check(scope),
+    ]
+    attach_safe_step(*(each.op for each in (*reference, *quarterly, *checks)))
     return dg.Definitions(
         assets=[PRIMERO, *reference, *quarterly, DASHBOARDS],
-        asset_checks=[
-            *reference_checks(),
-            *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
-            complete_check(scope),
-        ],
-        jobs=[job, remap, refresh, verify, mend_job(scope), *purges],
+        asset_checks=checks,
+        jobs=[job, remap, refresh, verify, *purges],
         schedules=[
             reference_schedule(refresh),
             close_schedule(job),
@@ -97,7 +99,7 @@ def build_defs(
         resources={
             "primero": PrimeroResource(),
             "ona": OnaDatabaseResource(),
-            "io_manager": PartitionStorage(rules=settings.policy.suffix),
+            "partitions": PartitionStorage(rules=settings.policy.suffix),
             **(resources or {}),
         },
         executor=executor or _EXECUTORS[settings.executor],

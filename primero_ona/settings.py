@@ -201,13 +201,25 @@ class StorageSettings(_Settings):
     storage_url: str | None = Field(
         None,
         validation_alias="PRIMERO_ONA_STORAGE_URL",
-        description="folder or bucket of the stored partitions (a path, s3://…, gs://…, abfs://…); default: partitions/ in DAGSTER_HOME",
+        description="folder of the stored partitions on this machine (a path, or file:///path); default: partitions/ in DAGSTER_HOME",
     )
     storage_keys: SecretStr = Field(
         validation_alias="PRIMERO_ONA_STORAGE_KEYS",
         min_length=1,
         description="Fernet keys of the stored partitions, separated by commas, newest first; make one with `primero-ona keys new`",
     )
+
+    @field_validator("storage_url")
+    @classmethod
+    def _is_folder(cls, value: str | None) -> str | None:
+        if value and "://" in value and not value.startswith("file:///"):
+            raise ValueError("must name a folder of this machine; buckets cannot hold partitions yet")
+        return value
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that is set."""
+        return Path(self.storage_url.removeprefix("file://")) if self.storage_url else None
 
 
 class GraphSettings(_Settings):

@@ -14,8 +14,8 @@ from primero_ona.quarters import Quarter
 if TYPE_CHECKING:
     import psycopg
 
-    from primero_ona.graph.runs import Outcome
-    from primero_ona.storage.partitions import PartitionStore
+    from primero_ona.graph.runs import Outcome, RunOutcome
+    from primero_ona.pipeline.stored import StoredAssets
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]
 
@@ -40,14 +40,27 @@ def apply_schema() -> int:
 
 
 @contextmanager
-def partition_store() -> Iterator[PartitionStore]:
+def stored_assets() -> Iterator[StoredAssets]:
     """The stored partitions that the settings name."""
     from primero_ona.graph.resources import PartitionStorage  # noqa: PLC0415
     from primero_ona.graph.runs import ensure_home, open_instance  # noqa: PLC0415
 
     ensure_home()
     with open_instance() as instance:
-        yield PartitionStorage().store(instance)
+        yield PartitionStorage().assets(instance)
+
+
+def refresh_reference() -> RunOutcome:
+    """Run the job that reads Primero's reference data, without which nothing can be mapped."""
+    from primero_ona.graph.runs import ensure_home, open_instance, run_unpartitioned  # noqa: PLC0415
+    from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read  # noqa: PLC0415
+
+    read(PrimeroSettings, OnaSettings, StorageSettings, GraphSettings)
+    ensure_home()
+    from primero_ona.definitions import build_defs  # noqa: PLC0415
+
+    with open_instance() as instance:
+        return run_unpartitioned(build_defs().resolve_job_def("refresh_reference"), instance)
 
 
 def sync_quarters(wanted: Sequence[Quarter], *, quiet: bool = False, job_name: str = "sync_quarter") -> list[Outcome]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from primero_ona.cli import output
-from primero_ona.cli.common import apply_schema, sync_quarters
+from primero_ona.cli.common import apply_schema, refresh_reference, sync_quarters
 from primero_ona.quarters import last_quarters
 
 CasesOption = Annotated[int, typer.Option(min=1, help="Cases in the synthetic Primero.")]
@@ -21,6 +21,10 @@ def demo(cases: CasesOption = 3_000, seed: SeedOption = 1) -> None:
     with surroundings(cases=cases, seed=seed) as place:
         output.note(place.told)
         apply_schema()
+        refreshed = refresh_reference()
+        if refreshed.failure:
+            output.error(refreshed.failure)
+            raise typer.Exit(refreshed.exit_code)
         outcomes = sync_quarters(last_quarters(QUARTERS))
         output.show_demo(outcomes)
     code = max(outcome.exit_code for outcome in outcomes)
@@ -52,6 +56,7 @@ def dev(
         output.note(place.told)
         if place.is_sandbox:
             apply_schema()
+            refresh_reference()
         output.note(f"The Dagster UI: http://127.0.0.1:{chosen}{output.LINEAGE}  (stop with Ctrl-C)")
         code = run_ui_and_daemon(chosen)
     raise typer.Exit(code)

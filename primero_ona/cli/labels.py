@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from primero_ona.cli import output, output_reference
-from primero_ona.cli.common import AsJson, ona_connection, partition_store
+from primero_ona.cli.common import AsJson, ona_connection, stored_assets
 from primero_ona.errors import ConfigError
 from primero_ona.storage.files import write_file
 
@@ -64,14 +64,12 @@ def _changes() -> tuple[list[LabelChange], list[Quarter]]:
         counted_label_changes,
         labels_in_use,
         mapped_otherwise,
-        require_reference,
         stored_reference,
     )
-    from primero_ona.pipeline.stored import stored_assets  # noqa: PLC0415
 
-    with partition_store() as store:
-        labels = labels_in_use(require_reference(stored_reference(store)))
-        outdated = mapped_otherwise(store, labels, stored_assets()["mapped_cases"].version)
+    with stored_assets() as stored:
+        labels = labels_in_use(stored_reference(stored))
+        outdated = mapped_otherwise(stored, labels)
     with ona_connection() as connection:
         return counted_label_changes(connection, labels), outdated
 

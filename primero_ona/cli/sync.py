@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from primero_ona.cli import output
-from primero_ona.cli.common import AsJson, ona_connection, partition_store, sync_quarters
+from primero_ona.cli.common import AsJson, ona_connection, stored_assets, sync_quarters
 from primero_ona.errors import ConfigError, DataError
+from primero_ona.pipeline.stored import UNDER18
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 
 if TYPE_CHECKING:
@@ -43,11 +44,9 @@ def remap(
     as_json: AsJson = False,
 ) -> None:
     """Map and load stored quarters again with the labels and names of now, without asking Primero."""
-    from primero_ona.pipeline.reference import stored_quarters  # noqa: PLC0415
-
     asked = _range(first, last)
-    with partition_store() as store:
-        stored = set(stored_quarters(store, "raw_under18_cases"))
+    with stored_assets() as assets:
+        stored = set(assets.quarters(UNDER18))
     wanted = [quarter for quarter in asked if quarter in stored]
     if not wanted:
         raise DataError(f"none of the quarters {asked[0]} to {asked[-1]} is stored; `primero-ona backfill` brings them")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,16 +72,6 @@ class Outcome(RunOutcome):
 
 
 @dataclass(frozen=True)
-class Mending:
-    """What came of a run that mends single cases: what it did (see `audit.Mended`), or why it failed."""
-
-    run_id: str
-    done: dict[str, Any]
-    failure: str | None
-    exit_code: int
-
-
-@dataclass(frozen=True)
 class Check:
     """The result of one asset check."""
 
@@ -137,24 +127,12 @@ def run_unpartitioned(job: dg.JobDefinition, instance: dg.DagsterInstance) -> Ru
     return outcome
 
 
-def mend(job: dg.JobDefinition, instance: dg.DagsterInstance, cases: Sequence[str]) -> Mending:
-    """Execute the mending job for these cases, or for all that differ where none is named."""
-    result = _execute(job, instance, config={"ops": {"mend": {"config": {"cases": list(cases)}}}})
-    outcome = RunOutcome(run_id=result.run_id)
-    _read(result, outcome)
-    told = [event.asset_observation_data.asset_observation for event in result.get_asset_observation_events()]
-    found = told[-1].metadata["mended"].value if told and result.success else {}
-    done = dict(found) if isinstance(found, Mapping) else {}
-    return Mending(result.run_id, done, outcome.failure, outcome.exit_code)
-
-
 def _execute(
     job: dg.JobDefinition,
     instance: dg.DagsterInstance,
     *,
     partition_key: str | None = None,
     tags: Mapping[str, str] | None = None,
-    config: Mapping[str, Any] | None = None,
 ) -> dg.ExecuteInProcessResult:
     """Execute a job in this process; a run that dies with it is ended by whoever opens the instance next."""
     with held_by_this_process(instance) as held:
@@ -162,7 +140,7 @@ def _execute(
             instance=instance,
             partition_key=partition_key,
             tags={**(tags or {}), **held},
-            run_config={**_QUIET, **(config or {})},
+            run_config=_QUIET,
             raise_on_error=False,
         )
 

@@ -1,16 +1,19 @@
-"""The Dagster side of failures: what a step does when the rooms below it fail.
+"""What a step does when something below it fails.
 
-Every asset, check and IO manager runs the rooms inside `safe_step`. A SyncError keeps its message; any other exception
-loses it, since its text may quote a row, and keeps its type and place. Permanent failures are not retried, neither the
-step nor the run.
+A SyncError keeps its message; any other exception loses it, since its text may quote a row, and keeps its type and place.
+Permanent failures are not retried, neither the step nor the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
 from dagster._utils.error import USER_FACING_ERROR_ID_ATTR_NAME
 
 from primero_ona.errors import SyncError
@@ -38,19 +41,48 @@ class StepError(SafeText, dg.Failure, dg.DagsterError):
     __module__ = "builtins"
 
 
+def attach_safe_step(*ops: dg.OpDefinition) -> None:
+    """Let each op turn what fails inside into a dg.Failure that is safe to show, and keep Dagster from retrying what cannot help.
+
+    Once for the whole graph, where it is put together: an op that is not passed here is not safe.
+    """
+    for op in ops:
+        function = op.compute_fn
+        if isinstance(function, DecoratedOpFunction):
+            op._compute_fn = DecoratedOpFunction(_safe(function.decorated_fn))  # noqa: SLF001  no public way around an op
+
+
+def _safe(function: Callable[..., Any]) -> Callable[..., Any]:
+    if inspect.isgeneratorfunction(function):
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Iterator[Any]:  # noqa: ANN401
+            with _safe_step():
+                yield from function(*args, **kwargs)
+
+    else:
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            with _safe_step():
+                return function(*args, **kwargs)
+
+    return run
+
+
 @contextmanager
-def safe_step(instance: dg.DagsterInstance | None = None, run_id: str | None = None) -> Iterator[None]:
-    """Turn what fails inside into a dg.Failure that is safe to show; keep Dagster from retrying what cannot help."""
+def _safe_step() -> Iterator[None]:
+    context = dg.OpExecutionContext.get()
     try:
         with unexpected_withheld():
             yield
-    except SyncError as failure:
-        if not failure.retry:
-            stop_run_retries(instance, run_id)
-        raise _failure(str(failure), type(failure).__name__, failure.exit_code, retry=failure.retry) from None
+    except SyncError as error:
+        if not error.retry:
+            stop_run_retries(context.instance, context.run_id)
+        raise _failure(str(error), type(error).__name__, error.exit_code, retry=error.retry) from None
     except dg.Failure as failure:
         if not failure.allow_retries:
-            stop_run_retries(instance, run_id)
+            stop_run_retries(context.instance, context.run_id)
         raise
 
 

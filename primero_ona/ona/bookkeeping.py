@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
@@ -35,17 +35,11 @@ class Origin:
 
 
 def update_quarantine(
-    conn: psycopg.Connection,
-    quarter: Quarter,
-    run_id: str,
-    now: datetime,
-    summaries: Iterable[Summary],
-    only: Collection[str] | None = None,
+    conn: psycopg.Connection, quarter: Quarter, run_id: str, now: datetime, summaries: Iterable[Summary]
 ) -> int:
     """Bring the quarter's quarantine up to date with what the mapping put there; return the open entries.
 
     An entry that is not seen again is resolved, and so is one of any other quarter whose case has now come with this one.
-    Where `only` names cases (Primero ids), entries of other cases are left as they are.
     """
     conn.execute(_SEEN)
     entries = Counter(
@@ -56,8 +50,7 @@ def update_quarantine(
     with conn.cursor() as cursor, cursor.copy("COPY seen_quarantine FROM STDIN") as copy:
         for entry, count in entries.items():
             copy.write_row((*entry, count))
-    covered = None if only is None else list(only)
-    known = {"quarter": quarter.name, "run_id": run_id, "now": now, "covered": covered}
+    known = {"quarter": quarter.name, "run_id": run_id, "now": now}
     conn.execute(_KEEP_ENTRIES, known)
     conn.execute(_RESOLVE_UNSEEN, known)
     conn.execute(_RESOLVE_ARRIVED, known)
@@ -123,7 +116,6 @@ _RESOLVE_UNSEEN = """
 UPDATE primero_sync.quarantine AS q
    SET resolved_at = %(now)s
  WHERE q.quarter = %(quarter)s AND q.resolved_at IS NULL
-   AND (%(covered)s::text[] IS NULL OR q.primero_id = ANY (%(covered)s))
    AND NOT EXISTS (
     SELECT FROM seen_quarantine AS s
      WHERE COALESCE(s.primero_id, '') = q.primero_id AND s.table_name = q.table_name AND s.reason = q.reason)

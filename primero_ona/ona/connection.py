@@ -9,8 +9,8 @@ become failures. What does not belong here: statements about ONA's tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +20,9 @@ from psycopg.pq import TransactionStatus
 
 from primero_ona.errors import ConfigError, database_error
 from primero_ona.tls import database_protection
+
+#: Opens a connection to ONA's database, and closes it at the end.
+Connect = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
 
 #: Seconds for one statement. The largest one writes the services of a quarter, a few seconds for 300,000 rows; a disk
 #: that is fifty times slower still passes, and a statement that hangs ends within the hour.

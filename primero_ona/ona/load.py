@@ -7,7 +7,6 @@ temporary tables), `keys.py` (which row bears which key), `decisions.py` (what b
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -56,7 +55,7 @@ class LoadResult:
     open_quarantine: int
 
 
-def load_quarter(  # noqa: PLR0913 all by name
+def load_quarter(
     conn: psycopg.Connection,
     *,
     quarter: Quarter,
@@ -65,21 +64,18 @@ def load_quarter(  # noqa: PLR0913 all by name
     services: Frames,
     exits: Frames,
     now: datetime,
-    only: Collection[str] | None = None,
 ) -> LoadResult:
     """Load a quarter's mapped cases, mapped services and exits in one transaction; all of it or nothing.
 
-    `conn` comes from `connect` and is in no transaction; `now` is aware, and stamps the rows that are written. The
-    summaries of `cases` and `services` are read after their rows. `only`: the rows are no whole quarter but these cases
-    (Primero ids), asked of Primero just now; then nothing is said of the quarter's other cases, and no load of the quarter
-    is recorded. Raises DataError where the rows cannot be loaded or
-    ONA lacks something, TransientError where another sync holds the lock, else what `database_error` says.
+    `conn` comes from `connect` and is in no transaction; `now` is aware, and stamps the rows that are written. Raises
+    DataError where the rows cannot be loaded or ONA lacks something, TransientError where another sync holds the lock, else
+    what `database_error` says.
     """
     with translate_errors(f"loading {quarter.name} into ONA"), conn.transaction():
         lock_loads(conn)
         target = Target.find(conn)
         number = _number_of(cases, services, exits)
-        fresh = number if only is not None or not was_loaded(conn, quarter, number) else None
+        fresh = None if was_loaded(conn, quarter, number) else number
         received = stage_rows(conn, target, cases, services)
         refuse_unusable(conn)
         stage_exits(conn, exits)
@@ -92,13 +88,10 @@ def load_quarter(  # noqa: PLR0913 all by name
         write_cases(conn, target, now, counts["cases"].inserted + counts["cases"].updated)
         write_services(conn, target, counts["services"].inserted + counts["services"].updated)
         summaries = (cases.summary, services.summary)
-        still_open = update_quarantine(conn, quarter, run_id, now, summaries, only)
-        if only is None:
-            replace_unmapped(conn, quarter, run_id, summaries)
-            origin = Origin(number, exits.summary.get("stored_version"), cases.summary.get("mapping_version"))
-            record_run(
-                conn, quarter, run_id, now, origin, {table: asdict(counted) for table, counted in counts.items()}
-            )
+        still_open = update_quarantine(conn, quarter, run_id, now, summaries)
+        replace_unmapped(conn, quarter, run_id, summaries)
+        origin = Origin(number, exits.summary.get("stored_version"), cases.summary.get("mapping_version"))
+        record_run(conn, quarter, run_id, now, origin, {table: asdict(counted) for table, counted in counts.items()})
     return LoadResult(counts["cases"], counts["services"], still_open)
 
 

@@ -26,7 +26,7 @@ ROLES = ("ona_owner", "ona_loader", "ona_dashboard", "ona_auditor")
 
 #: What the loader and the auditor may do with each table of the bookkeeping; a table that is not named is the owner's alone.
 #: The loader adds to the history and cannot change it: no UPDATE of `runs`, of `erasures` only the counters, DELETE only where
-#: a sync or an erasure deletes. UPDATE of `load_lock`, which has no row, is the right to lock it.
+#: a sync or an erasure deletes. UPDATE of `load_lock`, which has no row, and of `partitions` is the right to lock them.
 _BOOKKEEPING: dict[str, tuple[LiteralString, LiteralString]] = {
     "runs": (
         "SELECT, INSERT (run_id, quarter, started_at, pull, pull_version, mapping_version, counts)",
@@ -40,6 +40,7 @@ _BOOKKEEPING: dict[str, tuple[LiteralString, LiteralString]] = {
     "erasures": ("SELECT, INSERT, UPDATE (cases, services, bookkeeping, stored_rows)", "SELECT"),
     "schema_version": ("SELECT", "SELECT"),
     "load_lock": ("UPDATE", ""),
+    "partitions": ("SELECT, INSERT, UPDATE", "SELECT"),
 }
 
 #: Not shown to dashboards: ids by which a row could be found in Primero; and ages on further days than that of registration,

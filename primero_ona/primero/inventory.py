@@ -63,7 +63,7 @@ _ASKED: dict[str, str | int] = {
     "fields": ",".join(CASE_FIELDS),
 }
 
-Presence = Literal["gone", "out of scope", "there"]
+Presence = Literal["gone", "out of scope", "present"]
 
 
 @dataclass
@@ -204,7 +204,7 @@ def _by_ids(client: PrimeroClient, ids: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def presence_of(client: PrimeroClient, case: str) -> Presence:
-    """How a single case stands: `gone` (404), `out of scope` of this account (403), or `there`."""
+    """How a single case stands: `gone` (404), `out of scope` of this account (403), or `present`."""
     try:
         client.get(f"cases/{quote(case, safe='')}", {"fields": "status"})
     except AnswerRefusedError as refused:
@@ -213,4 +213,4 @@ def presence_of(client: PrimeroClient, case: str) -> Presence:
         if refused.status == 403:
             return "out of scope"
         raise
-    return "there"
+    return "present"

@@ -100,7 +100,7 @@ class Reference:
                 for start in range(0, len(contents), BATCH_ROWS):
                     yield _frame(name, contents[start : start + BATCH_ROWS])
 
-        return Frames(read, lambda: {"lists": self.facts})
+        return Frames(read, {"lists": self.facts})
 
     @classmethod
     def of(cls, frames: Frames, names: Sequence[ListName] = LISTS) -> Reference:

@@ -62,9 +62,9 @@ CONFIGS = {
     "the address of Primero": at("resources", "primero", "config", "url", f"https://{MARKER}.example.org"),
     "the login at Primero": at("resources", "primero", "config", {"username": "mallory", "password": MARKER}),
     "the pace at Primero": at("resources", "primero", "config", "pause", 0.0),
-    "the folder of partitions": at("resources", "io_manager", "config", "url", f"s3://{MARKER}/"),
-    "the keys of partitions": at("resources", "io_manager", "config", "fernet_keys", MARKER),
-    "the policy of partitions": at("resources", "io_manager", "config", "rules", MARKER),
+    "the folder of partitions": at("resources", "partitions", "config", "url", f"s3://{MARKER}/"),
+    "the keys of partitions": at("resources", "partitions", "config", "fernet_keys", MARKER),
+    "the policy of partitions": at("resources", "partitions", "config", "rules", MARKER),
     "a resource that is not there": at("resources", "other", "config", "url", secret("other")),
     "a log level": at("loggers", "console", "config", "log_level", "DEBUG"),
     "the level of our logger": at("loggers", "quiet", "config", "log_level", "DEBUG"),
@@ -265,7 +265,7 @@ def test_the_pages_of_resources_show_no_setting(installation: Installation):
         "... on ResourceDetailsList { results { name configFields { name } configuredValues { key value } } } } }"
     )
     found = installation.graphql(query, REPOSITORY)["results"]
-    assert {each["name"] for each in found} == {"primero", "ona", "io_manager"}
+    assert {each["name"] for each in found} == {"primero", "ona", "partitions"}
     assert [each for each in found if each["configFields"] or each["configuredValues"]] == []
 
 

@@ -171,7 +171,7 @@ def test_a_missing_key_is_told_by_the_step_that_needs_it_and_the_run_is_not_trie
         return "rows"
 
     result = dg.materialize(
-        [mapped_cases], instance=instance, raise_on_error=False, resources={"io_manager": PartitionStorage()}
+        [mapped_cases], instance=instance, raise_on_error=False, resources={"partitions": PartitionStorage()}
     )
     run = instance.get_run_by_id(result.run_id)
     assert run is not None

@@ -12,9 +12,7 @@ import pytest
 
 from primero_ona.errors import TransientError
 from primero_ona.graph.runs import RunOutcome, run_unpartitioned, sync_quarter
-from primero_ona.ona.connection import connect
-from primero_ona.pipeline.reference import labels_described, labels_in_use, mapped_otherwise, stored_reference
-from primero_ona.pipeline.stored import stored_assets
+from primero_ona.pipeline.reference import labels_in_use, mapped_otherwise, stored_reference
 from primero_ona.primero.reference import LISTS, Reference, refresh
 from primero_ona.sandbox.changes import ReferenceData
 from primero_ona_tests.harness import NOW, Q1, Graph, in_quarter, small, wired
@@ -162,16 +160,15 @@ def test_stored_quarters_are_mapped_again_without_asking_primero(graph):
     graph.sync(Q1)
     graph.primero.reference.set_option(CONCERNS, "another_54321", en="Second name")
     refreshed(graph)
-    version = stored_assets()["mapped_cases"].version
-    labels = labels_in_use(stored_reference(graph.store))
-    assert mapped_otherwise(graph.store, labels, version) == [Q1]
+    labels = labels_in_use(stored_reference(graph.stored))
+    assert mapped_otherwise(graph.stored, labels) == [Q1]
     graph.primero.log.clear()
     assert remapped(graph).load["ona/cases"]["updated"] == 1
     assert not graph.primero.log
-    assert mapped_otherwise(graph.store, labels, version) == []
+    assert mapped_otherwise(graph.stored, labels) == []
     assert (rows_in_ona(graph, "First name"), rows_in_ona(graph, "Second name")) == (0, 1)
-    with connect(graph.url) as conn:
-        assert labels_described(conn).label("protection_concerns", "another_54321") == "Second name"
+    described = "SELECT option_value FROM data_dictionary WHERE option_id = 'another_54321'"
+    assert graph.sql(described) == [("Second name",)]
 
 
 def test_a_retired_district_stays_and_is_marked(graph):
@@ -197,12 +194,12 @@ def test_a_renamed_district_waits_for_somebody(graph):
 def test_a_refused_list_is_served_by_the_last_one(graph, name):
     """A role that was narrowed over night must not turn the dashboards English, or empty a lookup."""
     refreshed(graph)
-    before = stored_reference(graph.store)
+    before = stored_reference(graph.stored)
     graph.primero.role.refused.add(name)
     outcome = refreshed(graph)
     assert finding(outcome, "lists_current").startswith(f"1 × {name}: that of 20")
     assert all(counts["written"] == 0 for counts in outcome.load.values())
-    after = stored_reference(graph.store)
+    after = stored_reference(graph.stored)
     assert after.refused == [name]
     assert after.lists[name].fetched_at == before.lists[name].fetched_at
     assert after.facts[name]["fingerprint"] == before.facts[name]["fingerprint"]
@@ -273,7 +270,7 @@ def test_a_list_that_changes_while_it_is_read_is_read_again_later(graph):
 
 def test_a_fingerprint_tells_content_and_not_order(graph):
     """Lookups come in any order where an older Primero ignores ours."""
-    reference = stored_reference(graph.store)
+    reference = stored_reference(graph.stored)
     options = reference.lists["lookups"]
     assert replace(options, contents=options.contents[::-1]).facts == options.facts
     assert replace(options, contents=options.contents[1:]).facts["fingerprint"] != options.facts["fingerprint"]

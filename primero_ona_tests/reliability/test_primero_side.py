@@ -259,7 +259,7 @@ def test_a_wrong_password_is_asked_once_by_a_run_and_the_run_is_not_tried_again(
 def test_a_wrong_password_is_asked_once_by_verify(graph):
     """Verify asks for one case after the other; each with a wrong password would lock the account at the sixth."""
     from primero_ona.ona.connection import connect
-    from primero_ona.pipeline.reconcile import audit
+    from primero_ona.pipeline.reconcile import reconcile
     from primero_ona.pipeline.scope import Scope
 
     with (
@@ -267,7 +267,7 @@ def test_a_wrong_password_is_asked_once_by_verify(graph):
         connect(graph.url) as conn,
         pytest.raises(RefusedError, match="refuses the login"),
     ):
-        audit(client, conn, Scope(Q1))
+        reconcile(client, conn, Scope(Q1))
     assert len(graph.primero.log) == 1
 
 
