@@ -16,7 +16,7 @@ import pytest
 
 from primero_ona.definitions import build_defs
 from primero_ona.errors import ConfigError
-from primero_ona.graph.run_guard import CASES, TAGS, guarded, require_plain_run
+from primero_ona.graph.run_guard import TAGS, guarded, require_plain_run
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.settings import GraphSettings
@@ -39,8 +39,8 @@ MARKER = "find-me-7f3a"
 REFUSED = "refused: the run's configuration sets "
 UNEXPECTED = re.compile("unexpected config entr|at path root")
 
-#: The jobs that an attack is launched in: for a quarter, for assets by the button in the UI, and for single cases.
-JOBS = ("sync_quarter", "__ASSET_JOB", "mend_ona")
+#: The jobs that an attack is launched in: for a quarter, for assets by the button in the UI, and without a quarter.
+JOBS = ("sync_quarter", "__ASSET_JOB", "refresh_reference")
 
 
 def secret(name: str) -> str:
@@ -82,10 +82,7 @@ CONFIGS = {
     "the output of an asset": at("ops", "mapped_cases", "outputs", "result", "path", f"/tmp/{MARKER}"),
     "the input of an asset": at("ops", "mapped_cases", "inputs", "raw_under18_cases", "value", MARKER),
     "an input": at("inputs", "raw_under18_cases", "value", MARKER),
-    "a variable as a case": at(*CASES, [{"env": "PRIMERO_PASSWORD"}]),
-    "an address as a case": at(*CASES, [f"https://{MARKER}.example.org"]),
-    "a path as a case": at(*CASES, [f"../users/{MARKER}"]),
-    "more than cases": at("ops", "mend", "config", {"cases": [], "url": secret("ona")}),
+    "ids of cases, which an older version took": at("ops", "mend", "config", "cases", [MARKER]),
 }
 
 POD = json.dumps({"container_config": {"image": "elsewhere.example.org/mallory", "command": [MARKER]}})
@@ -138,7 +135,7 @@ def refused(answer: Any) -> str:
 def test_a_plain_launch_is_admitted(installation: Installation, job: str):
     """Else the refusals below would prove nothing."""
     runs, backfills = installation.stored()
-    config = at(*CASES, [str(uuid4())]) if job == "mend_ona" else {"loggers": {"quiet": {}}, "resources": {}}
+    config = {"loggers": {"quiet": {}}, "resources": {}}
     answer = installation.graphql(LAUNCH, execution(job, config, TAGS_ADMITTED))
     assert answer["__typename"] == "LaunchRunSuccess", answer
     assert installation.stored() == (runs + 1, backfills)
@@ -279,13 +276,13 @@ def leaves(config_type: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 
 
 @pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
-def test_no_job_has_a_place_for_configuration_but_the_ids_of_cases(executor: str):
+def test_no_job_has_a_place_for_configuration(executor: str):
     """An asset, a check or an op without a schema takes anything, and an executor's defaults take paths and modules."""
     chosen = GraphSettings(PRIMERO_ONA_START="2023-Q1", PRIMERO_ONA_EXECUTOR=executor, PRIMERO_ONA_RETENTION_QUARTERS=4)
     jobs = build_defs(settings=chosen).get_repository_def().get_all_jobs()
-    assert len(jobs) == 7
+    assert len(jobs) == 6
     found = {path for job in jobs for path in leaves(job.run_config_schema.config_type)}
-    assert found == {CASES}
+    assert found == set()
 
 
 @pytest.mark.parametrize("executor", [dg.in_process_executor, dg.multiprocess_executor], ids=lambda kind: kind.name)
@@ -338,5 +335,5 @@ def test_a_refusal_names_sections_and_tags_and_no_value():
     with pytest.raises(ConfigError) as found:
         require_plain_run({}, {"image": MARKER})
     assert MARKER not in str(found.value)
-    require_plain_run({"ops": {"mend": {"config": {"cases": ["a", "b"]}}}, "loggers": {}}, dict.fromkeys(TAGS, "x"))
+    require_plain_run({"ops": {}, "loggers": {}}, dict.fromkeys(TAGS, "x"))
     require_plain_run(None, None)

@@ -15,7 +15,7 @@ from primero_ona.graph.runs import RunOutcome, run_unpartitioned, sync_quarter
 from primero_ona.pipeline.reference import labels_in_use, mapped_otherwise, stored_reference
 from primero_ona.primero.reference import LISTS, Reference, refresh
 from primero_ona.sandbox.changes import ReferenceData
-from primero_ona_tests.harness import NOW, Q1, Graph, in_quarter, small, wired
+from primero_ona_tests.harness import NOW, Q1, Graph, in_quarter, seed_reference, small, wired
 
 CONCERNS = "lookup-protection-concerns"
 
@@ -24,9 +24,8 @@ CONCERNS = "lookup-protection-concerns"
 def synced(postgres: Any) -> Iterator[Graph]:
     """A graph whose first quarter was synced on empty ground, without odd cases."""
     with wired(postgres, "reference", small(300, odd=False)) as graph:
-        outcome = graph.sync(Q1)
-        assert outcome.failure is None
-        graph.first = outcome  # type: ignore[attr-defined]
+        graph.first = refreshed(graph)  # type: ignore[attr-defined]
+        assert graph.sync(Q1).failure is None
         yield graph
 
 
@@ -81,13 +80,11 @@ def rows_in_ona(graph: Graph, label: str) -> int:
     return int(graph.sql(query, f", {label}, ")[0][0])
 
 
-def test_the_first_sync_of_all_needs_no_other_command(synced):
-    """Whoever tries it out, or begins with a fresh database, runs one command."""
+def test_the_first_refresh_fills_onas_tables_and_a_sync_asks_for_no_list(synced):
+    """A sync asks Primero for cases only: the lists are whole once a week."""
     loaded = synced.first.load
     assert loaded["ona/locations_lookup"]["inserted"] == 197
     assert loaded["ona/data_dictionary"]["inserted"] > 150
-    key = dg.AssetKey("primero_reference")
-    assert synced.instance.get_latest_materialization_event(key) is not None
     synced.primero.log.clear()
     synced.sync(Q1)
     assert not [entry for entry in synced.primero.log if "locations" in entry.path or "forms" in entry.path]
@@ -221,6 +218,7 @@ def test_where_nothing_is_stored_and_all_is_refused_ona_and_the_labels_serve(pos
     """An account that may read cases only must still be able to sync; nothing is guessed."""
     with wired(postgres, "refused", small(60, odd=False)) as graph:
         graph.primero.role.refused.update(LISTS)
+        refreshed(graph)
         graph.sql("INSERT INTO locations_lookup SELECT '601', 'Baray', 'Kampong Thom', '6'")
         outcome = graph.sync(Q1)
         assert outcome.failure is None
@@ -284,3 +282,15 @@ def test_the_reference_is_refreshed_weekly_and_before_a_quarter_is_closed(graph)
     close = graph.defs.resolve_schedule_def("close_quarter")
     assert close.cron_schedule.split()[2:] == schedule.cron_schedule[1].split()[2:]
     assert int(close.cron_schedule.split()[1]) > int(schedule.cron_schedule[1].split()[1])
+
+
+def test_without_reference_data_nothing_is_mapped_and_the_message_says_what_to_run(postgres):
+    """Codes without labels and places without names would stand in ONA as if they were right."""
+    with wired(postgres, "no_reference", small(20, odd=False)) as graph:
+        outcome = sync_quarter(graph.defs.resolve_job_def("sync_quarter"), graph.instance, Q1)
+        assert "run `primero-ona reference refresh`" in (outcome.failure or "")
+        seed_reference(graph.stored, graph.connect, graph.primero.reference)
+        graph.sql("DELETE FROM locations_lookup")
+        outcome = sync_quarter(graph.defs.resolve_job_def("remap_quarter"), graph.instance, Q1)
+        assert "locations_lookup is empty" in (outcome.failure or "")
+        assert graph.sql("SELECT count(*) FROM cases") == [(0,)]

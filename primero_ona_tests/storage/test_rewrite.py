@@ -121,13 +121,12 @@ def test_what_cannot_be_removed_is_an_error_that_says_that_it_is_still_there(tmp
 
     monkeypatch.setattr(os, "unlink", refuse)
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(
-        DataError, match=r"could not be removed or replaced \(EROFS\), so what was to go is still on disk"
-    ):
-        if doing == "purge":
-            upkeep.purge(stored(tmp_path), ona, Quarter(2022, 1))
-        else:
-            upkeep.forget(stored(tmp_path), ona, [case], datetime.now().astimezone())
+    do = {
+        "purge": lambda: upkeep.purge(stored(tmp_path), ona, Quarter(2022, 1)),
+        "forget": lambda: upkeep.forget(stored(tmp_path), ona, [case], datetime.now().astimezone()),
+    }
+    with pytest.raises(DataError, match=r"could not be removed or replaced \(EROFS\), so what was to go is still on"):
+        do[doing]()
     assert ids_of(stored(tmp_path), Quarter(2021, 3)) == [case]
 
 
