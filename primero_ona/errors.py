@@ -1,19 +1,7 @@
-"""The two kinds of failure, and the one place where a library's exception becomes a message that is safe to show.
+"""The exceptions of a sync, and psycopg's errors as one of them.
 
-What belongs here: exception classes, and functions that turn an exception of requests, psycopg or pyarrow into one of
-them. The message says what was tried, what is so and what to do; it never holds a value of a case, a URL with its query,
-a response body or SQL parameters. Callers write `raise …_failure(error, …) from None`, so that the original, whose text
-may quote rows, does not travel along. What does not belong here: faults of this machine (see `machine.py`), Dagster (see
-`steps.py`), retrying, logging.
-
-    SyncError                exit code
-    ├── PermanentError         1       trying again cannot help
-    │   ├── DataError          1       what came or what stands is not as it must be
-    │   │   └── CheckError     1       an asset check of severity ERROR failed
-    │   ├── ConfigError      2       a setting is missing or malformed, names what may not be used, or wrong usage
-    │   └── RefusedError       3       Primero or ONA refuses us: login, permission, field, privilege, address
-    └── TransientError         3       could not be reached, or broke off, or this machine lacks something for now:
-                                         Dagster's run retry tries again
+Their text says what was tried, what is so and what to do; it never holds a value of a case, a URL with its query, a response
+body or SQL parameters. Raise them `from None`: the text of the original may quote rows.
 """
 
 from __future__ import annotations
@@ -32,7 +20,6 @@ NAMED_CASES = 5
 class SyncError(Exception):
     """Any failure of a sync; its text is safe to show to anybody who may open the UI."""
 
-    exit_code: ClassVar[int] = 1
     retry: ClassVar[bool] = False
 
 
@@ -49,21 +36,20 @@ class CheckError(DataError):
 
 
 class ConfigError(PermanentError):
-    """A setting is missing or malformed, or a command was used wrongly."""
+    """A setting, a permission or the installation has to change."""
 
-    exit_code = 2
+
+class UsageError(PermanentError):
+    """A command or a run was started wrongly: not a quarter, an unknown name, options that exclude each other."""
 
 
 class RefusedError(PermanentError):
     """Primero or ONA was reached and refuses: login, permission, a field, a privilege, an address not admitted."""
 
-    exit_code = 3
-
 
 class TransientError(SyncError):
     """Primero or ONA could not be reached or broke off; the same run may succeed later."""
 
-    exit_code = 3
     retry = True
 
 

@@ -19,7 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import ConfigError, UsageError
 from primero_ona.primero.policy import ConsentPolicy, LocationPrecision, PullPolicy
 from primero_ona.quarters import Quarter
 
@@ -253,7 +253,7 @@ class GraphSettings(_Settings):
     def _is_quarter(cls, value: str) -> str:
         try:
             return Quarter.parse(value).key
-        except ConfigError:
+        except UsageError:
             raise ValueError("must be a quarter like 2020-Q1, or its first day") from None
 
     @property

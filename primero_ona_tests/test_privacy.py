@@ -90,7 +90,7 @@ def test_an_exception_that_quotes_a_row_leaves_nothing_of_it(
 
     monkeypatch.setattr(place, broken)
     outcome = graph.sync()
-    assert outcome.exit_code == 1
+    assert outcome.kind == "unexpected"
     assert (outcome.failure or "").startswith("unexpected KeyError at ")
     left = everything(Path(os.environ["DAGSTER_HOME"]), graph.folder)
     assert CANARY.encode() not in left

@@ -8,6 +8,7 @@ import typer
 
 from primero_ona.cli import output
 from primero_ona.cli.common import apply_schema, sync_quarters
+from primero_ona.cli.exit_codes import exit_code
 from primero_ona.quarters import last_quarters
 
 CasesOption = Annotated[int, typer.Option(min=1, help="Cases in the synthetic Primero.")]
@@ -16,14 +17,14 @@ SeedOption = Annotated[int, typer.Option(help="Seed of the synthetic data; the s
 
 def demo(cases: CasesOption = 3_000, seed: SeedOption = 1) -> None:
     """Sync eight quarters from the settings' Primero, or from the sandbox where none is set, and show what came."""
-    from primero_ona.sandbox.demo_environment import QUARTERS, surroundings  # noqa: PLC0415
+    from primero_ona.sandbox.demo_environment import QUARTERS, demo_environment  # noqa: PLC0415
 
-    with surroundings(cases=cases, seed=seed) as place:
+    with demo_environment(cases=cases, seed=seed) as place:
         output.note(place.told)
         apply_schema()
         outcomes = sync_quarters(last_quarters(QUARTERS))
         output.show_demo(outcomes)
-    code = max(outcome.exit_code for outcome in outcomes)
+    code = max(exit_code(outcome.kind) for outcome in outcomes)
     if not code:
         output.note("Next: `make dev` opens the Dagster UI on these quarters.")
     raise typer.Exit(code)
@@ -44,11 +45,11 @@ def dev(
     """Open the Dagster UI on the settings' Primero and ONA, or on the sandbox where none is set."""
     from primero_ona.graph.runs import ensure_home  # noqa: PLC0415
     from primero_ona.graph.webserver import run_ui_and_daemon  # noqa: PLC0415
-    from primero_ona.sandbox.demo_environment import free_port, surroundings  # noqa: PLC0415
+    from primero_ona.sandbox.demo_environment import demo_environment, free_port  # noqa: PLC0415
 
     ensure_home()
     chosen = free_port(port)
-    with surroundings(cases=cases, seed=seed) as place:
+    with demo_environment(cases=cases, seed=seed) as place:
         output.note(place.told)
         if place.is_sandbox:
             apply_schema()

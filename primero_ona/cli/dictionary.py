@@ -9,7 +9,7 @@ import typer
 
 from primero_ona.cli import output
 from primero_ona.cli.common import ona_connection
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona.storage.files import write_file
 
 app = typer.Typer(help="The data dictionary in English and Khmer.", no_args_is_help=True)
@@ -33,5 +33,5 @@ def export(
     try:
         write_file(csv, as_csv(rows).encode(), 0o644)
     except OSError as error:
-        raise ConfigError(f"{csv} cannot be written ({error.strerror}); name another file with --csv") from None
+        raise UsageError(f"{csv} cannot be written ({error.strerror}); name another file with --csv") from None
     output.note(f"{len(rows)} rows written into {csv}.")

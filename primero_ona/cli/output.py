@@ -23,10 +23,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from primero_ona.cli.exit_codes import exit_code
 from primero_ona.quarters import PHNOM_PENH
 
 if TYPE_CHECKING:
-    from primero_ona.graph.runs import Outcome
+    from primero_ona.graph.runs import Outcome, RunOutcome
 
 #: The lineage with its groups opened; Dagster shows them folded otherwise.
 LINEAGE = "/asset-groups?expanded=" + ",".join(
@@ -133,7 +134,7 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
 def show_outcomes(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     """What the load of each quarter did, how its checks went, and what went wrong."""
     if as_json:
-        print_json([outcome.as_json() for outcome in outcomes])
+        print_json([as_json_of(outcome) for outcome in outcomes])
         return
     table = _table("quarter", "table", *_OUTCOMES)
     for outcome in outcomes:
@@ -143,6 +144,11 @@ def show_outcomes(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
         out.print(table)
     _show_checks(outcomes)
     _show_failures(outcomes)
+
+
+def as_json_of(outcome: RunOutcome) -> dict[str, Any]:
+    """Return the outcome of a run for a script, with the exit code that it would have by itself."""
+    return {**outcome.as_json(), "exit_code": exit_code(outcome.kind)}
 
 
 def show_demo(outcomes: Sequence[Outcome]) -> None:

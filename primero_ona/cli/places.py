@@ -9,7 +9,7 @@ import typer
 
 from primero_ona.cli import output, output_reference
 from primero_ona.cli.common import AsJson, ona_connection
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 
 app = typer.Typer(help="Names of places: what Primero has changed, and accepting it.", no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def accept(
     from primero_ona.ona.lookup import accept_names  # noqa: PLC0415
 
     if bool(code) == everything:
-        raise ConfigError("name what to accept: --code 601, also several times, or --all")
+        raise UsageError("name what to accept: --code 601, also several times, or --all")
     with ona_connection() as connection:
         names = accept_names(connection, code or None, datetime.now(UTC))
     output_reference.show_names(names)

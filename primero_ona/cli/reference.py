@@ -6,6 +6,7 @@ import typer
 
 from primero_ona.cli import output, output_reference
 from primero_ona.cli.common import AsJson
+from primero_ona.cli.exit_codes import exit_code
 
 app = typer.Typer(help="Primero's places, options and forms.", no_args_is_help=True)
 
@@ -28,7 +29,7 @@ def refresh(*, as_json: AsJson = False) -> None:
     with open_instance() as instance:
         outcome = run_unpartitioned(build_defs().resolve_job_def("refresh_reference"), instance)
     if as_json:
-        output.print_json(outcome.as_json())
+        output.print_json(output.as_json_of(outcome))
     else:
         output_reference.show_refresh(outcome)
-    raise typer.Exit(outcome.exit_code)
+    raise typer.Exit(exit_code(outcome.kind))

@@ -11,6 +11,7 @@ import typer
 
 from primero_ona.cli import output, output_reconciliation
 from primero_ona.cli.common import AsJson, ona_connection, sync_quarters
+from primero_ona.cli.exit_codes import exit_code
 from primero_ona.errors import NAMED_CASES
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ def verify(
                 output_reconciliation.show_mended(mended.run_id, mended.done)
         found = _audited(grace)
     if as_json:
-        synced = [outcome.as_json() for outcome in outcomes]
+        synced = [output.as_json_of(outcome) for outcome in outcomes]
         output.print_json({**_as_json(found), "synced": synced, "mended": asdict(mended) if mended else None})
     else:
         output_reconciliation.show_audit(found)
-    raise typer.Exit(max([0 if found.passed else 1, *(outcome.exit_code for outcome in outcomes)]))
+    raise typer.Exit(max([0 if found.passed else 1, *(exit_code(outcome.kind) for outcome in outcomes)]))
 
 
 def run_mending(cases: Sequence[str] = ()) -> Mending:
@@ -66,7 +67,7 @@ def run_mending(cases: Sequence[str] = ()) -> Mending:
         mended = mend(build_defs().resolve_job_def("mend_ona"), instance, cases)
     if mended.failure:
         output.error(mended.failure)
-        raise typer.Exit(mended.exit_code)
+        raise typer.Exit(exit_code(mended.kind))
     return mended
 
 

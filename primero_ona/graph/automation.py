@@ -16,7 +16,7 @@ from primero_ona.errors import CheckError, SyncError
 from primero_ona.graph.dead_runs import end_dead_runs
 from primero_ona.graph.partitions import QUARTER_TAG
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
-from primero_ona.graph.steps import unexpected_withheld
+from primero_ona.graph.steps import kind_of_failure, unexpected_withheld
 from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter, quarters_between
 
 if TYPE_CHECKING:
@@ -292,15 +292,8 @@ def last_runs(instance: dg.DagsterInstance, job_name: str, limit: int = 200) -> 
 def _by_checks(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Whether nothing but failed checks ended a run."""
     records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
-    kinds = [_kind_of_failure(record.event_log_entry.dagster_event) for record in records]
+    kinds = [kind_of_failure(record.event_log_entry.dagster_event) for record in records]
     return bool(kinds) and set(kinds) == {CheckError.__name__}
-
-
-def _kind_of_failure(event: dg.DagsterEvent | None) -> str | None:
-    """The kind of failure that `safe_step` recorded; None where something else ended the step."""
-    failure = event.step_failure_data.user_failure_data if event else None
-    kind = failure.metadata.get("kind") if failure else None
-    return kind.text if isinstance(kind, dg.TextMetadataValue) else None
 
 
 def _outdated(ona: OnaDatabaseResource, versions: tuple[str, str]) -> tuple[dict[Quarter, str], str]:

@@ -18,6 +18,7 @@ import dagster as dg
 from primero_ona.errors import ConfigError
 from primero_ona.graph.dead_runs import end_dead_runs, held_by_this_process
 from primero_ona.graph.partitions import QUARTER_TAG
+from primero_ona.graph.steps import UNEXPECTED, kind_of_failure
 from primero_ona.process import recorded_error
 from primero_ona.quarters import Quarter
 from primero_ona.storage.files import write_file
@@ -33,7 +34,8 @@ _TABLES = {"mapped_cases": "ona/cases", "mapped_services": "ona/services"}
 class RunOutcome:
     """What came of a run: rows by asset, what the load did by table, checks, and the failure if there was one.
 
-    `quarantined`: rows that went into quarantine, by table, whether the mapping or the load put them there.
+    `quarantined`: rows that went into quarantine, by table, whether the mapping or the load put them there. `kind`: the class
+    name of the error that ended the run, UNEXPECTED where none of ours is recorded; None after a success.
     """
 
     run_id: str = ""
@@ -42,7 +44,7 @@ class RunOutcome:
     quarantined: Counter[str] = field(default_factory=Counter)
     checks: list[Check] = field(default_factory=list)
     failure: str | None = None
-    exit_code: int = 0
+    kind: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The outcome for a script."""
@@ -56,7 +58,7 @@ class RunOutcome:
                 for c in self.checks
             ],
             "failure": self.failure,
-            "exit_code": self.exit_code,
+            "kind": self.kind,
         }
 
 
@@ -78,7 +80,7 @@ class Mending:
     run_id: str
     done: dict[str, Any]
     failure: str | None
-    exit_code: int
+    kind: str | None
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def mend(job: dg.JobDefinition, instance: dg.DagsterInstance, cases: Sequence[st
     told = [event.asset_observation_data.asset_observation for event in result.get_asset_observation_events()]
     found = told[-1].metadata["mended"].value if told and result.success else {}
     done = dict(found) if isinstance(found, Mapping) else {}
-    return Mending(result.run_id, done, outcome.failure, outcome.exit_code)
+    return Mending(result.run_id, done, outcome.failure, outcome.kind)
 
 
 def _execute(
@@ -175,7 +177,7 @@ def _read(result: dg.ExecuteInProcessResult, outcome: RunOutcome) -> None:
         ended = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE]
         error = ended[-1].job_failure_data.error if ended else None
         text = "the run failed; see it in the Dagster UI"
-        outcome.failure, outcome.exit_code = _of_dagster(error.message if error else "", text)
+        outcome.failure, outcome.kind = _of_dagster(error.message if error else "", text)
 
 
 def _take(event: dg.DagsterEvent, outcome: RunOutcome) -> None:
@@ -187,7 +189,7 @@ def _take(event: dg.DagsterEvent, outcome: RunOutcome) -> None:
         name = data.asset_key.to_user_string()
         outcome.checks.append(Check(name, data.check_name, data.passed, data.severity.value, data.description or ""))
     elif event.event_type == dg.DagsterEventType.STEP_FAILURE and outcome.failure is None:
-        outcome.failure, outcome.exit_code = _read_failure(event, outcome)
+        outcome.failure, outcome.kind = _read_failure(event, outcome)
 
 
 def _take_materialization(materialization: dg.AssetMaterialization, outcome: RunOutcome) -> None:
@@ -207,18 +209,17 @@ def _take_materialization(materialization: dg.AssetMaterialization, outcome: Run
             outcome.load[asset]["quarantined"] = outcome.quarantined[table]
 
 
-def _read_failure(event: dg.DagsterEvent, outcome: RunOutcome) -> tuple[str, int]:
-    """The plain message of a failed step, and the exit code that belongs to it."""
-    told = event.step_failure_data.user_failure_data
-    if told is not None and told.description:
-        code = told.metadata.get("exit_code")
-        return told.description, int(code.value) if isinstance(code, dg.IntMetadataValue) and code.value else 1
+def _read_failure(event: dg.DagsterEvent, outcome: RunOutcome) -> tuple[str, str]:
+    """Read the plain message of a failed step, and the kind of its error."""
+    failure = event.step_failure_data.user_failure_data
+    if failure is not None and failure.description:
+        return failure.description, kind_of_failure(event) or UNEXPECTED
     text = f"step {event.step_key} failed; see run {outcome.run_id} in the Dagster UI"
     error = event.step_failure_data.error
     return _of_dagster(error.message if error else "", text)
 
 
-def _of_dagster(message: str, otherwise: str) -> tuple[str, int]:
-    """The message and the exit code of what Dagster itself failed at: no step of ours was there to name it."""
+def _of_dagster(message: str, otherwise: str) -> tuple[str, str]:
+    """Read the message and the kind of what Dagster itself failed at: no step of ours was there to name it."""
     failure = recorded_error(message)
-    return (str(failure), failure.exit_code) if failure else (otherwise, 1)
+    return (str(failure), type(failure).__name__) if failure else (otherwise, UNEXPECTED)

@@ -20,6 +20,13 @@ from primero_ona.process import machine_error, unexpected
 _NO_RUN_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
 
 
+#: The metadata of a failed step that holds the class name of its error.
+KIND = "kind"
+
+#: Stands there, and in the outcome of a run, where what failed is no error of ours.
+UNEXPECTED = "unexpected"
+
+
 class SafeText:
     """What an exception of ours is, besides, so that Dagster shows its text.
 
@@ -47,7 +54,7 @@ def safe_step(instance: dg.DagsterInstance | None = None, run_id: str | None = N
     except SyncError as failure:
         if not failure.retry:
             stop_run_retries(instance, run_id)
-        raise _failure(str(failure), type(failure).__name__, failure.exit_code, retry=failure.retry) from None
+        raise _failure(str(failure), type(failure).__name__, retry=failure.retry) from None
     except dg.Failure as failure:
         if not failure.allow_retries:
             stop_run_retries(instance, run_id)
@@ -62,12 +69,18 @@ def unexpected_withheld() -> Iterator[None]:
     except (SyncError, dg.Failure, dg.RetryRequested):
         raise
     except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
-        raise machine_error(error) or _failure(unexpected(error), type(error).__name__, 1, retry=False) from None
+        raise machine_error(error) or _failure(unexpected(error), UNEXPECTED, retry=False) from None
 
 
-def _failure(text: str, kind: str, exit_code: int, *, retry: bool) -> StepError:
-    metadata = {"kind": dg.MetadataValue.text(kind), "exit_code": dg.MetadataValue.int(exit_code)}
-    return StepError(description=text, metadata=metadata, allow_retries=retry)
+def _failure(text: str, kind: str, *, retry: bool) -> StepError:
+    return StepError(description=text, metadata={KIND: dg.MetadataValue.text(kind)}, allow_retries=retry)
+
+
+def kind_of_failure(event: dg.DagsterEvent | None) -> str | None:
+    """Return the class name of the error that `safe_step` recorded; None where something else ended the step."""
+    failure = event.step_failure_data.user_failure_data if event else None
+    kind = failure.metadata.get(KIND) if failure else None
+    return kind.text if isinstance(kind, dg.TextMetadataValue) else None
 
 
 def stop_run_retries(instance: dg.DagsterInstance | None, run_id: str | None) -> None:

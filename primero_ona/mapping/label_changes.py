@@ -10,6 +10,7 @@ from enum import StrEnum
 from primero_ona.mapping.labels import Labels
 from primero_ona.texts import same
 
+
 class Kind(StrEnum):
     """How a label differs; the texts are what people read."""
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from psycopg import sql
 from psycopg.rows import class_row
 
-from primero_ona.errors import ConfigError, DataError
+from primero_ona.errors import DataError, UsageError
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.schema import CURRENT, LOCATIONS_LOOKUP, RETIRED
 from primero_ona.ona.target import Target
@@ -170,7 +170,7 @@ def changed_names(conn: psycopg.Connection) -> list[ChangedName]:
 def accept_names(conn: psycopg.Connection, codes: Collection[str] | None, now: datetime) -> list[ChangedName]:
     """Take Primero's names for the districts, or all districts of the provinces, with these codes; None means all.
 
-    Returns what was changed. Raises ConfigError where a code has no changed name.
+    Returns what was changed. Raises UsageError where a code has no changed name.
     """
     with locked(conn, LOCATIONS_LOOKUP, "accepting names of places") as target:
         provinces = {row["code"]: row["province_code"] for row in read_rows(conn, target, LOCATIONS_LOOKUP)}
@@ -185,7 +185,7 @@ def accept_names(conn: psycopg.Connection, codes: Collection[str] | None, now: d
 def _refuse_unknown(codes: Collection[str] | None, chosen: Sequence[ChangedName], provinces: dict[Text, Text]) -> None:
     met = {name.code for name in chosen} | {provinces.get(name.code) for name in chosen}
     if unknown := sorted(set(codes or ()) - met):
-        raise ConfigError(
+        raise UsageError(
             f"no name has changed for the code {', '.join(unknown)}; nothing was accepted; "
             "`primero-ona places changes` lists those that have"
         )

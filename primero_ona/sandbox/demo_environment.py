@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona.quarters import PHNOM_PENH, last_quarters
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.postgres import SandboxPostgres
@@ -45,7 +45,7 @@ class DemoEnvironment:
 
 
 @contextmanager
-def surroundings(*, cases: int, seed: int) -> Iterator[DemoEnvironment]:
+def demo_environment(*, cases: int, seed: int) -> Iterator[DemoEnvironment]:
     """Start the sandbox unless a Primero or an ONA is set; put what it offers into the environment.
 
     Raises ConfigError where the extra with the sandbox's parts is not installed.
@@ -96,7 +96,7 @@ def _made_once(name: str, make: Callable[[], str]) -> str:
 def free_port(asked: int | None) -> int:
     """The port of 127.0.0.1 that was asked for, else 3000, else any: another user of the machine may have it.
 
-    Raises ConfigError where the one that was asked for cannot be had.
+    Raises UsageError where the one that was asked for cannot be had.
     """
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -104,6 +104,6 @@ def free_port(asked: int | None) -> int:
             trial.bind(("127.0.0.1", asked or _PORT))
         except OSError as error:
             if asked:
-                raise ConfigError(f"port {asked} cannot be had ({error.strerror}); name another with --port") from None
+                raise UsageError(f"port {asked} cannot be had ({error.strerror}); name another with --port") from None
             trial.bind(("127.0.0.1", 0))
         return int(trial.getsockname()[1])

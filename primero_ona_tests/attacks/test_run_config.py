@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from primero_ona.definitions import build_defs
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona.graph.run_guard import CASES, TAGS, guarded, require_plain_run
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
@@ -332,10 +332,10 @@ def _tiny(executor: dg.ExecutorDefinition) -> dg.JobDefinition:
 def test_a_refusal_names_sections_and_tags_and_no_value():
     """It stands in logs and in answers; an operator may have written a secret into the wrong place."""
     for config in CONFIGS.values():
-        with pytest.raises(ConfigError) as found:
+        with pytest.raises(UsageError) as found:
             require_plain_run({**config, MARKER: MARKER}, {})
         assert MARKER not in str(found.value)
-    with pytest.raises(ConfigError) as found:
+    with pytest.raises(UsageError) as found:
         require_plain_run({}, {"image": MARKER})
     assert MARKER not in str(found.value)
     require_plain_run({"ops": {"mend": {"config": {"cases": ["a", "b"]}}}, "loggers": {}}, dict.fromkeys(TAGS, "x"))

@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from primero_ona.cli.app import app
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona_tests.harness import START, Graph, small, wired
 
 Run = Callable[..., str]
@@ -118,5 +118,5 @@ def test_the_dictionary_is_exported_for_a_spreadsheet(run: Run, tmp_path: Path):
 )
 def test_wrong_usage_is_told_in_one_sentence(run: Run, words: tuple[str, ...], told: str):
     """A traceback tells an operator nothing."""
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(UsageError, match=told):
         run(*words)

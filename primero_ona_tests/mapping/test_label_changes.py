@@ -54,5 +54,7 @@ def test_the_lines_for_labels_yaml_are_the_labels_that_primero_has():
     lines = as_lines(changes)
     assert yaml.safe_load(lines) == {"disability_type": {"no": 'Hand "H"'}, "sex": {"x": "Diverse, ភេទ", "male": "Boy"}}
     written = source().decode().splitlines()
-    assert all(line in written for line in as_lines([LabelChange(Kind.DIFFERENT, "sex", "male", "", "Male")]).splitlines())
+    assert all(
+        line in written for line in as_lines([LabelChange(Kind.DIFFERENT, "sex", "male", "", "Male")]).splitlines()
+    )
     assert as_lines([changes[2]]) == ""

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from upath import UPath
 
+from primero_ona.cli.exit_codes import exit_code
 from primero_ona.errors import SyncError
 from primero_ona.graph.io_manager import PartitionIOManager
 from primero_ona.mapping.labels import Labels
@@ -125,7 +126,7 @@ def sync_rooms(place: Place, quarter: Quarter, *, fresh: bool = True) -> int:
             pull(place, quarter)
         load(place, quarter, f"run-{os.getpid()}-{time.monotonic_ns()}")
     except SyncError as failure:
-        return failure.exit_code
+        return exit_code(type(failure).__name__)
     except FileNotFoundError:
         return 1  # nothing stored yet
     except Exception as error:  # noqa: BLE001
@@ -149,10 +150,10 @@ def sync_dagster(place: Place, key: str) -> None:
     try:
         (outcome,) = sync_quarters([Quarter.parse(key)], quiet=True)
     except SyncError as failure:
-        os._exit(failure.exit_code)
+        os._exit(exit_code(type(failure).__name__))
     sys.stderr.write(f"{outcome.failure}\n" if outcome.failure else "")
     sys.stderr.flush()
-    os._exit(outcome.exit_code)
+    os._exit(exit_code(outcome.kind))
 
 
 _context = multiprocessing.get_context("forkserver")
