@@ -1,14 +1,14 @@
-"""Labels: the text of an option id, as the ONA dashboards know it.
+"""Labels, the texts of option ids as the ONA dashboards know them, and the version of the mapping.
 
-What belongs here: the tables of `labels.yaml`, and the rules that look codes up in them. Fields whose label is made
-from the id itself (`type_of_case`) are in `values.py`.
+Fields whose label is made from the id itself (`type_of_case`) are in `values.py`.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from types import MappingProxyType
@@ -86,23 +86,48 @@ class Labels:
         return reading
 
 
-def label_source() -> bytes:
-    """The bytes of `labels.yaml` that decide what a case becomes: all but the accepted codes, which come last."""
-    return source().partition(f"\n{ACCEPTED}:".encode())[0]
-
-
 def source() -> bytes:
     """The bytes of `labels.yaml`."""
     return files(__package__).joinpath("labels.yaml").read_bytes()
 
 
-#: Add one whenever a rule in this package changes what a case becomes; a changed label in `labels.yaml` counts by itself.
-RULES = 3
+def label_source() -> bytes:
+    """The bytes of `labels.yaml` that decide what a case becomes: all but the accepted codes, which come last."""
+    return source().partition(f"\n{ACCEPTED}:".encode())[0]
 
 
-def version_of(rules: int, labels: bytes) -> str:
-    """A short text that differs when the rules or the labels differ."""
-    return hashlib.sha256(f"{rules}\n".encode() + labels).hexdigest()[:12]
+#: Compares labels for people; no row comes from it.
+_NO_RULES = frozenset({"label_changes.py"})
 
 
-MAPPING_VERSION = version_of(RULES, label_source())
+def rule_sources() -> dict[str, bytes]:
+    """The modules that decide what a case becomes, by file name: this folder's, and the texts that they read alike."""
+    here = {file.name: file for file in files(__package__).iterdir() if file.name.endswith(".py")}
+    here["texts.py"] = files("primero_ona").joinpath("texts.py")
+    return {name: here[name].read_bytes() for name in sorted(here.keys() - _NO_RULES)}
+
+
+def version_of(labels: bytes, rules: Iterable[bytes]) -> str:
+    """Hash `labels.yaml` and the modules of the rules into a short text.
+
+    Comments, docstrings, blank lines and the layout of code do not count. Python 3.11 to 3.13 give the same; should a later one
+    give another, each quarter is due once.
+    """
+    entries = [line for line in labels.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
+    trees = [_bare(ast.parse(module)) for module in rules]
+    return hashlib.sha256(repr((entries, trees)).encode()).hexdigest()[:12]
+
+
+def _bare(node: Any) -> Any:  # noqa: ANN401
+    """Reduce a syntax tree to names and values, without docstrings; empty fields are left out, for each Python has others."""
+    if isinstance(node, list):
+        return [
+            _bare(item) for item in node if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
+        ]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    filled = ((name, getattr(node, name, None)) for name in node._fields if name not in {"ctx", "kind"})
+    return [type(node).__name__, *((name, _bare(value)) for name, value in filled if value not in (None, []))]
+
+
+MAPPING_VERSION = version_of(label_source(), rule_sources().values())
