@@ -9,9 +9,10 @@ from typing import Any
 
 import dagster as dg
 
-# Checks by partition are a preview in Dagster 1.13; without this each process prints a warning for each of them.
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
+# The one preview of Dagster that the graph needs: a check of one quarter is `partitions_def` of its AssetCheckSpec. Without this
+# each process prints a warning for each check. Since a preview may change in any release, setup.py pins Dagster exactly; so do
+# the few private modules, in graph/run_guard.py, dagster_storage.py, webserver.py and steps.py.
+warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
 
 from primero_ona.errors import ConfigError, SyncError  # noqa: E402
 from primero_ona.graph.assets.mapped import mapped_assets  # noqa: E402
@@ -73,8 +74,8 @@ def build_defs(
     raw, from_raw = raw_assets(quarters, settings.policy), [*mapped_assets(quarters), ona_assets(quarters)]
     quarterly, reference = [raw, *from_raw], reference_assets()
     scope = Scope(Quarter.parse(settings.start), settings.policy)
-    job = sync_job(quarters, dg.AssetSelection.assets(*quarterly))
-    remap = remap_job(quarters, dg.AssetSelection.assets(*from_raw))
+    job = sync_job(dg.AssetSelection.assets(*quarterly))
+    remap = remap_job(dg.AssetSelection.assets(*from_raw))
     refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), reconcile_job()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
     return dg.Definitions(

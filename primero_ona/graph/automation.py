@@ -68,22 +68,20 @@ _UNFINISHED = (
 )
 
 
-def sync_job(quarters: dg.PartitionsDefinition[str], selection: dg.AssetSelection) -> Any:  # noqa: ANN401
+def sync_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
     """The main job: pull, map and load one quarter, with all its checks."""
     return dg.define_asset_job(
         "sync_quarter",
         selection=selection,
-        partitions_def=quarters,
         description="Sync one quarter: pull it from Primero, map it, load it into ONA and check it. Safe to repeat.",
     )
 
 
-def remap_job(quarters: dg.PartitionsDefinition[str], selection: dg.AssetSelection) -> Any:  # noqa: ANN401
+def remap_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
     """Map and load a quarter again from what is stored of it."""
     return dg.define_asset_job(
         "remap_quarter",
         selection=selection,
-        partitions_def=quarters,
         description="Map a stored quarter again, load it into ONA and check it, without asking Primero. For changed labels.",
     )
 
