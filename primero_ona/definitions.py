@@ -9,17 +9,12 @@ from typing import Any
 
 import dagster as dg
 
-# The one preview of Dagster that the graph needs: a check of one quarter is `partitions_def` of its AssetCheckSpec. Without this
-# each process prints a warning for each check. Since a preview may change in any release, setup.py pins Dagster exactly; so do
-# the few private modules, in graph/run_guard.py, dagster_storage.py, webserver.py and steps.py.
-warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
-
-from primero_ona.errors import ConfigError, SyncError  # noqa: E402
-from primero_ona.graph.assets.mapped import mapped_assets  # noqa: E402
-from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets  # noqa: E402
-from primero_ona.graph.assets.raw import PRIMERO, raw_assets  # noqa: E402
-from primero_ona.graph.assets.reference import reference_assets  # noqa: E402
-from primero_ona.graph.automation import (  # noqa: E402
+from primero_ona.errors import ConfigError, SyncError
+from primero_ona.graph.assets.mapped import mapped_assets
+from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets
+from primero_ona.graph.assets.raw import PRIMERO, raw_assets
+from primero_ona.graph.assets.reference import reference_assets
+from primero_ona.graph.automation import (
     change_sensor,
     close_schedule,
     reference_job,
@@ -28,25 +23,24 @@ from primero_ona.graph.automation import (  # noqa: E402
     remap_job,
     sync_job,
 )
-from primero_ona.graph.checks import asset_checks  # noqa: E402
-from primero_ona.graph.partitions import quarterly_partitions  # noqa: E402
-from primero_ona.graph.reconciliation import complete_check, mend_job, reconcile_job, reconcile_schedule  # noqa: E402
-from primero_ona.graph.reference_checks import reference_checks  # noqa: E402
-from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource  # noqa: E402
-from primero_ona.graph.retention import purge_job, purge_schedule  # noqa: E402
-from primero_ona.graph.run_guard import guarded  # noqa: E402
-from primero_ona.graph.steps import SafeText  # noqa: E402
-from primero_ona.pipeline.scope import Scope  # noqa: E402
-from primero_ona.pipeline.stored import current_versions  # noqa: E402
-from primero_ona.process import (  # noqa: E402
-    machine_error,
-    prepare_process,
-    unexpected,
-)
-from primero_ona.quarters import Quarter  # noqa: E402
-from primero_ona.settings import GraphSettings, read_one  # noqa: E402
+from primero_ona.graph.checks import asset_checks
+from primero_ona.graph.partitions import quarterly_partitions
+from primero_ona.graph.reconciliation import complete_check, mend_job, reconcile_job, reconcile_schedule
+from primero_ona.graph.reference_checks import reference_checks
+from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
+from primero_ona.graph.retention import purge_job, purge_schedule
+from primero_ona.graph.run_guard import guarded
+from primero_ona.graph.steps import SafeText
+from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import current_versions
+from primero_ona.process import machine_error, prepare_process, unexpected
+from primero_ona.quarters import Quarter
+from primero_ona.settings import GraphSettings, read_one
 
-_EXECUTORS = {"in_process": guarded(dg.in_process_executor), "multiprocess": guarded(dg.multiprocess_executor)}
+# The one preview of Dagster that the graph needs: a check of one quarter is `partitions_def` of its AssetCheckSpec. Without this
+# each process prints a warning for each check. Since a preview may change in any release, setup.py pins Dagster exactly; so do
+# the few private modules, in graph/run_guard.py, dagster_storage.py, webserver.py and steps.py.
+warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
 
 
 @dg.logger(config_schema={}, description="Writes nothing to the console; the event log has all.")
@@ -101,7 +95,7 @@ def build_defs(
             "io_manager": PartitionStorage(rules=settings.policy.suffix),
             **(resources or {}),
         },
-        executor=executor or _EXECUTORS[settings.executor],
+        executor=executor or guarded(dg.in_process_executor),
         loggers={"quiet": quiet},
     )
 

@@ -12,7 +12,7 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -217,9 +217,6 @@ class GraphSettings(_Settings):
         "2020-01-01",
         validation_alias="PRIMERO_ONA_START",
         description="first quarter: 2020-Q1, or its first day 2020-01-01",
-    )
-    executor: Literal["in_process", "multiprocess"] = Field(
-        "in_process", validation_alias="PRIMERO_ONA_EXECUTOR", description="how a run executes its steps"
     )
     modules: str = Field(
         "",

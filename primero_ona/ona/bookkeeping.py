@@ -41,8 +41,8 @@ def update_quarantine(
     now: datetime,
     summaries: Iterable[Summary],
     only: Collection[str] | None = None,
-) -> int:
-    """Bring the quarter's quarantine up to date with what the mapping put there; return the open entries.
+) -> None:
+    """Bring the quarter's quarantine up to date with what the mapping put there.
 
     An entry that is not seen again is resolved, and so is one of any other quarter whose case has now come with this one.
     Where `only` names cases (Primero ids), entries of other cases are left as they are.
@@ -61,8 +61,6 @@ def update_quarantine(
     conn.execute(_KEEP_ENTRIES, known)
     conn.execute(_RESOLVE_UNSEEN, known)
     conn.execute(_RESOLVE_ARRIVED, known)
-    row = conn.execute(_COUNT_OPEN, known).fetchone()
-    return int(row[0]) if row else 0
 
 
 def replace_unmapped(conn: psycopg.Connection, quarter: Quarter, run_id: str, summaries: Iterable[Summary]) -> None:
@@ -138,10 +136,6 @@ UPDATE primero_sync.quarantine AS q
     SELECT primero_id::text FROM case_decisions WHERE decision <> 'stale'
     UNION SELECT primero_id::text FROM staged_exits
     UNION SELECT primero_id FROM seen_quarantine WHERE table_name = 'cases')
-"""
-
-_COUNT_OPEN = """
-SELECT count(*) FROM primero_sync.quarantine WHERE quarter = %(quarter)s AND resolved_at IS NULL
 """
 
 _COPY_UNMAPPED = "COPY primero_sync.unmapped (quarter, field, code, count, run_id) FROM STDIN"

@@ -29,11 +29,6 @@ class KeyCounts:
     missing: int
     repeated: int
 
-    @property
-    def sound(self) -> bool:
-        """Whether every row has a key of its own."""
-        return not (self.missing or self.repeated)
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -49,11 +44,6 @@ class Comparison:
     missing: int = 0
     different: int = 0
     own_keys: int = 0
-
-    @property
-    def sound(self) -> bool:
-        """Whether every mapped row is accounted for."""
-        return not (self.missing or self.different)
 
 
 def check_keys(conn: psycopg.Connection) -> dict[str, KeyCounts]:

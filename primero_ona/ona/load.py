@@ -49,11 +49,10 @@ class TableCounts:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What a load did; `open_quarantine` counts the quarter's entries in quarantine."""
+    """What a load did, by table."""
 
     cases: TableCounts
     services: TableCounts
-    open_quarantine: int
 
 
 def load_quarter(  # noqa: PLR0913 all by name
@@ -92,14 +91,14 @@ def load_quarter(  # noqa: PLR0913 all by name
         write_cases(conn, target, now, counts["cases"].inserted + counts["cases"].updated)
         write_services(conn, target, counts["services"].inserted + counts["services"].updated)
         summaries = (cases.summary, services.summary)
-        still_open = update_quarantine(conn, quarter, run_id, now, summaries, only)
+        update_quarantine(conn, quarter, run_id, now, summaries, only)
         if only is None:
             replace_unmapped(conn, quarter, run_id, summaries)
             origin = Origin(number, exits.summary.get("stored_version"), cases.summary.get("mapping_version"))
             record_run(
                 conn, quarter, run_id, now, origin, {table: asdict(counted) for table, counted in counts.items()}
             )
-    return LoadResult(counts["cases"], counts["services"], still_open)
+    return LoadResult(counts["cases"], counts["services"])
 
 
 def _number_of(*parts: Frames) -> int | None:

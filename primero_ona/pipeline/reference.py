@@ -16,9 +16,8 @@ import psycopg
 from primero_ona.errors import DataError
 from primero_ona.mapping.label_changes import Kind, LabelChange, label_changes
 from primero_ona.mapping.labels import Labels
-from primero_ona.ona.dictionary import count_label, count_unmapped, read_dictionary, sync_dictionary
+from primero_ona.ona.dictionary import count_label, count_unmapped, sync_dictionary
 from primero_ona.ona.lookup import LookupResult, sync_lookup
-from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.ona.upkeep import Upkeep
 from primero_ona.pipeline.dictionary import dictionary_rows, primero_labels
 from primero_ona.primero.catalogue import catalogue, districts
@@ -73,17 +72,6 @@ def labels_in_use(reference: Reference | None) -> Labels:
     if reference is None:
         return labels
     return labels.beside(primero_labels(catalogue(reference.rows("lookups"), reference.rows("forms"))))
-
-
-def labels_described(conn: psycopg.Connection) -> Labels:
-    """The labels that mapping uses as ONA's dictionary tells them, for those who have a database but no stored lists."""
-    described: dict[str, dict[str, str]] = {}
-    fields = {(t.name, c.name): c.labels for t in (CASES, SERVICES) for c in t.columns if c.labels}
-    for row in read_dictionary(conn):
-        field = fields.get((row["table_name"] or "", row["column_name"] or ""))
-        if field and row["option_id"] and row["option_value"]:
-            described.setdefault(field, {})[row["option_id"]] = row["option_value"]
-    return Labels.load().beside(described)
 
 
 def fill_lookup(conn: psycopg.Connection, reference: Reference, now: datetime) -> LookupResult | None:

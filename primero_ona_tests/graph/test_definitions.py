@@ -85,7 +85,7 @@ def test_loading_the_graph_imports_no_library_that_only_steps_need() -> None:
     ("variable", "words"),
     [
         ("PRIMERO_ONA_START", "must be a quarter like 2020-Q1"),
-        ("PRIMERO_ONA_EXECUTOR", "should be 'in_process' or 'multiprocess'"),
+        ("PRIMERO_ONA_CONSENT_POLICY", "should be 'include', 'exclude_refused' or 'given_only'"),
     ],
 )
 def test_a_setting_that_keeps_the_graph_from_loading_is_named_by_dagster(

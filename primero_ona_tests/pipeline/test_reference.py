@@ -12,8 +12,7 @@ import pytest
 
 from primero_ona.errors import TransientError
 from primero_ona.graph.runs import RunOutcome, run_unpartitioned, sync_quarter
-from primero_ona.ona.connection import connect
-from primero_ona.pipeline.reference import labels_described, labels_in_use, mapped_otherwise, stored_reference
+from primero_ona.pipeline.reference import labels_in_use, mapped_otherwise, stored_reference
 from primero_ona.pipeline.stored import stored_assets
 from primero_ona.primero.reference import LISTS, Reference, refresh
 from primero_ona.sandbox.changes import ReferenceData
@@ -170,8 +169,6 @@ def test_stored_quarters_are_mapped_again_without_asking_primero(graph):
     assert not graph.primero.log
     assert mapped_otherwise(graph.store, labels, version) == []
     assert (rows_in_ona(graph, "First name"), rows_in_ona(graph, "Second name")) == (0, 1)
-    with connect(graph.url) as conn:
-        assert labels_described(conn).label("protection_concerns", "another_54321") == "Second name"
 
 
 def test_a_retired_district_stays_and_is_marked(graph):
