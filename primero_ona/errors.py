@@ -17,10 +17,19 @@ if TYPE_CHECKING:
 NAMED_CASES = 5
 
 
+#: The kind of whatever ends a step or a command without being an error of ours.
+UNEXPECTED = "unexpected"
+
+
 class SyncError(Exception):
     """Any failure of a sync; its text is safe to show to anybody who may open the UI."""
 
     retry: ClassVar[bool] = False
+
+    @property
+    def kind(self) -> str:
+        """The name of the class of this module that the error is, or is derived from; exit codes go by it."""
+        return next(found.__name__ for found in type(self).__mro__ if found.__module__ == __name__)
 
 
 class PermanentError(SyncError):

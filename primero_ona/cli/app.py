@@ -27,7 +27,7 @@ from primero_ona.cli import (
     verify,
 )
 from primero_ona.cli.exit_codes import exit_code
-from primero_ona.errors import SyncError
+from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, prepare_process, unexpected
 
 app = typer.Typer(
@@ -62,7 +62,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
             failure = error if isinstance(error, SyncError) else machine_error(error)
             output.error(str(failure or unexpected(error)))
-            sys.exit(exit_code(type(failure).__name__))
+            sys.exit(exit_code(failure.kind if failure else UNEXPECTED))
 
 
 if __name__ == "__main__":

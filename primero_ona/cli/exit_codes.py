@@ -1,4 +1,4 @@
-"""Exit codes of the command line, by the class name of the error that ended a command or a run."""
+"""Exit codes of the command line, by the kind of the error that ended a command or a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ CODES = {
     "DataError": 1,
     "CheckError": 1,
     "ConfigError": 2,
-    "NotLoadedError": 2,
     "UsageError": 2,
     "RefusedError": 3,
     "TransientError": 3,
@@ -17,5 +16,5 @@ CODES = {
 
 
 def exit_code(kind: str | None) -> int:
-    """Return the exit code for the class name of an error; 0 where there was none."""
+    """Return the exit code for the kind of an error; 0 where there was none."""
     return 0 if kind is None else CODES.get(kind, 1)

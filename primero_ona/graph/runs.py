@@ -15,10 +15,10 @@ from typing import Any
 
 import dagster as dg
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UNEXPECTED, ConfigError
 from primero_ona.graph.dead_runs import end_dead_runs, held_by_this_process
 from primero_ona.graph.partitions import QUARTER_TAG
-from primero_ona.graph.steps import UNEXPECTED, kind_of_failure
+from primero_ona.graph.steps import kind_of_failure
 from primero_ona.process import recorded_error
 from primero_ona.quarters import Quarter
 from primero_ona.storage.files import write_file
@@ -34,8 +34,8 @@ _TABLES = {"mapped_cases": "ona/cases", "mapped_services": "ona/services"}
 class RunOutcome:
     """What came of a run: rows by asset, what the load did by table, checks, and the failure if there was one.
 
-    `quarantined`: rows that went into quarantine, by table, whether the mapping or the load put them there. `kind`: the class
-    name of the error that ended the run, UNEXPECTED where none of ours is recorded; None after a success.
+    `quarantined`: rows that went into quarantine, by table, whether the mapping or the load put them there. `kind`: that of
+    the SyncError that ended the run, UNEXPECTED where none is recorded; None after a success.
     """
 
     run_id: str = ""
@@ -222,4 +222,4 @@ def _read_failure(event: dg.DagsterEvent, outcome: RunOutcome) -> tuple[str, str
 def _of_dagster(message: str, otherwise: str) -> tuple[str, str]:
     """Read the message and the kind of what Dagster itself failed at: no step of ours was there to name it."""
     failure = recorded_error(message)
-    return (str(failure), type(failure).__name__) if failure else (otherwise, UNEXPECTED)
+    return (str(failure), failure.kind) if failure else (otherwise, UNEXPECTED)

@@ -13,18 +13,15 @@ from contextlib import contextmanager
 import dagster as dg
 from dagster._utils.error import USER_FACING_ERROR_ID_ATTR_NAME
 
-from primero_ona.errors import SyncError
+from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, unexpected
 
 #: Dagster's run retries start a run anew after any failed step, unless the run carries this tag.
 _NO_RUN_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
 
 
-#: The metadata of a failed step that holds the class name of its error.
+#: The metadata of a failed step that holds the kind of its error.
 KIND = "kind"
-
-#: Stands there, and in the outcome of a run, where what failed is no error of ours.
-UNEXPECTED = "unexpected"
 
 
 class SafeText:
@@ -54,7 +51,7 @@ def safe_step(instance: dg.DagsterInstance | None = None, run_id: str | None = N
     except SyncError as failure:
         if not failure.retry:
             stop_run_retries(instance, run_id)
-        raise _failure(str(failure), type(failure).__name__, retry=failure.retry) from None
+        raise _failure(str(failure), failure.kind, retry=failure.retry) from None
     except dg.Failure as failure:
         if not failure.allow_retries:
             stop_run_retries(instance, run_id)
@@ -77,7 +74,7 @@ def _failure(text: str, kind: str, *, retry: bool) -> StepError:
 
 
 def kind_of_failure(event: dg.DagsterEvent | None) -> str | None:
-    """Return the class name of the error that `safe_step` recorded; None where something else ended the step."""
+    """Return the kind of the error that `safe_step` recorded; None where something else ended the step."""
     failure = event.step_failure_data.user_failure_data if event else None
     kind = failure.metadata.get(KIND) if failure else None
     return kind.text if isinstance(kind, dg.TextMetadataValue) else None

@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import pytest
 
-import primero_ona.definitions  # noqa: F401 - it has an error of its own
+from primero_ona import errors
 from primero_ona.cli.exit_codes import CODES, exit_code
-from primero_ona.errors import SyncError
-from primero_ona.graph.steps import UNEXPECTED
-
-
-def kinds(of: type[SyncError]) -> set[str]:
-    """The names of an error and of all that are derived from it."""
-    return {of.__name__}.union(*map(kinds, of.__subclasses__()))
+from primero_ona.definitions import NotLoadedError
+from primero_ona.errors import UNEXPECTED, SyncError
+from primero_ona.primero.client import AnswerRefusedError
 
 
 def test_every_error_has_its_exit_code():
     """One that the table lacks would end with 1, as data that is not as it must be: nobody would look at the settings."""
-    assert kinds(SyncError) == set(CODES)
+    kinds = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, SyncError)}
+    assert kinds == set(CODES)
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"),
+    ("error", "code"),
     [
-        (None, 0),
-        ("CheckError", 1),
-        (UNEXPECTED, 1),
-        ("ConfigError", 2),
-        ("UsageError", 2),
-        ("RefusedError", 3),
-        ("TransientError", 3),
+        (errors.CheckError(), 1),
+        (errors.ConfigError(), 2),
+        (errors.UsageError(), 2),
+        (errors.RefusedError(), 3),
+        (errors.TransientError(), 3),
+        (NotLoadedError(), 2),
+        (AnswerRefusedError("", 422), 3),
     ],
+    ids=lambda each: type(each).__name__,
 )
-def test_scripts_tell_by_the_code_what_to_do(kind: str | None, code: int):
-    """They call an operator, change a setting, or wait."""
-    assert exit_code(kind) == code
+def test_scripts_tell_by_the_code_what_to_do(error: SyncError, code: int):
+    """They call an operator, change a setting, or wait; an error that is derived from another is of its kind."""
+    assert exit_code(error.kind) == code
+
+
+def test_a_success_and_what_nobody_foresaw():
+    """Neither has an error in the table."""
+    assert (exit_code(None), exit_code(UNEXPECTED)) == (0, 1)

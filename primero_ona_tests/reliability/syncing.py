@@ -126,7 +126,7 @@ def sync_rooms(place: Place, quarter: Quarter, *, fresh: bool = True) -> int:
             pull(place, quarter)
         load(place, quarter, f"run-{os.getpid()}-{time.monotonic_ns()}")
     except SyncError as failure:
-        return exit_code(type(failure).__name__)
+        return exit_code(failure.kind)
     except FileNotFoundError:
         return 1  # nothing stored yet
     except Exception as error:  # noqa: BLE001
@@ -150,7 +150,7 @@ def sync_dagster(place: Place, key: str) -> None:
     try:
         (outcome,) = sync_quarters([Quarter.parse(key)], quiet=True)
     except SyncError as failure:
-        os._exit(exit_code(type(failure).__name__))
+        os._exit(exit_code(failure.kind))
     sys.stderr.write(f"{outcome.failure}\n" if outcome.failure else "")
     sys.stderr.flush()
     os._exit(exit_code(outcome.kind))
