@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from primero_ona.texts import plain, same
+from primero_ona.texts import listed, location_digits, plain, same
 
 #: One of each range of Unicode's Default_Ignorable_Code_Point, and those that Khmer texts are full of.
 UNSEEN = [
@@ -58,3 +58,35 @@ def test_null_and_blank_are_the_same_but_letters_are_not():
     """A name that Primero does not have is no other name."""
     assert same(None, " \u200b")
     assert not same("Baray", "baray")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('["refugee"]', ["refugee"]),
+        ("[12345678901234567890123]", [12345678901234567890123]),
+        ('["a", [-9223372036854775809]]', ["a", [-9223372036854775809]]),
+        ('["\\ud800", 12345678901234567890]', '["\\ud800", 12345678901234567890]'),
+        ("[1", "[1"),
+    ],
+)
+def test_a_text_that_is_a_list_is_read_to_the_last_digit(text, value):
+    """Rounded, two codes would become one."""
+    assert listed(text) == value
+
+
+@pytest.mark.parametrize(
+    ("code", "digits"),
+    [
+        ("1", "01"),
+        ("0101", "0101"),
+        ("12010203", "12010203"),
+        ("000601", "0601"),
+        ("123456789", None),
+        ("x1", None),
+        ("0", None),
+    ],
+)
+def test_a_location_code_has_two_digits_for_each_level(code, digits):
+    """Primero has lost the leading zero of the provinces 1 to 9: what is cut, and what is looked up, must agree."""
+    assert location_digits(code) == digits

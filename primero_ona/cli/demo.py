@@ -44,7 +44,7 @@ def dev(
 ) -> None:
     """Open the Dagster UI on the settings' Primero and ONA, or on the sandbox where none is set."""
     from primero_ona.graph.runs import ensure_home  # noqa: PLC0415
-    from primero_ona.graph.webserver import run_ui_and_daemon  # noqa: PLC0415
+    from primero_ona.graph.webserver import LINEAGE, run_ui_and_daemon  # noqa: PLC0415
     from primero_ona.sandbox.demo_environment import demo_environment, free_port  # noqa: PLC0415
 
     ensure_home()
@@ -53,6 +53,6 @@ def dev(
         output.note(place.told)
         if place.is_sandbox:
             apply_schema()
-        output.note(f"The Dagster UI: http://127.0.0.1:{chosen}{output.LINEAGE}  (stop with Ctrl-C)")
+        output.note(f"The Dagster UI: http://127.0.0.1:{chosen}{LINEAGE}  (stop with Ctrl-C)")
         code = run_ui_and_daemon(chosen)
     raise typer.Exit(code)

@@ -29,11 +29,6 @@ from primero_ona.quarters import PHNOM_PENH
 if TYPE_CHECKING:
     from primero_ona.graph.runs import Outcome, RunOutcome
 
-#: The lineage with its groups opened; Dagster shows them folded otherwise.
-LINEAGE = "/asset-groups?expanded=" + ",".join(
-    f"global@global:{group}" for group in ("0_reference", "1_extract", "2_map", "3_load")
-)
-
 #: Where the output is no terminal nothing is folded or cut: a script, or a search, wants each row in its line.
 _UNFOLDED = 10_000
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from primero_ona.errors import CheckError, SyncError
-from primero_ona.graph.dead_runs import end_dead_runs
+from primero_ona.graph.dead_runs import UNFINISHED, end_dead_runs
 from primero_ona.graph.partitions import QUARTER_TAG
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.graph.steps import kind_of_failure, unexpected_withheld
@@ -59,13 +59,6 @@ ONA_SECONDS = 10
 
 #: How the reason of a sync begins that a new version asks for, and what makes it wait for the syncs that data ask for.
 _VERSION, _LATER = "version:", {"dagster/priority": "-1"}
-
-_UNFINISHED = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-)
 
 
 def sync_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
@@ -283,7 +276,7 @@ def last_runs(instance: dg.DagsterInstance, job_name: str, limit: int = 200) -> 
         status = record.dagster_run.status
         ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else None
         failed = status == dg.DagsterRunStatus.FAILURE and not _by_checks(instance, record.dagster_run.run_id)
-        found[quarter] = LastRun(status in _UNFINISHED, failed, ended)
+        found[quarter] = LastRun(status in UNFINISHED, failed, ended)
     return found
 
 

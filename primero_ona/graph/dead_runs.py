@@ -22,7 +22,14 @@ _ENDED = (
     "The process of this run ended before the run did: it was killed, or the machine stopped. ONA holds all of this quarter "
     "or what it held before. Run it again."
 )
-_UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+#: The statuses of a run that has not ended.
+UNFINISHED = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
 
 
 @contextmanager
@@ -48,7 +55,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> int:
     for lock in _locks(instance).glob("*.lock"):
         with suppress(BlockingIOError, FileNotFoundError), lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for run in instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: lock.stem}, statuses=_UNFINISHED)):
+            for run in instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: lock.stem}, statuses=UNFINISHED)):
                 instance.report_run_failed(run, _ENDED)
                 ended += 1
             lock.unlink(missing_ok=True)

@@ -7,21 +7,19 @@ ONA's `locations_lookup`, which holds one row for each district.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from primero_ona.mapping.values import Reading, codes_of, decode, joined, scalar_text
+from primero_ona.texts import location_digits
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: Readings of places that are kept: twice the 16,000 places of Cambodia, and an end to it where fields hold anything.
 _REMEMBERED = 2**15
-
-_CODE = re.compile(r"0*([1-9][0-9]{0,7})")
 
 
 class Place(NamedTuple):
@@ -73,10 +71,9 @@ class Places:
 
 def split_location(code: str) -> tuple[str | None, str | None]:
     """Province and district code in a location code, both without leading zeros; null where it holds none."""
-    match = _CODE.fullmatch(code)
-    if match is None:
+    digits = location_digits(code)
+    if digits is None:
         return None, None
-    digits = match[1].zfill(len(match[1]) + len(match[1]) % 2)
     return digits[:2].lstrip("0"), digits[:4].lstrip("0") if len(digits) >= 4 else None
 
 

@@ -6,21 +6,15 @@ ONA, and what has to be reported. Dates have their own module; labels and places
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, NamedTuple
 
-import orjson
-
-from primero_ona.texts import listed
+from primero_ona.texts import listed, read_json
 
 _WHOLE_NUMBER = re.compile(r"0*([0-9]{1,3})(\.0+)?")
 _DIGITS = re.compile(r"[0-9]+")
 _YES = frozenset({"true", "t", "yes", "1"})
 _NO = frozenset({"false", "f", "no", "0"})
-
-#: A whole number that may not fit into 64 bits: orjson would round it, and make one key of two.
-_LONG_NUMBER = re.compile(r"(?:^|[:\[,])\s*-?[0-9]{19}")
 
 #: Stands for a JSON text that cannot be read: like an object, it is a value of no use anywhere.
 _UNREADABLE: dict[str, Any] = {}
@@ -43,13 +37,9 @@ def decode(text: str | None) -> Any:  # noqa: ANN401
     if text is None:
         return None
     try:
-        if not _LONG_NUMBER.search(text):
-            return orjson.loads(text)
-        value = json.loads(text)
-        json.dumps(value, ensure_ascii=False).encode()  # refuses half a character, as orjson does
+        return read_json(text.encode())
     except ValueError:
         return _UNREADABLE
-    return value
 
 
 def clean(text: str) -> str | None:

@@ -32,6 +32,7 @@ from requests.auth import HTTPBasicAuth
 
 from primero_ona.errors import DataError, PermanentError, RefusedError, TransientError
 from primero_ona.primero.wire import Line, LineAdapter, TooLargeError, read
+from primero_ona.texts import read_json
 from primero_ona.tls import is_local, web_protection
 
 logger = logging.getLogger(__name__)
@@ -68,10 +69,6 @@ PATIENCE = 900.0
 
 #: The stock web server in front of Primero refuses request lines above 1 KB (414).
 URL_BYTES = 1_000
-
-#: A whole number that may not fit into 64 bits, where a number can stand. The search takes twice the time of decoding, so
-#: it is made only where so many digits stand side by side at all.
-_LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
 
 #: Python reads whole numbers up to 4,300 digits; none that means something has a hundredth of them.
 _MOST_DIGITS = 4_000
@@ -386,14 +383,16 @@ def _retry_after(header: str | None) -> float:
 def _decode(content: bytes) -> Any:  # noqa: ANN401
     """Decode JSON; raises ValueError.
 
-    orjson refuses a whole answer for one number beyond a double or half a character, and rounds whole numbers beyond 64
-    bits, which would make one key of two. Answers with such a thing are read by Python's own decoder.
+    A whole answer would be refused for one number beyond a double or half a character: such an answer is read by Python's own
+    decoder, and a whole number that it refuses to read for its length is as good as infinite. To search for long numbers
+    takes twice the time of decoding, so that is done only where so many digits stand side by side at all.
     """
     try:
-        long = _has_19_digits(content) and _LONG_NUMBER.search(content)
-        return _by_python(content) if long else orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return _by_python(content)
+        return read_json(content) if _has_19_digits(content) else orjson.loads(content)
+    except ValueError:
+        return json.loads(
+            content, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else float("inf")
+        )
 
 
 def _has_19_digits(content: bytes) -> bool:
@@ -402,8 +401,3 @@ def _has_19_digits(content: bytes) -> bool:
     for step in (1, 2, 4, 8, 3):  # true where 2, 4, 8, 16, 19 digits begin
         digits = digits[:-step] & digits[step:]
     return bool(digits.any())
-
-
-def _by_python(content: bytes) -> Any:  # noqa: ANN401
-    """Decode JSON exactly; a whole number that Python refuses to read for its length is as good as infinite."""
-    return json.loads(content, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else float("inf"))

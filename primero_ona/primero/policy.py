@@ -7,20 +7,17 @@ Which cases a consent policy leaves out is decided with the membership, in `quar
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from primero_ona.texts import listed
+from primero_ona.texts import listed, location_digits
 
 LocationPrecision = Literal["village", "commune", "district"]
 ConsentPolicy = Literal["include", "exclude_refused", "given_only"]
 
 #: Digits that are kept of an official Cambodian code: two each for province, district, commune and village.
 _DIGITS: Mapping[LocationPrecision, int] = {"village": 8, "commune": 6, "district": 4}
-
-_CODE = re.compile(r"0*([1-9][0-9]{0,7})")
 
 #: Primero's module for survivors of gender-based violence.
 GBV_MODULE = "primeromodule-gbv"
@@ -65,8 +62,5 @@ def cut_location(value: Any, precision: LocationPrecision) -> Any:  # noqa: ANN4
     if isinstance(value, list):
         cut = [cut_location(element, precision) for element in value]
         return list(dict.fromkeys(None if isinstance(code, list) else code for code in cut))
-    match = _CODE.fullmatch(str(value).strip()) if isinstance(value, (str, int)) else None
-    if match is None:
-        return None
-    digits = match[1].zfill(len(match[1]) + len(match[1]) % 2)
-    return digits[: _DIGITS[precision]].lstrip("0")
+    digits = location_digits(str(value).strip()) if isinstance(value, (str, int)) else None
+    return None if digits is None else digits[: _DIGITS[precision]].lstrip("0")
