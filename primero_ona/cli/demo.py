@@ -17,7 +17,7 @@ SeedOption = Annotated[int, typer.Option(help="Seed of the synthetic data; the s
 
 def demo(cases: CasesOption = 3_000, seed: SeedOption = 1) -> None:
     """Sync eight quarters from the settings' Primero, or from the sandbox where none is set, and show what came."""
-    from primero_ona.sandbox.demo_environment import QUARTERS, demo_environment  # noqa: PLC0415
+    from primero_ona.sandbox.demo_environment import QUARTERS, demo_environment
 
     with demo_environment(cases=cases, seed=seed) as place:
         output.note(place.told)
@@ -43,9 +43,9 @@ def dev(
     seed: SeedOption = 1,
 ) -> None:
     """Open the Dagster UI on the settings' Primero and ONA, or on the sandbox where none is set."""
-    from primero_ona.graph.runs import ensure_home  # noqa: PLC0415
-    from primero_ona.graph.webserver import LINEAGE, run_ui_and_daemon  # noqa: PLC0415
-    from primero_ona.sandbox.demo_environment import demo_environment, free_port  # noqa: PLC0415
+    from primero_ona.graph.runs import ensure_home
+    from primero_ona.graph.webserver import LINEAGE, run_ui_and_daemon
+    from primero_ona.sandbox.demo_environment import demo_environment, free_port
 
     ensure_home()
     chosen = free_port(port)

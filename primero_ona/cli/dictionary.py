@@ -25,8 +25,8 @@ def export(
     csv: Annotated[Path, typer.Option("--csv", help="File to write: CSV in UTF-8 with the mark that Excel needs.")],
 ) -> None:
     """Write ONA's data dictionary into a CSV file, for reading and for reviewing the Khmer texts."""
-    from primero_ona.ona.dictionary import read_dictionary  # noqa: PLC0415
-    from primero_ona.pipeline.dictionary import as_csv  # noqa: PLC0415
+    from primero_ona.ona.dictionary import read_dictionary
+    from primero_ona.pipeline.dictionary import as_csv
 
     with ona_connection() as connection:
         rows = read_dictionary(connection)

@@ -18,11 +18,11 @@ def forget(
 
     Erase the case in Primero, too: as long as it is there, each sync keeps it out and counts it.
     """
-    from datetime import UTC, datetime  # noqa: PLC0415
+    from datetime import UTC, datetime
 
-    from primero_ona.graph.resources import PartitionStorage  # noqa: PLC0415
-    from primero_ona.ona.erasure import erase, note_stored_rows, read_ids  # noqa: PLC0415
-    from primero_ona.storage.rewrite import forget as forget_stored  # noqa: PLC0415
+    from primero_ona.graph.resources import PartitionStorage
+    from primero_ona.ona.erasure import erase, note_stored_rows, read_ids
+    from primero_ona.storage.rewrite import forget as forget_stored
 
     ids = read_ids(primero_id)
     store = PartitionStorage().store()
@@ -43,8 +43,8 @@ def purge(
     ],
 ) -> None:
     """Delete stored partitions of old quarters. ONA and Dagster's history keep what they have."""
-    from primero_ona.graph.resources import PartitionStorage  # noqa: PLC0415
-    from primero_ona.storage.rewrite import purge as purge_stored  # noqa: PLC0415
+    from primero_ona.graph.resources import PartitionStorage
+    from primero_ona.storage.rewrite import purge as purge_stored
 
     quarter = Quarter.parse(before)
     count = purge_stored(PartitionStorage().store().base, quarter)

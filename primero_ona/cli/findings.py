@@ -27,7 +27,7 @@ def findings(
 
     Reads the stored partitions, so it needs their key. Counts of few children can point at one: do not pass them on.
     """
-    from primero_ona.pipeline.reference import stored_quarters  # noqa: PLC0415
+    from primero_ona.pipeline.reference import stored_quarters
 
     with partition_store() as store:
         wanted = [Quarter.parse(quarter)] if quarter else stored_quarters(store, "mapped_cases")
@@ -40,9 +40,9 @@ def findings(
 
 def _findings(store: PartitionStore, quarter: Quarter) -> Iterator[dict[str, Any]]:
     """What the summaries of a quarter's partitions say, one entry for each reason, code and thing to decide."""
-    from primero_ona.mapping.labels import Labels  # noqa: PLC0415
-    from primero_ona.mapping.result import to_decide  # noqa: PLC0415
-    from primero_ona.storage.partitions import read_manifest  # noqa: PLC0415
+    from primero_ona.mapping.labels import Labels
+    from primero_ona.mapping.result import to_decide
+    from primero_ona.storage.partitions import read_manifest
 
     accepted = Labels.load().accepted
     for asset in ("raw_under18_cases", "mapped_cases", "mapped_services"):

@@ -17,8 +17,8 @@ def keys() -> None:
 @app.command("rotate")
 def keys_rotate() -> None:
     """Re-encrypt all stored partitions with the first key of PRIMERO_ONA_STORAGE_KEYS; then the others can go."""
-    from primero_ona.graph.resources import PartitionStorage  # noqa: PLC0415
-    from primero_ona.storage.rewrite import rotate  # noqa: PLC0415
+    from primero_ona.graph.resources import PartitionStorage
+    from primero_ona.storage.rewrite import rotate
 
     count = rotate(PartitionStorage().store())
     output.note(f"{count} stored partitions re-encrypted with the newest key; older keys are not needed any more.")
@@ -27,6 +27,6 @@ def keys_rotate() -> None:
 @app.command("new")
 def keys_new() -> None:
     """Print a new key for PRIMERO_ONA_STORAGE_KEYS."""
-    from cryptography.fernet import Fernet  # noqa: PLC0415
+    from cryptography.fernet import Fernet
 
     typer.echo(Fernet.generate_key().decode())

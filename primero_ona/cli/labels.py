@@ -20,7 +20,7 @@ app = typer.Typer(help="Labels of options: ours beside Primero's.", no_args_is_h
 @app.command("diff")
 def diff(*, as_json: AsJson = False) -> None:
     """Print labels that differ from Primero's, codes without a label, the rows affected, and the lines for labels.yaml."""
-    from primero_ona.mapping.label_changes import as_lines  # noqa: PLC0415
+    from primero_ona.mapping.label_changes import as_lines
 
     changes, outdated = _changes()
     if as_json:
@@ -32,14 +32,14 @@ def diff(*, as_json: AsJson = False) -> None:
 
 
 def _changes() -> tuple[list[LabelChange], list[Quarter]]:
-    from primero_ona.pipeline.reference import (  # noqa: PLC0415
+    from primero_ona.pipeline.reference import (
         counted_label_changes,
         labels_in_use,
         mapped_otherwise,
         require_reference,
         stored_reference,
     )
-    from primero_ona.pipeline.stored import stored_assets  # noqa: PLC0415
+    from primero_ona.pipeline.stored import stored_assets
 
     with partition_store() as store:
         labels = labels_in_use(require_reference(stored_reference(store)))

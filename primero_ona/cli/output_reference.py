@@ -49,7 +49,7 @@ def show_labels(changes: Sequence[LabelChange], outdated: Sequence[Quarter]) -> 
 
 def _show_lines(changes: Sequence[LabelChange]) -> None:
     """Print what to write into labels.yaml to take Primero's labels."""
-    from primero_ona.mapping.label_changes import as_lines  # noqa: PLC0415
+    from primero_ona.mapping.label_changes import as_lines
 
     if lines := as_lines(changes):
         output.note("To use Primero's labels, put these lines into mapping/labels.yaml, each into its section:")

@@ -25,7 +25,7 @@ def quarantine_list(
     as_json: AsJson = False,
 ) -> None:
     """Show the cases in quarantine by Primero's ids, with reason, first and last seen. No personal values."""
-    from primero_ona.ona.bookkeeping import list_entries  # noqa: PLC0415
+    from primero_ona.ona.bookkeeping import list_entries
 
     name = Quarter.parse(quarter).name if quarter else None
     with ona_connection() as connection:
@@ -42,7 +42,7 @@ def quarantine_retry(quarter: QuarterOption = None, *, as_json: AsJson = False) 
 
     Exit code 1 where some stay.
     """
-    from primero_ona.ona.bookkeeping import list_entries  # noqa: PLC0415
+    from primero_ona.ona.bookkeeping import list_entries
 
     name = Quarter.parse(quarter).name if quarter else None
     with ona_connection() as connection:

@@ -19,12 +19,12 @@ def reference() -> None:
 @app.command("refresh")
 def refresh(*, as_json: AsJson = False) -> None:
     """Read them anew, and bring ONA's locations_lookup and data_dictionary up to date. Safe to repeat."""
-    from primero_ona.graph.runs import ensure_home, open_instance, run_unpartitioned  # noqa: PLC0415
-    from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read  # noqa: PLC0415
+    from primero_ona.graph.runs import ensure_home, open_instance, run_unpartitioned
+    from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read
 
     read(PrimeroSettings, OnaSettings, StorageSettings, GraphSettings)
     ensure_home()
-    from primero_ona.definitions import build_defs  # noqa: PLC0415
+    from primero_ona.definitions import build_defs
 
     with open_instance() as instance:
         outcome = run_unpartitioned(build_defs().resolve_job_def("refresh_reference"), instance)

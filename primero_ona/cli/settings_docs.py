@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from primero_ona.errors import ConfigError
-from primero_ona.settings import FILE_SUFFIX, GROUPS, environment, is_secret
+from primero_ona.settings import FILE_SUFFIX, GROUPS, OnaSettings, PrimeroSettings, environment, is_secret, read_one
 from primero_ona.tls import dagster_protection, database_protection, web_protection
 
 #: Where the page of all settings is, seen from the root of the repository.
@@ -98,15 +98,12 @@ def _protections() -> Iterator[Shown]:
 
 
 def _primero_protection() -> str:
-    from primero_ona.settings import PrimeroSettings, read_one  # noqa: PLC0415 - only where somebody looks
-
     settings = read_one(PrimeroSettings)
     return web_protection(settings.url, override=settings.insecure)
 
 
 def _ona_protection() -> str:
-    from primero_ona.ona.connection import parameters_of  # noqa: PLC0415 - psycopg takes a while to import
-    from primero_ona.settings import OnaSettings, read_one  # noqa: PLC0415
+    from primero_ona.ona.connection import parameters_of
 
     settings = read_one(OnaSettings)
     parameters = parameters_of(settings.database_url.get_secret_value())

@@ -44,7 +44,7 @@ def remap(
     as_json: AsJson = False,
 ) -> None:
     """Map and load stored quarters again with the labels and names of now, without asking Primero."""
-    from primero_ona.pipeline.reference import stored_quarters  # noqa: PLC0415
+    from primero_ona.pipeline.reference import stored_quarters
 
     asked = _range(first, last)
     with partition_store() as store:
@@ -68,9 +68,9 @@ def _range(first: str, last: str | None) -> list[Quarter]:
 
 def status(*, as_json: AsJson = False) -> None:
     """Show which quarters are loaded, when, how many rows, what is stale, and which another version loaded."""
-    from primero_ona.ona.bookkeeping import outdated_quarters, quarter_status  # noqa: PLC0415
-    from primero_ona.pipeline.stored import current_versions  # noqa: PLC0415
-    from primero_ona.settings import GraphSettings, read_one  # noqa: PLC0415
+    from primero_ona.ona.bookkeeping import outdated_quarters, quarter_status
+    from primero_ona.pipeline.stored import current_versions
+    from primero_ona.settings import GraphSettings, read_one
 
     versions = current_versions(read_one(GraphSettings).policy.suffix)
     with ona_connection() as connection:

@@ -58,10 +58,10 @@ def verify(
 
 def run_mending(cases: Sequence[str] = ()) -> Mending:
     """Run the mending job for these cases, or all that differ, so that the UI shows it; a failure ends the command."""
-    from primero_ona.graph.runs import ensure_home, mend, open_instance  # noqa: PLC0415
+    from primero_ona.graph.runs import ensure_home, mend, open_instance
 
     ensure_home()
-    from primero_ona.definitions import build_defs  # noqa: PLC0415
+    from primero_ona.definitions import build_defs
 
     with open_instance() as instance:
         mended = mend(build_defs().resolve_job_def("mend_ona"), instance, cases)
@@ -72,12 +72,12 @@ def run_mending(cases: Sequence[str] = ()) -> Mending:
 
 
 def _audited(grace: int) -> Reconciliation:
-    from primero_ona.graph.reconciliation import labelled  # noqa: PLC0415
-    from primero_ona.graph.resources import PartitionStorage, PrimeroResource  # noqa: PLC0415
-    from primero_ona.pipeline.reconcile import audit  # noqa: PLC0415
-    from primero_ona.pipeline.scope import Scope  # noqa: PLC0415
-    from primero_ona.quarters import Quarter  # noqa: PLC0415
-    from primero_ona.settings import (  # noqa: PLC0415
+    from primero_ona.graph.reconciliation import labelled
+    from primero_ona.graph.resources import PartitionStorage, PrimeroResource
+    from primero_ona.pipeline.reconcile import audit
+    from primero_ona.pipeline.scope import Scope
+    from primero_ona.quarters import Quarter
+    from primero_ona.settings import (
         GraphSettings,
         OnaSettings,
         PrimeroSettings,

@@ -7,8 +7,8 @@ mapping reads them, so that an age fits the date beside it. Who counts as a chil
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,9 +16,6 @@ from primero_ona.mapping.columns import WHOLE, Rule, column, to_arrow
 from primero_ona.mapping.dates import DAY, OFFSET, read_date, read_dates, read_service_date
 from primero_ona.mapping.result import UnmappedCodes
 from primero_ona.mapping.values import OLDEST
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _BIRTH = "date_of_birth"
 _SERVICES = "services_section"
@@ -34,8 +31,6 @@ def with_ages(pulled: pd.DataFrame, today: date) -> pd.DataFrame:
     `today` is the day in Phnom Penh: a registration in the future counts as none. An age is null where the day or a usable
     date of birth is unknown. The index stays.
     """
-    import pandas as pd  # noqa: PLC0415
-
     table = to_arrow(pulled, _FIELDS)
     births = _days(column(table, _BIRTH), read_date)
     registered = _registered(

@@ -7,17 +7,15 @@ what their text became. What belongs here: moving between pandas, Arrow and rule
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from primero_ona.mapping.result import UnmappedCodes
 from primero_ona.mapping.values import Reading, decode, key_text
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Rule = Callable[[Any], Reading]
 
@@ -37,8 +35,6 @@ def to_arrow(frame: pd.DataFrame, names: Iterable[str]) -> pa.Table:
 
 def to_frame(columns: dict[str, pa.Array]) -> pd.DataFrame:
     """A frame with Arrow dtypes."""
-    import pandas as pd  # noqa: PLC0415
-
     frame: pd.DataFrame = pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 

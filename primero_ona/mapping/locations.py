@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from primero_ona.mapping.values import Reading, codes_of, decode, joined, scalar_text
 from primero_ona.texts import location_digits
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Readings of places that are kept: twice the 16,000 places of Cambodia, and an end to it where fields hold anything.
 _REMEMBERED = 2**15
@@ -93,6 +92,4 @@ def _names(codes: list[Any], names: list[Any]) -> dict[str, str | None]:
 
 
 def _text(value: Any) -> str | None:  # noqa: ANN401
-    import pandas as pd  # noqa: PLC0415
-
     return None if pd.isna(value) else scalar_text(value)

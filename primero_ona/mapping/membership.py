@@ -7,18 +7,16 @@ and the mapping uses it again so that a case that is in both sets is mapped once
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from primero_ona.mapping.columns import Flags, column, holds, to_arrow
 from primero_ona.mapping.values import codes_of, is_true, read_age, read_consent
 from primero_ona.storage.frames import Frames
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 REINTEGRATION = "children_undergoing_reintegration_55427"
 
@@ -36,8 +34,6 @@ def membership(raw: pd.DataFrame) -> pd.DataFrame:
     by itself, so by these alone children would leave ONA, and past figures, as they grow up. `exit`: disabled, or in
     neither set. `age_missing`: not disabled, but with neither of these ages, so that the case cannot be in under18.
     """
-    import pandas as pd  # noqa: PLC0415
-
     table = to_arrow(raw, MEMBERSHIP_FIELDS)
     enabled = _enabled(column(table, "record_state"), column(table, "enabled"))
     reintegration = enabled & holds(column(table, "type_of_case"), lambda value: REINTEGRATION in codes_of(value))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,9 +31,6 @@ from primero_ona.mapping.dates import read_dates, read_service_date
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.result import Mapped, Reason, UnmappedCodes, quarantine_entry
 from primero_ona.mapping.values import is_true, read_codes
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: What is read of a raw frame.
 SERVICE_CASE_FIELDS = ("id", "case_id_display", "services_section")
@@ -113,8 +111,6 @@ def _places(elements: Elements) -> np.ndarray[Any, np.dtype[np.int32]]:
 
     A copy is equal in all that is kept of it raw.
     """
-    import pandas as pd  # noqa: PLC0415
-
     pairs = pd.DataFrame({"row": elements.rows.to_numpy(), "key": _codes(elements.keys)})
     places = np.ones(len(pairs), np.int32)
     several = pairs.duplicated(keep=False).to_numpy()

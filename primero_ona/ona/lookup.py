@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+import pandas as pd
 import psycopg
 import pyarrow as pa
 from psycopg import sql
@@ -23,9 +24,6 @@ from primero_ona.ona.schema import CURRENT, LOCATIONS_LOOKUP, RETIRED
 from primero_ona.ona.target import Target
 from primero_ona.ona.upkeep import Row, Text, Upkeep, insert_rows, locked, read_rows, update_row
 from primero_ona.texts import plain, same
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: What people see of a place, and therefore does not change by itself.
 _NAMES = ("district", "province", "province_code", "district_km", "province_km")
@@ -235,7 +233,5 @@ def read_places(conn: psycopg.Connection) -> pd.DataFrame:
     with translate_errors("reading ONA's locations_lookup"):
         target = Target.find(conn)
         rows = conn.execute(query.format(as_text, target.name(LOCATIONS_LOOKUP))).fetchall()
-    import pandas as pd  # noqa: PLC0415
-
     text = pd.ArrowDtype(pa.string())
     return pd.DataFrame(rows, columns=pd.Index(names), dtype=text)

@@ -12,17 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import orjson
+import pandas as pd
 import pyarrow as pa
 
 from primero_ona.errors import DataError, TransientError
 from primero_ona.primero.client import AnswerRefusedError, PrimeroClient
 from primero_ona.storage.frames import BATCH_ROWS, Frames
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ListName = Literal["lookups", "forms", "locations"]
 LISTS: tuple[ListName, ...] = get_args(ListName)
@@ -120,8 +118,6 @@ def _list_of(contents: Sequence[str], facts: Mapping[str, Any]) -> ReferenceList
 
 def _frame(name: ListName, contents: Sequence[str]) -> pd.DataFrame:
     table = pa.table({"list": [name] * len(contents), "content": contents}, schema=REFERENCE_SCHEMA)
-    import pandas as pd  # noqa: PLC0415
-
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 

@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from primero_ona.errors import DataError
@@ -28,9 +29,6 @@ from primero_ona.primero.policy import LocationPrecision
 from primero_ona.primero.raw_schema import PULLED_SCHEMA
 from primero_ona.storage.frames import BATCH_ROWS
 from primero_ona.texts import case_id_of, is_uuid
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: A range without a lower end is silently dropped by Primero, so ranges begin before any date that data hold: a
 #: spreadsheet's zero is 30 December 1899, a program's the year 1. A range without an upper end is fair.
@@ -328,7 +326,5 @@ def raw_batches(cases: list[Case], precision: LocationPrecision = "village") -> 
 
 def raw_frame(table: pa.Table) -> pd.DataFrame:
     """A table of raw cases as a frame with Arrow dtypes."""
-    import pandas as pd  # noqa: PLC0415
-
     frame: pd.DataFrame = table.combine_chunks().to_pandas(types_mapper=pd.ArrowDtype)
     return frame
