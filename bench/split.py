@@ -1,7 +1,6 @@
-"""Which part of a sync takes how much of the processor, by sampling one: its own timers would cost, and tell less.
+"""Measure which part of a sync takes how much of the processor, by sampling with py-spy: timers of its own would cost more.
 
-What belongs here: running a command under py-spy, and saying by the functions of a sample what was being done. The seconds
-of each step on the wall stand in Dagster's event log (`stages.py`).
+The seconds of each step on the wall stand in Dagster's event log (`stages.py`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What every process of this project does about itself: no core dump, no word of what an exception saw, rare collections.
-
-What belongs here: what holds for the command line and for Dagster's processes alike. `UMask` and the like of a service are
-in `deploy/`.
-"""
+"""Process-wide hardening: no core dumps, redacted exceptions, fewer garbage collections."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Quarters of the year in Cambodia: keys, labels, windows, and the one time zone of the project.
-
-What belongs here: what a quarter is, without Dagster. Dagster's partitions are made from it in `partitions.py`.
-"""
+"""Quarters of the year in Cambodia: keys, labels, windows, and the one time zone of the project."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Whether a connection may be opened at all: to another machine only where nobody can read along or pretend to be it.
-
-What belongs here: the rules, on addresses alone. Opening connections is for `ona/connection.py`,
-`primero/client.py` and `dagster_storage.py`, which ask here first, and what the overriding settings are called is told here, too.
-"""
+"""Refuse unencrypted or unverified connections to remote hosts."""
 
 from __future__ import annotations
 

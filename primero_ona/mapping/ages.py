@@ -1,7 +1,6 @@
 """Ages on the days that count, made of the date of birth while a case is in memory; the date itself goes no further.
 
-What belongs here: which day counts as that of registration, and the age on a day. Days are read by the rules by which the
-mapping reads them, so that an age fits the date beside it. Who counts as a child by these ages is decided in `membership.py`.
+Days are read by the rules of the mapping, so that an age fits the date beside it.
 """
 
 from __future__ import annotations

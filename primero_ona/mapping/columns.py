@@ -1,7 +1,7 @@
-"""Columns: rules for one value, applied to whole Arrow columns of JSON texts.
+"""Apply rules for one value to whole Arrow columns of JSON texts.
 
-A column of 20,000 cases holds few distinct texts, so each distinct text is decoded and judged once, and the rows take
-what their text became. What belongs here: moving between pandas, Arrow and rules; no rule of the mapping.
+A column of 20,000 cases holds few distinct texts, so each distinct text is decoded and judged once, and the rows take what
+their text became.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Calendar dates in Phnom Penh, from bare dates and time stamps.
-
-What belongs here: how a JSON text of a date or a time becomes a date. Where a column allows other words beside a date
-(`not implemented`), the rule for that column says so here too.
-"""
+"""Calendar dates in Phnom Penh, from bare dates and timestamps, and what columns allow beside a date."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Membership: which cases count for which indicator, and which have to leave ONA.
+"""Decide on the rows received which cases count for which indicator, and which have to leave ONA.
 
-What belongs here: the two sets, decided on the rows received, never by a filter of the server. The pull sorts by it,
-and the mapping uses it again so that a case that is in both sets is mapped once.
+The pull sorts by it, and the mapping uses it again so that a case that is in both sets is mapped once.
 """
 
 from __future__ import annotations

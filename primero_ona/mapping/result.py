@@ -1,8 +1,4 @@
-"""What mapping yields: rows, findings and quarantine, of one frame and summed up over a quarter.
-
-What belongs here: the shape of the results and the exact reasons for quarantine. What goes there is decided in
-`cases.py` and `services.py`.
-"""
+"""What mapping yields: rows, unmapped codes and quarantine, of one frame and summed up over a quarter."""
 
 from __future__ import annotations
 

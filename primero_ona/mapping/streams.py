@@ -1,7 +1,4 @@
-"""A quarter's streams: raw cases in, mapped cases or mapped services out, batch by batch.
-
-What belongs here: joining the two raw streams, and summing up. Still pure: rows come and go through Frames.
-"""
+"""Map a quarter's raw cases to streams of mapped cases or services, batch by batch, with their summary."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Values as Primero sends them, read one at a time: texts, codes, numbers, yes and no.
-
-What belongs here: rules that judge one decoded JSON value, without tables. A rule returns a Reading: what goes into
-ONA, and what has to be reported. Dates have their own module; labels and places come with their tables.
-"""
+"""Values as Primero sends them, read one at a time: texts, codes, numbers, yes and no."""
 
 from __future__ import annotations
 

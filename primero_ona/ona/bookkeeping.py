@@ -1,8 +1,4 @@
-"""What the sync remembers of a load in the schema `primero_sync`: runs, quarantine, unmapped codes.
-
-What belongs here: writing these tables within the load's transaction. Exits are kept where they act, in `merge.py`;
-reading for people is in `status.py`. Only counts, codes and Primero's ids are kept.
-"""
+"""Record loads in the schema `primero_sync`: runs, quarantine, unmapped codes; only counts, codes and Primero's ids."""
 
 from __future__ import annotations
 

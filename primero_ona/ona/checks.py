@@ -1,7 +1,4 @@
-"""Proving a load afterwards, by SQL: keys in ONA, services without their case, and each mapped row against ONA's.
-
-What belongs here: reads that end in counts. Nothing here changes ONA; the temporary tables of a comparison are rolled back.
-"""
+"""Check a load afterwards, by SQL that ends in counts: keys, services without their case, and each mapped row against ONA's."""
 
 from __future__ import annotations
 

@@ -1,10 +1,7 @@
-"""Connections to ONA's database: how each transaction is set up, and the translation of errors.
+"""Open connections to ONA's database, and translate psycopg's errors.
 
-A pooler such as PgBouncer may give each transaction another session, and that session to somebody else afterwards. So
-nothing here outlives its transaction: settings are local to it, and statements are not prepared in the server.
-
-What belongs here: opening a connection, and `translate_errors`, through which every room of `ona/` lets psycopg's errors
-become failures. What does not belong here: statements about ONA's tables.
+A pooler such as PgBouncer may give each transaction another session, and that session to another client afterwards. So nothing
+here outlives its transaction: settings are local to it, and statements are not prepared in the server.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Keeping ONA's `data_dictionary`, reading it for export, and finding options that it does not describe.
+"""Keep ONA's `data_dictionary`, read it for export, and find options that it does not describe.
 
-What belongs here: writing rows that `primero_ona/dictionary.py` made, without losing what people did. A Khmer text that
-somebody reviewed stays as it is while the English option stays; no translation ever gives way to the lack of one; and a
-row that nobody makes any more stays, since old cases may still show its option.
+A Khmer text that was reviewed stays while the English option stays, no translation gives way to the lack of one, and a row that
+is no longer in the source stays, since old cases may still show its option.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Who was erased and is kept out: reading the audit lines, and taking such cases out of raw frames and staged rows.
-
-What does not belong here: erasing (`erasure.py`).
-"""
+"""Read who was erased, and leave such cases out of raw frames and staged rows."""
 
 from __future__ import annotations
 

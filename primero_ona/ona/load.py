@@ -1,9 +1,4 @@
-"""The load: one transaction that brings ONA's `cases` and `services` to what a quarter says, or leaves them as they were.
-
-What belongs here: the order of the steps, the lock, and the counts. Each step has a module of its own: `staging.py` (into
-temporary tables), `keys.py` (which row bears which key), `decisions.py` (what becomes of each row), `merge.py` (writing),
-`bookkeeping.py` (remembering).
-"""
+"""The load: one transaction that brings ONA's `cases` and `services` to what a quarter says, or leaves them as they were."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Keeping ONA's `locations_lookup` up to date with Primero's districts, without changing a name that is in use.
+"""Keep ONA's `locations_lookup` up to date with Primero's districts, without changing a name that is in use.
 
-What belongs here: the rules of names, new and retired districts, and accepting a changed name. The dashboards group by
-names, and cases carry them, so a name in ONA changes only when a person accepts it: until then the change is on record
-in `primero_sync.place_names`. A code that Primero has no more stays, marked `retired`: old cases still carry it.
+The dashboards group by names, so a changed name waits in `primero_sync.place_names` until a person accepts it. A code that
+Primero no longer has stays, marked `retired`: old cases still carry it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""Writing into ONA's `cases` and `services` what was decided: exits leave, changed rows come, nothing else is touched.
+"""Write into ONA's `cases` and `services` what was decided: removed rows go, changed rows come, nothing else is touched.
 
-What belongs here: every statement that deletes from, inserts into or updates ONA's two tables. Order matters: services
-go before their case and come after it, so that a foreign key between the tables, if ONA has one, holds at every moment.
-An unchanged row is not even locked: ON CONFLICT would lock it and write to the log, so it is filtered before. Rows are
-written in the order of their key, so that its index is filled from one end to the other and not all over.
+Services go before their case and come after it, for a foreign key of ONA's. ON CONFLICT would lock unchanged rows and write to
+the log, so they are filtered before. Rows are written in the order of their key, so that its index fills from end to end.
 """
 
 from __future__ import annotations

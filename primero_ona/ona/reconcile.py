@@ -1,8 +1,6 @@
-"""ONA against an inventory of Primero: what is missing, extra, stale or different, per quarter, decided in SQL.
+"""Compare ONA with an inventory of Primero in SQL: what is missing, extra, stale or different, per quarter.
 
-What belongs here: temporary tables with what ONA should hold, and their comparison with what it holds. Nothing of the
-sync's bookkeeping is believed: keys are settled from the inventory and ONA's rows, as a load would do it. What does not
-belong here: asking Primero, and mapping (`audit.py` of the package brings both to this room); loading.
+None of the sync's bookkeeping is believed: keys are settled from the inventory and ONA's rows, as a load would do it.
 """
 
 from __future__ import annotations

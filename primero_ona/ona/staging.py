@@ -1,8 +1,4 @@
-"""Mapped frames into temporary tables, where SQL can compare them with what ONA holds.
-
-What belongs here: making the temporary tables with the column types found in ONA, streaming frames into them, and
-refusing rows that no load could take. What does not belong here: deciding or writing anything in ONA's tables.
-"""
+"""Stream mapped frames into temporary tables with the column types found in ONA, and refuse rows that no load could take."""
 
 from __future__ import annotations
 

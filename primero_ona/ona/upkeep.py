@@ -1,7 +1,7 @@
 """Small tables that people in ONA may have made by hand, kept up to date row by row: read, compare, write what differs.
 
-What belongs here: what `locations_lookup` and `data_dictionary` have in common. Nobody knows the types of ONA's own
-columns, so everything is read as text, and sent as text that PostgreSQL reads as the column's type.
+The types of ONA's own columns are not known, so everything is read as text, and sent as text that PostgreSQL reads as the
+column's type.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""Asking Primero: one request at a time over HTTP Basic, and every odd answer turned into a failure with a safe message.
+"""Ask Primero over HTTP Basic, one request at a time, and turn every odd answer into an error with a safe message.
 
-What belongs here: what holds for any single request (login, retries, time limits, decoding, the shape of a list). What a
-complete and stable pull needs beyond that is in `pull.py`. No message or log line of this module holds a query string,
-a response body or a value of a case.
-
-Why HTTP Basic: since 2.11 `POST /tokens` gives no token any more, and since 2.12 a login ends the same user's other
-sessions; Basic works on every version and keeps no session.
+No message or log line holds a query string, a response body or a value of a case. HTTP Basic works on every version and keeps no
+session: since 2.11 `POST /tokens` gives no token, and since 2.12 a login ends the same user's other sessions.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""What of a case may come at all: how exact its location is, which modules, and which consent. Applied before storing.
-
-What belongs here: the policy as one value, its text in the version of stored partitions, and the cutting of locations.
-Which cases a consent policy leaves out is decided with the membership, in `quarter_sink.py`; the modules are asked for in
-`walk.py` and `pull.py`.
-"""
+"""What of a case may come at all: how exact its location is, which modules, and which consent. Applied before storing."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 Why so distrustful. A filter that Primero does not like is silently dropped (every case comes) or its error swallowed
 (none comes, status 200). No order has a tie-breaker, so pages by offset lose rows. So the cases are walked by
 `created_at`, which never changes, every row is checked against the window, and a count at the end must agree.
-
-What does not belong here: HTTP (`client.py`), which cases count (the mapping's membership), storing (the sink).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Primero's reference data as it comes: locations, lookups and forms, complete lists with the date they were read.
+"""Read Primero's reference data as it comes: complete lists of locations, lookups and forms, with the date they were read.
 
-What belongs here: reading the lists, and their shape in storage. What they mean is told in `catalogue.py`. A list that
-Primero refuses to this account (403) is not the end: the last one that was read serves, and is said to be old.
+A list that Primero refuses to this account (403) is not the end: the last one that was read serves, and is said to be old.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 `created_at` never changes, so no edit can move a case past the walker. Pages overlap at their border, so a case is held
 back until no later page can bring it again; of two copies the newest stands. Versions 2.11 and 2.12 compare
 `created_at` in whole seconds, therefore borders are decided by whole seconds here, which holds for every version.
-
-What does not belong here: whether a walk was complete (`pull.py`).
 """
 
 from __future__ import annotations

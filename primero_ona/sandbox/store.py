@@ -1,8 +1,4 @@
-"""The sandbox's cases: columns that were generated, and the single cases that were edited since.
-
-What belongs here: reading records, finding a case, editing, masks and sort keys. What does not: what a query means
-(`query.py`), HTTP. All methods may be called from any thread.
-"""
+"""The sandbox's cases: columns that were generated, and the single cases that were edited since. Safe for several threads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Syncs in processes of their own, which a test may kill: as real Dagster runs, or as the rooms alone, which is quicker.
+"""Syncs in processes of their own, which a test may kill: as real Dagster runs, or as the steps alone, which is quicker.
 
 Children come from a fork server that has imported everything, so that one starts in a few hundredths of a second and is
-at work when it is killed. What does not belong here: deciding what to kill, and whether ONA is right afterwards.
+at work when it is killed.
 """
 
 from __future__ import annotations
