@@ -215,14 +215,14 @@ _UNKNOWN = (DataError, "ONA's database rejects what primero-ona asks; report thi
 _COPY_COLUMN = re.compile(r"COPY (\w+), line \d+, column (\w+)")
 
 
-def database_error(error: psycopg.Error, doing: str) -> SyncError:
-    """The failure that an error of psycopg stands for; `doing` says what was tried, as in `loading 2024-Q1 into ONA`.
+def database_error(error: psycopg.Error, action: str) -> SyncError:
+    """The failure that an error of psycopg stands for; `action` says what was tried, as in `loading 2024-Q1 into ONA`.
 
     The message names the SQLSTATE and, where the server tells it, table and column; never a value.
     """
     kind, text = _judge(error)
     facts = ", ".join(filter(None, [f"SQLSTATE {error.sqlstate}" if error.sqlstate else "", _place(error)]))
-    return kind(f"{doing} failed: {text}" + (f" ({facts})" if facts else ""))
+    return kind(f"{action} failed: {text}" + (f" ({facts})" if facts else ""))
 
 
 def _judge(error: psycopg.Error) -> tuple[type[SyncError], str]:

@@ -162,7 +162,7 @@ class PrimeroSettings(_Settings):
     insecure: bool = Field(
         False,
         validation_alias="PRIMERO_ONA_INSECURE_PRIMERO",
-        description="`yes` lets a Primero on another machine be asked without https: passwords and cases go in the clear",
+        description="`yes` lets a Primero on another machine be asked without https: passwords and cases are sent unencrypted",
     )
 
     @field_validator("ca_bundle")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from typing import Any
-from unicodedata import normalize
 
 import orjson
 
@@ -21,19 +21,19 @@ _UNSEEN = re.compile(
 _HARD_BLANK = "\u00a0"
 
 
-def plain(text: str | None) -> str:
+def normalize(text: str | None) -> str:
     """The text without marks that show nothing, with ordinary blanks, and without blanks around it; empty for null."""
     return _UNSEEN.sub("", text or "").replace(_HARD_BLANK, " ").strip()
 
 
-def same(one: str | None, other: str | None) -> bool:
+def same_text(one: str | None, other: str | None) -> bool:
     """Whether two texts are the same to a reader; null and blank are the same, capital and small letters are not."""
     return _seen(one) == _seen(other)
 
 
 def _seen(text: str | None) -> str:
     """The normal form for comparing: Unicode's NFC of what shows, with one blank for any run of blanks."""
-    return normalize("NFC", " ".join(plain(text).split()))
+    return unicodedata.normalize("NFC", " ".join(normalize(text).split()))
 
 
 #: A whole number that may not fit into 64 bits, where a number can stand.

@@ -20,7 +20,7 @@ def demo(cases: CasesOption = 3_000, seed: SeedOption = 1) -> None:
     from primero_ona.sandbox.demo_environment import QUARTERS, demo_environment
 
     with demo_environment(cases=cases, seed=seed) as place:
-        output.note(place.told)
+        output.note(place.description)
         apply_schema()
         outcomes = sync_quarters(last_quarters(QUARTERS))
         output.show_demo(outcomes)
@@ -50,7 +50,7 @@ def dev(
     ensure_home()
     chosen = free_port(port)
     with demo_environment(cases=cases, seed=seed) as place:
-        output.note(place.told)
+        output.note(place.description)
         if place.is_sandbox:
             apply_schema()
         output.note(f"The Dagster UI: http://127.0.0.1:{chosen}{LINEAGE}  (stop with Ctrl-C)")

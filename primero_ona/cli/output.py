@@ -148,7 +148,7 @@ def as_json_of(outcome: RunOutcome) -> dict[str, Any]:
 
 def show_demo(outcomes: Sequence[Outcome]) -> None:
     """Rows per quarter, the children in each indicator's set, and the checks."""
-    table = _table("quarter", "cases", "services", "in 4.8", "in 4.11a", "exits", "set aside")
+    table = _table("quarter", "cases", "services", "in 4.8", "in 4.11a", "removed", "quarantined")
     for outcome in outcomes:
         loaded = {asset: sum(counts.get(name, 0) for name in STANDING) for asset, counts in outcome.load.items()}
         numbers = (
@@ -161,7 +161,7 @@ def show_demo(outcomes: Sequence[Outcome]) -> None:
     out.print(table)
     note(
         "in 4.8: children undergoing reintegration; in 4.11a: under 18 when registered; a child may be in both.\n"
-        "exits: cases in neither, or disabled; set aside: rows in quarantine, see `primero-ona quarantine list`."
+        "removed: cases in neither, or disabled; quarantined: rows in quarantine, see `primero-ona quarantine list`."
     )
     _show_checks(outcomes)
     _show_failures(outcomes)

@@ -1,4 +1,4 @@
-"""`quarantine`: rows that were set aside, and trying them again."""
+"""`quarantine`: rows that are in quarantine, and trying them again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from primero_ona.cli.common import AsJson, ona_connection
 from primero_ona.cli.verify import run_mending
 from primero_ona.quarters import Quarter
 
-app = typer.Typer(help="Rows that were set aside: which and why, and trying them again.", no_args_is_help=True)
+app = typer.Typer(help="Rows in quarantine: which and why, and trying them again.", no_args_is_help=True)
 
 QuarterOption = Annotated[str | None, typer.Option(help="Only this quarter, like 2024-Q1.")]
 
@@ -21,7 +21,7 @@ QuarterOption = Annotated[str | None, typer.Option(help="Only this quarter, like
 def quarantine_list(
     quarter: QuarterOption = None,
     *,
-    resolved: Annotated[bool, typer.Option("--resolved", help="Also what has become good since.")] = False,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Include resolved entries.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the cases in quarantine by Primero's ids, with reason, first and last seen. No personal values."""

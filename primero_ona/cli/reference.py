@@ -1,4 +1,4 @@
-"""`reference`: reading Primero's places, options and forms anew."""
+"""`reference`: read Primero's places, options and forms again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def reference() -> None:
 
 @app.command("refresh")
 def refresh(*, as_json: AsJson = False) -> None:
-    """Read them anew, and bring ONA's locations_lookup and data_dictionary up to date. Safe to repeat."""
+    """Read them again, and bring ONA's locations_lookup and data_dictionary up to date. Safe to repeat."""
     from primero_ona.graph.runs import ensure_home, open_instance, run_unpartitioned
     from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read
 

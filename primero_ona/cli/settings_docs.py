@@ -86,13 +86,13 @@ def _fault_of(variable: str, group: type[BaseSettings]) -> str:
 
 def _protections() -> Iterator[Shown]:
     """How each connection would be protected, override or not, as far as its address is known."""
-    for name, told in (
+    for name, protection in (
         ("connection to Primero", _primero_protection),
         ("connection to ONA", _ona_protection),
         ("connection to Dagster's database", _dagster_protection),
     ):
         try:
-            yield Shown(name, told(), "", "how it is protected")
+            yield Shown(name, protection(), "", "how it is protected")
         except ConfigError as failure:
             yield Shown(name, f"refused: {failure}", "", "how it is protected")
 

@@ -84,7 +84,7 @@ def reference_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
     return dg.define_asset_job(
         "refresh_reference",
         selection=selection,
-        description="Read Primero's places, options and forms anew, and bring ONA's lookup and dictionary up to date.",
+        description="Read Primero's places, options and forms again, and bring ONA's lookup and dictionary up to date.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs of the command line whose process was killed: found, and ended in Dagster's books.
+"""Mark command-line runs as failed when their process has died.
 
 Dagster cannot see that such a process is gone: its run would stay "started" for ever, keep its place in the queue, and
 never be asked for again. So a process holds a lock on a file while it executes a run; the lock dies with its holder,

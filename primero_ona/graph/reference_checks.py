@@ -40,9 +40,9 @@ def _lists_current() -> dg.AssetChecksDefinition:
         from primero_ona.primero.reference import Reference
 
         with safe_step(context.instance, context.run.run_id):
-            told = stale_lists(Reference.of(primero_reference))
+            stale = stale_lists(Reference.of(primero_reference))
         good = "all lists were read"
-        yield from report(context, [answer(REFERENCE_KEY, "lists_current", Counter(told), good=good, warn=True)])
+        yield from report(context, [answer(REFERENCE_KEY, "lists_current", Counter(stale), good=good, warn=True)])
 
     return check
 

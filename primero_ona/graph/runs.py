@@ -97,9 +97,9 @@ class Check:
 def ensure_home() -> Path:
     """DAGSTER_HOME, by default `.dagster_home` here; a new one gets the project's dagster.yaml.
 
-    Raises ConfigError where DAGSTER_HOME is not an absolute path, which Dagster insists on.
+    Raises ConfigError where DAGSTER_HOME is not an absolute path, as Dagster requires.
     """
-    # The second wall behind `safe_step`: what Dagster itself records of an exception then quotes nothing.
+    # Defence in depth behind `safe_step`: what Dagster itself records of an exception then quotes nothing.
     os.environ.setdefault("DAGSTER_REDACT_USER_CODE_ERRORS", "1")
     home = Path(os.environ.setdefault("DAGSTER_HOME", str(Path.cwd() / ".dagster_home")))
     if not home.is_absolute():
@@ -144,8 +144,8 @@ def mend(job: dg.JobDefinition, instance: dg.DagsterInstance, cases: Sequence[st
     result = _execute(job, instance, config={"ops": {"mend": {"config": {"cases": list(cases)}}}})
     outcome = RunOutcome(run_id=result.run_id)
     _read(result, outcome)
-    told = [event.asset_observation_data.asset_observation for event in result.get_asset_observation_events()]
-    found = told[-1].metadata["mended"].value if told and result.success else {}
+    observations = [event.asset_observation_data.asset_observation for event in result.get_asset_observation_events()]
+    found = observations[-1].metadata["mended"].value if observations and result.success else {}
     done = dict(found) if isinstance(found, Mapping) else {}
     return Mending(result.run_id, done, outcome.failure, outcome.kind)
 

@@ -1,8 +1,7 @@
-"""The Dagster side of failures: what a step does when the rooms below it fail.
+"""What Dagster shows of an error, and whether it tries again.
 
-Every asset, check and IO manager runs the rooms inside `safe_step`. A SyncError keeps its message; any other exception
-loses it, since its text may quote a row, and keeps its type and place. Permanent failures are not retried, neither the
-step nor the run.
+Every asset, check and IO manager does its work inside `safe_step`. A SyncError keeps its message; any other exception loses it,
+since its text may quote a row, and keeps its type and place. Permanent errors are not retried, neither the step nor the run.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ KIND = "kind"
 class SafeText:
     """What an exception of ours is, besides, so that Dagster shows its text.
 
-    Dagster masks an exception that carries an error id (DAGSTER_REDACT_USER_CODE_ERRORS, the second wall behind ours); one of
+    Dagster masks an exception that carries an error id (DAGSTER_REDACT_USER_CODE_ERRORS, which is defence in depth); one of
     these never takes any. The other half is a DagsterError, which Dagster passes on where it wraps and masks all others.
     """
 

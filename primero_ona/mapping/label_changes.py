@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from primero_ona.mapping.labels import Labels
-from primero_ona.texts import same
+from primero_ona.texts import same_text
 
 
 class Kind(StrEnum):
@@ -44,7 +44,7 @@ def label_changes(labels: Labels, unmapped: Iterable[tuple[str, str]] = ()) -> l
                 continue
             if code not in ours:
                 found.append(LabelChange(Kind.ONLY_PRIMERO, field, code, "", theirs))
-            elif not same(ours[code], theirs):
+            elif not same_text(ours[code], theirs):
                 found.append(LabelChange(Kind.DIFFERENT, field, code, ours[code], theirs))
         unknown = sorted(
             code for name, code in unmapped if name == field and code not in known and labels.label(field, code) is None

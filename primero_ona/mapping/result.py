@@ -98,7 +98,7 @@ def is_code(text: str) -> bool:
 
 
 class UnmappedCodes:
-    """A counter of (field, code); the code is None where it may not be shown or where none can be told."""
+    """A counter of (field, code); the code is None where it may not be shown or where there is none."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str | None]] = Counter()

@@ -46,7 +46,7 @@ class Comparison:
 def check_keys(conn: psycopg.Connection) -> dict[str, KeyCounts]:
     """Count missing and repeated keys in ONA, by `table.column`.
 
-    A case without a `primero_id` is not missing one: the old pipeline wrote it, and a sync of its quarter adopts it.
+    A case without a `primero_id` is not missing one: the legacy pipeline wrote it, and a sync of its quarter adopts it.
     """
     keys = ((CASES, "case_id"), (CASES, "primero_id"), (SERVICES, "unique_id"))
     with translate_errors("checking the keys in ONA"):

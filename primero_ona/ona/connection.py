@@ -129,9 +129,9 @@ def _milliseconds(seconds: float) -> str:
 
 
 @contextmanager
-def translate_errors(doing: str) -> Iterator[None]:
-    """Let an error of psycopg leave as a failure; `doing` says what was tried, as in `loading 2024-Q1 into ONA`."""
+def translate_errors(action: str) -> Iterator[None]:
+    """Let an error of psycopg leave as a failure; `action` says what was tried, as in `loading 2024-Q1 into ONA`."""
     try:
         yield
     except psycopg.Error as error:
-        raise database_error(error, doing) from None
+        raise database_error(error, action) from None

@@ -16,7 +16,7 @@ from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.schema import CASES, DATA_DICTIONARY, SERVICES, Column, Table
 from primero_ona.ona.target import Target
 from primero_ona.ona.upkeep import Row, Upkeep, insert_rows, locked, read_rows, update_row
-from primero_ona.texts import plain, same
+from primero_ona.texts import normalize, same_text
 
 Key = tuple[str | None, ...]
 
@@ -51,7 +51,7 @@ def _key(row: Row) -> Key:
 def _changes(there: Row, wanted: Row) -> Row:
     """The columns that differ, once what people did is respected."""
     # The approval was for a translation of these English texts.
-    same_english = all(same(there[english], wanted[english]) for english in _KHMER.values())
+    same_english = all(same_text(there[english], wanted[english]) for english in _KHMER.values())
     reviewed = (there["reviewed"] or "").lower() in _TRUE and same_english
     kept = {khmer: _khmer(there, wanted, khmer, reviewed=reviewed) for khmer in _KHMER}
     meant: Row = {**wanted, **kept}
@@ -63,9 +63,9 @@ def _changes(there: Row, wanted: Row) -> Row:
 
 def _khmer(there: Row, wanted: Row, name: str, *, reviewed: bool) -> str | None:
     english = _KHMER[name]
-    translated_there = bool(plain(there[name])) and not same(there[name], there[english])
-    untranslated_now = same(wanted[name], wanted[english])
-    same_meaning = same(there[english], wanted[english])
+    translated_there = bool(normalize(there[name])) and not same_text(there[name], there[english])
+    untranslated_now = same_text(wanted[name], wanted[english])
+    same_meaning = same_text(there[english], wanted[english])
     if translated_there and (reviewed or (untranslated_now and same_meaning)):
         return there[name]
     # What differs by marks that show nothing is the same text; Primero's is taken, for it is what is shown.

@@ -99,7 +99,7 @@ def load_quarter(  # noqa: PLR0913 all by name
 def _number_of(*parts: Frames) -> int | None:
     """The number of the pull that all parts of a quarter come from; None where none of them knows it.
 
-    Raises DataError where they come from several: what left is then not told from what came.
+    Raises DataError where they come from several: what left can then not be distinguished from what came.
     """
     numbers = {part.summary.get(PULL_NUMBER) for part in parts}
     if len(numbers) > 1:

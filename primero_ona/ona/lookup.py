@@ -22,7 +22,7 @@ from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.schema import CURRENT, LOCATIONS_LOOKUP, RETIRED
 from primero_ona.ona.target import Target
 from primero_ona.ona.upkeep import Row, Text, Upkeep, insert_rows, locked, read_rows, update_row
-from primero_ona.texts import plain, same
+from primero_ona.texts import normalize, same_text
 
 #: What people see of a place, and therefore does not change by itself.
 _NAMES = ("district", "province", "province_code", "district_km", "province_km")
@@ -121,13 +121,13 @@ def _gazetteer_code(code: str) -> Text:
 def _in_use(row: Row, provinces: dict[Text, Row]) -> Row:
     """A new district, with the names that its province already has in ONA."""
     known = provinces.get(row["province_code"], {})
-    return {**row, **{name: known[name] for name in ("province", "province_km") if plain(known.get(name))}}
+    return {**row, **{name: known[name] for name in ("province", "province_km") if normalize(known.get(name))}}
 
 
 def _changes(row: Row, wanted: Row | None, code: str) -> Row:
     """What to write into a row that is there: what it lacks, and its status."""
     wanted = wanted or {"gazetteer_code": _gazetteer_code(code), "status": RETIRED}
-    filled = {name: text for name, text in wanted.items() if text and not plain(row[name])}
+    filled = {name: text for name, text in wanted.items() if text and not normalize(row[name])}
     return filled | ({"status": wanted["status"]} if row["status"] != wanted["status"] else {})
 
 
@@ -136,7 +136,7 @@ def _changed_names(row: Row, wanted: Row) -> list[ChangedName]:
     return [
         ChangedName(row["code"] or "", name, row[name], wanted[name] or "")
         for name in _NAMES
-        if plain(row[name]) and plain(wanted[name]) and not same(row[name], wanted[name])
+        if normalize(row[name]) and normalize(wanted[name]) and not same_text(row[name], wanted[name])
     ]
 
 

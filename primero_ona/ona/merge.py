@@ -92,7 +92,7 @@ DELETE FROM staged_exits AS e
  WHERE known.id = e.primero_id AND known.stamp > e.last_updated_at AND {outranks}
 """
 
-# The old pipeline's rows have no Primero id; one whose key a case of this load claims is that case's.
+# The legacy pipeline's rows have no Primero id; one whose key a case of this load claims is that case's.
 _LEAVING = """
 CREATE TEMPORARY TABLE leaving ON COMMIT DROP AS
 SELECT c.case_id

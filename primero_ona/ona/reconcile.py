@@ -42,7 +42,7 @@ _EXPECTED = ("equal", "missing", "stale", "different", "services", "quarantined"
 MENDABLE = ("missing", "stale", "different", "services", "left")
 
 #: UnmappedCodes of cases in ONA that do not belong there: left both sets; not in Primero; not visible to this account; not asked
-#: about, being too many; rows of the old pipeline, without a Primero id, that no case of Primero claims; and cases last
+#: about, being too many; rows of the legacy pipeline, without a Primero id, that no case of Primero claims; and cases last
 #: changed before the first quarter of the syncs, in another state than ONA has.
 EXTRA = ("left", "gone", "out_of_scope", "unconfirmed", "unclaimed", "early")
 
@@ -154,7 +154,7 @@ class ReconciliationTables:
         return _by_quarter(rows, stand)
 
     def findings(self, kinds: Iterable[str]) -> Iterator[tuple[str | None, str | None, datetime | None, str]]:
-        """(Primero id, case_id, time of change, kind) of the findings of these kinds; a row of the old pipeline has no id."""
+        """(Primero id, case_id, time of change, kind) of the findings of these kinds; a row of the legacy pipeline has no id."""
         wanted = frozenset(kinds)
         return (finding for finding in self._findings if finding[-1] in wanted)
 

@@ -1,7 +1,7 @@
 """The table contract as a check on mapped frames: types, ranges and allowed labels by pandera, keys by hashes.
 
 Made from `ona/schema.py` and the mapping's label tables; nothing about a column is said a second time here. Faults are
-counted by column and rule. Pandera's own report quotes the failing values, so nothing of it but counts leaves this room.
+counted by column and rule. Pandera's own report quotes the failing values, so nothing of it but counts leaves this module.
 """
 
 from __future__ import annotations

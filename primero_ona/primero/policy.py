@@ -23,7 +23,7 @@ LOCATION_FIELDS = ("location_current", "location_caregiver")
 
 @dataclass(frozen=True)
 class PullPolicy:
-    """The rules of one installation; the default is that of the old pipeline: everything of the allow-list comes.
+    """The rules of one installation; the default is that of the legacy pipeline: everything of the allow-list comes.
 
     `modules` are Primero's module ids, sorted; none means all.
     """
@@ -40,7 +40,7 @@ class PullPolicy:
         return "".join(f",{name}={value}" for name, value in rules.items() if value != default[name])
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The rules in one line for people."""
         modules = " and ".join(self.modules) or "all modules"
         return f"location to the {self.precision}, consent: {self.consent.replace('_', ' ')}, {modules}"

@@ -78,7 +78,9 @@ class Window:
         `until` (included) closes the window at an earlier point in time.
         """
         end = until or (None if self.is_open else self.end)
-        asked = {"last_updated_at": f"{stamp(self.start - _SECOND + zone)}..{stamp(end + zone) if end else ''}"}
+        asked = {
+            "last_updated_at": f"{to_query_time(self.start - _SECOND + zone)}..{to_query_time(end + zone) if end else ''}"
+        }
         if self.modules:
             asked["module_id"] = ",".join(self.modules)
         return asked
@@ -178,7 +180,7 @@ class Walk:
         """The newest cases created up to `bound`; the first page has none, so that cases without a stamp are seen."""
         asked = {**self._window.filters(self._zone), "order_by": "created_at", "order": "desc"}
         if bound is not None:
-            asked["created_at"] = f"{EARLIEST}..{stamp(bound)}"
+            asked["created_at"] = f"{EARLIEST}..{to_query_time(bound)}"
         return _walkable(self._client.page("cases", self._with_fields(asked)))
 
     def _tied(self, bound: datetime | None) -> list[Case]:
@@ -191,7 +193,7 @@ class Walk:
         asked = {**is_open.filters(self._zone), "order_by": "unique_identifier", "order": "asc"}
         if bound is not None:
             second = _floor(bound - _MILLISECOND)
-            asked["created_at"] = f"{stamp(second)}..{stamp(second + _SECOND - _MICROSECOND)}"
+            asked["created_at"] = f"{to_query_time(second)}..{to_query_time(second + _SECOND - _MICROSECOND)}"
         return [
             case
             for page in self._client.pages("cases", self._with_fields(asked))
@@ -207,14 +209,14 @@ class Walk:
         self.seen_fields.update(*(case.row.keys() for case in cases))
         late = self._window.end + _SECOND
         no_end = is_open or self._window.is_open
-        strangers = sum(
+        out_of_window = sum(
             case.updated < self._window.start - _SECOND
             or not (no_end or case.updated < late or case.updated >= self._settled)
             for case in cases
         )
-        if strangers:
+        if out_of_window:
             raise DataError(
-                f"Primero ignored the filter on last_updated_at: {strangers} of {len(cases)} cases lie outside; nothing was stored"
+                f"Primero ignored the filter on last_updated_at: {out_of_window} of {len(cases)} cases lie outside; nothing was stored"
             )
         if self._window.modules and any(case.row.get("module_id") not in self._window.modules for case in cases):
             raise DataError(
@@ -236,7 +238,7 @@ def _walkable(page: Page) -> Page:
     return page
 
 
-def stamp(moment: datetime) -> str:
+def to_query_time(moment: datetime) -> str:
     """A point in time as Primero must be asked: UTC with `Z`; whole seconds, or with the fraction where there is one."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 

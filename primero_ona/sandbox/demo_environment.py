@@ -1,6 +1,6 @@
 """What surrounds the graph in `demo` and `dev`: the settings' Primero and ONA, or the sandbox where none is set.
 
-The sandbox is started by the command, which owns it to the end, and told to the graph and to child processes by the same
+The sandbox is started by the command, which owns it to the end, and made known to the graph and to child processes by the same
 environment variables that name a real Primero and a real ONA. Its database and its key stay between two runs.
 """
 
@@ -41,7 +41,7 @@ class DemoEnvironment:
     """Whether the sandbox serves, and one sentence about it for people."""
 
     is_sandbox: bool
-    told: str
+    description: str
 
 
 @contextmanager
@@ -52,7 +52,9 @@ def demo_environment(*, cases: int, seed: int) -> Iterator[DemoEnvironment]:
     """
     named = environment()
     if any(named.get(variable) or named.get(f"{variable}_FILE") for variable in _VARIABLES):
-        yield DemoEnvironment(is_sandbox=False, told="Using the Primero and the ONA database that the settings name.")
+        yield DemoEnvironment(
+            is_sandbox=False, description="Using the Primero and the ONA database that the settings name."
+        )
         return
     _FOLDER.mkdir(exist_ok=True, mode=0o700)
     wish = Wish(cases, seed, now=_day_made())
@@ -68,7 +70,7 @@ def demo_environment(*, cases: int, seed: int) -> Iterator[DemoEnvironment]:
             os.environ["PRIMERO_ONA_STORAGE_KEYS"] = _own_key()
         yield DemoEnvironment(
             is_sandbox=True,
-            told=f"Using the sandbox: a synthetic Primero with {cases:,} cases at {primero.url}, and an embedded PostgreSQL.\n"
+            description=f"Using the sandbox: a synthetic Primero with {cases:,} cases at {primero.url}, and an embedded PostgreSQL.\n"
             f"  psql '{postgres.url('ona')}'",
         )
 

@@ -244,7 +244,7 @@ def test_an_unexpected_exception_in_a_tick_quotes_nothing(watch: Watch, monkeypa
         raise KeyError("a-name-that-must-not-be-read")
 
     monkeypatch.setattr("primero_ona.primero.changes.changes_since", broken)
-    with pytest.raises(Exception, match="unexpected KeyError") as caught:
+    with pytest.raises(Exception, match="internal error KeyError") as caught:
         watch.look()
     chain: list[BaseException] = [caught.value]
     while (cause := chain[-1].__cause__) is not None:

@@ -113,7 +113,7 @@ def test_of_any_other_exception_while_the_graph_loads_type_and_place_are_shown(m
         raise KeyError("a-secret")
 
     monkeypatch.setattr(definitions, "build_defs", broken)
-    with pytest.raises(ConfigError, match=r"unexpected KeyError at definitions\.py:") as failure:
+    with pytest.raises(ConfigError, match=r"internal error KeyError at definitions\.py:") as failure:
         definitions.load()
     assert "a-secret" not in str(failure.value)
 

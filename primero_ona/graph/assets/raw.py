@@ -99,7 +99,7 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
                 note_fields(connection, report.fields.shown, report.fields.returned, datetime.now(UTC))
         _warn(context.log, report, erased)
         facts = {
-            "policy": policy.told,
+            "policy": policy.description,
             "connection to Primero": protection,
             **_metadata(report, rows["case_exits"], sink.reasons[ERASED_REASON]),
         }
