@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from primero_ona.mapping.values import Reading, codes_of, joined
+from primero_ona.mapping.values import Parsed, codes_of, joined
 from primero_ona.texts import listed
 
 #: The section of `labels.yaml` that holds no labels.
@@ -63,7 +63,7 @@ class Labels:
         labels = {field: self.all_of(field) for field in self.tables}
         return hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:12]
 
-    def read_single(self, field: str, value: Any) -> Reading:  # noqa: ANN401
+    def parse_single(self, field: str, value: Any) -> Parsed:  # noqa: ANN401
         """The label of a code, or of a list of codes joined; null where there is none.
 
         Codes that `labels.yaml` does not know are reported, and left out where Primero does not know them either.
@@ -71,19 +71,19 @@ class Labels:
         table = self.tables[field]
         codes = codes_of(value)
         labels = [self.label(field, code) for code in codes if code is not None]
-        return Reading(joined(labels), tuple(code for code in codes if code not in table))
+        return Parsed(joined(labels), tuple(code for code in codes if code not in table))
 
-    def read_list(self, field: str, value: Any) -> Reading:  # noqa: ANN401
-        """As read_single, but no label at all is an empty text."""
-        reading = self.read_single(field, value)
-        return Reading(reading.value or "", reading.reported)
+    def parse_list(self, field: str, value: Any) -> Parsed:  # noqa: ANN401
+        """As parse_single, but no label at all is an empty text."""
+        parsed = self.parse_single(field, value)
+        return Parsed(parsed.value or "", parsed.reported)
 
-    def read_passing(self, field: str, value: Any) -> Reading:  # noqa: ANN401
-        """As read_single, but a single code that is unknown passes through as it is; it is reported nevertheless."""
-        reading = self.read_single(field, value)
-        if reading.value is None and reading.reported and not isinstance(listed(value), list):
-            return Reading(reading.reported[0], reading.reported)
-        return reading
+    def parse_passing(self, field: str, value: Any) -> Parsed:  # noqa: ANN401
+        """As parse_single, but a single code that is unknown passes through as it is; it is reported nevertheless."""
+        parsed = self.parse_single(field, value)
+        if parsed.value is None and parsed.reported and not isinstance(listed(value), list):
+            return Parsed(parsed.reported[0], parsed.reported)
+        return parsed
 
 
 def source() -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from primero_ona.mapping.values import Reading, codes_of, decode, joined, scalar_text
+from primero_ona.mapping.values import Parsed, codes_of, decode, joined, scalar_text
 from primero_ona.texts import location_digits
 
 #: Readings of places that are kept: twice the 16,000 places of Cambodia, and an end to it where fields hold anything.
@@ -46,17 +46,17 @@ class Places:
             _names(frame["code"].to_list(), frame["district"].to_list()),
         )
 
-    def read(self, value: Any) -> Reading:  # noqa: ANN401
+    def parse(self, value: Any) -> Parsed:  # noqa: ANN401
         """The Place of a location; a list, which Primero makes of a multi-select field, gives its places joined."""
         codes = codes_of(value)
         found = [self._find(code) for code in codes if code is not None]
         unknown = tuple(place.location for place, known in found if not known)
-        return Reading(_join([place for place, _ in found]), unknown + (None,) * codes.count(None))
+        return Parsed(_join([place for place, _ in found]), unknown + (None,) * codes.count(None))
 
     @cached_property
-    def read_text(self) -> Callable[[str | None], Reading]:
-        """`read` for the JSON text of a location; remembers its answers, since every frame has thousands of places."""
-        return lru_cache(_REMEMBERED)(lambda text: self.read(decode(text)))
+    def parse_text(self) -> Callable[[str | None], Parsed]:
+        """`parse` for the JSON text of a location; remembers its answers, since every frame has thousands of places."""
+        return lru_cache(_REMEMBERED)(lambda text: self.parse(decode(text)))
 
     def _find(self, code: str) -> tuple[Place, bool]:
         """The place of one code, and whether it is known as deep as the code goes."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from primero_ona.mapping.columns import Flags, column, holds, to_arrow
-from primero_ona.mapping.values import codes_of, is_true, read_age, read_consent
+from primero_ona.mapping.values import codes_of, is_true, parse_age, parse_consent
 from primero_ona.storage.frames import Frames
 
 REINTEGRATION = "children_undergoing_reintegration_55427"
@@ -67,7 +67,7 @@ def without_consent(raw: pd.DataFrame, policy: str) -> Flags:
     if accepted is None:
         return np.zeros(len(raw), dtype=np.bool_)
     consent = column(to_arrow(raw, ["consent_reporting"]), "consent_reporting")
-    return holds(consent, lambda value: read_consent(value).value[1] not in accepted)
+    return holds(consent, lambda value: parse_consent(value).value[1] not in accepted)
 
 
 def _enabled(record_state: pa.Array, enabled: pa.Array) -> Flags:
@@ -77,7 +77,7 @@ def _enabled(record_state: pa.Array, enabled: pa.Array) -> Flags:
 
 
 def _age(value: Any) -> int | None:  # noqa: ANN401
-    age: int | None = read_age(value).value[0]
+    age: int | None = parse_age(value).value[0]
     return age
 
 

@@ -21,7 +21,7 @@ _EXACT = 2**53
 OLDEST = 130
 
 
-class Reading(NamedTuple):
+class Parsed(NamedTuple):
     """What one value becomes, and the codes to report for it (None: something to report that is no code)."""
 
     value: Any
@@ -82,12 +82,12 @@ def _folded(value: Any) -> str | None:  # noqa: ANN401
     return None if text is None else text.lower()
 
 
-def read_age(value: Any) -> Reading:  # noqa: ANN401
+def parse_age(value: Any) -> Parsed:  # noqa: ANN401
     """The age in years and its group; an age that is missing or cannot be read is null, `unknown`, and reported."""
     age = _whole_number(value)
     if age is None or not 0 <= age <= OLDEST:
-        return Reading((None, "unknown"), (None,))
-    return Reading((age, _age_group(age)))
+        return Parsed((None, "unknown"), (None,))
+    return Parsed((age, _age_group(age)))
 
 
 def _whole_number(value: Any) -> int | None:  # noqa: ANN401
@@ -106,20 +106,20 @@ def _age_group(age: int) -> str:
     return "18+"
 
 
-def read_case_source(value: Any) -> Reading:  # noqa: ANN401
+def parse_case_source(value: Any) -> Parsed:  # noqa: ANN401
     """`oscar` for a case that OSCaR knows by a number, else `primero`; the number itself is not kept."""
     blank = isinstance(value, str) and clean(value) is None
-    return Reading("primero" if value in (None, False, 0) or blank else "oscar")
+    return Parsed("primero" if value in (None, False, 0) or blank else "oscar")
 
 
-def read_consent(value: Any) -> Reading:  # noqa: ANN401
+def parse_consent(value: Any) -> Parsed:  # noqa: ANN401
     """Two texts: `true` or `false` as the dashboards know it, and `given`, `refused` or `not recorded`."""
     text = _folded(value)
     if text in _YES:
-        return Reading(("true", "given"))
+        return Parsed(("true", "given"))
     if text in _NO:
-        return Reading(("false", "refused"))
-    return Reading(("false", "not recorded"), _consent_reported(value))
+        return Parsed(("false", "refused"))
+    return Parsed(("false", "not recorded"), _consent_reported(value))
 
 
 def _consent_reported(value: Any) -> tuple[str | None, ...]:  # noqa: ANN401
@@ -128,11 +128,11 @@ def _consent_reported(value: Any) -> tuple[str | None, ...]:  # noqa: ANN401
     return tuple(codes_of(value))
 
 
-def read_option_name(value: Any) -> Reading:  # noqa: ANN401
+def parse_option_name(value: Any) -> Parsed:  # noqa: ANN401
     """The words of an option id without its numeric suffix: `kinship_care_12345` becomes `kinship care`."""
     codes = codes_of(value)
     names = [_option_name(code) for code in codes if code is not None]
-    return Reading(joined(names), (None,) * codes.count(None))
+    return Parsed(joined(names), (None,) * codes.count(None))
 
 
 def _option_name(code: str) -> str | None:
@@ -142,10 +142,10 @@ def _option_name(code: str) -> str | None:
     return " ".join(part for part in parts if part) or None
 
 
-def read_codes(value: Any) -> Reading:  # noqa: ANN401
+def parse_codes(value: Any) -> Parsed:  # noqa: ANN401
     """The codes themselves, joined with `, `."""
     codes = codes_of(value)
-    return Reading(joined(codes), (None,) * codes.count(None))
+    return Parsed(joined(codes), (None,) * codes.count(None))
 
 
 def joined(texts: list[str | None]) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from primero_ona.mapping.labels import Labels
-from primero_ona.mapping.values import read_option_name
+from primero_ona.mapping.values import parse_option_name
 from primero_ona.ona.dictionary import has_options
 from primero_ona.ona.schema import CASES, DATA_DICTIONARY, SERVICES, TABLES, VIEWS, Column, Table
 from primero_ona.ona.upkeep import Row
@@ -105,7 +105,7 @@ def _values(column: Column, codes: Iterable[str], labels: Labels) -> Mapping[str
     if column.allowed:
         return {value: value for value in column.allowed}
     if column.options == "names":
-        return {code: name for code in codes if (name := read_option_name(code).value)}
+        return {code: name for code in codes if (name := parse_option_name(code).value)}
     return {code: code for code in codes}
 
 

@@ -7,7 +7,7 @@ import yaml
 
 from primero_ona.mapping.label_changes import Kind, LabelChange, as_lines, label_changes
 from primero_ona.mapping.labels import Labels, source
-from primero_ona.mapping.values import Reading
+from primero_ona.mapping.values import Parsed
 
 
 def test_the_three_findings_are_told_apart():
@@ -31,9 +31,9 @@ def test_marks_that_nobody_sees_are_no_difference(theirs):
 def test_a_code_that_only_primero_knows_gets_its_label_and_is_reported():
     """The option is shown with a text that people know, and somebody learns that the mapping lacks it."""
     labels = Labels({"sex": {"male": "Male"}}, {"sex": {"male": "Man", "x": "Diverse"}})
-    assert labels.read_single("sex", ["male", "x", "y"]) == Reading("Male, Diverse", ("x", "y"))
-    assert labels.read_passing("sex", "x") == Reading("Diverse", ("x",))
-    assert labels.read_passing("sex", "y") == Reading("y", ("y",))
+    assert labels.parse_single("sex", ["male", "x", "y"]) == Parsed("Male, Diverse", ("x", "y"))
+    assert labels.parse_passing("sex", "x") == Parsed("Diverse", ("x",))
+    assert labels.parse_passing("sex", "y") == Parsed("y", ("y",))
 
 
 def test_the_version_changes_with_primeros_labels_but_not_with_those_that_are_not_used():
