@@ -114,20 +114,32 @@ def version_of(labels: bytes, rules: Iterable[bytes]) -> str:
     give another, each quarter is due once.
     """
     entries = [line for line in labels.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
-    trees = [_bare(ast.parse(module)) for module in rules]
-    return hashlib.sha256(repr((entries, trees)).encode()).hexdigest()[:12]
+    parts = [repr(entries)]
+    for module in rules:
+        _flatten(ast.parse(module), parts)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
-def _bare(node: Any) -> Any:  # noqa: ANN401
-    """Reduce a syntax tree to names and values, without docstrings; empty fields are left out, for each Python has others."""
-    if isinstance(node, list):
-        return [
-            _bare(item) for item in node if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
-        ]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    filled = ((name, getattr(node, name, None)) for name in node._fields if name not in {"ctx", "kind"})
-    return [type(node).__name__, *((name, _bare(value)) for name, value in filled if value not in (None, []))]
+def _flatten(node: Any, parts: list[str]) -> None:  # noqa: ANN401
+    """Add what a syntax tree says, without docstrings, nor empty fields, of which each Python has others.
+
+    Quick, for each process that loads the graph does it.
+    """
+    if isinstance(node, ast.AST):
+        parts.append(type(node).__name__)
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is not None and value != [] and name not in {"ctx", "kind"}:
+                parts.append(name)
+                _flatten(value, parts)
+        parts.append(")")
+    elif isinstance(node, list):
+        for item in node:
+            if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)):
+                _flatten(item, parts)
+        parts.append("]")
+    else:
+        parts.append(repr(node))
 
 
 MAPPING_VERSION = version_of(label_source(), rule_sources().values())
