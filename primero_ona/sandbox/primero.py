@@ -80,13 +80,6 @@ class SandboxPrimero:
         return f"http://{HOST}:{self._port}"
 
     @property
-    def first_quarter(self) -> str:
-        """The partition key of the quarter in which the longest unchanged case was changed last."""
-        updated = self.cases.updated[self.cases.alive]
-        first = datetime.fromtimestamp(int(updated.min()) / 1_000, UTC) if len(updated) else self.clock()
-        return Quarter.of(first).key
-
-    @property
     def role(self) -> Role:
         """What the user may do."""
         return self.switches.role
