@@ -1,8 +1,7 @@
 """Asset checks: what must hold before a quarter is loaded, and what must stand in ONA afterwards.
 
-One op for each asset reads its rows once and answers all the asset's checks. Every check is partitioned, so that the UI
-shows it by quarter. Results are counts and codes; no value of a child, and no key, is ever in them. What is checked
-stands in `contract.py` and, as SQL, in `ona/verify.py`; here it becomes Dagster's.
+One op for each asset reads its rows once and answers all the asset's checks, by quarter. Results are counts and codes; no value
+of a child, and no key, is ever in them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
