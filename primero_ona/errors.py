@@ -33,7 +33,7 @@ class SyncError(Exception):
 
 
 class PermanentError(SyncError):
-    """Trying again cannot help; somebody has to do what the message says."""
+    """Trying again cannot help; what the message says has to be done."""
 
 
 class DataError(PermanentError):
@@ -218,7 +218,7 @@ _COPY_COLUMN = re.compile(r"COPY (\w+), line \d+, column (\w+)")
 def database_error(error: psycopg.Error, action: str) -> SyncError:
     """The failure that an error of psycopg stands for; `action` says what was tried, as in `loading 2024-Q1 into ONA`.
 
-    The message names the SQLSTATE and, where the server tells it, table and column; never a value.
+    The message names the SQLSTATE and, where the server names them, table and column; never a value.
     """
     kind, text = _judge(error)
     facts = ", ".join(filter(None, [f"SQLSTATE {error.sqlstate}" if error.sqlstate else "", _place(error)]))

@@ -52,8 +52,8 @@ def quarantine_retry(quarter: QuarterOption = None, *, as_json: AsJson = False) 
     with ona_connection() as connection:
         after = list_entries(connection, quarter=name)
     if as_json:
-        told = asdict(mended) if mended else None
-        output.print_json({"before": len(before), "open": [asdict(entry) for entry in after], "mended": told})
+        done = asdict(mended) if mended else None
+        output.print_json({"before": len(before), "open": [asdict(entry) for entry in after], "mended": done})
     else:
         output.note(f"{len(cases):,} cases were tried again; {len(before):,} entries before, {len(after):,} now.")
         output_reconciliation.show_quarantine(after)

@@ -68,7 +68,7 @@ def _show(field: FieldInfo, group: type[BaseSettings]) -> Shown:
 
 
 def _without_login(value: str) -> str:
-    """An address without what stands before an @: somebody may have written a password there."""
+    """An address without what stands before an @: it may hold a password."""
     login = urlsplit(value).netloc.rpartition("@")[0] if "://" in value else ""
     return value.replace(login + "@", "…@", 1) if login else value
 

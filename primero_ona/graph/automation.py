@@ -110,7 +110,7 @@ def reference_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=(
             "Each Monday at 01:00 (Phnom Penh), and an hour before a quarter is closed, reads Primero's places, options and "
-            "forms anew."
+            "forms again."
         ),
     )
 

@@ -33,7 +33,7 @@ ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 _TABLES = ((CASES_KEY, CASES), (SERVICES_KEY, SERVICES))
 _MAPPED = ("mapped_cases", "mapped_services")
 
-#: Before the load rows must be told apart; the load then gives each a key that is unique in ONA.
+#: Before the load rows must be distinguishable; the load then gives each a key that is unique in ONA.
 IDENTITY = "identity_unique_and_present"
 
 _UNMAPPED = (

@@ -38,7 +38,7 @@ def held_by_this_process(instance: dg.DagsterInstance) -> Iterator[dict[str, str
     folder = _locks(instance)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = uuid4().hex
-    # Locked before it has its name, so that nobody finds it unlocked.
+    # Locked before it has its name, so that it is never found unlocked.
     new, lock = folder / f".{name}", folder / f"{name}.lock"
     with new.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -158,7 +158,7 @@ def _execute(
     tags: Mapping[str, str] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """Execute a job in this process; a run that dies with it is ended by whoever opens the instance next."""
+    """Execute a job in this process; a run that dies with it is ended by the next process that opens the instance."""
     with held_by_this_process(instance) as held:
         return job.execute_in_process(
             instance=instance,
@@ -181,7 +181,7 @@ def _read(result: dg.ExecuteInProcessResult, outcome: RunOutcome) -> None:
 
 
 def _take(event: dg.DagsterEvent, outcome: RunOutcome) -> None:
-    """Add what one event of the run tells."""
+    """Add what one event of the run says."""
     if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
         _take_materialization(event.step_materialization_data.materialization, outcome)
     elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:

@@ -49,7 +49,7 @@ class Labels:
         return Labels(self.tables, primeros, self.accepted)
 
     def label(self, field: str, code: str) -> str | None:
-        """The label of one id; null where nobody knows it."""
+        """The label of one id; null where it is unknown."""
         return self.tables[field].get(code) or self.primeros.get(field, {}).get(code)
 
     def all_of(self, field: str) -> dict[str, str]:

@@ -61,7 +61,7 @@ def without_consent(raw: pd.DataFrame, policy: str) -> Flags:
     """For each raw case whether a consent policy keeps it out of ONA.
 
     `exclude_refused` keeps out those whose consent to share for reporting was refused, `given_only` also those where none
-    is recorded, `include` nobody.
+    is recorded, `include` none.
     """
     accepted = {"include": None, "exclude_refused": ("given", "not recorded"), "given_only": ("given",)}[policy]
     if accepted is None:

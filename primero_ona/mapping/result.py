@@ -77,11 +77,11 @@ class Tally:
 
 
 #: Primero makes option ids from printable ASCII without blanks. Whatever else stands where a code is due is text that
-#: somebody wrote, in Khmer perhaps, where a sentence needs no blanks, or an e-mail address: counted, never shown.
+#: a person wrote, in Khmer perhaps, where a sentence needs no blanks, or an e-mail address: counted, never shown.
 #: 100 characters is the limit of the mapping's specification.
 _CODE = re.compile(r"[!-?A-~]{1,100}")
 
-#: Share of the rows above which values that nobody can read, or that were accepted, are a finding all the same: one child in
+#: Share of the rows above which values that cannot be read, or that were accepted, are a finding all the same: one child in
 #: twenty without a value shifts a share in the dashboards by as much as people there take for a change.
 COMMON = 0.05
 
@@ -123,7 +123,7 @@ def to_decide(
 ) -> dict[str, int]:
     """What people have to decide about the findings of so many rows: by sentence, the number of codes that it is about.
 
-    For each field the codes that nobody has accepted, and whether accepted and unreadable values are common in it.
+    For each field the codes that are not accepted, and whether accepted and unreadable values are common in it.
     """
     new: dict[str, list[str]] = {}
     known: Counter[str] = Counter()

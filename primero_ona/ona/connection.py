@@ -119,7 +119,7 @@ def _settings(statement_timeout: float, lock_timeout: float) -> Mapping[str, str
         "work_mem": WORK_MEMORY,
         # Statements over a quarter take tenths of a second; compiling them first would take longer than that.
         "jit": "off",
-        # Joins by keys need to know how many rows there are, and little else: a tenth of the usual sample tells it.
+        # Joins by keys need to know how many rows there are, and little else: a tenth of the usual sample says it.
         "default_statistics_target": "10",
     }
 

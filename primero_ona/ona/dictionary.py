@@ -112,7 +112,7 @@ def has_options(column: Column) -> bool:
 def undescribed_options(conn: psycopg.Connection) -> list[Undescribed]:
     """Options that occur in `cases` or `services` and have no row in the dictionary; counts only, no texts.
 
-    A text that stands where an option is due may be anything that somebody wrote.
+    A text that stands where an option is due may be anything that a person wrote.
     """
     with translate_errors("looking for options without a row in ONA's data_dictionary"):
         target = Target.find(conn)

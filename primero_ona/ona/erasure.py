@@ -1,7 +1,7 @@
 """Erase a case and its services from ONA on request, with every trace in the bookkeeping, so that it does not come back.
 
 What remains is one line in `primero_sync.erasures`: when, how many rows, and the SHA-256 of Primero's id of the case. The id is
-a random UUID, so the hash tells nothing to those who do not have it; it keeps the case out while it is still in Primero.
+a random UUID, so the hash says nothing to those who do not have it; it keeps the case out while it is still in Primero.
 """
 
 from __future__ import annotations

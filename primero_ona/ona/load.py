@@ -127,7 +127,7 @@ def lock_loads(conn: psycopg.Connection) -> None:
 
 
 def _holder(conn: psycopg.Connection) -> str:
-    """Say which session holds the lock of the loads; PostgreSQL tells since when only to logins that may see the session."""
+    """Say which session holds the lock of the loads; PostgreSQL says since when only to logins that may see the session."""
     row = conn.execute(_FIND_HOLDER).fetchone()
     if row is None:
         return "its session has ended meanwhile"

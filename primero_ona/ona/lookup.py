@@ -155,7 +155,7 @@ def _record(conn: psycopg.Connection, changed: Sequence[ChangedName], now: datet
 
 
 def changed_names(conn: psycopg.Connection) -> list[ChangedName]:
-    """The changed names that nobody has accepted yet, by code."""
+    """The changed names that are not accepted yet, by code."""
     with (
         translate_errors("reading the changed names of places"),
         conn.transaction(),

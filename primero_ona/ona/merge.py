@@ -34,7 +34,7 @@ def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expecte
     """Write the cases that are new or changed, and stamp them with `now`; `expected` is their number.
 
     A case whose key has changed loses its old row, and the services with it, which come back with the new key. Raises
-    TransientError where ONA's rows were changed by somebody else meanwhile.
+    TransientError where ONA's rows were changed by another session meanwhile.
     """
     target.run(conn, _REMOVE_SERVICES_OF_RENAMED)
     target.run(conn, _REMOVE_RENAMED)
@@ -78,7 +78,7 @@ def _changes(table: Table, *more: str) -> sql.Composed:
 def _insist_on(written: int, expected: int, table: Table) -> None:
     if written != expected:
         raise TransientError(
-            f"{written:,} rows of {table.name} were written where {expected:,} should have been: somebody else writes into "
+            f"{written:,} rows of {table.name} were written where {expected:,} should have been: another session writes into "
             "ONA at the same time, or a trigger interferes; nothing was changed, the next try may succeed"
         )
 
@@ -146,7 +146,7 @@ DELETE FROM {cases} AS c
  WHERE d.decision = 'updated' AND c.primero_id::uuid = d.primero_id AND c.case_id <> d.case_id
 """
 
-# The last condition never lets one child's row become another's, even if somebody else wrote it a moment ago.
+# The last condition never lets one child's row become another's, even if another session wrote it a moment ago.
 _WRITE_CASES = """
 INSERT INTO {cases} AS c ({columns}, last_updated_date)
 SELECT {staged}, {stamp}

@@ -184,7 +184,7 @@ SELECT 1
  WHERE n.nspname = %(schema)s AND c.relname = %(name)s
 """
 
-#: An index over the whole table that begins with the column; a partial or invalid one serves nobody.
+#: An index over the whole table that begins with the column; a partial or invalid one serves no query.
 _ANY_INDEX = """
 SELECT EXISTS (
     SELECT FROM pg_catalog.pg_index AS i

@@ -100,7 +100,7 @@ def _roles() -> Iterator[sql.Composed]:
 
 
 def _database(database: str, target: Target) -> Iterator[sql.Composed]:
-    """Nobody creates anything but the owner; the loader needs temporary tables, which go with its transaction."""
+    """Only the owner creates anything; the loader needs temporary tables, which go with its transaction."""
     names = {"db": sql.Identifier(database), "schema": sql.Identifier(target.schema)}
     for statement in (
         "REVOKE CREATE, TEMPORARY ON DATABASE {db} FROM PUBLIC",

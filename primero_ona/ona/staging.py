@@ -24,7 +24,7 @@ _EXITS = pa.schema(
     [("id", pa.string()), ("case_id_display", pa.string()), ("last_updated_at", pa.timestamp("ms", "UTC"))]
 )
 
-#: Every value that is not null in quotes, so that COPY tells an empty text from null.
+#: Every value that is not null in quotes, so that COPY distinguishes an empty text from null.
 _CSV = csv.WriteOptions(include_header=False, quoting_style="all_valid")
 
 
@@ -52,7 +52,7 @@ def analyze_staged(conn: psycopg.Connection) -> None:
 def make_staged(conn: psycopg.Connection, target: Target, table: Table) -> None:
     """Make the temporary table for a table's mapped rows, empty, with ONA's types.
 
-    Not from the table itself: that would lock it as long as the transaction lasts, and whoever changes it would wait.
+    Not from the table itself: that would lock it as long as the transaction lasts, and those who change it would wait.
     Raises DataError where ONA lacks a column.
     """
     types = target.column_types(conn, table)

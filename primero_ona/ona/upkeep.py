@@ -40,7 +40,7 @@ class Upkeep:
 
 @contextmanager
 def locked(conn: psycopg.Connection, table: Table, action: str) -> Iterator[Target]:
-    """A transaction in which nobody else writes into the table; readers are not held up.
+    """Open a transaction in which no other session writes into the table; readers are not held up.
 
     Raises TransientError where another session keeps the table for too long.
     """

@@ -96,7 +96,7 @@ def districts(locations: Iterable[Row]) -> Districts:
 
 
 def _levels(line: Iterable[Row]) -> list[int | None]:
-    """The level of each place of a line from the top down; None where neither its type nor the place above tells it."""
+    """The level of each place of a line from the top down; None where neither its type nor the place above says it."""
     levels: list[int | None] = []
     for place in line:
         kind = str(place.get("type")).strip().lower()

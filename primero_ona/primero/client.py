@@ -108,7 +108,7 @@ class PrimeroClient:
     `timeout` is seconds to connect and seconds of silence; `answer_seconds` is what one answer may take, `patience` what
     one question may take with all its attempts and pauses, `total` what all questions may take together from now on (None:
     no limit); `pause` scales the pauses between attempts (all in seconds). `answer_bytes` is what one answer may have.
-    `insecure` admits plain http to another machine; `protection` tells how the connection is protected.
+    `insecure` admits plain http to another machine; `protection` says how the connection is protected.
     Raises RefusedError where login or permission is refused (never asked twice: six failed logins lock the account),
     TransientError where Primero cannot be reached or breaks off, DataError where an answer has not the known shape.
     """
@@ -182,7 +182,7 @@ class PrimeroClient:
         total, per = metadata.get("total"), metadata.get("per")
         if not isinstance(total, int) or not isinstance(per, int):
             raise DataError(
-                f"Primero's answer to {path} gives no `total` and `per`, so nobody could say whether it is complete"
+                f"Primero's answer to {path} gives no `total` and `per`, so whether it is complete cannot be known"
             )
         return Page(rows, total, per)
 
@@ -349,7 +349,7 @@ class LoginRefusedError(RefusedError):
 
 
 class AnswerRefusedError(RefusedError):
-    """Primero answered with an error that asking again does not mend; `status` is that of HTTP."""
+    """Primero answered with an error that asking again does not change; `status` is that of HTTP."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)

@@ -62,7 +62,7 @@ class Sink(Protocol):
     """Where a pull puts its raw frames."""
 
     def restart(self) -> None:
-        """Forget everything that was written: the walk begins anew."""
+        """Forget everything that was written: the walk begins again."""
 
     def write(self, frame: pd.DataFrame) -> None:
         """Take a frame of raw cases (PULLED_SCHEMA), each `id` in one frame of the whole walk only."""

@@ -53,7 +53,7 @@ class ReferenceList:
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The elements, decoded when somebody asks: there are thousands of places, and mapping needs none of them."""
+        """The elements, decoded on demand: there are thousands of places, and mapping needs none of them."""
         return [orjson.loads(content) for content in self.contents]
 
     @cached_property
@@ -122,7 +122,7 @@ def _frame(name: ListName, contents: Sequence[str]) -> pd.DataFrame:
 
 
 def refresh(client: PrimeroClient, last: Reference | None, now: datetime) -> Reference:
-    """Read all lists anew; of a list that Primero refuses, the `last` one stays, marked.
+    """Read all lists again; of a list that Primero refuses, the `last` one stays, marked.
 
     `now` is aware. Raises DataError where a list is empty or has not the known shape, TransientError where it is not
     whole, and any failure of the client but the refusal of a single list.
@@ -170,7 +170,7 @@ def _forms(client: PrimeroClient) -> list[dict[str, Any]]:
 def complete_list(client: PrimeroClient, path: str, key: str, params: Mapping[str, str | int]) -> list[dict[str, Any]]:
     """Every element of a paged list, once by `key`, in the order received.
 
-    Raises TransientError where pages and `total` do not agree: somebody edited the list meanwhile; DataError as `pages`.
+    Raises TransientError where pages and `total` do not agree, since the list was edited meanwhile; DataError as `pages`.
     """
     found: dict[str, dict[str, Any]] = {}
     # A row that goes between two pages moves the others up, one of them past the reader: the last total would not tell.
