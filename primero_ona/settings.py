@@ -12,14 +12,14 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import ConfigError, UsageError
 from primero_ona.primero.policy import ConsentPolicy, LocationPrecision, PullPolicy
 from primero_ona.quarters import Quarter
 
@@ -162,7 +162,7 @@ class PrimeroSettings(_Settings):
     insecure: bool = Field(
         False,
         validation_alias="PRIMERO_ONA_INSECURE_PRIMERO",
-        description="`yes` lets a Primero on another machine be asked without https: passwords and cases go in the clear",
+        description="`yes` lets a Primero on another machine be asked without https: passwords and cases are sent unencrypted",
     )
 
     @field_validator("ca_bundle")
@@ -230,9 +230,6 @@ class GraphSettings(_Settings):
         validation_alias="PRIMERO_ONA_START",
         description="first quarter: 2020-Q1, or its first day 2020-01-01",
     )
-    executor: Literal["in_process", "multiprocess"] = Field(
-        "in_process", validation_alias="PRIMERO_ONA_EXECUTOR", description="how a run executes its steps"
-    )
     modules: str = Field(
         "",
         validation_alias="PRIMERO_ONA_MODULES",
@@ -265,7 +262,7 @@ class GraphSettings(_Settings):
     def _is_quarter(cls, value: str) -> str:
         try:
             return Quarter.parse(value).key
-        except ConfigError:
+        except UsageError:
             raise ValueError("must be a quarter like 2020-Q1, or its first day") from None
 
     @property

@@ -1,7 +1,4 @@
-"""The real graph on a small sandbox and a database of its own: what the tests of the Dagster layer run.
-
-What belongs here: wiring, running, and reading what a run left behind. What does not: assertions.
-"""
+"""The real graph on a small sandbox and a database of its own: what the tests of the Dagster layer run."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 
 from primero_ona.definitions import build_defs
 from primero_ona.errors import DataError
-from primero_ona.mapping.values import read_consent
+from primero_ona.mapping.values import parse_consent
 from primero_ona.ona.connection import connect
 from primero_ona.pipeline.reconcile import reconcile
 from primero_ona.pipeline.scope import Scope
@@ -85,7 +85,7 @@ def test_no_location_beyond_the_precision_is_stored_or_loaded(graph):
 
 
 def consent_of(case: dict[str, Any]) -> str:
-    return read_consent(case.get("consent_reporting")).value[1]
+    return parse_consent(case.get("consent_reporting")).value[1]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import typer
 
 from primero_ona.cli import output
 from primero_ona.cli.common import ona_connection, stored_assets
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona.quarters import Quarter
 
 
@@ -28,7 +28,7 @@ def forget(
     Erase the case in Primero, too: as long as it is there, each sync excludes and counts it.
     """
     if not primero_id and not case_id:
-        raise ConfigError("name at least one case: --primero-id with Primero's own id, or --case-id")
+        raise UsageError("name at least one case: --primero-id with Primero's own id, or --case-id")
     if primero_id:
         _forget_cases(primero_id)
     if case_id:
@@ -36,11 +36,11 @@ def forget(
 
 
 def _forget_cases(primero_ids: list[str]) -> None:
-    from datetime import UTC, datetime  # noqa: PLC0415
+    from datetime import UTC, datetime
 
-    from primero_ona.graph.resources import OnaDatabaseResource  # noqa: PLC0415
-    from primero_ona.ona.erasure import read_ids  # noqa: PLC0415
-    from primero_ona.pipeline.upkeep import forget as forget_everywhere  # noqa: PLC0415
+    from primero_ona.graph.resources import OnaDatabaseResource
+    from primero_ona.ona.erasure import read_ids
+    from primero_ona.pipeline.upkeep import forget as forget_everywhere
 
     ids = read_ids(primero_ids)
     with stored_assets() as stored:
@@ -58,9 +58,9 @@ def _forget_cases(primero_ids: list[str]) -> None:
 
 
 def _forget_legacy_rows(case_ids: list[str], *, yes: bool) -> None:
-    from datetime import UTC, datetime  # noqa: PLC0415
+    from datetime import UTC, datetime
 
-    from primero_ona.ona.erasure import erase_legacy, legacy_rows  # noqa: PLC0415
+    from primero_ona.ona.erasure import erase_legacy, legacy_rows
 
     with ona_connection() as connection:
         found = legacy_rows(connection, case_ids)
@@ -79,8 +79,8 @@ def purge(
     ],
 ) -> None:
     """Delete stored partitions of old quarters. ONA and Dagster's history keep what they have."""
-    from primero_ona.graph.resources import OnaDatabaseResource  # noqa: PLC0415
-    from primero_ona.pipeline.upkeep import purge as purge_stored  # noqa: PLC0415
+    from primero_ona.graph.resources import OnaDatabaseResource
+    from primero_ona.pipeline.upkeep import purge as purge_stored
 
     quarter = Quarter.parse(before)
     with stored_assets() as stored:

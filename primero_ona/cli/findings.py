@@ -36,8 +36,8 @@ def findings(
 
 def _findings(stored: StoredAssets, quarter: Quarter) -> Iterator[dict[str, Any]]:
     """What the summaries of a quarter's partitions say, one entry for each reason, code and thing to decide."""
-    from primero_ona.mapping.labels import Labels  # noqa: PLC0415
-    from primero_ona.mapping.result import to_decide  # noqa: PLC0415
+    from primero_ona.mapping.labels import Labels
+    from primero_ona.mapping.result import to_decide
 
     accepted = Labels.load().accepted
     for asset in (UNDER18, MAPPED_CASES, MAPPED_SERVICES):

@@ -18,8 +18,8 @@ def keys() -> None:
 @app.command("rotate")
 def keys_rotate() -> None:
     """Re-encrypt all stored partitions with the first key of PRIMERO_ONA_STORAGE_KEYS; then the others can go."""
-    from primero_ona.graph.resources import OnaDatabaseResource  # noqa: PLC0415
-    from primero_ona.pipeline.upkeep import rotate  # noqa: PLC0415
+    from primero_ona.graph.resources import OnaDatabaseResource
+    from primero_ona.pipeline.upkeep import rotate
 
     with stored_assets() as stored:
         count = rotate(stored, OnaDatabaseResource().connection)
@@ -29,6 +29,6 @@ def keys_rotate() -> None:
 @app.command("new")
 def keys_new() -> None:
     """Print a new key for PRIMERO_ONA_STORAGE_KEYS."""
-    from cryptography.fernet import Fernet  # noqa: PLC0415
+    from cryptography.fernet import Fernet
 
     typer.echo(Fernet.generate_key().decode())

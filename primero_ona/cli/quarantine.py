@@ -9,6 +9,7 @@ import typer
 
 from primero_ona.cli import output, output_reconciliation
 from primero_ona.cli.common import AsJson, ona_connection, sync_quarters
+from primero_ona.cli.exit_codes import exit_code
 from primero_ona.quarters import Quarter
 
 app = typer.Typer(help="Rows that were not loaded: which and why, and syncing them again.", no_args_is_help=True)
@@ -24,7 +25,7 @@ def quarantine_list(
     as_json: AsJson = False,
 ) -> None:
     """Show the cases in quarantine by Primero's ids, with reason, first and last seen. No personal values."""
-    from primero_ona.ona.bookkeeping import list_entries  # noqa: PLC0415
+    from primero_ona.ona.bookkeeping import list_entries
 
     name = Quarter.parse(quarter).name if quarter else None
     with ona_connection() as connection:
@@ -41,7 +42,7 @@ def quarantine_retry(quarter: QuarterOption = None, *, as_json: AsJson = False) 
 
     Exit code 1 where some stay.
     """
-    from primero_ona.ona.bookkeeping import list_entries  # noqa: PLC0415
+    from primero_ona.ona.bookkeeping import list_entries
 
     name = Quarter.parse(quarter).name if quarter else None
     with ona_connection() as connection:
@@ -51,11 +52,11 @@ def quarantine_retry(quarter: QuarterOption = None, *, as_json: AsJson = False) 
     with ona_connection() as connection:
         after = list_entries(connection, quarter=name)
     if as_json:
-        synced = [outcome.as_json() for outcome in outcomes]
+        synced = [output.as_json_of(outcome) for outcome in outcomes]
         output.print_json({"before": len(before), "open": [asdict(entry) for entry in after], "synced": synced})
     else:
         output.note(
             f"{len(quarters):,} quarters were synced again; {len(before):,} entries before, {len(after):,} now."
         )
         output_reconciliation.show_quarantine(after)
-    raise typer.Exit(max([1 if after else 0, *(outcome.exit_code for outcome in outcomes)]))
+    raise typer.Exit(max([1 if after else 0, *(exit_code(outcome.kind) for outcome in outcomes)]))

@@ -6,6 +6,7 @@ import typer
 
 from primero_ona.cli import output, output_reference
 from primero_ona.cli.common import AsJson, refresh_reference
+from primero_ona.cli.exit_codes import exit_code
 
 app = typer.Typer(help="Primero's places, options and forms.", no_args_is_help=True)
 
@@ -20,7 +21,7 @@ def refresh(*, as_json: AsJson = False) -> None:
     """Read them, and bring ONA's locations_lookup and data_dictionary up to date. Safe to repeat."""
     outcome = refresh_reference()
     if as_json:
-        output.print_json(outcome.as_json())
+        output.print_json(output.as_json_of(outcome))
     else:
         output_reference.show_refresh(outcome)
-    raise typer.Exit(outcome.exit_code)
+    raise typer.Exit(exit_code(outcome.kind))

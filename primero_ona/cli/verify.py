@@ -10,6 +10,7 @@ import typer
 
 from primero_ona.cli import output, output_reconciliation
 from primero_ona.cli.common import AsJson, ona_connection, stored_assets, sync_quarters
+from primero_ona.cli.exit_codes import exit_code
 from primero_ona.errors import NAMED_CASES
 
 if TYPE_CHECKING:
@@ -58,27 +59,27 @@ def verify(
                 )
         found = _reconcile(grace)
     if as_json:
-        synced = [outcome.as_json() for outcome in outcomes]
+        synced = [output.as_json_of(outcome) for outcome in outcomes]
         output.print_json({**_as_json(found), "synced": synced, "removed": removed})
     else:
         output_reconciliation.show_reconciliation(found)
-    raise typer.Exit(max([0 if found.passed else 1, *(outcome.exit_code for outcome in outcomes)]))
+    raise typer.Exit(max([0 if found.passed else 1, *(exit_code(outcome.kind) for outcome in outcomes)]))
 
 
 def _remove(found: Reconciliation, *, out_of_scope: bool) -> dict[str, int]:
-    from primero_ona.pipeline.reconcile import remove_gone  # noqa: PLC0415
+    from primero_ona.pipeline.reconcile import remove_gone
 
     with ona_connection() as connection:
         return remove_gone(connection, found, out_of_scope=out_of_scope)
 
 
 def _reconcile(grace: int) -> Reconciliation:
-    from primero_ona.graph.resources import PrimeroResource  # noqa: PLC0415
-    from primero_ona.pipeline.reconcile import reconcile  # noqa: PLC0415
-    from primero_ona.pipeline.reference import scope_in_use  # noqa: PLC0415
-    from primero_ona.pipeline.scope import Scope  # noqa: PLC0415
-    from primero_ona.quarters import Quarter  # noqa: PLC0415
-    from primero_ona.settings import (  # noqa: PLC0415
+    from primero_ona.graph.resources import PrimeroResource
+    from primero_ona.pipeline.reconcile import reconcile
+    from primero_ona.pipeline.reference import scope_in_use
+    from primero_ona.pipeline.scope import Scope
+    from primero_ona.quarters import Quarter
+    from primero_ona.settings import (
         GraphSettings,
         OnaSettings,
         PrimeroSettings,

@@ -34,7 +34,7 @@ ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 _TABLES = ((CASES_KEY, CASES), (SERVICES_KEY, SERVICES))
 _MAPPED = (MAPPED_CASES, MAPPED_SERVICES)
 
-#: Before the load rows must be told apart; the load then gives each a key that is unique in ONA.
+#: Before the load rows must be distinguishable; the load then gives each a key that is unique in ONA.
 IDENTITY = "identity_unique_and_present"
 
 _UNMAPPED = (
@@ -48,8 +48,8 @@ _GBV = (
     "PRIMERO_ONA_MODULES=primeromodule-cp, then `primero-ona backfill`. `primero-ona findings` counts them exactly"
 )
 
-#: Faults told in a check's one line: more of them hide the first.
-TOLD = 5
+#: Faults in a check's one line: more of them hide the first.
+MAX_FAULTS_SHOWN = 5
 
 
 def asset_checks(quarters: Quarters, *, gbv_agreed: bool = False) -> list[dg.AssetChecksDefinition]:
@@ -79,7 +79,7 @@ def answer(
         check_name=name,
         passed=not found,
         severity=WARN if warn else ERROR,
-        description=_told(found) or good,
+        description=_describe(found) or good,
         metadata={**({"faults": count_table(found, "fault")} if found else {}), **metadata},
     )
 
@@ -92,11 +92,11 @@ def notice(asset: str | dg.AssetKey, name: str, fault: str, *, good: str) -> dg.
     )
 
 
-def _told(found: Mapping[str, int]) -> str:
+def _describe(found: Mapping[str, int]) -> str:
     """The commonest faults in one line; the table beside it has more of them."""
     ordered = sorted(found, key=lambda fault: (-found[fault], fault))
-    more = [f"and {len(ordered) - TOLD} more"] if len(ordered) > TOLD else []
-    return "; ".join([f"{found[fault]:,} × {fault}" for fault in ordered[:TOLD]] + more)
+    more = [f"and {len(ordered) - MAX_FAULTS_SHOWN} more"] if len(ordered) > MAX_FAULTS_SHOWN else []
+    return "; ".join([f"{found[fault]:,} × {fault}" for fault in ordered[:MAX_FAULTS_SHOWN]] + more)
 
 
 def report(answers: Iterable[dg.AssetCheckResult]) -> Results:

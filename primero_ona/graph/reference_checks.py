@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def reference_checks() -> list[dg.AssetChecksDefinition]:
-    """All checks of the group 0_reference."""
+    """All checks of the reference data."""
     return [_lists_current(), _places_clear(), _names_in_use(), _dictionary_checks()]
 
 

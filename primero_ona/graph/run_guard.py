@@ -14,7 +14,7 @@ from typing import Any, cast
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona.graph.dead_runs import PROCESS_TAG
 from primero_ona.graph.partitions import QUARTER_TAG
 
@@ -40,15 +40,15 @@ _LAUNCHED = frozenset({".dagster/grpc_info"})
 def require_plain_run(config: object, tags: Mapping[str, str] | None, *, launched: bool = False) -> None:
     """Check what a run or a backfill brings with it; `launched` admits the tag that a started run, or its retry, has too.
 
-    Raises ConfigError that names sections and tags, never their values.
+    Raises UsageError that names sections and tags, never their values.
     """
     if sections := sorted({_section(path) for path in _entries(config)}):
-        raise ConfigError(
+        raise UsageError(
             f"refused: the run's configuration sets {', '.join(sections)}. A run takes nothing from its configuration; "
             "addresses, paths, keys, secrets and log levels are settings of the installation, see docs/settings.md"
         )
     if foreign := sorted(set(tags or {}) - TAGS - (_LAUNCHED if launched else set())):
-        raise ConfigError(
+        raise UsageError(
             f"refused: the run has the tags {', '.join(foreign)}. A run takes no image, command, environment, mount or address "
             f"from its tags; remove them. It may have `{QUARTER_TAG}` and Dagster's own"
         )

@@ -16,17 +16,21 @@ import dagster as dg
 from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
 from dagster._utils.error import USER_FACING_ERROR_ID_ATTR_NAME
 
-from primero_ona.errors import SyncError
+from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, unexpected
 
-#: Dagster's run retries start a run anew after any failed step, unless the run carries this tag.
+#: Dagster's run retries start a run again after any failed step, unless the run carries this tag.
 _NO_RUN_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
+
+
+#: The metadata of a failed step that holds the kind of its error.
+KIND = "kind"
 
 
 class SafeText:
     """What an exception of ours is, besides, so that Dagster shows its text.
 
-    Dagster masks an exception that carries an error id (DAGSTER_REDACT_USER_CODE_ERRORS, the second wall behind ours); one of
+    Dagster masks an exception that carries an error id (DAGSTER_REDACT_USER_CODE_ERRORS, which is defence in depth); one of
     these never takes any. The other half is a DagsterError, which Dagster passes on where it wraps and masks all others.
     """
 
@@ -79,7 +83,7 @@ def _safe_step() -> Iterator[None]:
     except SyncError as error:
         if not error.retry:
             stop_run_retries(context.instance, context.run_id)
-        raise _failure(str(error), type(error).__name__, error.exit_code, retry=error.retry) from None
+        raise _failure(str(error), error.kind, retry=error.retry) from None
     except dg.Failure as failure:
         if not failure.allow_retries:
             stop_run_retries(context.instance, context.run_id)
@@ -94,15 +98,21 @@ def unexpected_withheld() -> Iterator[None]:
     except (SyncError, dg.Failure, dg.RetryRequested):
         raise
     except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
-        raise machine_error(error) or _failure(unexpected(error), type(error).__name__, 1, retry=False) from None
+        raise machine_error(error) or _failure(unexpected(error), UNEXPECTED, retry=False) from None
 
 
-def _failure(text: str, kind: str, exit_code: int, *, retry: bool) -> StepError:
-    metadata = {"kind": dg.MetadataValue.text(kind), "exit_code": dg.MetadataValue.int(exit_code)}
-    return StepError(description=text, metadata=metadata, allow_retries=retry)
+def _failure(text: str, kind: str, *, retry: bool) -> StepError:
+    return StepError(description=text, metadata={KIND: dg.MetadataValue.text(kind)}, allow_retries=retry)
+
+
+def kind_of_failure(event: dg.DagsterEvent | None) -> str | None:
+    """Return the kind of the error that `safe_step` recorded; None where something else ended the step."""
+    failure = event.step_failure_data.user_failure_data if event else None
+    kind = failure.metadata.get(KIND) if failure else None
+    return kind.text if isinstance(kind, dg.TextMetadataValue) else None
 
 
 def stop_run_retries(instance: dg.DagsterInstance | None, run_id: str | None) -> None:
-    """Keep Dagster from starting the run anew: what failed in it would fail again."""
+    """Keep Dagster from starting the run again: what failed in it would fail again."""
     if instance is not None and run_id is not None and instance.has_run(run_id):
         instance.add_run_tags(run_id, _NO_RUN_RETRY)

@@ -1,24 +1,20 @@
 """Ages on the days that count, made of the date of birth while a case is in memory; the date itself goes no further.
 
-What belongs here: which day counts as that of registration, and the age on a day. Days are read by the rules by which the
-mapping reads them, so that an age fits the date beside it. Who counts as a child by these ages is decided in `membership.py`.
+Days are read by the rules of the mapping, so that an age fits the date beside it.
 """
 
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from primero_ona.mapping.columns import WHOLE, Rule, column, to_arrow
-from primero_ona.mapping.dates import DAY, OFFSET, read_date, read_dates, read_service_date
+from primero_ona.mapping.dates import DAY, OFFSET, parse_date, parse_dates, parse_service_date
 from primero_ona.mapping.result import UnmappedCodes
 from primero_ona.mapping.values import OLDEST
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _BIRTH = "date_of_birth"
 _SERVICES = "services_section"
@@ -34,17 +30,15 @@ def with_ages(pulled: pd.DataFrame, today: date) -> pd.DataFrame:
     `today` is the day in Phnom Penh: a registration in the future counts as none. An age is null where the day or a usable
     date of birth is unknown. The index stays.
     """
-    import pandas as pd  # noqa: PLC0415
-
     table = to_arrow(pulled, _FIELDS)
-    births = _days(column(table, _BIRTH), read_date)
+    births = _days(column(table, _BIRTH), parse_date)
     registered = _registered(
-        _days(column(table, "registration_date"), read_date), column(table, "created_at"), births, today
+        _days(column(table, "registration_date"), parse_date), column(table, "created_at"), births, today
     )
     made = {
         "age_at_registration": _ages(births, registered),
-        "age_at_placement": _ages(births, _days(column(table, "care_date"), read_date)),
-        "age_at_reintegration": _ages(births, _days(column(table, "date_of_reintegration"), read_date)),
+        "age_at_placement": _ages(births, _days(column(table, "care_date"), parse_date)),
+        "age_at_reintegration": _ages(births, _days(column(table, "date_of_reintegration"), parse_date)),
         _SERVICES: _services(column(table, _SERVICES), births),
     }
     stored = pulled.drop(columns=_BIRTH)
@@ -53,7 +47,7 @@ def with_ages(pulled: pd.DataFrame, today: date) -> pd.DataFrame:
 
 def _days(texts: pa.Array, rule: Rule) -> pa.Array:
     """A column of dates; what cannot be read is reported where the mapping reads the same field."""
-    return read_dates(texts, rule, "", UnmappedCodes())
+    return parse_dates(texts, rule, "", UnmappedCodes())
 
 
 def _registered(stated: pa.Array, created: pa.Array, births: pa.Array, today: date) -> pa.Array:
@@ -82,7 +76,7 @@ def _digits(days: pa.Array) -> pa.Array:
 def _services(section: pa.ListArray, births: pa.Array) -> pa.ListArray:
     """The sections of services, each element with the age on its day."""
     parts = section.flatten()
-    days = _days(pc.struct_field(parts, ["service_implemented_day_time"]), read_service_date)
+    days = _days(pc.struct_field(parts, ["service_implemented_day_time"]), parse_service_date)
     ages = _ages(births.take(pc.list_parent_indices(section)), days)
     names = [field.name for field in parts.type]
     aged = pa.StructArray.from_arrays(

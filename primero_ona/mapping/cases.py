@@ -20,18 +20,18 @@ from primero_ona.mapping.columns import (
     Rule,
     column,
     flags,
-    read_column,
-    read_columns,
-    read_keys,
-    read_texts,
+    parse_column,
+    parse_columns,
+    parse_keys,
+    parse_texts,
     to_arrow,
     to_frame,
 )
-from primero_ona.mapping.dates import read_date, read_dates
+from primero_ona.mapping.dates import parse_date, parse_dates
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Place, Places
 from primero_ona.mapping.result import Mapped, Reason, UnmappedCodes, quarantine_entry
-from primero_ona.mapping.values import read_age, read_case_source, read_codes, read_consent, read_option_name
+from primero_ona.mapping.values import parse_age, parse_case_source, parse_codes, parse_consent, parse_option_name
 from primero_ona.texts import UUID
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def map_cases(raw: pd.DataFrame, places: Places, labels: Labels) -> Mapped:
     The frame has the columns of `CASES` in the table contract; `case_id` is the plain key, which several cases may share.
     """
     table = to_arrow(raw, CASE_FIELDS)
-    case_ids = read_keys(column(table, "case_id_display"))
+    case_ids = parse_keys(column(table, "case_id_display"))
     reasons = case_reasons(column(table, "id"), case_ids)
     keyed = pa.array(reasons == "")
     findings = UnmappedCodes()
@@ -113,34 +113,34 @@ class _Reader:
         return column(self._table, field)
 
     def text(self, field: str, rule: Rule) -> pa.Array:
-        return read_column(self.plain(field), rule, TEXT, field, self._findings)
+        return parse_column(self.plain(field), rule, TEXT, field, self._findings)
 
     def date(self, field: str) -> pa.Array:
-        return read_dates(self.plain(field), read_date, field, self._findings)
+        return parse_dates(self.plain(field), parse_date, field, self._findings)
 
     def several(self, field: str, rule: Rule, kinds: Sequence[pa.DataType]) -> list[pa.Array]:
-        return read_columns(self.plain(field), rule, kinds, field, self._findings)
+        return parse_columns(self.plain(field), rule, kinds, field, self._findings)
 
     def place(self, field: str, places: Places) -> Place:
         kinds = [TEXT] * len(Place._fields)
-        return Place(*read_texts(self.plain(field), places.read_text, kinds, field, self._findings))
+        return Place(*parse_texts(self.plain(field), places.parse_text, kinds, field, self._findings))
 
 
 def _columns(reader: _Reader, case_ids: pa.Array, places: Places, labels: Labels) -> dict[str, Any]:
-    age, age_group = reader.several("age", read_age, [WHOLE, TEXT])
-    consent, consent_status = reader.several("consent_reporting", read_consent, [TEXT, TEXT])
+    age, age_group = reader.several("age", parse_age, [WHOLE, TEXT])
+    consent, consent_status = reader.several("consent_reporting", parse_consent, [TEXT, TEXT])
     current = reader.place("location_current", places)
     caregiver = reader.place("location_caregiver", places)
     return {
         "case_id": case_ids,
         "registration_date": reader.date("registration_date"),
-        "case_source": reader.text("oscar_number", read_case_source),
-        "disabled": reader.text("disability_type", partial(labels.read_single, "disability_type")),
-        "type_of_case": reader.text("type_of_case", read_option_name),
-        "sex": reader.text("sex", partial(labels.read_passing, "sex")),
+        "case_source": reader.text("oscar_number", parse_case_source),
+        "disabled": reader.text("disability_type", partial(labels.parse_single, "disability_type")),
+        "type_of_case": reader.text("type_of_case", parse_option_name),
+        "sex": reader.text("sex", partial(labels.parse_passing, "sex")),
         "age": age,
-        "protection_concerns": reader.text("protection_concerns", partial(labels.read_list, "protection_concerns")),
-        "placement_type": reader.text("type_of_placement", read_option_name),
+        "protection_concerns": reader.text("protection_concerns", partial(labels.parse_list, "protection_concerns")),
+        "placement_type": reader.text("type_of_placement", parse_option_name),
         "consent_for_reporting": consent,
         "location_code": current.location,
         "province_current": current.province,
@@ -154,7 +154,7 @@ def _columns(reader: _Reader, case_ids: pa.Array, places: Places, labels: Labels
         "primero_id": reader.plain("id"),
         "primero_updated_at": reader.plain("last_updated_at"),
         "consent_status": consent_status,
-        "case_status": reader.text("status", read_codes),
+        "case_status": reader.text("status", parse_codes),
         "age_group": age_group,
         "care_date": reader.date("care_date"),
         "date_of_reintegration": reader.date("date_of_reintegration"),

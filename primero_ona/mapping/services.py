@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,18 +22,15 @@ from primero_ona.mapping.columns import (
     column,
     flags,
     holds,
-    read_column,
-    read_keys,
+    parse_column,
+    parse_keys,
     to_arrow,
     to_frame,
 )
-from primero_ona.mapping.dates import read_dates, read_service_date
+from primero_ona.mapping.dates import parse_dates, parse_service_date
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.result import Mapped, Reason, UnmappedCodes, quarantine_entry
-from primero_ona.mapping.values import is_true, read_codes
-
-if TYPE_CHECKING:
-    import pandas as pd
+from primero_ona.mapping.values import is_true, parse_codes
 
 #: What is read of a raw frame.
 SERVICE_CASE_FIELDS = ("id", "case_id_display", "services_section")
@@ -62,8 +60,8 @@ class Elements:
         rows, parts = pc.list_parent_indices(section), section.flatten()
         kept = pa.array(~holds(part(parts, "_destroy"), is_true))
         rows, parts = rows.filter(kept), parts.filter(kept)
-        ids, case_ids = column(table, "id"), read_keys(column(table, "case_id_display"))
-        keys = read_keys(part(parts, "unique_id"))
+        ids, case_ids = column(table, "id"), parse_keys(column(table, "case_id_display"))
+        keys = parse_keys(part(parts, "unique_id"))
         reasons = _reasons(keys, parts, case_reasons(ids, case_ids)[rows.to_numpy()])
         return cls(rows, ids.take(rows), case_ids.take(rows), keys, parts, reasons)
 
@@ -113,8 +111,6 @@ def _places(elements: Elements) -> np.ndarray[Any, np.dtype[np.int32]]:
 
     A copy is equal in all that is kept of it raw.
     """
-    import pandas as pd  # noqa: PLC0415
-
     pairs = pd.DataFrame({"row": elements.rows.to_numpy(), "key": _codes(elements.keys)})
     places = np.ones(len(pairs), np.int32)
     several = pairs.duplicated(keep=False).to_numpy()
@@ -138,15 +134,17 @@ def _columns(
     elements: Elements, places: np.ndarray[Any, np.dtype[np.int32]], labels: Labels, findings: UnmappedCodes
 ) -> dict[str, pa.Array]:
     parts = elements.parts
-    service_type = partial(labels.read_single, "service_type")
+    service_type = partial(labels.parse_single, "service_type")
     stamp = "service_implemented_day_time"
     return {
         "unique_id": elements.keys,
         "case_id": elements.case_ids,
-        "service_type": read_column(part(parts, "service_type"), service_type, TEXT, "service_type", findings),
-        "service_date": read_dates(part(parts, stamp), read_service_date, stamp, findings),
+        "service_type": parse_column(part(parts, "service_type"), service_type, TEXT, "service_type", findings),
+        "service_date": parse_dates(part(parts, stamp), parse_service_date, stamp, findings),
         "primero_case_id": elements.owners,
-        "service_subtypes": read_column(part(parts, "service_subtype"), read_codes, TEXT, "service_subtype", findings),
+        "service_subtypes": parse_column(
+            part(parts, "service_subtype"), parse_codes, TEXT, "service_subtype", findings
+        ),
         "age_at_service": part(parts, "age_at_service"),
         "place": pa.array(places, WHOLE),
     }

@@ -1,8 +1,4 @@
-"""What the sync remembers of a load in the schema `primero_sync`: runs, quarantine, unmapped codes.
-
-What belongs here: writing these tables within the load's transaction. Exits are kept where they act, in `merge.py`;
-reading for people is in `status.py`. Only counts, codes and Primero's ids are kept.
-"""
+"""Record loads in the schema `primero_sync`: runs, quarantine, unmapped codes; only counts, codes and Primero's ids."""
 
 from __future__ import annotations
 
@@ -36,8 +32,8 @@ class Origin:
 
 def update_quarantine(
     conn: psycopg.Connection, quarter: Quarter, run_id: str, now: datetime, summaries: Iterable[Summary]
-) -> int:
-    """Bring the quarter's quarantine up to date with what the mapping put there; return the open entries.
+) -> None:
+    """Bring the quarter's quarantine up to date with what the mapping put there.
 
     An entry that is not seen again is resolved, and so is one of any other quarter whose case has now come with this one.
     """
@@ -54,8 +50,6 @@ def update_quarantine(
     conn.execute(_KEEP_ENTRIES, known)
     conn.execute(_RESOLVE_UNSEEN, known)
     conn.execute(_RESOLVE_ARRIVED, known)
-    row = conn.execute(_COUNT_OPEN, known).fetchone()
-    return int(row[0]) if row else 0
 
 
 def replace_unmapped(conn: psycopg.Connection, quarter: Quarter, run_id: str, summaries: Iterable[Summary]) -> None:
@@ -130,10 +124,6 @@ UPDATE primero_sync.quarantine AS q
     SELECT primero_id::text FROM case_decisions WHERE decision <> 'stale'
     UNION SELECT primero_id::text FROM staged_exits
     UNION SELECT primero_id FROM seen_quarantine WHERE table_name = 'cases')
-"""
-
-_COUNT_OPEN = """
-SELECT count(*) FROM primero_sync.quarantine WHERE quarter = %(quarter)s AND resolved_at IS NULL
 """
 
 _COPY_UNMAPPED = "COPY primero_sync.unmapped (quarter, field, code, count, run_id) FROM STDIN"

@@ -1,4 +1,4 @@
-"""Erasure: a case and its services leave ONA on request, with every trace in the bookkeeping, and do not come back.
+"""Erase a case and its services from ONA on request, with every trace in the bookkeeping, so that it does not come back.
 
 What remains is one line in `primero_sync.erasures`: when, how many rows, and the SHA-256 of Primero's id of the case. That
 id is a random UUID, so its hash tells nothing to whoever does not have the id already; it is what keeps the case out while
@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import sql
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.erased import subject_of
 from primero_ona.ona.load import lock_loads
@@ -33,11 +33,11 @@ class Erased:
 
 
 def read_ids(texts: Iterable[str]) -> list[str]:
-    """Primero ids as Primero writes them; raises ConfigError, without the text, where one is no UUID."""
+    """Primero ids as Primero writes them; raises UsageError, without the text, where one is no UUID."""
     try:
         return list(dict.fromkeys(str(UUID(text.strip())) for text in texts))
     except ValueError:
-        raise ConfigError(
+        raise UsageError(
             "--primero-id takes Primero's own id of a case, 36 characters like 51f2adb5-0000-0000-0000-0000c063aeb0; "
             "the short Case ID that people see will not do"
         ) from None

@@ -1,7 +1,4 @@
-"""Rights on ONA's tables that others than the project's roles hold, read from the catalog, which every login may read.
-
-What does not belong here: what the roles themselves may do (`roles.py`).
-"""
+"""Rights on ONA's tables that others than the project's roles hold, read from the catalog, which every login may read."""
 
 from __future__ import annotations
 

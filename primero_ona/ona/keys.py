@@ -127,7 +127,7 @@ SELECT v.unique_id AS key
 
 _ANY_LEGACY_SERVICE = "SELECT FROM {services} WHERE primero_case_id IS NULL LIMIT 1"
 
-# Whose a service of the legacy pipeline is, the key of its case tells.
+# Whose a service of the legacy pipeline is, the key of its case says.
 _FREE_LEGACY_SERVICES = """
 INSERT INTO freed_services
 SELECT v.unique_id

@@ -1,4 +1,4 @@
-"""ONA against an inventory of Primero: what is missing, extra, stale or different, per quarter, decided in SQL.
+"""Compare ONA with an inventory of Primero in SQL: what is missing, extra, stale or different, per quarter.
 
 Nothing of the sync's bookkeeping is believed: keys are settled from the inventory and ONA's rows, as a load would do it.
 """

@@ -3,7 +3,7 @@
 `ona_owner` owns the tables and changes their schema, `ona_loader` writes rows and cannot change anything else,
 `ona_dashboard` reads views without the ids of Primero and with one age of past days only, `ona_auditor` reads the
 bookkeeping and no child's row. They are groups: a login is made a member of one. Rights that others hold already are listed
-and revoked (`grants.py`). What does not belong here: executing it, which is the administrators' to do.
+and revoked (`grants.py`).
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _roles() -> Iterator[sql.Composed]:
 
 
 def _database(database: str, target: Target) -> Iterator[sql.Composed]:
-    """Nobody creates anything but the owner; the loader needs temporary tables, which go with its transaction."""
+    """Only the owner creates anything; the loader needs temporary tables, which go with its transaction."""
     names = {"db": sql.Identifier(database), "schema": sql.Identifier(target.schema)}
     for statement in (
         "REVOKE CREATE, TEMPORARY ON DATABASE {db} FROM PUBLIC",

@@ -1,7 +1,4 @@
-"""Where ONA's tables are: the schema they stand in, and their names as identifiers.
-
-What belongs here: finding the tables and what they have. What does not belong here: changing or reading their rows.
-"""
+"""Find ONA's tables: the schema they stand in, their names as identifiers, and the columns they have."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from primero_ona.mapping.labels import Labels
-from primero_ona.mapping.values import read_option_name
+from primero_ona.mapping.values import parse_option_name
 from primero_ona.ona.dictionary import has_options
 from primero_ona.ona.schema import CASES, DATA_DICTIONARY, SERVICES, TABLES, VIEWS, Column, Table
 from primero_ona.ona.upkeep import Row
 from primero_ona.primero.catalogue import Catalogue, Field
-from primero_ona.texts import plain
+from primero_ona.texts import normalize
 
 #: Excel takes a CSV file for UTF-8 only where it begins with this mark; Khmer is unreadable otherwise.
 _MARK = "\ufeff"
@@ -41,7 +41,7 @@ def primero_labels(fields: Catalogue) -> dict[str, dict[str, str]]:
         for column in table.columns:
             field = field_of(fields, table, column)
             if column.labels and field:
-                found[column.labels] = {o.id: plain(o.en) for o in field.options.values() if plain(o.en)}
+                found[column.labels] = {o.id: normalize(o.en) for o in field.options.values() if normalize(o.en)}
     return found
 
 
@@ -88,7 +88,7 @@ def _column_rows(table: str, place: int, column: Column, field: Field | None, la
 
 def _label(column: Column, field: Field | None) -> str:
     """Primero's label where the column is the field itself, else what the contract says of the column."""
-    of_field = plain(field.en) if field and not column.derived else ""
+    of_field = normalize(field.en) if field and not column.derived else ""
     return of_field or column.description.replace("`", "")
 
 
@@ -105,7 +105,7 @@ def _values(column: Column, codes: Iterable[str], labels: Labels) -> Mapping[str
     if column.allowed:
         return {value: value for value in column.allowed}
     if column.options == "names":
-        return {code: name for code in codes if (name := read_option_name(code).value)}
+        return {code: name for code in codes if (name := parse_option_name(code).value)}
     return {code: code for code in codes}
 
 

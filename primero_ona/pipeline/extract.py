@@ -13,16 +13,16 @@ import psycopg
 
 from primero_ona.errors import TransientError
 from primero_ona.mapping.ages import with_ages
-from primero_ona.mapping.membership import keep_out, membership, without_consent
 from primero_ona.ona.bookkeeping import PULL_NUMBER, next_pull
 from primero_ona.ona.connection import Connect
 from primero_ona.ona.erased import erased_subjects, not_erased, without_erased
 from primero_ona.ona.fields import note_fields, shown_fields
 from primero_ona.ona.partition_locks import partition_lock, require_held
+from primero_ona.pipeline.scope import sort_cases
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.fields import EXIT_COLUMNS, KnownFields, json_text
-from primero_ona.primero.policy import GBV_MODULE, ConsentPolicy, PullPolicy
+from primero_ona.primero.policy import GBV_MODULE, PullPolicy
 from primero_ona.primero.pull import EMPTY_PAUSE, PullReport, pull_cases
 from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter, local_today
@@ -81,7 +81,7 @@ def pull_quarter(
     with connect() as lock, partition_lock(lock, quarter.key):
         for asset in SETS:
             remove_unfinished(stored.store.base / asset, quarter.key)
-        sink = QuarterSink(stored, quarter, policy.consent, erased)
+        sink = QuarterSink(stored, quarter, policy, erased)
         try:
             report = pull_cases(client, window_of(quarter, policy, now), sink, known, empty_pause=empty_pause)
             _require_erased(connect, erased, quarter)
@@ -120,10 +120,10 @@ class QuarterSink:
         self,
         stored: StoredAssets,
         quarter: Quarter,
-        consent: ConsentPolicy = "include",
+        policy: PullPolicy,
         erased: frozenset[str] = frozenset(),
     ) -> None:
-        self._consent, self._erased = consent, erased
+        self._policy, self._erased = policy, erased
         self._writers = {asset: stored.writer(asset, quarter) for asset in SETS}
         self._waiting: dict[str, list[pd.DataFrame]] = {asset: [] for asset in SETS}
         self.reasons: Counter[str] = Counter()
@@ -138,10 +138,8 @@ class QuarterSink:
     def write(self, frame: pd.DataFrame) -> None:
         """Take a frame of cases as pulled; their dates of birth become ages here and are not kept."""
         frame = with_ages(self._without_erased(frame), local_today())
-        sets = membership(frame)
-        kept_out = without_consent(frame, self._consent)
-        self.reasons[CONSENT_REASON] += int((kept_out & ~sets["exit"].to_numpy()).sum())
-        keep_out(sets, kept_out)
+        sets = sort_cases(frame, self._policy)
+        self.reasons[CONSENT_REASON] += int(sets["excluded"].sum())
         for asset, column in SETS.items():
             chosen = frame[sets[column].to_numpy()]
             self._take(asset, chosen[[*EXIT_COLUMNS]] if asset == EXITS else chosen)

@@ -28,7 +28,7 @@ from primero_ona.ona.reconcile import KNOWN_SCHEMA, REMOVABLE, SYNCED, QuarterDi
 from primero_ona.ona.staging import stage_exits
 from primero_ona.ona.target import Target
 from primero_ona.pipeline.extract import known_fields
-from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.scope import Scope, sort_cases
 from primero_ona.pipeline.stored import current_versions
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import InventoryReport, presence_of, take_inventory
@@ -230,7 +230,7 @@ class _ExpectingSink:
     def write(self, frame: pd.DataFrame) -> None:
         """See Sink."""
         frame = with_ages(without_erased(frame, self._erased), local_today())
-        belongs = ~self._scope.sets(frame)["exit"].to_numpy()
+        belongs = ~sort_cases(frame, self._scope.policy)["exit"].to_numpy()
         chosen = frame[belongs].reset_index(drop=True)
         cases = map_cases(chosen, self._places, self._scope.labels)
         keyless = [entry["primero_id"] for entry in cases.quarantine]

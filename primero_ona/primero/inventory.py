@@ -1,9 +1,9 @@
-"""An inventory: every case that Primero shows, of all time, in the order of its identifier; and single cases by their id.
+"""Take an inventory of every case that Primero shows, of all time, in the order of its identifier; and find single cases.
 
 A second way to the cases beside the walk of `pull.py`, so that a fault of one does not hide in the other: no window, no
 bound on `created_at`, plain pages in an order that is total and never changes. New cases shift later pages towards the
 end, which shows a case twice; a case that vanishes shifts them towards the start, which would hide one, but makes `total`
-smaller, and then the inventory is taken anew. What does not belong here: comparing it with ONA.
+smaller, and then the inventory is taken again.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from primero_ona.definitions import build_defs
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona.graph.run_guard import TAGS, guarded, require_plain_run
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
@@ -275,17 +275,15 @@ def leaves(config_type: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, 
         yield from leaves(field.config_type, (*path, name))
 
 
-@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
-def test_no_job_has_a_place_for_configuration(executor: str):
+def test_no_job_has_a_place_for_configuration():
     """An asset, a check or an op without a schema takes anything, and an executor's defaults take paths and modules."""
-    chosen = GraphSettings(PRIMERO_ONA_START="2023-Q1", PRIMERO_ONA_EXECUTOR=executor, PRIMERO_ONA_RETENTION_QUARTERS=4)
+    chosen = GraphSettings(PRIMERO_ONA_START="2023-Q1", PRIMERO_ONA_RETENTION_QUARTERS=4)
     jobs = build_defs(settings=chosen).get_repository_def().get_all_jobs()
     assert len(jobs) == 6
     found = {path for job in jobs for path in leaves(job.run_config_schema.config_type)}
     assert found == set()
 
 
-@pytest.mark.parametrize("executor", [dg.in_process_executor, dg.multiprocess_executor], ids=lambda kind: kind.name)
 @pytest.mark.parametrize(
     ("config", "tags", "plain"),
     [
@@ -294,11 +292,11 @@ def test_no_job_has_a_place_for_configuration(executor: str):
     ],
 )
 def test_the_executor_refuses_before_the_first_step_also_without_a_guarded_instance(
-    executor: dg.ExecutorDefinition, config: Any, tags: dict[str, str], *, plain: bool
+    config: Any, tags: dict[str, str], *, plain: bool
 ):
     """An installation that was upgraded may still have the dagster.yaml of before."""
     with dg.DagsterInstance.local_temp() as instance:
-        job = dg.reconstructable(in_process if executor is dg.in_process_executor else multiprocess)
+        job = dg.reconstructable(guarded_job)
         with dg.execute_job(job, instance, run_config=config, tags=tags) as result:
             assert result.success is plain
             events = [event.event_type for event in result.all_events]
@@ -307,19 +305,11 @@ def test_the_executor_refuses_before_the_first_step_also_without_a_guarded_insta
         assert ("refused: the run has the tags dagster-k8s/config" in said) is not plain
 
 
-def in_process() -> dg.JobDefinition:
-    return _tiny(guarded(dg.in_process_executor))
-
-
-def multiprocess() -> dg.JobDefinition:
-    return _tiny(guarded(dg.multiprocess_executor))
-
-
-def _tiny(executor: dg.ExecutorDefinition) -> dg.JobDefinition:
+def guarded_job() -> dg.JobDefinition:
     @dg.op(config_schema={})
     def nothing() -> None: ...
 
-    @dg.job(executor_def=executor)
+    @dg.job(executor_def=guarded(dg.in_process_executor))
     def tiny() -> None:
         nothing()
 
@@ -329,10 +319,10 @@ def _tiny(executor: dg.ExecutorDefinition) -> dg.JobDefinition:
 def test_a_refusal_names_sections_and_tags_and_no_value():
     """It stands in logs and in answers; an operator may have written a secret into the wrong place."""
     for config in CONFIGS.values():
-        with pytest.raises(ConfigError) as found:
+        with pytest.raises(UsageError) as found:
             require_plain_run({**config, MARKER: MARKER}, {})
         assert MARKER not in str(found.value)
-    with pytest.raises(ConfigError) as found:
+    with pytest.raises(UsageError) as found:
         require_plain_run({}, {"image": MARKER})
     assert MARKER not in str(found.value)
     require_plain_run({"ops": {}, "loggers": {}}, dict.fromkeys(TAGS, "x"))

@@ -1,7 +1,4 @@
-"""All places where something of a child could be left, and looking for the markers in them.
-
-What belongs here: reading a place whole, compressed and encrypted parts too. What does not: what leaves something there.
-"""
+"""All places where something of a child could be left, read whole, and the search for the markers in them."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_of_an_unexpected_exception_only_type_and_place_are_told(instance: dg.Da
 
     run = run_of(instance, lambda: datetime.fromisoformat(SECRET))
     text = told(instance, run)
-    assert text.startswith("unexpected ValueError at an unknown place; please report this line (its text is withheld")
+    assert text.startswith("internal error ValueError at an unknown place; please report this line (details withheld")
     assert SECRET not in everything(instance, run)
     assert list(filter_runs_to_should_retry([run], instance)) == []
 
@@ -103,7 +103,7 @@ def test_of_an_unexpected_exception_only_type_and_place_are_told(instance: dg.Da
 def test_an_unexpected_exception_names_the_line_of_this_package(instance: dg.DagsterInstance) -> None:
     """Without the place nobody could mend it."""
     run = run_of(instance, lambda: Quarter(2024, 9).start)
-    assert told(instance, run).startswith("unexpected ValueError at quarters.py:")
+    assert told(instance, run).startswith("internal error ValueError at quarters.py:")
 
 
 def test_what_is_raised_outside_our_own_wall_is_masked_by_dagsters(
@@ -136,7 +136,7 @@ def test_a_failure_inside_a_sensor_is_shown_as_in_a_step(monkeypatch: pytest.Mon
             datetime.fromisoformat(SECRET)
     except Exception:  # noqa: BLE001 whatever Dagster makes of it
         shown = serializable_error_info_from_exc_info(sys.exc_info())
-    assert shown.message.startswith("StepError: unexpected ValueError at")
+    assert shown.message.startswith("StepError: internal error ValueError at")
     assert "masked" not in shown.message
     assert SECRET not in str(shown)
 

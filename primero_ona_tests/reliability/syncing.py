@@ -1,7 +1,7 @@
-"""Syncs in processes of their own, which a test may kill: as real Dagster runs, or as the rooms alone, which is quicker.
+"""Syncs in processes of their own, which a test may kill: as real Dagster runs, or as the steps alone, which is quicker.
 
 Children come from a fork server that has imported everything, so that one starts in a few hundredths of a second and is
-at work when it is killed. What does not belong here: deciding what to kill, and whether ONA is right afterwards.
+at work when it is killed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psycopg
 
+from primero_ona.cli.exit_codes import exit_code
 from primero_ona.errors import SyncError
 from primero_ona.ona.connection import connect
 from primero_ona.pipeline import extract
@@ -125,7 +126,7 @@ def sync_rooms(place: Place, quarter: Quarter, *, fresh: bool = True) -> int:
             pull(place, quarter)
         load(place, quarter, f"run-{os.getpid()}-{time.monotonic_ns()}")
     except SyncError as failure:
-        return failure.exit_code
+        return exit_code(failure.kind)
     except Exception as error:  # noqa: BLE001
         sys.stderr.write(f"unexpected {type(error).__name__}: {error}\n")
         return UNEXPECTED
@@ -148,10 +149,10 @@ def sync_dagster(place: Place, key: str) -> None:
     try:
         (outcome,) = sync_quarters([Quarter.parse(key)], quiet=True)
     except SyncError as failure:
-        os._exit(failure.exit_code)
+        os._exit(exit_code(failure.kind))
     sys.stderr.write(f"{outcome.failure}\n" if outcome.failure else "")
     sys.stderr.flush()
-    os._exit(outcome.exit_code)
+    os._exit(exit_code(outcome.kind))
 
 
 _context = multiprocessing.get_context("forkserver")

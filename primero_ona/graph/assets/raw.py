@@ -71,7 +71,7 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
         with primero.client() as client:
             pulled = extract.pull_quarter(client, ona.connection, partitions, quarter, policy)
         _warn(context.log, pulled)
-        facts = {"policy": policy.told, "connection to Primero": client.protection, **_metadata(pulled)}
+        facts = {"policy": policy.description, "connection to Primero": client.protection, **_metadata(pulled)}
         for asset, rows in pulled.rows.items():
             yield dg.MaterializeResult(asset_key=asset, metadata={**quarter_metadata(quarter, rows), **facts})
 
