@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import BIRTH_FIELD, CASES, SERVICES
 from primero_ona.errors import CheckError
 from primero_ona.graph.assets.ona import CASES_KEY, SERVICES_KEY
 from primero_ona.graph.metadata import count_table, roughly
@@ -17,8 +19,7 @@ from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.graph.steps import safe_step
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.result import to_decide
-from primero_ona.ona.schema import CASES, SERVICES, Table
-from primero_ona.primero.fields import BIRTH_FIELD, FIELDS_MISSING, WITHOUT_BIRTH
+from primero_ona.primero.fields import FIELDS_MISSING, WITHOUT_BIRTH
 from primero_ona.storage.frames import Frames
 
 if TYPE_CHECKING:

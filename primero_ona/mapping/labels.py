@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.mapping.values import Reading, codes_of, joined
 from primero_ona.texts import listed
 
@@ -96,13 +97,17 @@ def source() -> bytes:
     return files(__package__).joinpath("labels.yaml").read_bytes()
 
 
-#: Add one whenever a rule in this package changes what a case becomes; a changed label in `labels.yaml` counts by itself.
+#: Add one whenever a rule in this package changes what a case becomes; a label and a column of the contract count by themselves.
 RULES = 3
 
 
-def version_of(rules: int, labels: bytes) -> str:
-    """A short text that differs when the rules or the labels differ."""
-    return hashlib.sha256(f"{rules}\n".encode() + labels).hexdigest()[:12]
+#: What the contract says of the columns that decides what a case becomes.
+COLUMNS = str([(c.name, c.type, c.field, c.rule, c.day) for table in (CASES, SERVICES) for c in table.frame_columns])
 
 
-MAPPING_VERSION = version_of(RULES, label_source())
+def version_of(rules: int, labels: bytes, columns: str) -> str:
+    """A short text that differs when the rules, the labels or the columns differ."""
+    return hashlib.sha256(f"{rules}\n{columns}\n".encode() + labels).hexdigest()[:12]
+
+
+MAPPING_VERSION = version_of(RULES, label_source(), COLUMNS)

@@ -13,12 +13,12 @@ from typing import Any
 
 import psycopg
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import DataError
 from primero_ona.mapping.label_changes import Kind, LabelChange, label_changes
 from primero_ona.mapping.labels import Labels
 from primero_ona.ona.dictionary import count_label, count_unmapped, read_dictionary, sync_dictionary
 from primero_ona.ona.lookup import LookupResult, sync_lookup
-from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.ona.upkeep import Upkeep
 from primero_ona.pipeline.dictionary import dictionary_rows, primero_labels
 from primero_ona.primero.catalogue import catalogue, districts

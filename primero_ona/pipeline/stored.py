@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.mapping.labels import MAPPING_VERSION
-from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS
 from primero_ona.settings import GraphSettings, read_one
 

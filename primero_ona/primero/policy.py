@@ -25,9 +25,6 @@ _CODE = re.compile(r"0*([1-9][0-9]{0,7})")
 #: Primero's module for survivors of gender-based violence.
 GBV_MODULE = "primeromodule-gbv"
 
-#: The fields that tell where a child or its caregiver lives.
-LOCATION_FIELDS = ("location_current", "location_caregiver")
-
 
 @dataclass(frozen=True)
 class PullPolicy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from primero_ona.ona.schema import CASES, SERVICES, TABLES
+from primero_ona.contract.tables import CASES, SERVICES, TABLES
 
 
 def test_the_load_sets_exactly_one_column_itself():

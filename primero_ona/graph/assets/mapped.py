@@ -2,13 +2,13 @@
 
 import dagster as dg
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.graph.assets.common import MAP, OWNERS, QUARTER_NOTE, contract_metadata
 from primero_ona.graph.assets.reference import LOOKUP_KEY, REFERENCE_KEY, places_in_ona
 from primero_ona.graph.io_manager import PartitionIOManager
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.graph.steps import safe_step
 from primero_ona.mapping.labels import MAPPING_VERSION
-from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.storage.frames import Frames
 
 

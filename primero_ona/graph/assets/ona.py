@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.graph.assets.common import LOAD, OWNERS, QUARTER_NOTE, contract_metadata
 from primero_ona.graph.metadata import count_table, quarter_metadata
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.graph.steps import safe_step
 from primero_ona.mapping.labels import MAPPING_VERSION
-from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.quarters import Quarter
 from primero_ona.storage.frames import Frames
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from primero_ona.contract.reference import DATA_DICTIONARY, LOCATIONS_LOOKUP
 from primero_ona.errors import DataError
 from primero_ona.graph.assets.common import OWNERS, REFERENCE, contract_metadata, raw_metadata
 from primero_ona.graph.io_manager import PartitionIOManager
 from primero_ona.graph.metadata import facts_table
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.graph.steps import safe_step
-from primero_ona.ona.schema import DATA_DICTIONARY, LOCATIONS_LOOKUP
 from primero_ona.storage.frames import Frames
 
 if TYPE_CHECKING:
