@@ -1,4 +1,7 @@
-"""ONA's tables of children: every column, in the order of the mapped frames, and every field of Primero that is read."""
+"""ONA's tables of children: every column, in the order of the mapped frames, and every field of Primero that is read.
+
+A new column comes last: PostgreSQL extends a view, as the dashboards have, only at its end.
+"""
 
 from __future__ import annotations
 
