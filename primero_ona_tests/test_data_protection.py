@@ -51,6 +51,17 @@ def test_everything_that_is_asked_for_or_stored_is_declared_with_a_purpose():
     assert set(SERVICE_FIELDS) == set(SERVICES.field_names)
 
 
+def test_no_column_is_classed_lower_than_its_field():
+    """It would be shown more freely than the child's record allows; of `oscar_number` only whether there is one is shown."""
+    rank = {"none": 0, "quasi-identifier": 1, "sensitive": 2, "key": 3}
+    for table in (CASES, SERVICES):
+        classes = {field.name: rank[field.personal_data] for field in table.fields}
+        for column in table.columns:
+            classes[column.field] = max(classes.get(column.field, 0), rank[column.personal_data])
+        lower = [c.name for c in table.columns if c.field and rank[c.personal_data] < classes[c.field]]
+        assert lower == (["case_source"] if table is CASES else [])
+
+
 def test_no_field_is_asked_for_that_names_or_reaches_a_person():
     """The allow-list is one careless line away from a name."""
     for field in {*CASE_FIELDS, *SERVICE_FIELDS} - {BIRTH_FIELD}:
