@@ -42,7 +42,7 @@ def test_the_page_has_exactly_the_columns_and_fields_that_are_declared():
 
 
 def test_everything_that_is_asked_for_or_stored_is_declared_with_a_purpose():
-    """A field without a purpose is one that nobody may ask for."""
+    """A field without a purpose must not be asked for."""
     for table in (CASES, SERVICES):
         assert all(entry.purpose for entry in (*table.columns, *table.deciding, *table.fields))
     ages = {column.name for column in CASES.ages}

@@ -31,7 +31,8 @@ _PARTS = {
 class Reader:
     """Makes columns from the raw values of fields, JSON texts that `raw` gives by the field's name.
 
-    What has to be reported is counted in `findings` under the field's name, once for columns that are read at once.
+    What has to be reported is counted in `findings` under the field's name, once for columns that are read at once. `places`
+    is needed by the rules of places only.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ def test_mapped_frames_have_these_types():
 
 
 def test_every_column_with_labels_has_its_table_in_labels_yaml_and_every_table_a_column():
-    """A column without its table would fail the mapping of every quarter; a table without a column helps nobody."""
+    """A column without its table would fail the mapping of every quarter; a table without a column is dead."""
     labelled = {column.labels for table in TABLES for column in table.columns if column.labels}
     assert labelled == set(Labels.load().tables)
 
