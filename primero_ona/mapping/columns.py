@@ -50,18 +50,11 @@ def column(table: pa.Table, name: str) -> pa.Array:
 
 def read_column(texts: pa.Array, rule: Rule, kind: pa.DataType, field: str, findings: UnmappedCodes) -> pa.Array:
     """Apply a rule to a column of JSON texts of a Primero field; what it reports is counted in `findings`."""
-    return read_columns(texts, lambda value: _single(rule(value)), [kind], field, findings)[0]
+    return read_texts(texts, lambda text: _single(rule(decode(text))), [kind], field, findings)[0]
 
 
 def _single(reading: Reading) -> Reading:
     return Reading((reading.value,), reading.reported)
-
-
-def read_columns(
-    texts: pa.Array, rule: Rule, kinds: Sequence[pa.DataType], field: str, findings: UnmappedCodes
-) -> list[pa.Array]:
-    """Apply a rule whose value is a tuple to a column of JSON texts: one array for each place of the tuple."""
-    return read_texts(texts, lambda text: rule(decode(text)), kinds, field, findings)
 
 
 def read_texts(
@@ -71,7 +64,7 @@ def read_texts(
     field: str,
     findings: UnmappedCodes,
 ) -> list[pa.Array]:
-    """As read_columns, for a rule that takes the JSON text itself."""
+    """Apply a function whose value is a tuple to a column of JSON texts: one array for each place of the tuple."""
     distinct, rows = _encode(texts)
     readings = [read(text) for text in distinct]
     _report(readings, rows, field, findings)
