@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from primero_ona.cli import output
+from primero_ona.contract.tables import BIRTH_FIELD
 from primero_ona.errors import NAMED_CASES
-from primero_ona.primero.fields import BIRTH_FIELD, WITHOUT_BIRTH
+from primero_ona.primero.fields import WITHOUT_BIRTH
 
 if TYPE_CHECKING:
     from primero_ona.ona.bookkeeping import Entry

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import BIRTH_FIELD, CASES, SERVICES
 from primero_ona.errors import CheckError
 from primero_ona.graph.assets.ona import CASES_KEY, SERVICES_KEY
 from primero_ona.graph.metadata import count_table, roughly
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.result import to_decide
-from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets
-from primero_ona.primero.fields import BIRTH_FIELD, FIELDS_MISSING, WITHOUT_BIRTH
+from primero_ona.primero.fields import FIELDS_MISSING, WITHOUT_BIRTH
 from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:

@@ -46,18 +46,11 @@ def column(table: pa.Table, name: str) -> pa.Array:
 
 def parse_column(texts: pa.Array, rule: Rule, kind: pa.DataType, field: str, findings: UnmappedCodes) -> pa.Array:
     """Apply a rule to a column of JSON texts of a Primero field; what it reports is counted in `findings`."""
-    return parse_columns(texts, lambda value: _single(rule(value)), [kind], field, findings)[0]
+    return parse_texts(texts, lambda text: _single(rule(decode(text))), [kind], field, findings)[0]
 
 
 def _single(parsed: Parsed) -> Parsed:
     return Parsed((parsed.value,), parsed.reported)
-
-
-def parse_columns(
-    texts: pa.Array, rule: Rule, kinds: Sequence[pa.DataType], field: str, findings: UnmappedCodes
-) -> list[pa.Array]:
-    """Apply a rule whose value is a tuple to a column of JSON texts: one array for each place of the tuple."""
-    return parse_texts(texts, lambda text: rule(decode(text)), kinds, field, findings)
 
 
 def parse_texts(
@@ -67,7 +60,7 @@ def parse_texts(
     field: str,
     findings: UnmappedCodes,
 ) -> list[pa.Array]:
-    """As parse_columns, for a rule that takes the JSON text itself."""
+    """Apply a function whose value is a tuple to a column of JSON texts: one array for each place of the tuple."""
     distinct, rows = _encode(texts)
     all_parsed = [read(text) for text in distinct]
     _report(all_parsed, rows, field, findings)

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.mapping.values import Parsed, codes_of, joined
 from primero_ona.texts import listed
 
@@ -107,14 +108,18 @@ def rule_sources() -> dict[str, bytes]:
     return {name: here[name].read_bytes() for name in sorted(here.keys() - _NO_RULES)}
 
 
-def version_of(labels: bytes, rules: Iterable[bytes]) -> str:
-    """Hash `labels.yaml` and the modules of the rules into a short text.
+#: What the contract says of the columns that decides what a case becomes; what it says to people does not count.
+COLUMNS = str([(c.name, c.type, c.field, c.rule, c.day) for table in (CASES, SERVICES) for c in table.frame_columns])
+
+
+def version_of(labels: bytes, rules: Iterable[bytes], columns: str = COLUMNS) -> str:
+    """Hash `labels.yaml`, the modules of the rules and the columns into a short text.
 
     Comments, docstrings, blank lines and the layout of code do not count. Python 3.11 to 3.13 give the same; should a later one
     give another, each quarter is due once.
     """
     entries = [line for line in labels.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
-    parts = [repr(entries)]
+    parts = [repr(entries), columns]
     for module in rules:
         _flatten(ast.parse(module), parts)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

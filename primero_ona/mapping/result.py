@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from primero_ona.contract.tables import LOCATION_FIELDS
 from primero_ona.mapping.labels import MAPPING_VERSION
 from primero_ona.texts import showable
 
@@ -88,9 +89,6 @@ COMMON = 0.05
 #: Codes named in one line; there may be thousands where a field was filled with free text.
 _NAMED = 5
 
-#: Fields whose codes are not named: each is a place where a child lives.
-_PLACES = frozenset({"location_current", "location_caregiver"})
-
 
 def is_code(text: str) -> bool:
     """Whether a text has the shape of an option id, so that it may be shown."""
@@ -138,6 +136,6 @@ def to_decide(
 
 
 def _named(field: str, codes: list[str]) -> str:
-    if field in _PLACES:
+    if field in LOCATION_FIELDS:  # each code is a place where a child lives
         return ""
     return f" ({', '.join(codes[:_NAMED])}{', …' if len(codes) > _NAMED else ''})"

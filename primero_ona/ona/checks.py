@@ -9,10 +9,11 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from primero_ona.contract.column import Column, Table
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.decisions import find_stale
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.schema import CASES, SERVICES, Column, Table
 from primero_ona.ona.staging import stage_rows
 from primero_ona.ona.target import Target, different
 from primero_ona.storage.frames import Frames

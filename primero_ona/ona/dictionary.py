@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from primero_ona.contract.column import Column, Table
+from primero_ona.contract.reference import DATA_DICTIONARY
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.schema import CASES, DATA_DICTIONARY, SERVICES, Column, Table
 from primero_ona.ona.target import Target
 from primero_ona.ona.upkeep import Row, Upkeep, insert_rows, locked, read_rows, update_row
 from primero_ona.texts import normalize, same_text
@@ -104,11 +106,6 @@ class Undescribed:
     rows: int
 
 
-def has_options(column: Column) -> bool:
-    """Whether the values of a column are options of Primero, or a few fixed texts."""
-    return bool(column.labels or column.options or column.allowed)
-
-
 def undescribed_options(conn: psycopg.Connection) -> list[Undescribed]:
     """Options that occur in `cases` or `services` and have no row in the dictionary; counts only, no texts.
 
@@ -120,7 +117,7 @@ def undescribed_options(conn: psycopg.Connection) -> list[Undescribed]:
             _undescribed(conn, target, table, column)
             for table in (CASES, SERVICES)
             for column in table.columns
-            if has_options(column)
+            if column.has_options
         ]
     return [entry for entry in found if entry.texts]
 

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from primero_ona.ona.schema import TABLES
+from primero_ona.contract.tables import TABLES
 from primero_ona.ona.target import BOOKKEEPING, Target
 
 #: What stands before a name in REVOKE.

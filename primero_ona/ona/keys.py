@@ -12,7 +12,8 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from primero_ona.ona.schema import CASES, SERVICES, Table
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.target import Target
 
 

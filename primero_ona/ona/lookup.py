@@ -17,9 +17,9 @@ import pyarrow as pa
 from psycopg import sql
 from psycopg.rows import class_row
 
+from primero_ona.contract.reference import CURRENT, LOCATIONS_LOOKUP, RETIRED
 from primero_ona.errors import DataError, UsageError
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.schema import CURRENT, LOCATIONS_LOOKUP, RETIRED
 from primero_ona.ona.target import Target
 from primero_ona.ona.upkeep import Row, Text, Upkeep, insert_rows, locked, read_rows, update_row
 from primero_ona.texts import normalize, same_text

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 import psycopg
 from psycopg import sql
 
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import TransientError
 from primero_ona.ona.decisions import outranks
-from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.ona.target import Target, commas, different
 
 

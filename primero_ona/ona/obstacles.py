@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 import psycopg
 
-from primero_ona.ona.schema import TABLES, Table
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import TABLES
 from primero_ona.ona.target import Target
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "i": "an index"}

@@ -15,9 +15,9 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.ona.staging import analyze_staged, copy_csv, make_staged, stage_frame, to_csv
 from primero_ona.ona.target import Target, different
 

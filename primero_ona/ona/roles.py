@@ -14,9 +14,10 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import TABLES
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.grants import foreign_grants, unlimited_logins
-from primero_ona.ona.schema import CASES, SERVICES, TABLES, Table
 from primero_ona.ona.target import BOOKKEEPING, Target
 
 #: The schema of the dashboards' views. They have the tables' names, so that a dashboard needs another search path only.
@@ -42,10 +43,6 @@ _BOOKKEEPING: dict[str, tuple[LiteralString, LiteralString]] = {
     "load_lock": ("UPDATE", ""),
     "partitions": ("SELECT, INSERT, UPDATE", "SELECT"),
 }
-
-#: Not shown to dashboards: ids by which a row could be found in Primero; and ages on further days than that of registration,
-#: since the ages of one child on several days narrow its birthday down.
-_HIDDEN = frozenset({"primero_id", "primero_case_id", "age_at_placement", "age_at_reintegration", "age_at_service"})
 
 
 def roles_sql(conn: psycopg.Connection) -> str:
@@ -159,7 +156,7 @@ def _views(target: Target) -> Iterator[sql.Composed]:
 
 def shown_columns(table: Table) -> list[str]:
     """The columns that a dashboard sees."""
-    return [column.name for column in table.columns if table not in (CASES, SERVICES) or column.name not in _HIDDEN]
+    return [column.name for column in table.columns if not column.hidden]
 
 
 def _search_path(target: Target) -> Iterator[sql.Composed]:

@@ -9,7 +9,8 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from primero_ona.ona.schema import TABLES, Table
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import TABLES
 
 #: The schema of this project's own tables: runs, quarantine, unmapped codes, exits.
 BOOKKEEPING = "primero_sync"

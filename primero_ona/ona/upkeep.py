@@ -14,9 +14,9 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from primero_ona.contract.column import Table
 from primero_ona.errors import TransientError
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.schema import Table
 from primero_ona.ona.target import Target, commas
 
 Text = str | None

@@ -1,6 +1,6 @@
 """The table contract as a check on mapped frames: types, ranges and allowed labels by pandera, keys by hashes.
 
-Made from `ona/schema.py` and the mapping's label tables; nothing about a column is said a second time here. Faults are
+Made from `contract/` and the mapping's label tables; nothing about a column is said a second time here. Faults are
 counted by column and rule. Pandera's own report quotes the failing values, so nothing of it but counts leaves this module.
 """
 
@@ -17,8 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from primero_ona.contract.column import Column, Table
 from primero_ona.mapping.labels import Labels
-from primero_ona.ona.schema import Column, Table
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -56,7 +56,7 @@ def _pandera_column(pandera: Any, column: Column, labels: Labels) -> Any:  # noq
         checks.append(pandera.Check.in_range(low, high, error=f"from {low} to {high}"))
     if column.allowed is not None:
         checks.append(_known(pandera, column.allowed, "an allowed value", lambda value: [value]))
-    if column.labels is not None and not column.passes_through:
+    if column.labels is not None and column.rule != "label_or_code":
         # A label of Primero's may hold `, ` itself, so labels are taken apart like the values.
         known = {part for label in labels.all_of(column.labels).values() for part in label.split(", ")}
         checks.append(

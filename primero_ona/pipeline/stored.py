@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import DataError
 from primero_ona.mapping.labels import MAPPING_VERSION
-from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS
 from primero_ona.quarters import Quarter
 

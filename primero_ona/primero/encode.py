@@ -13,8 +13,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from primero_ona.contract.tables import LOCATION_FIELDS
 from primero_ona.primero.fields import SERVICE_FIELDS, json_text
-from primero_ona.primero.policy import LOCATION_FIELDS, LocationPrecision, cut_location
+from primero_ona.primero.policy import LocationPrecision, cut_location
 from primero_ona.primero.raw_schema import PULLED_SCHEMA, PULLED_SERVICE_TYPE
 from primero_ona.texts import listed
 

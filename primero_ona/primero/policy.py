@@ -17,9 +17,6 @@ _DIGITS: Mapping[LocationPrecision, int] = {"village": 8, "commune": 6, "distric
 #: Primero's module for survivors of gender-based violence.
 GBV_MODULE = "primeromodule-gbv"
 
-#: The fields that tell where a child or its caregiver lives.
-LOCATION_FIELDS = ("location_current", "location_caregiver")
-
 
 @dataclass(frozen=True)
 class PullPolicy:

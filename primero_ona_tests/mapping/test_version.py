@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from primero_ona.mapping.labels import MAPPING_VERSION, Labels, label_source, rule_sources, source, version_of
+from primero_ona.mapping.labels import COLUMNS, MAPPING_VERSION, Labels, label_source, rule_sources, source, version_of
 
 RULE = b"""
 LIMIT = 17
@@ -48,6 +48,7 @@ def test_the_version_is_that_of_the_labels_and_of_each_module_of_the_rules():
     changed = [{**rules, name: code + b"\nADDED = 1\n"}.values() for name, code in rules.items()]
     versions = {version_of(labels, modules) for modules in changed}
     assert len(versions | {MAPPING_VERSION}) == len(rules) + 1
+    assert version_of(labels, rules.values(), COLUMNS + "#") != MAPPING_VERSION
     assert version_of(labels.replace(b'"Male"', b'"Boy"'), rules.values()) != MAPPING_VERSION
     assert version_of(labels.replace(b"\nsex:", b"\n# why\n\nsex:"), rules.values()) == MAPPING_VERSION
 

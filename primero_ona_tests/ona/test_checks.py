@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.checks import Comparison, KeyCounts, check_keys, compare_quarter, count_orphan_services
-from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona_tests.ona.rows import (
     Q2,
     SHAPES,

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import DataError
 from primero_ona.ona.load import load_quarter
-from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.primero.raw_schema import EXIT_SCHEMA
 from primero_ona.storage.frames import Frames
 from primero_ona_tests.ona.rows import (

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.graph.assets.common import LOAD, OWNERS, QUARTER_NOTE, contract_metadata
 from primero_ona.graph.metadata import count_table, quarter_metadata
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.mapping.labels import MAPPING_VERSION
-from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, StoredAssets
 from primero_ona.quarters import Quarter
 

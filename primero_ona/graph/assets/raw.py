@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from primero_ona.contract.tables import BIRTH_FIELD
 from primero_ona.errors import NAMED_CASES
 from primero_ona.graph.assets.common import EXTRACT, OWNERS, QUARTER_NOTE, raw_metadata
 from primero_ona.graph.metadata import quarter_metadata, traffic_metadata
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.pipeline.stored import EXITS, PULL_VERSION, REINTEGRATION, UNDER18, StoredAssets
-from primero_ona.primero.fields import BIRTH_FIELD, EXIT_COLUMNS, FIELDS_MISSING, RAW_COLUMNS, WITHOUT_BIRTH
+from primero_ona.primero.fields import EXIT_COLUMNS, FIELDS_MISSING, RAW_COLUMNS, WITHOUT_BIRTH
 from primero_ona.primero.policy import PullPolicy
 from primero_ona.quarters import Quarter
 

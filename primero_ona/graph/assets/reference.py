@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from primero_ona.contract.reference import DATA_DICTIONARY, LOCATIONS_LOOKUP
 from primero_ona.errors import DataError
 from primero_ona.graph.assets.common import OWNERS, REFERENCE, contract_metadata, raw_metadata
 from primero_ona.graph.metadata import facts_table
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
-from primero_ona.ona.schema import DATA_DICTIONARY, LOCATIONS_LOOKUP
 from primero_ona.pipeline.stored import REFERENCE as REFERENCE_NAME
 from primero_ona.pipeline.stored import StoredAssets
 
