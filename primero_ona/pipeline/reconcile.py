@@ -31,9 +31,17 @@ from primero_ona.pipeline.extract import known_fields
 from primero_ona.pipeline.scope import Scope
 from primero_ona.pipeline.stored import current_versions
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.inventory import InventoryReport, fetch_cases, presence_of, take_inventory
-from primero_ona.primero.pull import EMPTY_PAUSE, check_fields
+from primero_ona.primero.inventory import (
+    AGREED,
+    InventoryReport,
+    fetch_cases,
+    presence_of,
+    presences_of,
+    take_inventory,
+)
+from primero_ona.primero.pull import check_fields
 from primero_ona.primero.raw_schema import EXIT_SCHEMA, RAW_SCHEMA
+from primero_ona.primero.visible import EMPTY_PAUSE
 from primero_ona.primero.walk import AHEAD
 from primero_ona.quarters import Quarter, local_today
 from primero_ona.storage.frames import Frames
@@ -132,7 +140,10 @@ class Reconciliation:
                 f"of {total.primero:,} cases that belong in ONA {differing} (`primero-ona verify --repair` fetches and loads them)",
             ),
             (total.early, early),
-            (total.unconfirmed, f"{total.unconfirmed:,} of the extra ones, too many, were not asked about one by one"),
+            (
+                total.unconfirmed,
+                f"{total.unconfirmed:,} of the extra ones were never asked about (too many, or the first {AGREED} all out of scope)",
+            ),
             (
                 outdated,
                 f"another version of primero-ona loaded {outdated} (`primero-ona verify --repair` or `backfill` syncs them)",
@@ -180,7 +191,7 @@ def audit(
     known = known_fields(conn)
     with tables.opened():
         inventory = take_inventory(client, sink, scope.policy.precision, known, empty_pause=empty_pause)
-        tables.note({case: presence_of(client, case) for case in tables.unknown()[:CONFIRM_MOST]})
+        tables.note(presences_of(client, tables.unknown()[:CONFIRM_MOST]))
         quarters = tables.compare(
             since=scope.first.start, settled_until=inventory.settled - grace, latest=inventory.settled + AHEAD
         )
@@ -242,10 +253,14 @@ def repair(
     Raises RefusedError where so many cases are out of the account's scope that the account must have lost it.
     """
     total = found.total
-    if total.out_of_scope > max(HANDFUL, SCOPE_LOSS_SHARE * total.ona):
+    # Of those that were never asked about, as many are taken for out of scope as of those that were.
+    asked = max(total.out_of_scope + total.gone, 1)
+    lost = total.out_of_scope + total.unconfirmed * total.out_of_scope / asked
+    if lost > max(HANDFUL, SCOPE_LOSS_SHARE * total.ona):
         raise RefusedError(
-            f"{total.out_of_scope:,} of ONA's {total.ona:,} cases are out of this account's scope in Primero; nothing was "
-            "changed: let its role read cases with the scope `all`, then verify again"
+            f"{total.out_of_scope:,} of ONA's {total.ona:,} cases are out of this account's scope in Primero, and "
+            f"{total.unconfirmed:,} more that it does not show were never asked about; nothing was changed: let its role read "
+            "cases with the scope `all`, then verify again"
         )
     wanted = [case for case, *_ in tables.findings(MENDABLE) if case]
     exits = [

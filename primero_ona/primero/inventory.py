@@ -1,9 +1,9 @@
 """An inventory: every case that Primero shows, of all time, in the order of its identifier; and single cases by their id.
 
-A second way to the cases beside the walk of `pull.py`, so that a fault of one does not hide in the other: no window, no
-bound on `created_at`, plain pages in an order that is total and never changes. New cases shift later pages towards the
-end, which shows a case twice; a case that vanishes shifts them towards the start, which would hide one, but makes `total`
-smaller, and then the inventory is taken anew. What does not belong here: comparing it with ONA.
+A second way to the cases beside the walk of `pull.py`, so that a fault of one does not hide in the other: no filter at
+all, plain pages in an order that is total and never changes. New cases shift later pages towards the end, which shows a
+case twice; a case that vanishes shifts them towards the start, which would hide one, but makes `total` smaller, and then
+the inventory is taken again.
 """
 
 from __future__ import annotations
@@ -22,18 +22,10 @@ from primero_ona.errors import TransientError
 from primero_ona.primero.client import AnswerRefusedError, PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, FieldsFound, KnownFields
 from primero_ona.primero.policy import LocationPrecision
-from primero_ona.primero.pull import (
-    EMPTY_PAUSE,
-    SETTLE_SECONDS,
-    WALKS,
-    Sink,
-    check_fields,
-    find_zone,
-    retry_while_empty,
-)
+from primero_ona.primero.pull import SETTLE_SECONDS, WALKS, Sink, check_fields, survey
+from primero_ona.primero.visible import EMPTY_PAUSE, GAVE_UP, retry_while_empty
 from primero_ona.primero.walk import (
     AHEAD,
-    ALL_TIME,
     EARLIEST,
     Case,
     Window,
@@ -41,6 +33,7 @@ from primero_ona.primero.walk import (
     raw_batches,
     raw_frame,
     read_case,
+    read_moment,
 )
 from primero_ona.quarters import current_quarter
 
@@ -53,11 +46,13 @@ logger = logging.getLogger(__name__)
 #: 1,000 bytes that Primero's web server takes, whatever its host name.
 ID_BATCH = 12
 
+#: So many single cases, in the order of their random ids, say what the others would.
+AGREED = 50
+
 #: The inventory has no bound but the first instant that can be asked about, with a day for time zones.
 _BEGINNING = datetime.fromisoformat(EARLIEST) + timedelta(days=1)
 
 _ASKED: dict[str, str | int] = {
-    "last_updated_at": ALL_TIME,
     "order_by": "unique_identifier",
     "order": "asc",
     "fields": ",".join(CASE_FIELDS),
@@ -70,11 +65,13 @@ Presence = Literal["gone", "out of scope", "there"]
 class InventoryReport:
     """What an inventory saw: `settled` is Primero's own time shortly before it began; what was stamped later may be lacking.
 
-    `ahead`: ids of the cases whose stamps lie further ahead of Primero's own time than can be.
+    `ahead`: ids of the cases whose stamps lie further ahead of Primero's own time than can be. `unstamped`: how many cases
+    were left out since they have no readable time of their last change, and so belong to no quarter.
     """
 
     settled: datetime
     cases: int = 0
+    unstamped: int = 0
     takes: int = 1
     fields: FieldsFound = field(default_factory=FieldsFound)
     ahead: list[str] = field(default_factory=list)
@@ -98,7 +95,7 @@ def take_inventory(
     Memory does not grow but by 16 bytes a case. Raises TransientError where three inventories were not complete, else as
     `pull_cases`.
     """
-    zone = find_zone(client, empty_pause)
+    zone, _ = survey(client, empty_pause)
     for number in range(1, WALKS + 1):
         settled = client.now() - timedelta(seconds=SETTLE_SECONDS)
         sink.restart()
@@ -113,7 +110,9 @@ def take_inventory(
         raise TransientError(
             f"an inventory of Primero's cases was not complete, {WALKS} times over ({fault}); try again later"
         )
-    report = InventoryReport(settled, cases=take.received, takes=number, ahead=take.ahead)
+    if take.unstamped:
+        logger.warning("%d cases have no readable time of their last change; no quarter has them", take.unstamped)
+    report = InventoryReport(settled, take.received, take.unstamped, takes=number, ahead=take.ahead)
     if take.received:
         report.fields = check_fields(client, take.seen_fields, known or KnownFields(), empty_pause)
     traffic = client.traffic
@@ -126,7 +125,7 @@ class _Take:
 
     def __init__(self, client: PrimeroClient, window: Window, settled: datetime) -> None:
         self._client, self.window, self._settled = client, window, settled.replace(microsecond=0)
-        self.received = self.counted = 0
+        self.received = self.counted = self.unstamped = 0
         self.seen_fields: set[str] = set()
         self.ahead: list[str] = []
         self._ids: list[np.ndarray[Any, np.dtype[np.int64]]] = []
@@ -139,7 +138,9 @@ class _Take:
         for page in self._client.pages("cases", _ASKED):
             self._shrunk += max(most - page.total, 0)
             most = max(most, page.total)
-            believed_cases = _believed(self._client, page.rows)
+            stamped = [row for row in page.rows if read_moment(row.get("last_updated_at"))]
+            self.unstamped += len(page.rows) - len(stamped)
+            believed_cases = _believed(self._client, stamped)
             cases = [case for case in believed_cases if case.row["id"] not in before]
             self.ahead += [case.row["id"] for case in cases if case.ahead]
             before = {case.row["id"] for case in believed_cases}
@@ -162,7 +163,10 @@ class _Take:
 
 
 def _lacking(client: PrimeroClient, take: _Take, zone: timedelta, pause: float) -> str:
-    """Whether Primero counts more settled cases than came; a count of nothing is not believed at once."""
+    """Whether Primero counts more settled cases than came; that there are none is not believed at once.
+
+    Raises TransientError where cases came, and Primero counts none.
+    """
     question: dict[str, str | int] = {
         **take.window.filters(zone, until=take.window.end.replace(microsecond=0)),
         "per": 0,
@@ -170,7 +174,9 @@ def _lacking(client: PrimeroClient, take: _Take, zone: timedelta, pause: float) 
     }
     total = retry_while_empty(lambda: client.page("cases", question).total, pause)
     if not total and take.counted:
-        return "a count of nothing after cases came"
+        raise TransientError(f"Primero counted no case just after it gave some: {GAVE_UP}")
+    if not take.received:
+        return "no case came, though Primero has just shown some"
     return f"{total - take.counted} cases lacking" if total > take.counted else ""
 
 
@@ -201,6 +207,19 @@ def _by_ids(client: PrimeroClient, ids: Sequence[str]) -> list[dict[str, Any]]:
     """What Primero gives for these ids; a case that was not asked for, as where the filter was dropped, is left out."""
     question: dict[str, str | int] = {"id": ",".join(ids), "fields": ",".join(CASE_FIELDS), "per": len(ids)}
     return [row for row in client.page("cases", question).rows if row.get("id") in ids]
+
+
+def presences_of(client: PrimeroClient, cases: Sequence[str]) -> dict[str, Presence]:
+    """How these cases stand, each asked for by itself; it ends early where the first AGREED are all out of scope.
+
+    Then the account has lost its scope, and a thousand questions more would say no more than that.
+    """
+    found: dict[str, Presence] = {}
+    for case in cases:
+        found[case] = presence_of(client, case)
+        if len(found) == AGREED and set(found.values()) == {"out of scope"}:
+            break
+    return found
 
 
 def presence_of(client: PrimeroClient, case: str) -> Presence:

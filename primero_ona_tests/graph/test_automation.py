@@ -237,6 +237,14 @@ def test_a_failed_look_keeps_the_cursor_and_says_so(
     assert watch.asked() == ["2025-01-01"]
 
 
+def test_a_database_that_gives_up_is_named_by_the_tick(watch: Watch) -> None:
+    """An account that sees nothing is for other people to look at."""
+    watch.primero.switches.scans_time_out = True
+    assert "Primero's database gave up a question" in watch.look().skip_message
+    watch.primero.role.owner = "nobody"
+    assert "shows this account no case at all" in watch.look().skip_message
+
+
 def test_an_unexpected_exception_in_a_tick_quotes_nothing(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """The text of a tick's error is kept in Dagster's storage."""
 
