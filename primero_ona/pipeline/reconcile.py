@@ -42,7 +42,6 @@ from primero_ona.primero.inventory import (
 from primero_ona.primero.pull import check_fields
 from primero_ona.primero.raw_schema import EXIT_SCHEMA, RAW_SCHEMA
 from primero_ona.primero.visible import EMPTY_PAUSE
-from primero_ona.primero.walk import AHEAD
 from primero_ona.quarters import Quarter, local_today
 from primero_ona.storage.frames import Frames
 from primero_ona.texts import UUID, is_uuid
@@ -193,7 +192,7 @@ def audit(
         inventory = take_inventory(client, sink, scope.policy.precision, known, empty_pause=empty_pause)
         tables.note(presences_of(client, tables.unknown()[:CONFIRM_MOST]))
         quarters = tables.compare(
-            since=scope.first.start, settled_until=inventory.settled - grace, latest=inventory.settled + AHEAD
+            since=scope.first.start, settled_until=inventory.settled - grace, latest=inventory.latest
         )
     inventory = replace(inventory, ahead=not_erased(inventory.ahead, erased))
     early = [case for case, *_ in tables.findings(("early",)) if case]

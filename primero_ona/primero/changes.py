@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from primero_ona.errors import DataError, TransientError
 from primero_ona.primero.client import Page, PrimeroClient
 from primero_ona.primero.visible import GAVE_UP, emptiness
-from primero_ona.primero.walk import AHEAD, ALL_TIME, stamp
+from primero_ona.primero.walk import ALL_TIME, stamp
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 
 #: A stamp is taken before its row is committed, and bulk changes commit hundreds of rows at once, so a look reaches back
@@ -99,4 +99,4 @@ def _stamps(page: Page) -> list[str]:
 
 
 def _can_be(client: PrimeroClient, text: str) -> bool:
-    return datetime.fromisoformat(text) <= client.now() + AHEAD
+    return datetime.fromisoformat(text) <= client.latest()

@@ -10,7 +10,6 @@ sessions; Basic works on every version and keeps no session.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import random
@@ -18,19 +17,19 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import numpy as np
-import orjson
 import requests
 import urllib3
 from requests.auth import HTTPBasicAuth
 
 from primero_ona.errors import DataError, PermanentError, RefusedError, TransientError
+from primero_ona.primero.decode import decode
 from primero_ona.primero.wire import Line, LineAdapter, TooLargeError, read
 from primero_ona.tls import is_local, web_protection
 
@@ -69,19 +68,15 @@ PATIENCE = 900.0
 #: The stock web server in front of Primero refuses request lines above 1 KB (414).
 URL_BYTES = 1_000
 
-#: A whole number that may not fit into 64 bits, where a number can stand. The search takes twice the time of decoding, so
-#: it is made only where so many digits stand side by side at all.
-_LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
-
-#: Python reads whole numbers up to 4,300 digits; none that means something has a hundredth of them.
-_MOST_DIGITS = 4_000
-
 #: Statuses below 500 that pass: a request or a client that was too slow, too early or too often.
 _PASSING = frozenset({408, 425, 429, 499})
 
 #: Statuses from 500 on that do not: not implemented, not this version of HTTP, not before a login to the network. All others
 #: pass, those of proxies included: 520 to 530 are Cloudflare's, 598 and 599 time-outs.
 _LASTING = frozenset({501, 505, 511})
+
+#: How far a stamp may lie beyond Primero's own time, since clocks differ a little. One further ahead is no time of a change.
+AHEAD = timedelta(hours=1)
 
 #: What a version looks like; any other text is not shown.
 _VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}([-.]?(alpha|beta|pre|rc|dev)[-.]?[0-9]{0,2})?")
@@ -150,6 +145,7 @@ class PrimeroClient:
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, LineAdapter(self._line))
         self.server_time: datetime | None = None
+        self._newest_stamp: datetime | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -213,8 +209,21 @@ class PrimeroClient:
             seen.append(own)
 
     def now(self) -> datetime:
-        """Primero's own time at its last answer; this machine's, where no answer gave it (aware)."""
-        return self.server_time or datetime.now(UTC)
+        """Primero's own time at its last answer (aware); where answers have none, as Puma's, the newest stamp that was noted.
+
+        This machine's, where neither is known.
+        """
+        return self.server_time or self._newest_stamp or datetime.now(UTC)
+
+    def latest(self) -> datetime:
+        """The latest stamp that can be (aware): an hour beyond Primero's own time, or beyond this machine's clock."""
+        if self.server_time:
+            return self.server_time + AHEAD
+        return max(self._newest_stamp or datetime.now(UTC), datetime.now(UTC)) + AHEAD
+
+    def note_newest(self, stamp: datetime) -> None:
+        """Remember a stamp of Primero's as the measure of its time, where its answers do not have it."""
+        self._newest_stamp = max(stamp, self._newest_stamp or stamp)
 
     def version(self) -> str | None:
         """The version Primero runs (`2.15.2.1`); None where the account may not ask, or the answer looks like no version."""
@@ -263,7 +272,7 @@ class PrimeroClient:
             raise self._refused(response, path)
         self._note_time(response.headers.get("Date"))
         try:
-            answer = _decode(content)
+            answer = decode(content)
         except (ValueError, RecursionError):
             raise _PassingError("answered {path} with something that is not JSON") from None
         if not isinstance(answer, dict):
@@ -381,29 +390,3 @@ def _retry_after(header: str | None) -> float:
     except ValueError:
         return 0.0
     return min(max(seconds, 0.0), RETRY_AFTER_MAX) if math.isfinite(seconds) else 0.0
-
-
-def _decode(content: bytes) -> Any:  # noqa: ANN401
-    """Decode JSON; raises ValueError.
-
-    orjson refuses a whole answer for one number beyond a double or half a character, and rounds whole numbers beyond 64
-    bits, which would make one key of two. Answers with such a thing are read by Python's own decoder.
-    """
-    try:
-        long = _has_19_digits(content) and _LONG_NUMBER.search(content)
-        return _by_python(content) if long else orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return _by_python(content)
-
-
-def _has_19_digits(content: bytes) -> bool:
-    """Whether 19 digits stand side by side anywhere."""
-    digits = np.frombuffer(content, np.uint8) - np.uint8(ord("0")) < 10  # what stands before `0` wraps to above 200
-    for step in (1, 2, 4, 8, 3):  # true where 2, 4, 8, 16, 19 digits begin
-        digits = digits[:-step] & digits[step:]
-    return bool(digits.any())
-
-
-def _by_python(content: bytes) -> Any:  # noqa: ANN401
-    """Decode JSON exactly; a whole number that Python refuses to read for its length is as good as infinite."""
-    return json.loads(content, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else float("inf"))

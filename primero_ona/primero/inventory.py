@@ -22,10 +22,9 @@ from primero_ona.errors import TransientError
 from primero_ona.primero.client import AnswerRefusedError, PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, FieldsFound, KnownFields
 from primero_ona.primero.policy import LocationPrecision
-from primero_ona.primero.pull import SETTLE_SECONDS, WALKS, Sink, check_fields, survey
+from primero_ona.primero.pull import SETTLE_SECONDS, WALKS, Sink, check_fields, primero_now, survey
 from primero_ona.primero.visible import EMPTY_PAUSE, GAVE_UP, retry_while_empty
 from primero_ona.primero.walk import (
-    AHEAD,
     EARLIEST,
     Case,
     Window,
@@ -65,11 +64,14 @@ Presence = Literal["gone", "out of scope", "there"]
 class InventoryReport:
     """What an inventory saw: `settled` is Primero's own time shortly before it began; what was stamped later may be lacking.
 
+    `latest`: the latest stamp that could be when it ended.
+
     `ahead`: ids of the cases whose stamps lie further ahead of Primero's own time than can be. `unstamped`: how many cases
     were left out since they have no readable time of their last change, and so belong to no quarter.
     """
 
     settled: datetime
+    latest: datetime
     cases: int = 0
     unstamped: int = 0
     takes: int = 1
@@ -97,7 +99,7 @@ def take_inventory(
     """
     zone, _ = survey(client, empty_pause)
     for number in range(1, WALKS + 1):
-        settled = client.now() - timedelta(seconds=SETTLE_SECONDS)
+        settled = primero_now(client, zone) - timedelta(seconds=SETTLE_SECONDS)
         sink.restart()
         take = _Take(client, Window(_BEGINNING, settled, is_open=True, precision=precision), settled)
         for frame in take.frames():
@@ -112,7 +114,7 @@ def take_inventory(
         )
     if take.unstamped:
         logger.warning("%d cases have no readable time of their last change; no quarter has them", take.unstamped)
-    report = InventoryReport(settled, take.received, take.unstamped, takes=number, ahead=take.ahead)
+    report = InventoryReport(settled, client.latest(), take.received, take.unstamped, takes=number, ahead=take.ahead)
     if take.received:
         report.fields = check_fields(client, take.seen_fields, known or KnownFields(), empty_pause)
     traffic = client.traffic
@@ -199,7 +201,7 @@ def fetch_cases(
 def _believed(client: PrimeroClient, rows: Iterable[dict[str, Any]]) -> list[Case]:
     """The cases with stamps that can be, as the pull of the open quarter has them."""
     quarter = current_quarter()
-    latest = min(client.now() + AHEAD, quarter.end - timedelta(microseconds=1))
+    latest = min(client.latest(), quarter.end - timedelta(microseconds=1))
     return [believed(read_case(row), latest, quarter.start) for row in rows]
 
 

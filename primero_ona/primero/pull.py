@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from primero_ona.errors import DataError, RefusedError, TransientError
-from primero_ona.primero.client import Page, PrimeroClient
+from primero_ona.primero.client import AHEAD, Page, PrimeroClient
 from primero_ona.primero.fields import (
     CASE_FIELDS,
     ESSENTIAL_FIELDS,
@@ -26,7 +26,7 @@ from primero_ona.primero.fields import (
     json_text,
 )
 from primero_ona.primero.visible import EMPTY_ASKED, EMPTY_PAUSE, GAVE_UP, emptiness, require_windows, retry_while_empty
-from primero_ona.primero.walk import Walk, Window, read_moment, stamp
+from primero_ona.primero.walk import EARLIEST, Walk, Window, read_moment, stamp
 from primero_ona.storage.frames import prefetch
 from primero_ona.texts import is_uuid
 
@@ -44,6 +44,9 @@ SETTLE_SECONDS = 2
 
 #: Cases among which each essential field must occur. Of fewer, as of a Primero that has just begun, none may have it yet.
 YOUNG = 20
+
+#: Where answers have no time, the newest stamp is looked for among the last ones first, which is a smaller question.
+_RECENT = timedelta(days=1)
 
 #: The newest cases, among which one is known by its id and asked for by its own stamp.
 KNOWN_CASES = 100
@@ -110,7 +113,7 @@ def pull_cases(
     report = PullReport(version=client.version(), pulled_at=stamp(datetime.now(UTC)))
     zone, _ = survey(client, empty_pause)
     report.zone_hours = zone.total_seconds() / 3600
-    settled = client.now() - timedelta(seconds=SETTLE_SECONDS)
+    settled = primero_now(client, zone) - timedelta(seconds=SETTLE_SECONDS)
     for number in range(1, WALKS + 1):
         sink.restart()
         walk = Walk(client, window, zone, settled)
@@ -210,6 +213,28 @@ def _found_at(client: PrimeroClient, row: dict[str, Any], zone: timedelta) -> bo
     moment = datetime.fromisoformat(row["last_updated_at"]) + zone
     around = f"{stamp(moment - timedelta(seconds=2))}..{stamp(moment + timedelta(seconds=2))}"
     return client.page("cases", {"id": row["id"], "last_updated_at": around, "per": 0}).total > 0
+
+
+def primero_now(client: PrimeroClient, zone: timedelta) -> datetime:
+    """Primero's own time: that of its answers; where they have none, as Puma's, its newest stamp up to an hour ahead of our clock.
+
+    Our clock is no measure: two minutes ahead of Primero's, it takes for settled what case workers are still to save.
+    """
+    if client.server_time is None:
+        ours = datetime.now(UTC)
+        for since in (stamp(ours - _RECENT + zone), EARLIEST):
+            asked: dict[str, str | int] = {
+                "last_updated_at": f"{since}..{stamp(ours + AHEAD + zone)}",
+                "order_by": "last_updated_at",
+                "order": "desc",
+                "per": 1,
+                "fields": "status",
+            }
+            found = [read_moment(row.get("last_updated_at")) for row in client.page("cases", asked).rows]
+            if found and found[0] and found[0] <= client.latest():
+                client.note_newest(found[0])
+                break
+    return client.now()
 
 
 def _lacking(client: PrimeroClient, window: Window, walk: Walk, zone: timedelta, pause: float) -> int:

@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 EARLIEST = "0001-01-01T00:00:00Z"
 ALL_TIME = f"{EARLIEST}.."
 
-#: How far a stamp may lie beyond Primero's own time, since clocks differ a little. One further ahead is no time of a change.
-AHEAD = timedelta(hours=1)
-
 #: Seconds in which the thread that asks for a page can begin: Python lets the one at work go on for 5 ms, while Primero idles.
 _LET_BEGIN = 0.001
 
@@ -224,7 +221,7 @@ class Walk:
             raise DataError(
                 "Primero ignored the filter on module_id; may the account's role read it? nothing was stored"
             )
-        latest = self._client.now() + AHEAD
+        latest = self._client.latest()
         if (
             self._window.is_open
         ):  # whatever Primero's clock says, no later quarter would take what lies beyond the open one
