@@ -108,6 +108,9 @@ BOOKKEEPING = {
         "until the case returns or is erased",
     ),
     "fields": ("names of the fields that Primero has shown, and which losses were accepted", "none", "no limit"),
+    "visible_cases": (
+        "how many of Primero's cases the account saw at the last pull, and whether that was accepted", "none", "one line",
+    ),
     "place_names": ("names of places that Primero has changed", "none", "no limit"),
     "erasures": (
         "SHA-256 of the Primero id of an erased case, when, how many rows", "none",

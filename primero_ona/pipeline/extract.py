@@ -7,6 +7,7 @@ went where. The pull itself knows none of them.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,13 @@ from primero_ona.mapping.ages import with_ages
 from primero_ona.mapping.membership import keep_out, membership, without_consent
 from primero_ona.ona.erased import without_erased
 from primero_ona.ona.fields import shown_fields
+from primero_ona.ona.visible import visible_cases
 from primero_ona.primero.fields import EXIT_COLUMNS, KnownFields, json_text
 from primero_ona.primero.policy import GBV_MODULE, ConsentPolicy, PullPolicy
+from primero_ona.primero.visible import KnownScope
 from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter, local_today
+from primero_ona.settings import GraphSettings, read_one
 from primero_ona.storage.frames import BATCH_ROWS
 
 if TYPE_CHECKING:
@@ -137,6 +141,13 @@ def known_fields(conn: psycopg.Connection) -> KnownFields:
     return KnownFields(
         frozenset(field.name for field in fields), frozenset(field.name for field in fields if field.accepted_at)
     )
+
+
+def known_scope(conn: psycopg.Connection) -> KnownScope:
+    """Read how many cases the account should see, and from the settings what counts as a fall."""
+    settings = read_one(GraphSettings)
+    share = settings.scope_loss_percent / 100
+    return KnownScope(**asdict(visible_cases(conn)), share=share, least=settings.scope_loss_cases)
 
 
 def window_of(quarter: Quarter, policy: PullPolicy) -> Window:

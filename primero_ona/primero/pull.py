@@ -25,7 +25,15 @@ from primero_ona.primero.fields import (
     KnownFields,
     json_text,
 )
-from primero_ona.primero.visible import EMPTY_ASKED, EMPTY_PAUSE, GAVE_UP, emptiness, require_windows, retry_while_empty
+from primero_ona.primero.visible import (
+    EMPTY_ASKED,
+    EMPTY_PAUSE,
+    GAVE_UP,
+    KnownScope,
+    emptiness,
+    require_windows,
+    retry_while_empty,
+)
 from primero_ona.primero.walk import EARLIEST, Walk, Window, read_moment, stamp
 from primero_ona.storage.frames import prefetch
 from primero_ona.texts import is_uuid
@@ -79,9 +87,12 @@ class Sink(Protocol):
 class PullReport:
     """What a pull saw: counts and facts, no rows. `seconds` are those spent waiting for Primero.
 
+    `visible`: how many cases the account sees, of all time.
+
     `ahead`: ids of the cases whose stamps lie further ahead of Primero's own time than can be.
     """
 
+    visible: int = 0
     received: int = 0
     kept: int = 0
     walks: int = 1
@@ -101,17 +112,19 @@ def pull_cases(
     window: Window,
     sink: Sink,
     known: KnownFields | None = None,
+    scope: KnownScope | None = None,
     *,
     empty_pause: float = EMPTY_PAUSE,
 ) -> PullReport:
     """Walk the window into the sink until a walk is proved complete.
 
-    `known`: the fields that earlier pulls were shown. Raises TransientError where three walks did not agree with
-    Primero's own count, RefusedError where the account may not read a needed field or sees no case at all, DataError
-    where Primero ignored a filter.
+    `known`: the fields that earlier pulls were shown; `scope`: how many cases the account should see. Raises TransientError
+    where three walks did not agree with Primero's own count, RefusedError where the account may not read a needed field, or
+    sees no case at all or too few, DataError where Primero ignored a filter.
     """
     report = PullReport(version=client.version(), pulled_at=stamp(datetime.now(UTC)))
-    zone, _ = survey(client, empty_pause)
+    zone, report.visible = survey(client, empty_pause)
+    (scope or KnownScope()).check(report.visible)
     report.zone_hours = zone.total_seconds() / 3600
     settled = primero_now(client, zone) - timedelta(seconds=SETTLE_SECONDS)
     for number in range(1, WALKS + 1):

@@ -1,9 +1,10 @@
-"""How many cases the account sees, and what it means that Primero shows none of them."""
+"""How many cases the account sees, and what it means that Primero shows none of them, or fewer than before."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from primero_ona.errors import RefusedError, SyncError, TransientError
@@ -45,6 +46,33 @@ def emptiness(client: PrimeroClient, pause: float = EMPTY_PAUSE, times: int = EM
     return RefusedError(
         "Primero shows this account no case at all, of any time; check that its role may read cases with the scope `all`"
     )
+
+
+@dataclass(frozen=True)
+class KnownScope:
+    """How many cases the account should see: as many as at the `last` pull (None: unknown), and as stand `in_ona`.
+
+    `accepted`: an operator has accepted that they are fewer than in ONA. A fall is one by more than `share` (of 1) and more
+    than `least` cases.
+    """
+
+    last: int | None = None
+    in_ona: int = 0
+    accepted: bool = False
+    share: float = 0.02
+    least: int = 10
+
+    def check(self, visible: int) -> None:
+        """Raise RefusedError where the account sees so few cases that it must have lost a part of its scope."""
+        expected = max(self.last or 0, 0 if self.accepted else self.in_ona)
+        if expected - visible <= max(self.share * expected, self.least):
+            return
+        seen = "" if self.last is None else f"{self.last:,} were visible before, and "
+        raise RefusedError(
+            f"Primero shows this account {visible:,} cases, where {seen}{self.in_ona:,} stand in ONA; nothing was stored. Ask "
+            "Primero's administrators whether its role still reads cases with the scope `all`, and whether cases were deleted; "
+            f"if {visible:,} are right, run `primero-ona account accept-cases {visible}`"
+        )
 
 
 def require_windows(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> None:

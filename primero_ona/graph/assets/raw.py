@@ -77,7 +77,8 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
         from primero_ona.ona.bookkeeping import next_pull
         from primero_ona.ona.erased import erased_subjects
         from primero_ona.ona.fields import note_fields
-        from primero_ona.pipeline.extract import ERASED_REASON, QuarterSink, known_fields, window_of
+        from primero_ona.ona.visible import note_visible
+        from primero_ona.pipeline.extract import ERASED_REASON, QuarterSink, known_fields, known_scope, window_of
         from primero_ona.primero.pull import pull_cases
 
         with safe_step(context.instance, context.run_id):
@@ -85,11 +86,12 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
             with ona.connection() as connection:
                 number = next_pull(connection)
                 erased, known = erased_subjects(connection), known_fields(connection)
+                scope = known_scope(connection)
             fetch_if_missing(context, primero, io_manager)
             sink = QuarterSink(io_manager, quarter.key, policy.consent, erased)
             try:
                 with primero.client() as client:
-                    report = pull_cases(client, window_of(quarter, policy), sink, known)
+                    report = pull_cases(client, window_of(quarter, policy), sink, known, scope)
                     protection = client.protection
                 rows = sink.commit(_facts(quarter, number, report, sink.reasons))
             except BaseException:
@@ -97,6 +99,7 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
                 raise
             with ona.connection() as connection:
                 note_fields(connection, report.fields.shown, report.fields.returned, datetime.now(UTC))
+                note_visible(connection, report.visible, restored=report.visible >= scope.in_ona)
         _warn(context.log, report, erased)
         facts = {
             "policy": policy.told,
