@@ -111,6 +111,9 @@ BOOKKEEPING = {
     "visible_cases": (
         "how many of Primero's cases the account saw at the last pull, and whether that was accepted", "none", "one line",
     ),
+    "refused_logins": (
+        "a keyed hash of each login that Primero has refused, and when", "none", "until `primero-ona account retry-login`",
+    ),
     "place_names": ("names of places that Primero has changed", "none", "no limit"),
     "erasures": (
         "SHA-256 of the Primero id of an erased case, when, how many rows", "none",

@@ -1,4 +1,4 @@
-"""Primero's account: a part of its scope that is lost."""
+"""Primero's account: a part of its scope that is lost, and a login that is refused."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from typer.testing import CliRunner, Result
 
 from primero_ona.cli.app import app
 from primero_ona.errors import RefusedError
+from primero_ona.graph import logins
+from primero_ona.graph.logins import OnaLoginMemory
+from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
+from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.visible import KnownScope
+from primero_ona.settings import PrimeroSettings
 from primero_ona_tests.harness import Q1, Q2, START, Graph, small, wired
 from primero_ona_tests.reliability.syncing import home_with_settings
 
@@ -108,3 +114,82 @@ def test_what_counts_as_a_fall_is_a_setting(graph: Graph, monkeypatch: pytest.Mo
     lose_scope(graph, 30)
     monkeypatch.setenv("PRIMERO_ONA_SCOPE_LOSS_CASES", "30")
     assert graph.sync(Q1).failure is None
+
+
+def asked(graph: Graph) -> list[int]:
+    """The statuses of what Primero was asked since the last look."""
+    statuses = [entry.status for entry in graph.primero.log]
+    graph.primero.log.clear()
+    return statuses
+
+
+def tick(graph: Graph) -> str:
+    """What a tick of the sensor says, with the settings of the environment."""
+    resources = {"primero": PrimeroResource(), "ona": OnaDatabaseResource()}
+    context = dg.build_sensor_context(instance=graph.instance, resources=resources)
+    found = graph.defs.resolve_sensor_def("watch_primero")(context)
+    assert isinstance(found, dg.SensorResult)
+    return "asks" if found.run_requests else found.skip_reason.skip_message if found.skip_reason else ""
+
+
+def test_a_refused_login_is_asked_once_whoever_asks_and_again_only_when_it_changes(
+    graph: Graph, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sensor asks every quarter of an hour, and the sixth failure locks the account for everything that uses it."""
+    right = graph.primero.password
+    monkeypatch.setenv("PRIMERO_PASSWORD", "wrong")
+    first = command("sync", "--quarter", "2024-Q1")
+    assert (first.exit_code, asked(graph)) == (3, [401])
+    for again in (command("sync", "--quarter", "2024-Q1"), command("verify"), command("reference", "refresh")):
+        assert (again.exit_code != 0, asked(graph)) == (True, [])
+    assert "and it is not asked again: six failed logins" in tick(graph)
+    assert asked(graph) == []
+    monkeypatch.setenv("PRIMERO_PASSWORD", right)
+    assert tick(graph) == "asks"
+    assert set(asked(graph)) == {200}
+    monkeypatch.setenv("PRIMERO_PASSWORD", "wrong")
+    assert "run `primero-ona account retry-login`" in tick(graph)
+    assert asked(graph) == []
+
+
+def test_a_login_that_is_right_is_asked_again_when_a_person_says_so(graph: Graph, command: Command) -> None:
+    """An account that was locked or disabled has the password that it had before."""
+    graph.primero.login.active = False
+    assert "refuses the login" in tick(graph)
+    assert asked(graph) == [401]
+    assert isinstance(command("account", "retry-login").exception, RefusedError)
+    assert asked(graph) == [401]
+    graph.primero.login.active = True
+    assert "it is not asked again" in tick(graph)
+    assert (asked(graph), command("account", "retry-login").exit_code, asked(graph)) == ([], 0, [200])
+    assert tick(graph) == "asks"
+
+
+def test_no_reader_of_the_bookkeeping_can_try_passwords_on_what_it_keeps(
+    graph: Graph, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hash of a weak password without a key is the password."""
+    graph.primero.login.active = False
+    for key in ("one-key,another", "another"):
+        monkeypatch.setenv("PRIMERO_ONA_STORAGE_KEYS", key)
+        tick(graph)
+    subjects = [subject for (subject,) in graph.sql("SELECT subject FROM primero_sync.refused_logins")]
+    assert len(set(subjects)) == 2
+    assert {len(subject) for subject in subjects} == {64}
+
+
+def test_where_ona_cannot_be_asked_the_process_remembers_the_refusal(
+    graph: Graph, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two troubles at once must not lock the account either."""
+    monkeypatch.setattr(logins, "_seen_here", {})
+    monkeypatch.setenv("PRIMERO_PASSWORD", "wrong")
+    settings = PrimeroSettings()
+    memory = OnaLoginMemory(OnaDatabaseResource("postgresql://sync:s3cret@127.0.0.1:9/ona"), settings)
+    for _ in range(3):
+        with (
+            PrimeroClient(settings.url, settings.username, "wrong", pause=0, logins=memory) as client,
+            pytest.raises(RefusedError),
+        ):
+            client.version()
+    assert asked(graph) == [401]

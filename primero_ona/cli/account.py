@@ -1,4 +1,4 @@
-"""`account`: Primero's account, where it sees fewer cases than before."""
+"""`account`: Primero's account, where it sees fewer cases than before, or its login was refused."""
 
 from __future__ import annotations
 
@@ -25,3 +25,19 @@ def accept_cases(
     with ona_connection() as connection:
         accept_visible(connection, cases)
     output.note(f"Accepted: {cases:,} cases are right. `primero-ona sync` goes on with them.")
+
+
+@app.command("retry-login")
+def retry_login() -> None:
+    """Ask Primero once whether it takes the login, though it refused it before; then everything asks again, or nothing does.
+
+    For a login that is right: the account was locked or disabled, and is not any more.
+    """
+    from primero_ona.graph.resources import PrimeroResource  # noqa: PLC0415
+    from primero_ona.ona.logins import forget_refused_logins  # noqa: PLC0415
+
+    with ona_connection() as connection:
+        forget_refused_logins(connection)
+    with PrimeroResource().client() as client:
+        client.page("cases", {"per": 0, "fields": "status"})
+    output.note("Primero takes the login. Syncs and the sensor ask again.")

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import count
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -103,6 +103,16 @@ class Page:
     per: int
 
 
+class LoginMemory(Protocol):
+    """Where a refused login is remembered, so that it is asked once: six failed logins lock the account."""
+
+    def refused_at(self) -> datetime | None:
+        """When Primero refused the login (aware, UTC); None where nothing is known of that."""
+
+    def note_refused(self) -> None:
+        """Remember that Primero has refused the login."""
+
+
 @dataclass
 class PrimeroClient:
     """A connection to one Primero as one user. Use it as a context manager; it is for one thread at a time.
@@ -110,7 +120,8 @@ class PrimeroClient:
     `timeout` is seconds to connect and seconds of silence; `answer_seconds` is what one answer may take, `patience` what
     one question may take with all its attempts and pauses, `total` what all questions may take together from now on (None:
     no limit); `pause` scales the pauses between attempts (all in seconds). `answer_bytes` is what one answer may have.
-    `insecure` admits plain http to another machine; `protection` tells how the connection is protected.
+    `insecure` admits plain http to another machine; `protection` tells how the connection is protected; `logins` remembers
+    a refused login beyond this client.
     Raises RefusedError where login or permission is refused (never asked twice: six failed logins lock the account),
     TransientError where Primero cannot be reached or breaks off, DataError where an answer has not the known shape.
     """
@@ -127,6 +138,7 @@ class PrimeroClient:
     insecure: bool = False
     total: float | None = None
     answer_bytes: int = ANSWER_BYTES
+    logins: LoginMemory | None = None
 
     def __post_init__(self) -> None:
         self._end = math.inf if self.total is None else time.monotonic() + self.total
@@ -146,6 +158,8 @@ class PrimeroClient:
             self._session.mount(scheme, LineAdapter(self._line))
         self.server_time: datetime | None = None
         self._newest_stamp: datetime | None = None
+        self._refused_at: datetime | None = None
+        self._logins_asked = False
 
     def __enter__(self) -> Self:
         return self
@@ -245,6 +259,7 @@ class PrimeroClient:
             raise DataError(
                 f"the request for {path} would be longer than {URL_BYTES} bytes, which Primero's web server refuses"
             )
+        self._require_login()
         started = time.monotonic()
         ends = min(started + self.answer_seconds, deadline)
         self.traffic.requests += 1
@@ -278,6 +293,17 @@ class PrimeroClient:
         if not isinstance(answer, dict):
             raise DataError(f"Primero's answer to {path} is no JSON object; is PRIMERO_URL a Primero v2?")
         return answer
+
+    def _require_login(self) -> None:
+        """Raise LoginRefusedError where the login was refused before, by this client or, as its memory says, by another."""
+        if self.logins and not self._logins_asked:
+            self._logins_asked, self._refused_at = True, self.logins.refused_at()
+        if self._refused_at:
+            raise LoginRefusedError(
+                f"Primero at {self._host} refused the login on {self._refused_at:%Y-%m-%d %H:%M} UTC, and it is not asked again: "
+                "six failed logins lock the account. Correct PRIMERO_USERNAME or PRIMERO_PASSWORD; where they are right, as "
+                "after an account was unlocked, run `primero-ona account retry-login`"
+            )
 
     def _environment(self, url: str | None) -> dict[str, Any]:
         """Proxies and certificates as the environment and our setting name them; no proxy on the way to this machine.
@@ -335,9 +361,12 @@ class PrimeroClient:
         """The failure for an answer other than 200."""
         status = response.status_code
         if status == 401:
+            self._refused_at = datetime.now(UTC)
+            if self.logins:
+                self.logins.note_refused()
             return LoginRefusedError(
-                f"Primero at {self._host} refuses the login; check PRIMERO_USERNAME and PRIMERO_PASSWORD (it was asked once; "
-                "after six failed logins Primero locks the account for 30 minutes)"
+                f"Primero at {self._host} refuses the login; check PRIMERO_USERNAME and PRIMERO_PASSWORD (it was asked once, "
+                "and is not asked again until they change: after six failed logins Primero locks the account for 30 minutes)"
             )
         if status == 403:
             return AnswerRefusedError(
