@@ -17,7 +17,7 @@ from primero_ona.errors import SyncError
 from primero_ona.process import machine_error, unexpected
 
 #: Dagster's run retries start a run anew after any failed step, unless the run carries this tag.
-_NO_RUN_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
+NO_RUN_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
 
 
 class SafeText:
@@ -73,4 +73,4 @@ def _failure(text: str, kind: str, exit_code: int, *, retry: bool) -> StepError:
 def stop_run_retries(instance: dg.DagsterInstance | None, run_id: str | None) -> None:
     """Keep Dagster from starting the run anew: what failed in it would fail again."""
     if instance is not None and run_id is not None and instance.has_run(run_id):
-        instance.add_run_tags(run_id, _NO_RUN_RETRY)
+        instance.add_run_tags(run_id, NO_RUN_RETRY)
