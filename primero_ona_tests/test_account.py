@@ -132,7 +132,7 @@ def tick(graph: Graph) -> str:
     return "asks" if found.run_requests else found.skip_reason.skip_message if found.skip_reason else ""
 
 
-def test_a_refused_login_is_asked_once_whoever_asks_and_again_only_when_it_changes(
+def test_a_refused_login_is_asked_once_by_all_together_and_again_only_when_it_changes(
     graph: Graph, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sensor asks every quarter of an hour, and the sixth failure locks the account for everything that uses it."""

@@ -44,7 +44,7 @@ def accept_visible(conn: psycopg.Connection, cases: int) -> None:
         conn.execute(_ACCEPT, {"cases": cases})
 
 
-#: Rows of the old pipeline are not counted: nobody knows whether Primero still has their cases.
+#: Rows of the old pipeline are not counted: it is not known whether Primero still has their cases.
 _STANDING = "SELECT count(*) FROM {cases} WHERE primero_id IS NOT NULL"
 
 _NOTE = """

@@ -83,7 +83,7 @@ VERSION = "version:p:m"
         (None, OLD_PULL, LASTING_UNDER_OLD_VERSION, VERSION, ""),
         (CHANGED, OLD_PULL, None, VERSION, ""),
         (CHANGED, LastLoad("a load", 9, None, "m"), None, "changes", ""),
-        # neither, but somebody had wanted it, and what kept it away may pass
+        # neither, but a sync of it was wanted, and what kept it away may pass
         (None, SINCE, FAILED, "failed", ""),
         (None, None, FAILED, "failed", ""),
         (None, None, FRESHLY_FAILED, "failed", TOO_SOON),
