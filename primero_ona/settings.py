@@ -257,6 +257,20 @@ class GraphSettings(_Settings):
         description="how many past quarters of stored partitions are kept; older ones are deleted each night; default: all",
     )
 
+    scope_loss_percent: float = Field(
+        2.0,
+        validation_alias="PRIMERO_ONA_SCOPE_LOSS_PERCENT",
+        ge=0,
+        le=100,
+        description="a pull fails where the account sees fewer cases than before, or than stand in ONA, by more than so many per cent",
+    )
+    scope_loss_cases: int = Field(
+        10,
+        validation_alias="PRIMERO_ONA_SCOPE_LOSS_CASES",
+        ge=0,
+        description="… and by more than so many cases",
+    )
+
     @field_validator("start")
     @classmethod
     def _is_quarter(cls, value: str) -> str:

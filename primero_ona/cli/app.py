@@ -10,6 +10,7 @@ import sys
 import typer
 
 from primero_ona.cli import (
+    account,
     config,
     demo,
     dictionary,
@@ -49,7 +50,7 @@ for command in (
     erasure.purge,
 ):
     app.command()(command)
-for group in (schema, reference, labels, places, dictionary, quarantine, fields, config, keys):
+for group in (schema, reference, labels, places, dictionary, quarantine, fields, account, config, keys):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 

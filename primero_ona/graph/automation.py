@@ -1,25 +1,26 @@
 """Jobs, schedules and the change sensor: when a quarter is synced without anybody asking.
 
-Each schedule and the sensor is a thin shell over a pure function below it, which is given what there is and returns what
-to request. Quarters are those of Phnom Penh. "Now" never becomes a cursor: the sensor's cursor comes from the data.
+Which quarters the sensor asks for is decided in `due.py`, what it remembers is in `cursor.py`. Quarters are those of Phnom
+Penh.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from primero_ona.errors import CheckError, SyncError
-from primero_ona.graph.dead_runs import UNFINISHED, end_dead_runs
+from primero_ona.errors import SyncError
+from primero_ona.graph.cursor import Cursor, read_cursor, write_cursor
+from primero_ona.graph.dead_runs import end_dead_runs
+from primero_ona.graph.due import PULLED, VERSION, Due, attempts, judge
 from primero_ona.graph.partitions import QUARTER_TAG
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
-from primero_ona.graph.steps import kind_of_failure, unexpected_withheld
+from primero_ona.graph.steps import unexpected_withheld
 from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter, quarters_between
 
 if TYPE_CHECKING:
+    from primero_ona.ona.bookkeeping import LastLoad
     from primero_ona.primero.changes import Changes
 
 #: 02:00 on the fifth day of a quarter: late entries of the last days are in, and case workers sleep.
@@ -42,23 +43,14 @@ LOOK_EVERY = 900
 #: that does not name Primero; the rest is for what a tick reads of Dagster's own storage.
 LOOK_SECONDS = 45
 
-#: Seconds after which a failed sync is asked for again, so that a standing fault does not fill the run list.
-ASK_AGAIN_AFTER = 3_600
-
-#: Raised when the cursor's shape changes; an older one is then forgotten, see `unsettled`.
-CURSOR_VERSION = 2
-
 #: A quarter that was pulled so long after its end lacks no edit: each is stamped with the time at which it is made.
 SETTLED = timedelta(days=1)
-
-#: Materialized by every pull, and by nothing else.
-_PULLED = dg.AssetKey("raw_under18_cases")
 
 #: Seconds that ONA may take to tell a tick of the sensor what it has loaded: a tick has a minute for all it does.
 ONA_SECONDS = 10
 
-#: How the reason of a sync begins that a new version asks for, and what makes it wait for the syncs that data ask for.
-_VERSION, _LATER = "version:", {"dagster/priority": "-1"}
+#: What makes a sync that a new version asks for wait for the syncs that data ask for.
+_LATER = {"dagster/priority": "-1"}
 
 
 def sync_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
@@ -90,7 +82,7 @@ def reference_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
 
 def request(quarter: Quarter, reason: str) -> dg.RunRequest:
     """A request to sync a quarter; the same reason asks once only."""
-    tags = {QUARTER_TAG: quarter.name, **(_LATER if reason.startswith(_VERSION) else {})}
+    tags = {QUARTER_TAG: quarter.name, **(_LATER if reason.startswith(VERSION) else {})}
     return dg.RunRequest(run_key=f"{quarter.name}:{reason}", partition_key=quarter.key, tags=tags)
 
 
@@ -154,37 +146,6 @@ def refresh_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
     return refresh_nightly
 
 
-@dataclass(frozen=True)
-class LastRun:
-    """What became of the last sync of a quarter: whether it waits or runs, whether it failed, and when it ended (UTC).
-
-    One that only checks failed has not failed here: it ended, and the same data would end so again.
-    """
-
-    unfinished: bool
-    failed: bool
-    ended: datetime | None
-
-
-def plan(
-    there: "Changes", last_runs: Mapping[Quarter, LastRun], now: datetime, outdated: Mapping[Quarter, str]
-) -> dict[Quarter, str]:
-    """Which quarters to sync, and why: those touched by changes, those whose last sync failed a while ago, those outdated.
-
-    The reason is part of the run key: the same state of the data is asked for once, a failure once for each time, and an
-    outdated load (`outdated` says by quarter which one it is) once for each version.
-    """
-    ahead = f":{there.ahead}" if there.ahead else ""
-    wanted = dict.fromkeys(there.quarters, f"changes:{there.newest}:{there.total}{ahead}")
-    for quarter, run in last_runs.items():
-        if run.failed and not run.unfinished and run.ended and (now - run.ended).total_seconds() >= ASK_AGAIN_AFTER:
-            wanted.setdefault(quarter, f"failed:{run.ended.isoformat(timespec='seconds')}")
-    for quarter, load in outdated.items():
-        if not (quarter in last_runs and last_runs[quarter].unfinished):
-            wanted.setdefault(quarter, f"{_VERSION}{load}")
-    return wanted
-
-
 def change_sensor(
     job: Any,  # noqa: ANN401
     quarters: dg.TimeWindowPartitionsDefinition,
@@ -199,9 +160,9 @@ def change_sensor(
         minimum_interval_seconds=LOOK_EVERY,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Every 15 minutes, asks Primero whether cases were created or changed, and syncs the quarters they belong to; "
-            "asks again for a quarter whose last sync failed an hour ago or earlier, and once for each that another version of "
-            "primero-ona loaded."
+            "Every 15 minutes, asks Primero whether cases were created or changed, and syncs the quarters that have changed "
+            "since their last load, and those that another version of primero-ona loaded. A quarter whose sync failed or was "
+            "cancelled is asked for again after an hour; one that failed for good, when something has changed since."
         ),
     )
     def watch_primero(
@@ -209,34 +170,58 @@ def change_sensor(
         primero: dg.ResourceParam[PrimeroResource],
         ona: dg.ResourceParam[OnaDatabaseResource],
     ) -> dg.SensorResult:
-        """Ask for the quarters touched since the cursor, those whose last sync failed, and those that are outdated."""
+        """Ask for the quarters that are due."""
         from primero_ona.primero.changes import changes_since
 
         if ended := end_dead_runs(context.instance):
             context.log.warning("ended %s runs whose process was gone", ended)
+        now, before = datetime.now(UTC), read_cursor(context.cursor)
         try:
             with unexpected_withheld(), primero.client(total=LOOK_SECONDS) as client:
-                there = changes_since(client, read_cursor(context.cursor), modules)
+                there = changes_since(client, before.look if before else None, modules)
         except SyncError as failure:
             # A failed read is not an empty answer: the tick says so, and the cursor stays where it is.
             return dg.SensorResult(skip_reason=f"Primero could not be asked: {failure}", cursor=context.cursor)
+        touched = set(there.quarters)
         if there.first_look and there.quarters:
-            missed = unsettled(context.instance, there.quarters[-1])
-            there = replace(there, quarters=tuple(sorted({*there.quarters, *missed})))
-        outdated, unasked = _outdated(ona, versions)
-        ours = {quarter: load for quarter, load in outdated.items() if quarters.has_partition_key(quarter.key)}
-        wanted = plan(there, last_runs(context.instance, job.name), datetime.now(UTC), ours)
-        inside = [quarter for quarter in sorted(wanted) if quarters.has_partition_key(quarter.key)]
-        outside = _left_out([quarter for quarter in wanted if quarter not in inside]) + unasked
-        if inside:
-            context.log.info("asks for a sync of %s%s", ", ".join(map(str, inside)), outside)
-            requests = [request(quarter, wanted[quarter]) for quarter in inside]
-            return dg.SensorResult(run_requests=requests, cursor=write_cursor(there))
-        return dg.SensorResult(
-            skip_reason=f"No case was created or changed since {there.newest}{outside}", cursor=write_cursor(there)
-        )
+            touched |= unsettled(context.instance, there.quarters[-1])
+        inside = {quarter for quarter in touched if quarters.has_partition_key(quarter.key)}
+        cursor = Cursor.after(before, there, inside, versions, now)
+        numbered, loads, unasked = _ask_ona(ona, cursor)
+        tried = attempts(context.instance, map(Quarter.parse, quarters.get_partition_keys()))
+        # Without ONA it is not known what became of earlier changes, so only those of this look are asked for.
+        changes = numbered.changes if loads is not None else {q: numbered.changes[q] for q in inside}
+        judged = judge(changes, loads or {}, tried, cursor.versions, now)
+        due = {quarter: each for quarter, each in judged.items() if quarters.has_partition_key(quarter.key)}
+        requests = [
+            request(quarter, f"{_reason(each, there)}:{tried[quarter].run_id if quarter in tried else 'first'}")
+            for quarter, each in due.items()
+            if not each.held
+        ]
+        held = _held(due)
+        said = held + _left_out(sorted(touched - inside)) + unasked
+        if requests:
+            context.log.info("asks for a sync of %s%s", ", ".join(each.tags[QUARTER_TAG] for each in requests), said)
+            return dg.SensorResult(run_requests=requests, cursor=write_cursor(numbered))
+        why = "Nothing is asked for now" if held else f"No case was created or changed since {there.newest}"
+        return dg.SensorResult(skip_reason=why + said, cursor=write_cursor(numbered))
 
     return watch_primero
+
+
+def _reason(due: Due, there: "Changes") -> str:
+    """Why a quarter is asked for, as its run key says it."""
+    ahead = f":{there.ahead}" if there.ahead else ""
+    return f"changes:{there.newest}:{there.total}{ahead}" if due.reason == "changes" else due.reason
+
+
+def _held(due: Mapping[Quarter, Due]) -> str:
+    """Say which quarters are due and not asked for, and why."""
+    by_cause: dict[str, list[str]] = {}
+    for quarter, each in due.items():
+        if each.held:
+            by_cause.setdefault(each.held, []).append(quarter.name)
+    return "".join(f"; {', '.join(names)}: {cause}" for cause, names in by_cause.items())
 
 
 def _left_out(quarters: Sequence[Quarter]) -> str:
@@ -255,64 +240,29 @@ def unsettled(instance: dg.DagsterInstance, newest: Quarter) -> set[Quarter]:
 
     Those that were not pulled again a day after their end, and all from the last that was pulled to the `newest`.
     """
-    pulled = {Quarter.parse(key) for key in instance.get_materialized_partitions(_PULLED)}
+    pulled = {Quarter.parse(key) for key in instance.get_materialized_partitions(PULLED)}
     found = {quarter for quarter in pulled if _last_pull(instance, quarter) < quarter.end + SETTLED}
     return found | set(quarters_between(max(pulled), newest)) if pulled else found
 
 
 def _last_pull(instance: dg.DagsterInstance, quarter: Quarter) -> datetime:
-    wanted = dg.AssetRecordsFilter(asset_key=_PULLED, asset_partitions=[quarter.key])
+    wanted = dg.AssetRecordsFilter(asset_key=PULLED, asset_partitions=[quarter.key])
     (record,) = instance.fetch_materializations(wanted, limit=1).records
     return datetime.fromtimestamp(record.timestamp, UTC)
 
 
-def last_runs(instance: dg.DagsterInstance, job_name: str, limit: int = 200) -> dict[Quarter, LastRun]:
-    """The last sync of each quarter among the newest `limit` runs of the job."""
-    found: dict[Quarter, LastRun] = {}
-    for record in instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=limit):
-        key = record.dagster_run.tags.get("dagster/partition")
-        if key is None or (quarter := Quarter.parse(key)) in found:
-            continue
-        status = record.dagster_run.status
-        ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else None
-        failed = status == dg.DagsterRunStatus.FAILURE and not _by_checks(instance, record.dagster_run.run_id)
-        found[quarter] = LastRun(status in UNFINISHED, failed, ended)
-    return found
+def _ask_ona(ona: OnaDatabaseResource, cursor: Cursor) -> "tuple[Cursor, dict[Quarter, LastLoad] | None, str]":
+    """The last load of each quarter, the cursor without the changes that are in, and why ONA could not be asked.
 
-
-def _by_checks(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether nothing but failed checks ended a run."""
-    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
-    kinds = [kind_of_failure(record.event_log_entry.dagster_event) for record in records]
-    return bool(kinds) and set(kinds) == {CheckError.__name__}
-
-
-def _outdated(ona: OnaDatabaseResource, versions: tuple[str, str]) -> tuple[dict[Quarter, str], str]:
-    """Quarters that other versions loaded, each with these versions and the load's run; and why ONA could not be asked.
-
-    A failure here does not stop the sensor from looking at Primero.
+    Changes that have no number yet get that of a pull that begins now: all with a higher one begin after the look. A failure
+    here does not stop the sensor from looking at Primero.
     """
-    from primero_ona.ona.bookkeeping import outdated_quarters
+    from primero_ona.ona.bookkeeping import last_loads, next_pull
 
     try:
         with unexpected_withheld(), ona.connection(statement_timeout=ONA_SECONDS) as connection:
-            found = outdated_quarters(connection, *versions)
+            number = next_pull(connection) if cursor.unnumbered else None
+            loads = last_loads(connection)
     except (SyncError, dg.Failure) as failure:
-        return {}, f"; ONA could not be asked which quarters another version loaded: {failure}"
-    return {quarter: ":".join((*versions, run_id)) for quarter, run_id in found.items()}, ""
-
-
-def read_cursor(cursor: str | None) -> "Changes | None":
-    """The last look; none where there was none, or where an older version wrote it."""
-    from primero_ona.primero.changes import Changes
-
-    state = json.loads(cursor) if cursor else {}
-    if state.get("version") != CURSOR_VERSION:
-        return None
-    return Changes(state["newest"], state["total"], ahead=state["ahead"])
-
-
-def write_cursor(there: "Changes") -> str:
-    """The look as the sensor's cursor: stamps and a count, nothing of a case."""
-    state = {"newest": there.newest, "total": there.total, "ahead": there.ahead}
-    return json.dumps({"version": CURSOR_VERSION, **state})
+        return cursor, None, f"; ONA could not be asked which quarters are loaded, and by which version: {failure}"
+    return cursor.known(number, loads), loads, ""

@@ -20,7 +20,7 @@ from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, unexpected
 
 #: Dagster's run retries start a run again after any failed step, unless the run carries this tag.
-_NO_RUN_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
+NO_RUN_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
 
 
 #: The metadata of a failed step that holds the kind of its error.
@@ -115,4 +115,4 @@ def kind_of_failure(event: dg.DagsterEvent | None) -> str | None:
 def stop_run_retries(instance: dg.DagsterInstance | None, run_id: str | None) -> None:
     """Keep Dagster from starting the run again: what failed in it would fail again."""
     if instance is not None and run_id is not None and instance.has_run(run_id):
-        instance.add_run_tags(run_id, _NO_RUN_RETRY)
+        instance.add_run_tags(run_id, NO_RUN_RETRY)

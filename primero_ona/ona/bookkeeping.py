@@ -209,16 +209,34 @@ def outdated_quarters(conn: psycopg.Connection, pull_version: str, mapping_versi
 
     A quarter that was never loaded is not among them: what it lacks, an audit finds missing.
     """
+    current = (pull_version, mapping_version)
+    return {
+        q: load.run_id for q, load in last_loads(conn).items() if (load.pull_version, load.mapping_version) != current
+    }
+
+
+@dataclass(frozen=True)
+class LastLoad:
+    """The last load of a quarter, and the number of the latest pull of which anything was ever loaded into it."""
+
+    run_id: str
+    pull: int | None
+    pull_version: str | None
+    mapping_version: str | None
+
+
+def last_loads(conn: psycopg.Connection) -> dict[Quarter, LastLoad]:
+    """The last load of every quarter that was ever loaded, oldest quarter first."""
     with translate_errors("reading the sync's bookkeeping in ONA"):
-        rows = conn.execute(_OUTDATED, (pull_version, mapping_version)).fetchall()
-    return {Quarter.parse(quarter): run_id for quarter, run_id in rows}
+        rows = conn.execute(_LAST_LOADS).fetchall()
+    return {Quarter.parse(quarter): LastLoad(*load) for quarter, *load in rows}
 
 
-_OUTDATED = """
-SELECT quarter, run_id
-  FROM (SELECT DISTINCT ON (quarter) * FROM primero_sync.runs ORDER BY quarter, finished_at DESC) AS last
- WHERE (pull_version, mapping_version) IS DISTINCT FROM (%s, %s)
- ORDER BY quarter
+_LAST_LOADS = """
+SELECT DISTINCT ON (quarter)
+       quarter, run_id, max(pull) OVER (PARTITION BY quarter), pull_version, mapping_version
+  FROM primero_sync.runs
+ ORDER BY quarter, finished_at DESC
 """
 
 _STATUS = """

@@ -38,6 +38,8 @@ _BOOKKEEPING: dict[str, tuple[LiteralString, LiteralString]] = {
     "exits": ("SELECT, INSERT, UPDATE (case_id, last_updated_at), DELETE", "SELECT (primero_id, last_updated_at)"),
     "place_names": ("SELECT, INSERT, UPDATE (resolved_at, accepted)", "SELECT"),
     "fields": ("SELECT, INSERT, UPDATE (last_seen, accepted_at)", "SELECT"),
+    "refused_logins": ("SELECT, INSERT (subject), DELETE", "SELECT (refused_at)"),
+    "visible_cases": ("SELECT, INSERT, UPDATE (cases, seen_at, accepted_at)", "SELECT"),
     "erasures": ("SELECT, INSERT, UPDATE (cases, services, bookkeeping, stored_rows)", "SELECT"),
     "schema_version": ("SELECT", "SELECT"),
     "load_lock": ("UPDATE", ""),

@@ -18,14 +18,17 @@ from primero_ona.ona.connection import Connect
 from primero_ona.ona.erased import erased_subjects, not_erased, without_erased
 from primero_ona.ona.fields import note_fields, shown_fields
 from primero_ona.ona.partition_locks import partition_lock, require_held
+from primero_ona.ona.visible import note_visible, visible_cases
 from primero_ona.pipeline.scope import sort_cases
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.fields import EXIT_COLUMNS, KnownFields, json_text
 from primero_ona.primero.policy import GBV_MODULE, PullPolicy
-from primero_ona.primero.pull import EMPTY_PAUSE, PullReport, pull_cases
+from primero_ona.primero.pull import PullReport, pull_cases
+from primero_ona.primero.visible import EMPTY_PAUSE, KnownScope
 from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter, local_today
+from primero_ona.settings import GraphSettings, read_one
 from primero_ona.storage.frames import BATCH_ROWS
 from primero_ona.storage.partitions import remove_unfinished
 
@@ -77,13 +80,13 @@ def pull_quarter(
     """
     with connect() as conn:
         number = next_pull(conn)
-        erased, known = erased_subjects(conn), known_fields(conn)
+        erased, known, scope = erased_subjects(conn), known_fields(conn), known_scope(conn)
     with connect() as lock, partition_lock(lock, quarter.key):
         for asset in SETS:
             remove_unfinished(stored.store.base / asset, quarter.key)
         sink = QuarterSink(stored, quarter, policy, erased)
         try:
-            report = pull_cases(client, window_of(quarter, policy, now), sink, known, empty_pause=empty_pause)
+            report = pull_cases(client, window_of(quarter, policy, now), sink, known, scope, empty_pause=empty_pause)
             _require_erased(connect, erased, quarter)
             require_held(lock)
             rows = sink.commit(_facts(quarter, number, report, sink.reasons))
@@ -92,6 +95,7 @@ def pull_quarter(
             raise
     with connect() as conn:
         note_fields(conn, report.fields.shown, report.fields.returned, datetime.now(UTC))
+        note_visible(conn, report.visible, restored=report.visible >= scope.in_ona)
     return Pulled(report, rows, dict(sink.reasons), not_erased(report.ahead, erased))
 
 
@@ -204,6 +208,13 @@ def known_fields(conn: psycopg.Connection) -> KnownFields:
     return KnownFields(
         frozenset(field.name for field in fields), frozenset(field.name for field in fields if field.accepted_at)
     )
+
+
+def known_scope(conn: psycopg.Connection) -> KnownScope:
+    """Read how many cases the account should see, and from the settings what counts as a fall."""
+    settings = read_one(GraphSettings)
+    share = settings.scope_loss_percent / 100
+    return KnownScope(**asdict(visible_cases(conn)), share=share, least=settings.scope_loss_cases)
 
 
 def window_of(quarter: Quarter, policy: PullPolicy, now: datetime | None = None) -> Window:

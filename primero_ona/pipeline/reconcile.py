@@ -31,10 +31,9 @@ from primero_ona.pipeline.extract import known_fields
 from primero_ona.pipeline.scope import Scope, sort_cases
 from primero_ona.pipeline.stored import current_versions
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.inventory import InventoryReport, presence_of, take_inventory
-from primero_ona.primero.pull import EMPTY_PAUSE
+from primero_ona.primero.inventory import AGREED, InventoryReport, presences_of, take_inventory
 from primero_ona.primero.raw_schema import EXIT_SCHEMA
-from primero_ona.primero.walk import AHEAD
+from primero_ona.primero.visible import EMPTY_PAUSE
 from primero_ona.quarters import Quarter, local_today
 from primero_ona.storage.frames import Frames
 from primero_ona.storage.partitions import to_frame
@@ -130,7 +129,10 @@ class Reconciliation:
                 f"of {total.primero:,} cases that belong in ONA {differing} (`primero-ona verify --repair` syncs their quarters)",
             ),
             (total.early, early),
-            (total.unconfirmed, f"{total.unconfirmed:,} of the extra ones, too many, were not asked about one by one"),
+            (
+                total.unconfirmed,
+                f"{total.unconfirmed:,} of the extra ones were never asked about (too many, or the first {AGREED} all out of scope)",
+            ),
             (
                 outdated,
                 f"another version of primero-ona loaded {outdated} (`primero-ona verify --repair` or `backfill` syncs them)",
@@ -163,9 +165,9 @@ def reconcile(
     known = known_fields(conn)
     with tables.opened():
         inventory = take_inventory(client, sink, scope.policy.precision, known, empty_pause=empty_pause)
-        tables.note({case: presence_of(client, case) for case in tables.unknown()[:CONFIRM_MOST]})
+        tables.note(presences_of(client, tables.unknown()[:CONFIRM_MOST]))
         quarters = tables.compare(
-            since=scope.first.start, settled_until=inventory.settled - grace, latest=inventory.settled + AHEAD
+            since=scope.first.start, settled_until=inventory.settled - grace, latest=inventory.latest
         )
     inventory = replace(inventory, ahead=not_erased(inventory.ahead, erased))
     early = [case for case, *_ in tables.findings(("early",)) if case]
@@ -191,11 +193,15 @@ def remove_gone(conn: psycopg.Connection, found: Reconciliation, *, out_of_scope
     `out_of_scope` says that they are to go.
     """
     total = found.total
-    if total.out_of_scope > max(HANDFUL, SCOPE_LOSS_SHARE * total.ona) and not out_of_scope:
+    # Of those that were never asked about, as many are taken for out of scope as of those that were.
+    asked = max(total.out_of_scope + total.gone, 1)
+    lost = total.out_of_scope + total.unconfirmed * total.out_of_scope / asked
+    if lost > max(HANDFUL, SCOPE_LOSS_SHARE * total.ona) and not out_of_scope:
         raise RefusedError(
-            f"{total.out_of_scope:,} of ONA's {total.ona:,} cases are out of this account's scope in Primero; none was removed: "
-            "let its role read cases with the scope `all`, then verify again; where they are to leave ONA, "
-            "`primero-ona verify --repair --remove-out-of-scope`"
+            f"{total.out_of_scope:,} of ONA's {total.ona:,} cases are out of this account's scope in Primero, and "
+            f"{total.unconfirmed:,} more that it does not show were never asked about; none was removed: let its role read "
+            "cases with the scope `all`, then verify again; where they are to leave ONA, `primero-ona verify --repair "
+            "--remove-out-of-scope`"
         )
     rows = [_exit(*removed) for removed in found.removable]
     exits = Frames.of(to_frame(pa.Table.from_pylist(rows, schema=EXIT_SCHEMA)))

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 
 from primero_ona.errors import DataError, TransientError
 from primero_ona.primero.client import Page, PrimeroClient
-from primero_ona.primero.walk import AHEAD, ALL_TIME, to_query_time
+from primero_ona.primero.visible import GAVE_UP, emptiness
+from primero_ona.primero.walk import ALL_TIME, to_query_time
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 
 #: A stamp is taken before its row is committed, and bulk changes commit hundreds of rows at once, so a look reaches back
@@ -40,7 +41,7 @@ def changes_since(client: PrimeroClient, before: Changes | None, modules: tuple[
     """Look for changes since an earlier look; the first look takes all within the overlap for new.
 
     Where the newest stamp lies before that of the earlier look (Primero was restored, or its clock put back), it counts as
-    the first. Raises TransientError where Primero shows nothing: there was something before, so the answer is an error;
+    the first. Raises TransientError where Primero's database gave up, RefusedError where the account sees no case at all,
     DataError where every case is stamped ahead.
     """
     scope = {"module_id": ",".join(modules)} if modules else {}
@@ -54,9 +55,7 @@ def changes_since(client: PrimeroClient, before: Changes | None, modules: tuple[
     }
     total = client.page("cases", asked).total
     if not total:
-        raise TransientError(
-            "Primero counts no recent case, though it has just shown one; looking again at the next tick"
-        )
+        raise TransientError(f"Primero counts no recent case, though it has just shown one: {GAVE_UP}")
     open_quarter = current_quarter()
     ahead = f"{open_quarter} {furthest}" if furthest else ""
     if before and (before.newest, before.total, before.ahead) == (newest, total, ahead):
@@ -72,7 +71,8 @@ def changes_since(client: PrimeroClient, before: Changes | None, modules: tuple[
 def _newest(client: PrimeroClient, known: str | None, scope: dict[str, str]) -> tuple[str, str]:
     """The newest stamp that can be, and the newest that lies ahead ("" where none does).
 
-    Asked from the last known one on, since that is a smaller question; of all time where nothing is found there.
+    Asked from the last known one on, since that is a smaller question; of all time where nothing is found there. Without
+    any window, cases without a stamp would come first.
     """
     spans = ([f"{to_query_time(datetime.fromisoformat(known) - OVERLAP)}.."] if known else []) + [ALL_TIME]
     furthest = ""
@@ -96,7 +96,7 @@ def _newest(client: PrimeroClient, known: str | None, scope: dict[str, str]) -> 
         raise DataError(
             "every case of Primero is stamped ahead of Primero's own time; its administrators have to look at the server's clock"
         )
-    raise TransientError("Primero shows no case where there were some; looking again at the next tick")
+    raise emptiness(client, times=1)
 
 
 def _stamps(page: Page) -> list[str]:
@@ -104,4 +104,4 @@ def _stamps(page: Page) -> list[str]:
 
 
 def _can_be(client: PrimeroClient, text: str) -> bool:
-    return datetime.fromisoformat(text) <= client.now() + AHEAD
+    return datetime.fromisoformat(text) <= client.latest()

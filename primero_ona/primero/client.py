@@ -6,7 +6,6 @@ session: since 2.11 `POST /tokens` gives no token, and since 2.12 a login ends t
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import random
@@ -14,21 +13,20 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import count
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import numpy as np
-import orjson
 import requests
 import urllib3
 from requests.auth import HTTPBasicAuth
 
 from primero_ona.errors import DataError, PermanentError, RefusedError, TransientError
+from primero_ona.primero.decode import decode
 from primero_ona.primero.wire import Line, LineAdapter, TooLargeError, read
-from primero_ona.texts import read_json
 from primero_ona.tls import is_local, web_protection
 
 logger = logging.getLogger(__name__)
@@ -66,15 +64,15 @@ PATIENCE = 900.0
 #: The stock web server in front of Primero refuses request lines above 1 KB (414).
 URL_BYTES = 1_000
 
-#: Python reads whole numbers up to 4,300 digits; none that means something has a hundredth of them.
-_MOST_DIGITS = 4_000
-
 #: Statuses below 500 that pass: a request or a client that was too slow, too early or too often.
 _PASSING = frozenset({408, 425, 429, 499})
 
 #: Statuses from 500 on that do not: not implemented, not this version of HTTP, not before a login to the network. All others
 #: pass, those of proxies included: 520 to 530 are Cloudflare's, 598 and 599 time-outs.
 _LASTING = frozenset({501, 505, 511})
+
+#: How far a stamp may lie beyond Primero's own time, since clocks differ a little. One further ahead is no time of a change.
+AHEAD = timedelta(hours=1)
 
 #: What a version looks like; any other text is not shown.
 _VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}([-.]?(alpha|beta|pre|rc|dev)[-.]?[0-9]{0,2})?")
@@ -101,6 +99,16 @@ class Page:
     per: int
 
 
+class LoginMemory(Protocol):
+    """Where a refused login is remembered, so that it is asked once: six failed logins lock the account."""
+
+    def refused_at(self) -> datetime | None:
+        """When Primero refused the login (aware, UTC); None where nothing is known of that."""
+
+    def note_refused(self) -> None:
+        """Remember that Primero has refused the login."""
+
+
 @dataclass
 class PrimeroClient:
     """A connection to one Primero as one user. Use it as a context manager; it is for one thread at a time.
@@ -108,7 +116,8 @@ class PrimeroClient:
     `timeout` is seconds to connect and seconds of silence; `answer_seconds` is what one answer may take, `patience` what
     one question may take with all its attempts and pauses, `total` what all questions may take together from now on (None:
     no limit); `pause` scales the pauses between attempts (all in seconds). `answer_bytes` is what one answer may have.
-    `insecure` admits plain http to another machine; `protection` says how the connection is protected.
+    `insecure` admits plain http to another machine; `protection` tells how the connection is protected; `logins` remembers
+    a refused login beyond this client.
     Raises RefusedError where login or permission is refused (never asked twice: six failed logins lock the account),
     TransientError where Primero cannot be reached or breaks off, DataError where an answer has not the known shape.
     """
@@ -125,6 +134,7 @@ class PrimeroClient:
     insecure: bool = False
     total: float | None = None
     answer_bytes: int = ANSWER_BYTES
+    logins: LoginMemory | None = None
 
     def __post_init__(self) -> None:
         self._end = math.inf if self.total is None else time.monotonic() + self.total
@@ -143,6 +153,9 @@ class PrimeroClient:
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, LineAdapter(self._line))
         self.server_time: datetime | None = None
+        self._newest_stamp: datetime | None = None
+        self._refused_at: datetime | None = None
+        self._logins_asked = False
 
     def __enter__(self) -> Self:
         return self
@@ -206,8 +219,21 @@ class PrimeroClient:
             seen.append(own)
 
     def now(self) -> datetime:
-        """Primero's own time at its last answer; this machine's, where no answer gave it (aware)."""
-        return self.server_time or datetime.now(UTC)
+        """Primero's own time at its last answer (aware); where answers have none, as Puma's, the newest stamp that was noted.
+
+        This machine's, where neither is known.
+        """
+        return self.server_time or self._newest_stamp or datetime.now(UTC)
+
+    def latest(self) -> datetime:
+        """The latest stamp that can be (aware): an hour beyond Primero's own time, or beyond this machine's clock."""
+        if self.server_time:
+            return self.server_time + AHEAD
+        return max(self._newest_stamp or datetime.now(UTC), datetime.now(UTC)) + AHEAD
+
+    def note_newest(self, stamp: datetime) -> None:
+        """Remember a stamp of Primero's as the measure of its time, where its answers do not have it."""
+        self._newest_stamp = max(stamp, self._newest_stamp or stamp)
 
     def version(self) -> str | None:
         """The version Primero runs (`2.15.2.1`); None where the account may not ask, or the answer looks like no version."""
@@ -229,6 +255,7 @@ class PrimeroClient:
             raise DataError(
                 f"the request for {path} would be longer than {URL_BYTES} bytes, which Primero's web server refuses"
             )
+        self._require_login()
         started = time.monotonic()
         ends = min(started + self.answer_seconds, deadline)
         self.traffic.requests += 1
@@ -256,12 +283,23 @@ class PrimeroClient:
             raise self._refused(response, path)
         self._note_time(response.headers.get("Date"))
         try:
-            answer = _decode(content)
+            answer = decode(content)
         except (ValueError, RecursionError):
             raise _PassingError("answered {path} with something that is not JSON") from None
         if not isinstance(answer, dict):
             raise DataError(f"Primero's answer to {path} is no JSON object; is PRIMERO_URL a Primero v2?")
         return answer
+
+    def _require_login(self) -> None:
+        """Raise LoginRefusedError where the login was refused before, by this client or, as its memory says, by another."""
+        if self.logins and not self._logins_asked:
+            self._logins_asked, self._refused_at = True, self.logins.refused_at()
+        if self._refused_at:
+            raise LoginRefusedError(
+                f"Primero at {self._host} refused the login on {self._refused_at:%Y-%m-%d %H:%M} UTC, and it is not asked again: "
+                "six failed logins lock the account. Correct PRIMERO_USERNAME or PRIMERO_PASSWORD; where they are right, as "
+                "after an account was unlocked, run `primero-ona account retry-login`"
+            )
 
     def _environment(self, url: str | None) -> dict[str, Any]:
         """Proxies and certificates as the environment and our setting name them; no proxy on the way to this machine.
@@ -319,9 +357,12 @@ class PrimeroClient:
         """The failure for an answer other than 200."""
         status = response.status_code
         if status == 401:
+            self._refused_at = datetime.now(UTC)
+            if self.logins:
+                self.logins.note_refused()
             return LoginRefusedError(
-                f"Primero at {self._host} refuses the login; check PRIMERO_USERNAME and PRIMERO_PASSWORD (it was asked once; "
-                "after six failed logins Primero locks the account for 30 minutes)"
+                f"Primero at {self._host} refuses the login; check PRIMERO_USERNAME and PRIMERO_PASSWORD (it was asked once, "
+                "and is not asked again until they change: after six failed logins Primero locks the account for 30 minutes)"
             )
         if status == 403:
             return AnswerRefusedError(
@@ -374,26 +415,3 @@ def _retry_after(header: str | None) -> float:
     except ValueError:
         return 0.0
     return min(max(seconds, 0.0), RETRY_AFTER_MAX) if math.isfinite(seconds) else 0.0
-
-
-def _decode(content: bytes) -> Any:  # noqa: ANN401
-    """Decode JSON; raises ValueError.
-
-    A whole answer would be refused for one number beyond a double or half a character: such an answer is read by Python's own
-    decoder, and a whole number that it refuses to read for its length is as good as infinite. To search for long numbers
-    takes twice the time of decoding, so that is done only where so many digits stand side by side at all.
-    """
-    try:
-        return read_json(content) if _has_19_digits(content) else orjson.loads(content)
-    except ValueError:
-        return json.loads(
-            content, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else float("inf")
-        )
-
-
-def _has_19_digits(content: bytes) -> bool:
-    """Whether 19 digits stand side by side anywhere."""
-    digits = np.frombuffer(content, np.uint8) - np.uint8(ord("0")) < 10  # what stands before `0` wraps to above 200
-    for step in (1, 2, 4, 8, 3):  # true where 2, 4, 8, 16, 19 digits begin
-        digits = digits[:-step] & digits[step:]
-    return bool(digits.any())

@@ -1,9 +1,9 @@
 """Take an inventory of every case that Primero shows, of all time, in the order of its identifier; and find single cases.
 
-A second way to the cases beside the walk of `pull.py`, so that a fault of one does not hide in the other: no window, no
-bound on `created_at`, plain pages in an order that is total and never changes. New cases shift later pages towards the
-end, which shows a case twice; a case that vanishes shifts them towards the start, which would hide one, but makes `total`
-smaller, and then the inventory is taken again.
+A second way to the cases beside the walk of `pull.py`, so that a fault of one does not hide in the other: no filter at
+all, plain pages in an order that is total and never changes. New cases shift later pages towards the end, which shows a
+case twice; a case that vanishes shifts them towards the start, which would hide one, but makes `total` smaller, and then
+the inventory is taken again.
 """
 
 from __future__ import annotations
@@ -22,18 +22,9 @@ from primero_ona.errors import TransientError
 from primero_ona.primero.client import AnswerRefusedError, PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, FieldsFound, KnownFields
 from primero_ona.primero.policy import LocationPrecision
-from primero_ona.primero.pull import (
-    EMPTY_PAUSE,
-    SETTLE_SECONDS,
-    WALKS,
-    Sink,
-    check_fields,
-    find_zone,
-    retry_while_empty,
-)
+from primero_ona.primero.pull import SETTLE_SECONDS, WALKS, Sink, check_fields, primero_now, survey
+from primero_ona.primero.visible import EMPTY_PAUSE, GAVE_UP, retry_while_empty
 from primero_ona.primero.walk import (
-    AHEAD,
-    ALL_TIME,
     EARLIEST,
     Case,
     Window,
@@ -41,6 +32,7 @@ from primero_ona.primero.walk import (
     raw_batches,
     raw_frame,
     read_case,
+    read_moment,
 )
 from primero_ona.quarters import current_quarter
 
@@ -49,15 +41,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Cases asked for at once by their ids. An id takes 39 bytes of an address and the fields 330, so twelve stay far below the
-#: 1,000 bytes that Primero's web server takes, whatever its host name.
-ID_BATCH = 12
+#: So many single cases, in the order of their random ids, say what the others would.
+AGREED = 50
 
 #: The inventory has no bound but the first instant that can be asked about, with a day for time zones.
 _BEGINNING = datetime.fromisoformat(EARLIEST) + timedelta(days=1)
 
 _ASKED: dict[str, str | int] = {
-    "last_updated_at": ALL_TIME,
     "order_by": "unique_identifier",
     "order": "asc",
     "fields": ",".join(CASE_FIELDS),
@@ -70,11 +60,16 @@ Presence = Literal["gone", "out of scope", "present"]
 class InventoryReport:
     """What an inventory saw: `settled` is Primero's own time shortly before it began; what was stamped later may be lacking.
 
-    `ahead`: ids of the cases whose stamps lie further ahead of Primero's own time than can be.
+    `latest`: the latest stamp that could be when it ended.
+
+    `ahead`: ids of the cases whose stamps lie further ahead of Primero's own time than can be. `unstamped`: how many cases
+    were left out since they have no readable time of their last change, and so belong to no quarter.
     """
 
     settled: datetime
+    latest: datetime
     cases: int = 0
+    unstamped: int = 0
     takes: int = 1
     fields: FieldsFound = field(default_factory=FieldsFound)
     ahead: list[str] = field(default_factory=list)
@@ -98,14 +93,14 @@ def take_inventory(
     Memory does not grow but by 16 bytes a case. Raises TransientError where three inventories were not complete, else as
     `pull_cases`.
     """
-    zone = find_zone(client, empty_pause)
+    zone, _ = survey(client, empty_pause)
     for number in range(1, WALKS + 1):
-        settled = client.now() - timedelta(seconds=SETTLE_SECONDS)
+        settled = primero_now(client, zone) - timedelta(seconds=SETTLE_SECONDS)
         sink.restart()
         take = _Take(client, Window(_BEGINNING, settled, is_open=True, precision=precision), settled)
         for frame in take.frames():
             sink.write(frame)
-        fault = take.fault() or _lacking(client, take, zone, empty_pause)
+        fault = take.fault() or _missing_count(client, take, zone, empty_pause)
         if not fault:
             break
         logger.warning("inventory %d of %d: %s", number, WALKS, fault)
@@ -113,7 +108,9 @@ def take_inventory(
         raise TransientError(
             f"an inventory of Primero's cases was not complete, {WALKS} times over ({fault}); try again later"
         )
-    report = InventoryReport(settled, cases=take.received, takes=number, ahead=take.ahead)
+    if take.unstamped:
+        logger.warning("%d cases have no readable time of their last change; no quarter has them", take.unstamped)
+    report = InventoryReport(settled, client.latest(), take.received, take.unstamped, takes=number, ahead=take.ahead)
     if take.received:
         report.fields = check_fields(client, take.seen_fields, known or KnownFields(), empty_pause)
     traffic = client.traffic
@@ -126,7 +123,7 @@ class _Take:
 
     def __init__(self, client: PrimeroClient, window: Window, settled: datetime) -> None:
         self._client, self.window, self._settled = client, window, settled.replace(microsecond=0)
-        self.received = self.counted = 0
+        self.received = self.counted = self.unstamped = 0
         self.seen_fields: set[str] = set()
         self.ahead: list[str] = []
         self._ids: list[np.ndarray[Any, np.dtype[np.int64]]] = []
@@ -139,7 +136,9 @@ class _Take:
         for page in self._client.pages("cases", _ASKED):
             self._shrunk += max(most - page.total, 0)
             most = max(most, page.total)
-            believed_cases = _believed(self._client, page.rows)
+            stamped = [row for row in page.rows if read_moment(row.get("last_updated_at"))]
+            self.unstamped += len(page.rows) - len(stamped)
+            believed_cases = _believed(self._client, stamped)
             cases = [case for case in believed_cases if case.row["id"] not in before]
             self.ahead += [case.row["id"] for case in cases if case.ahead]
             before = {case.row["id"] for case in believed_cases}
@@ -161,8 +160,11 @@ class _Take:
         return f"{duplicate_count} cases came twice" if duplicate_count else ""
 
 
-def _lacking(client: PrimeroClient, take: _Take, zone: timedelta, pause: float) -> str:
-    """Whether Primero counts more settled cases than came; a count of nothing is not believed at once."""
+def _missing_count(client: PrimeroClient, take: _Take, zone: timedelta, pause: float) -> str:
+    """Whether Primero counts more settled cases than came; that there are none is not believed at once.
+
+    Raises TransientError where cases came, and Primero counts none.
+    """
     question: dict[str, str | int] = {
         **take.window.filters(zone, until=take.window.end.replace(microsecond=0)),
         "per": 0,
@@ -170,37 +172,30 @@ def _lacking(client: PrimeroClient, take: _Take, zone: timedelta, pause: float) 
     }
     total = retry_while_empty(lambda: client.page("cases", question).total, pause)
     if not total and take.counted:
-        return "a count of nothing after cases came"
+        raise TransientError(f"Primero counted no case just after it gave some: {GAVE_UP}")
+    if not take.received:
+        return "no case came, though Primero has just shown some"
     return f"{total - take.counted} cases lacking" if total > take.counted else ""
-
-
-def fetch_cases(
-    client: PrimeroClient, ids: Sequence[str], precision: LocationPrecision = "village"
-) -> Iterator[pd.DataFrame]:
-    """The cases with these Primero ids as raw frames, in their present state; one that Primero does not show is left out.
-
-    An answer without some of them is asked for those once more: Primero's own errors look like emptiness.
-    """
-    for start in range(0, len(ids), ID_BATCH):
-        wanted = ids[start : start + ID_BATCH]
-        rows = {row["id"]: row for row in _by_ids(client, wanted)}
-        if lacking := [case for case in wanted if case not in rows]:
-            rows |= {row["id"]: row for row in _by_ids(client, lacking)}
-        if rows:
-            yield raw_frame(pa.Table.from_batches(raw_batches(_believed(client, rows.values()), precision)))
 
 
 def _believed(client: PrimeroClient, rows: Iterable[dict[str, Any]]) -> list[Case]:
     """The cases with stamps that can be, as the pull of the open quarter has them."""
     quarter = current_quarter()
-    latest = min(client.now() + AHEAD, quarter.end - timedelta(microseconds=1))
+    latest = min(client.latest(), quarter.end - timedelta(microseconds=1))
     return [believed(read_case(row), latest, quarter.start) for row in rows]
 
 
-def _by_ids(client: PrimeroClient, ids: Sequence[str]) -> list[dict[str, Any]]:
-    """What Primero gives for these ids; a case that was not asked for, as where the filter was dropped, is left out."""
-    question: dict[str, str | int] = {"id": ",".join(ids), "fields": ",".join(CASE_FIELDS), "per": len(ids)}
-    return [row for row in client.page("cases", question).rows if row.get("id") in ids]
+def presences_of(client: PrimeroClient, cases: Sequence[str]) -> dict[str, Presence]:
+    """How these cases stand, each asked for by itself; it ends early where the first AGREED are all out of scope.
+
+    Then the account has lost its scope, and a thousand questions more would say no more than that.
+    """
+    found: dict[str, Presence] = {}
+    for case in cases:
+        found[case] = presence_of(client, case)
+        if len(found) == AGREED and set(found.values()) == {"out of scope"}:
+            break
+    return found
 
 
 def presence_of(client: PrimeroClient, case: str) -> Presence:

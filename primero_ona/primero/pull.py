@@ -8,14 +8,13 @@ Why so distrustful. A filter that Primero does not like is silently dropped (eve
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from primero_ona.errors import DataError, RefusedError, TransientError
-from primero_ona.primero.client import PrimeroClient
+from primero_ona.primero.client import AHEAD, Page, PrimeroClient
 from primero_ona.primero.fields import (
     CASE_FIELDS,
     ESSENTIAL_FIELDS,
@@ -24,7 +23,16 @@ from primero_ona.primero.fields import (
     KnownFields,
     json_text,
 )
-from primero_ona.primero.walk import ALL_TIME, Walk, Window, to_query_time
+from primero_ona.primero.visible import (
+    EMPTY_ASKED,
+    EMPTY_PAUSE,
+    GAVE_UP,
+    KnownScope,
+    emptiness,
+    require_windows,
+    retry_while_empty,
+)
+from primero_ona.primero.walk import EARLIEST, Walk, Window, read_moment, to_query_time
 from primero_ona.storage.frames import prefetch
 from primero_ona.texts import is_uuid
 
@@ -37,16 +45,14 @@ logger = logging.getLogger(__name__)
 #: server that disagrees three times does not tell the truth about its cases.
 WALKS = 3
 
-#: How often an answer of "no cases" is asked before it is believed, and the seconds between: a database time-out inside
-#: Primero looks the same, and passes.
-EMPTY_ASKED = 3
-EMPTY_PAUSE = 2.0
-
 #: The count leaves out what was stamped in the last seconds before the walk began: such cases may not be committed yet.
 SETTLE_SECONDS = 2
 
 #: Cases among which each essential field must occur. Of fewer, as of a Primero that has just begun, none may have it yet.
 YOUNG = 20
+
+#: Where answers have no time, the newest stamp is looked for among the last ones first, which is a smaller question.
+_RECENT = timedelta(days=1)
 
 #: The newest cases, among which one is known by its id and asked for by its own stamp.
 KNOWN_CASES = 100
@@ -55,7 +61,11 @@ KNOWN_CASES = 100
 _ZONES = (7, *[hours for hours in range(-12, 15) if hours not in (0, 7)])
 
 
-Answer = TypeVar("Answer")
+class Survey(NamedTuple):
+    """What a pull finds out first: the offset from UTC that the server's stored stamps carry, and how many cases are visible."""
+
+    zone: timedelta
+    visible: int
 
 
 class Sink(Protocol):
@@ -75,9 +85,12 @@ class Sink(Protocol):
 class PullReport:
     """What a pull saw: counts and facts, no rows. `seconds` are those spent waiting for Primero.
 
+    `visible`: how many cases the account sees, of all time.
+
     `ahead`: ids of the cases whose stamps lie further ahead of Primero's own time than can be.
     """
 
+    visible: int = 0
     received: int = 0
     kept: int = 0
     walks: int = 1
@@ -97,19 +110,21 @@ def pull_cases(
     window: Window,
     sink: Sink,
     known: KnownFields | None = None,
+    scope: KnownScope | None = None,
     *,
     empty_pause: float = EMPTY_PAUSE,
 ) -> PullReport:
     """Walk the window into the sink until a walk is proved complete.
 
-    `known`: the fields that earlier pulls were shown. Raises TransientError where three walks did not agree with
-    Primero's own count, RefusedError where the account may not read a needed field or sees no case at all, DataError
-    where Primero ignored a filter.
+    `known`: the fields that earlier pulls were shown; `scope`: how many cases the account should see. Raises TransientError
+    where three walks did not agree with Primero's own count, RefusedError where the account may not read a needed field, or
+    sees no case at all or too few, DataError where Primero ignored a filter.
     """
     report = PullReport(version=client.version(), pulled_at=to_query_time(datetime.now(UTC)))
-    zone = find_zone(client, empty_pause)
+    zone, report.visible = survey(client, empty_pause)
+    (scope or KnownScope()).check(report.visible)
     report.zone_hours = zone.total_seconds() / 3600
-    settled = client.now() - timedelta(seconds=SETTLE_SECONDS)
+    settled = primero_now(client, zone) - timedelta(seconds=SETTLE_SECONDS)
     for number in range(1, WALKS + 1):
         sink.restart()
         walk = Walk(client, window, zone, settled)
@@ -120,6 +135,10 @@ def pull_cases(
             others = Walk(client, replace(window, modules=()), zone, settled, LEAVING_FIELDS)
             report.other_modules = _leave_others(others, window.modules, sink)
             lacking = max(lacking, _missing_count(client, replace(window, modules=()), others, zone, empty_pause))
+        if lacking <= 0 and not walk.received:
+            # An empty quarter is fair; but a database that gives up gives nothing to each of these questions.
+            require_windows(client, empty_pause)
+            lacking = _missing_count(client, window, walk, zone, empty_pause)
         if lacking <= 0 and not walk.duplicate_count():
             break
         logger.warning(
@@ -155,37 +174,45 @@ def _leave_others(walk: Walk, modules: tuple[str, ...], sink: Sink) -> int:
     return left
 
 
-def find_zone(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> timedelta:
-    """The offset from UTC that the server's stored stamps carry; nearly always none.
+def survey(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> Survey:
+    """See how many cases the account sees, and find the zone of the server's stamps; nearly always UTC.
 
     Primero writes a stamp in its process's zone and compares it as if it were UTC, so on a server that does not run in
     UTC every window is off by hours, and its answers do not show it. Asks for a known case by its own stamp.
 
-    Raises RefusedError where the account sees no case at all.
+    Raises RefusedError where the account sees no case at all, TransientError where Primero's database gave up.
     """
     newest: dict[str, str | int] = {
-        "last_updated_at": ALL_TIME,
         "order_by": "created_at",
         "order": "desc",
         "per": KNOWN_CASES,
         "fields": "created_at",
     }
-    shown = retry_while_empty(lambda: client.page("cases", newest).rows, pause)
-    if not shown:
-        raise RefusedError(
-            "Primero shows this account no case at all, of any time; check that its role may read cases with the scope `all`"
-        )
-    rows = [row for row in shown if is_uuid(row.get("id"))][:3]
-    if not rows:
+    shown = retry_while_empty(lambda: _with_rows(client.page("cases", newest)), pause)
+    if shown is None:
+        raise emptiness(client, pause)
+    known = [row for row in shown.rows if is_uuid(row.get("id")) and read_moment(row.get("last_updated_at"))]
+    if not known:
         raise DataError(
-            f"none of Primero's newest {len(shown)} cases has a readable id; its administrators have to look at these cases"
+            f"none of Primero's newest {len(shown.rows)} cases has a readable id and a time of its last change; its "
+            "administrators have to look at these cases"
         )
+    return Survey(_zone(client, known[:3], pause), shown.total)
+
+
+def _with_rows(page: Page) -> Page | None:
+    return page if page.rows else None
+
+
+def _zone(client: PrimeroClient, rows: list[dict[str, Any]], pause: float) -> timedelta:
+    """The offset from UTC of the server's stamps, by which it finds one of these cases."""
     for hours in (0, *_ZONES):
         zone = timedelta(hours=hours)
         if any(_found_at(client, row, zone) for row in rows[: None if hours == 0 else 1]):
             if hours:
                 logger.warning("Primero keeps its stamps %+d hours off UTC; windows are asked accordingly", hours)
             return zone
+    require_windows(client, pause)
     raise DataError(
         "Primero does not find a case by the time stamp it gives for it, in any time zone, so no quarter could be cut right; "
         "its administrators have to look at the server's time zone"
@@ -197,6 +224,28 @@ def _found_at(client: PrimeroClient, row: dict[str, Any], zone: timedelta) -> bo
     moment = datetime.fromisoformat(row["last_updated_at"]) + zone
     around = f"{to_query_time(moment - timedelta(seconds=2))}..{to_query_time(moment + timedelta(seconds=2))}"
     return client.page("cases", {"id": row["id"], "last_updated_at": around, "per": 0}).total > 0
+
+
+def primero_now(client: PrimeroClient, zone: timedelta) -> datetime:
+    """Primero's own time: that of its answers; where they have none, as Puma's, its newest stamp up to an hour ahead of our clock.
+
+    Our clock is no measure: two minutes ahead of Primero's, it takes for settled what case workers are still to save.
+    """
+    if client.server_time is None:
+        ours = datetime.now(UTC)
+        for since in (to_query_time(ours - _RECENT + zone), EARLIEST):
+            asked: dict[str, str | int] = {
+                "last_updated_at": f"{since}..{to_query_time(ours + AHEAD + zone)}",
+                "order_by": "last_updated_at",
+                "order": "desc",
+                "per": 1,
+                "fields": "status",
+            }
+            found = [read_moment(row.get("last_updated_at")) for row in client.page("cases", asked).rows]
+            if found and found[0] and found[0] <= client.latest():
+                client.note_newest(found[0])
+                break
+    return client.now()
 
 
 def _missing_count(client: PrimeroClient, window: Window, walk: Walk, zone: timedelta, pause: float) -> int:
@@ -212,7 +261,7 @@ def _missing_count(client: PrimeroClient, window: Window, walk: Walk, zone: time
         lambda: client.page("cases", question).total, pause, times=EMPTY_ASKED if walk.received else 1
     )
     if not total and walk.counted:
-        raise TransientError("Primero counted no case in the quarter just after it gave some; try again later")
+        raise TransientError(f"Primero counted no case in the quarter just after it gave some: {GAVE_UP}")
     return total - walk.counted
 
 
@@ -230,7 +279,6 @@ def check_fields(
     if not asked:
         return FieldsFound(CASE_FIELDS)
     question: dict[str, str | int] = {
-        "last_updated_at": ALL_TIME,
         "order_by": "created_at",
         "order": "desc",
         "per": 1000,
@@ -238,7 +286,7 @@ def check_fields(
     }
     rows = retry_while_empty(lambda: client.page("cases", question).rows, pause)
     if not rows:
-        raise TransientError("Primero shows no case where it has just shown some; try again later")
+        raise TransientError(f"Primero shows no case where it has just shown some: {GAVE_UP}")
     newest = set[str]().union(*rows)
     missing = tuple(name for name in CASE_FIELDS if name not in seen_fields and name not in newest)
     refused = [name for name in missing if name in ESSENTIAL_FIELDS]
@@ -260,14 +308,3 @@ def check_fields(
 
 def _s(names: Collection[str]) -> str:
     return "s" if len(names) > 1 else ""
-
-
-def retry_while_empty(ask: Callable[[], Answer], pause: float, times: int = EMPTY_ASKED) -> Answer:
-    """Ask again where the answer is empty: Primero's own errors look like emptiness."""
-    answer = ask()
-    for _ in range(times - 1):
-        if answer:
-            break
-        time.sleep(pause)
-        answer = ask()
-    return answer

@@ -33,9 +33,6 @@ from primero_ona.texts import case_id_of, is_uuid
 EARLIEST = "0001-01-01T00:00:00Z"
 ALL_TIME = f"{EARLIEST}.."
 
-#: How far a stamp may lie beyond Primero's own time, since clocks differ a little. One further ahead is no time of a change.
-AHEAD = timedelta(hours=1)
-
 #: Seconds in which the thread that asks for a page can begin: Python lets the one at work go on for 5 ms, while Primero idles.
 _LET_BEGIN = 0.001
 
@@ -222,7 +219,7 @@ class Walk:
             raise DataError(
                 "Primero ignored the filter on module_id; may the account's role read it? nothing was stored"
             )
-        latest = self._client.now() + AHEAD
+        latest = self._client.latest()
         if (
             self._window.is_open
         ):  # whatever Primero's clock says, no later quarter would take what lies beyond the open one
@@ -248,12 +245,12 @@ def read_case(row: dict[str, Any]) -> Case:
 
     An id that is no UUID is replaced by a stand-in, by which the mapping quarantines the case.
     """
-    updated = _moment(row.get("last_updated_at"))
+    updated = read_moment(row.get("last_updated_at"))
     if updated is None:
         raise DataError("Primero sent a case without a readable last_updated_at; is PRIMERO_URL a Primero v2?")
     if not is_uuid(row.get("id")):
         row = {**row, "id": case_id_of(row.get("id"), row.get("created_at"), row.get("case_id_display"))}
-    return Case(row, updated, _moment(row.get("created_at")))
+    return Case(row, updated, read_moment(row.get("created_at")))
 
 
 def believed(case: Case, latest: datetime, instead: datetime) -> Case:
@@ -265,7 +262,7 @@ def believed(case: Case, latest: datetime, instead: datetime) -> Case:
     return case if case.updated <= latest else case._replace(updated=instead.astimezone(UTC), ahead=True)
 
 
-def _moment(value: object) -> datetime | None:
+def read_moment(value: object) -> datetime | None:
     """Read a stamp of Primero, which is ISO 8601 in UTC; None where it is absent or unreadable."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
@@ -288,7 +285,7 @@ def _check_order(cases: list[Case], bound: datetime | None) -> None:
 
 def _next_bound(rows: list[dict[str, Any]]) -> datetime | None:
     """The smallest creation stamp of a full page, rounded up to the next millisecond, since replies cut the rest off."""
-    created = [moment for row in rows if (moment := _moment(row.get("created_at"))) is not None]
+    created = [moment for row in rows if (moment := read_moment(row.get("created_at"))) is not None]
     return min(created) + _MILLISECOND if created else None
 
 

@@ -63,7 +63,7 @@ class Role:
         permitted = self.permitted()
         permitted += _ID_SEARCH if query.get("id_search") else ()
         asked = query.get("fields")
-        if asked is None:
+        if not asked:  # an empty `fields=` is none at all
             chosen = permitted
         else:
             names = _SHORT if asked == "short" else str(asked).split(",")
@@ -89,7 +89,7 @@ class Login:
         if credentials is None:
             return NOT_SIGNED_IN
         name, password = credentials
-        if name.strip().lower() != USERNAME or self._is_locked():
+        if name != USERNAME or self._is_locked():
             return WRONG
         if not secrets.compare_digest(password.encode(), PASSWORD.encode()):
             self._count()

@@ -17,7 +17,7 @@ from primero_ona.sandbox.changes import ReferenceData
 from primero_ona.sandbox.columns import Rows
 from primero_ona.sandbox.faults import Fault
 from primero_ona.sandbox.paging import PER_CAP, Page, PageError, cut
-from primero_ona.sandbox.query import IDENTIFIERS, Engine, SwallowedError
+from primero_ona.sandbox.query import IDENTIFIERS, BrokenFilterError, Engine, SwallowedError
 from primero_ona.sandbox.store import CaseStore, Mask
 
 #: The version that the sandbox says it is, and behaves as.
@@ -58,7 +58,10 @@ class Switches:
 
     `version`: 2.10.3, 2.11.0, 2.12.0, 2.13.0 or LATEST, or any other. `latency_ms`: added to each request. `per_cap`: the
     most rows of a page. `server_offset`: hours of the server's time zone, in which stamps are stored. `dropped`: filters
-    ignored as if their form was not granted. `gateway`: whether nginx's limits hold (1 KB request lines, no HEAD).
+    ignored as if their form was not granted. `gateway`: whether nginx's limits hold (1 KB request lines, no HEAD). `dated`:
+    whether answers have a `Date` header, which nginx gives and Puma does not. `scans_time_out`: the database gives up
+    questions that read the JSON of all cases, which Primero answers with 200 and total 0. `config_lock`: a configuration is
+    being applied, so every endpoint is 503.
     """
 
     version: str = LATEST
@@ -67,6 +70,9 @@ class Switches:
     server_offset: float = 0
     dropped: set[str] = field(default_factory=set)
     gateway: bool = True
+    dated: bool = True
+    scans_time_out: bool = False
+    config_lock: bool = False
     role: Role = field(default_factory=Role)
 
     @property
@@ -98,6 +104,10 @@ class Endpoints:
         path = path.removesuffix(".json")
         if path == "/health":
             return Answer(204)
+        if self.switches.config_lock:
+            return locked(path)
+        if path == "/health/api":
+            return Answer(204)
         if path == "/api/v2/primero":
             return _data({"sandbox_ui": False, "locales": list(reference.LOCALES), "default_locale": "en"})
         route = self._route(path)
@@ -126,8 +136,11 @@ class Endpoints:
         try:
             with self.store.lock:
                 return self._cases(query, fault) if route == self._cases else route(query)
-        except PageError:
-            return error(500, path, "PG::InvalidRowCountInResultOffsetClause: ERROR:  OFFSET must not be negative")
+        except PageError as clause:
+            kind = "Limit" if str(clause) == "LIMIT" else "ResultOffset"
+            return error(500, path, f"PG::InvalidRowCountIn{kind}Clause: ERROR:  {clause} must not be negative")
+        except BrokenFilterError:
+            return error(500, path, "undefined method 'utc' for an instance of String")
 
     def _cases(self, query: Mapping[str, Any], fault: Fault | None = None) -> Answer:
         kind = fault.kind if fault else None
@@ -136,6 +149,8 @@ class Endpoints:
         page = Page.of(query, cap=self.switches.per_cap if self.switches.numbers >= (2, 10, 3) else None)
         try:
             mask = self._selected(filters, kind)
+            if query.get("query"):
+                mask = mask & self._engine().named(str(query["query"]))
         except SwallowedError:
             if self.switches.numbers < (2, 11, 0, 6) and kind != "swallow":
                 return error(500, "/api/v2/cases", "PG::UndefinedFunction: ERROR:  operator does not exist")
@@ -146,9 +161,10 @@ class Endpoints:
         return _list(self.store.render(rows, self._shown(query)), page.metadata(total))
 
     def _selected(self, filters: Mapping[str, Any], kind: str | None) -> Mask:
-        if kind == "swallow":
+        engine = self._engine()
+        if kind == "swallow" or (self.switches.scans_time_out and engine.scans(filters)):
             raise SwallowedError
-        return self._engine().select(filters) & self._in_scope()
+        return engine.select(filters) & self._in_scope()
 
     def _case(self, case: str, query: Mapping[str, Any]) -> Answer:
         path = f"/api/v2/cases/{case}"
@@ -223,6 +239,13 @@ def error(status: int, resource: str, message: str, detail: str | None = None) -
     """An error in Primero's shape: `status` (the documentation says `code`), `resource`, `message`, perhaps `detail`."""
     entry: dict[str, Any] = {"status": status, "resource": resource, "message": message}
     return Answer(status, orjson.dumps({"errors": [entry | ({"detail": detail} if detail else {})]}))
+
+
+def locked(resource: str, seconds: float = 60) -> Answer:
+    """The answer to everything while a configuration is being applied."""
+    wait = f"{seconds:g}"
+    refused = error(503, resource, "Service Unavailable", f"Retry-After: {wait}")
+    return Answer(503, refused.body, headers={"Retry-After": wait})
 
 
 def _may_filter(name: str, permitted: frozenset[str]) -> bool:

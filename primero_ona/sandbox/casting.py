@@ -24,12 +24,13 @@ class Range:
 
 
 def parse(query: str) -> dict[str, Any]:
-    """The parameters of a query string: texts, and dicts for `f[key]=…`; `f[]=…` counts on; the last one wins."""
+    """The parameters of a query string: texts, and dicts for `f[key]=…`; `f[]=…` is dropped; the last one wins."""
     found: dict[str, Any] = {}
     for part in filter(None, query.split("&")):
         name, _, text = (unquote_plus(piece, errors="replace") for piece in part.partition("="))
         keys = [name.split("[", 1)[0], *_KEY.findall(name)]
-        _put(found, keys, text)
+        if all(keys):
+            _put(found, keys, text)
     return found
 
 
@@ -38,7 +39,7 @@ def _put(found: dict[str, Any], keys: list[str], text: str) -> None:
         if not isinstance(found.get(key), dict):
             found[key] = {}
         found = found[key]
-    found[keys[-1] or str(len(found))] = text
+    found[keys[-1]] = text
 
 
 def cast(value: Any) -> Any:  # noqa: ANN401

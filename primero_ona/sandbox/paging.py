@@ -19,7 +19,7 @@ PER_CAP = 1_000
 
 
 class PageError(Exception):
-    """A page that PostgreSQL refuses: a negative limit or offset, which only shows while rendering; a 500."""
+    """A page that PostgreSQL refuses, which only shows while rendering; a 500. Its text is the clause: LIMIT or OFFSET."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,10 @@ class Page:
         """Read `page` and `per`; what is no number counts as 0. Raises PageError."""
         per = _whole(query["per"]) if "per" in query else default
         page = cls(_whole(query["page"]) if "page" in query else 1, per if cap is None else min(per, cap))
-        if page.number < 1 or page.per < 0:
-            raise PageError
+        if page.number < 1:
+            raise PageError("OFFSET")
+        if page.per < 0:
+            raise PageError("OFFSET" if page.number > 1 else "LIMIT")
         return page
 
     @property

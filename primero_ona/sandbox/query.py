@@ -49,6 +49,10 @@ class SwallowedError(Exception):
     """The database refuses the filter: Primero answers 200 with `total: 0`, versions before 2.11.0.6 with 500."""
 
 
+class BrokenFilterError(Exception):
+    """Primero's own code fails at the filter, before any database is asked: a 500."""
+
+
 @dataclass(frozen=True)
 class Engine:
     """The rules of one version, on one server. `offset` is the server's time zone, in hours from UTC."""
@@ -69,6 +73,22 @@ class Engine:
             if (mask := self._select(name, value)) is not None:
                 found &= mask
         return found
+
+    def named(self, text: str) -> Mask:
+        """The cases of which an identifier contains the text, whatever its case (`query=`); names are not searched."""
+        wanted = text.casefold()
+        masks = [
+            self.store.mask(name, lambda own: isinstance(own, str) and wanted in own.casefold()) for name in IDENTIFIERS
+        ]
+        found: Mask = np.logical_or.reduce(masks)
+        return found
+
+    def scans(self, filters: Mapping[str, Any]) -> bool:
+        """Whether the filters make PostgreSQL read the JSON of all cases; a question for certain ids reads just theirs."""
+        return "id" not in filters and any(not self._is_column(name.removeprefix("loc:")) for name in filters)
+
+    def _is_column(self, name: str) -> bool:
+        return self.columns and name in _INTEGERS | _BOOLEANS | _TEXTS | _TIMES | {"protection_concerns"}
 
     def _select(self, name: str, value: Any) -> Mask | None:  # noqa: ANN401
         if name == "or" and isinstance(value, dict):
@@ -148,11 +168,12 @@ class Engine:
             return None
         if isinstance(value.lower, int):
             return self._numbers(name, value.lower, value.upper)
+        in_column = self._is_column(name)
         if value.upper is not None and not isinstance(value.upper, date):
-            raise SwallowedError
-        if self.columns and name in _TIMES:
+            raise SwallowedError if in_column else BrokenFilterError
+        if in_column and name in _TIMES:
             return self._between(name, value.lower, value.upper)
-        if self.columns and name in _INTEGERS | _BOOLEANS | _TEXTS:
+        if in_column:
             raise SwallowedError
         return self._by_seconds(name, value.lower, value.upper)
 

@@ -7,7 +7,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import format_datetime
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
-from primero_ona.sandbox.app import Answer, Endpoints, error
+from primero_ona.sandbox.app import Answer, Endpoints, error, locked
 from primero_ona.sandbox.faults import Fault, Faults, Send, hang_up, keep_silent, never_end
 
 #: nginx's `large_client_header_buffers 2 1k`: a longer request line is 414.
@@ -96,7 +96,17 @@ class SandboxServer:
         answer = _failed(fault, path) or self._answer(request, fault)
         for call in tuple(self.after):
             call(path)
-        return await self._send(send, answer, gzip="gzip" in request.headers.get("accept-encoding", ""), fault=fault)
+        gzip = "gzip" in request.headers.get("accept-encoding", "")
+        return await self._send(send, self._tagged(answer, request, gzip=gzip), gzip=gzip, fault=fault)
+
+    def _tagged(self, answer: Answer, request: Request, *, gzip: bool) -> Answer:
+        """The answer with a weak ETag, or 304 where the client has it; 2.15 gives compressed answers none."""
+        if answer.status != 200 or (gzip and self.endpoints.switches.numbers >= (2, 15)):
+            return answer
+        tag = f'W/"{zlib.crc32(answer.body):08x}{"-gzip" if gzip else ""}"'
+        if request.headers.get("if-none-match") == tag:
+            return Answer(304, headers={"ETag": tag})
+        return replace(answer, headers={**answer.headers, "ETag": tag})
 
     def _limit(self, request: Request) -> int | None:
         if not self.endpoints.switches.gateway:
@@ -120,12 +130,13 @@ class SandboxServer:
     async def _send(self, send: Send, answer: Answer, *, gzip: bool, fault: Fault | None = None) -> tuple[int, int]:
         kind = fault.kind if fault else None
         body = answer.body[: len(answer.body) // 2] if kind == "truncated" else answer.body
-        date = format_datetime(self.endpoints.login.clock().astimezone(UTC), usegmt=True)
-        headers = {"Date": date, "Content-Type": f"{answer.type}; charset=utf-8", **answer.headers}
+        headers = {"Content-Type": f"{answer.type}; charset=utf-8", **answer.headers}
+        if self.endpoints.switches.dated:
+            headers["Date"] = format_datetime(self.endpoints.login.clock().astimezone(UTC), usegmt=True)
         if (gzip and body) or kind == "broken gzip":
             headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
             body = _broken_gzip(body) if kind == "broken gzip" else _gzip(body)
-        if answer.status != 204:
+        if answer.status not in {204, 304}:
             headers["Content-Length"] = str(len(body))
         body = body[: len(body) // 2] if kind == "cut" else body
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
@@ -147,8 +158,7 @@ def _failed(fault: Fault | None, path: str) -> Answer | None:
     if fault.kind == "too many":
         return Answer(429, b"Retry later\n", "text/plain")
     if fault.kind == "unavailable":
-        locked = error(503, path, "Service Unavailable")
-        return Answer(503, locked.body, headers={"Retry-After": f"{fault.seconds:g}"})
+        return locked(path, fault.seconds)
     return None
 
 

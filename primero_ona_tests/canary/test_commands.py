@@ -47,6 +47,8 @@ COMMANDS: dict[tuple[str, ...], set[int]] = {
     ("fields", "list"): {0},
     ("fields", "list", "--json"): {0},
     ("fields", "accept", "care_date"): {0},
+    ("account", "accept-cases", "1"): {0},
+    ("account", "retry-login"): {0},
     ("config", "show"): {0},
     ("config", "show", "--json"): {0},
     ("schema", "plan"): {0},
@@ -69,6 +71,7 @@ FAILING = (
     ("reference", "refresh"),
     ("verify",),
     ("quarantine", "retry"),
+    ("account", "retry-login"),
 )
 ASKING_ONA = (
     ("status",),
@@ -79,6 +82,7 @@ ASKING_ONA = (
     ("quarantine", "list"),
     ("fields", "list"),
     ("fields", "accept", "care_date"),
+    ("account", "accept-cases", "1"),
     ("schema", "plan"),
     ("schema", "roles"),
     ("schema", "apply"),
@@ -94,6 +98,7 @@ WRONG = (
     ("labels", "accept", "--code", "nobodys"),
     ("places", "accept", "--code", "nobodys"),
     ("fields", "accept", CANARY),
+    ("account", "accept-cases", CANARY),
     ("dictionary", "export", "--csv", "/nowhere/at/all.csv"),
     ("no-such-command",),
 )

@@ -13,13 +13,16 @@ from typing import Any
 import dagster as dg
 import psycopg
 import pytest
-from dagster._core.events import StepMaterializationData
+from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
 from dagster._core.storage.dagster_run import DagsterRun
 
 from primero_ona.definitions import build_defs
-from primero_ona.graph.automation import LastRun, last_runs, plan, quarters_to_refresh, read_cursor
+from primero_ona.graph.automation import quarters_to_refresh
+from primero_ona.graph.cursor import read_cursor
 from primero_ona.graph.dead_runs import PROCESS_TAG, held_by_this_process
+from primero_ona.graph.due import FOR_GOOD, PULLED, TOO_SOON, WAITS
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
+from primero_ona.graph.steps import stop_run_retries
 from primero_ona.pipeline.stored import current_versions
 from primero_ona.primero.changes import Changes
 from primero_ona.quarters import PHNOM_PENH, Quarter, current_quarter
@@ -113,6 +116,7 @@ class Watch:
     clock: Clock
     instance: dg.DagsterInstance
     ona_url: str
+    ona: psycopg.Connection
     cursor: str | None = None
     url: str | None = None
 
@@ -136,8 +140,11 @@ class Watch:
         return data
 
     def asked(self) -> list[str]:
-        """The quarters that a look requests."""
-        return [str(request.partition_key) for request in self.look().run_requests or []]
+        """The quarters that a look requests, each of which is then pulled and loaded."""
+        keys = [str(request.partition_key) for request in self.look().run_requests or []]
+        for key in keys:
+            loaded(self.ona, Quarter.parse(key).name, *current_versions(""))
+        return keys
 
     def pulled(self, quarter: Quarter, at: datetime) -> None:
         """Let Dagster's history hold a pull of the quarter at this time."""
@@ -152,9 +159,30 @@ class Watch:
             )
         )  # fmt: skip
 
-    def failed_run(self, quarter: Quarter) -> None:
-        run = DagsterRun("sync_quarter", run_id=str(uuid.uuid4()), tags={"dagster/partition": quarter.key})
-        self.instance.add_run(run)
+    def run(self, quarter: Quarter, status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED, **more: Any) -> str:
+        """Let Dagster know of a run that is to pull the quarter, by default one that goes on; more: job's name, tags."""
+        run_id, job = str(uuid.uuid4()), more.get("job", "sync_quarter")
+        tags = {"dagster/partition": quarter.key, **more.get("tags", {})}
+        self.instance.add_run(DagsterRun(job, run_id=run_id, tags=tags, status=status))
+        planned = AssetMaterializationPlannedData(PULLED, quarter.key)
+        event = dg.DagsterEvent(
+            dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value, job, event_specific_data=planned
+        )
+        self.instance.handle_new_event(
+            dg.EventLogEntry(
+                error_info=None, level="debug", user_message="", run_id=run_id, timestamp=1.0, dagster_event=event
+            )
+        )
+        return run_id
+
+    def end(self, run_id: str, how: str) -> None:
+        """End a run: it `failed` by what may pass, `failed for good`, or was `cancelled`."""
+        run = self.instance.get_run_by_id(run_id)
+        if how == "cancelled":
+            self.instance.report_run_canceled(run)
+            return
+        if how == "failed for good":
+            stop_run_retries(self.instance, run_id)
         self.instance.report_run_failed(run)
 
 
@@ -165,7 +193,7 @@ def watch(ona_url: str, ona: psycopg.Connection) -> Iterator[Watch]:
     with SandboxPrimero(0, clock=clock).serve() as primero, dg.DagsterInstance.ephemeral() as instance:
         primero.create(case_id_display="old", created_at=NEW_YEAR, last_updated_at=NEW_YEAR - timedelta(days=200))
         primero.create(case_id_display="new", created_at=NEW_YEAR)
-        yield Watch(primero, clock, instance, ona_url)
+        yield Watch(primero, clock, instance, ona_url, ona)
 
 
 def test_the_first_look_asks_for_the_quarter_of_the_newest_change(watch: Watch) -> None:
@@ -179,19 +207,21 @@ def test_the_first_look_asks_for_the_quarter_of_the_newest_change(watch: Watch) 
     assert request.tags["quarter"] == "2025-Q1"
 
 
-def test_the_same_state_is_asked_for_once(watch: Watch) -> None:
-    """Each sync reads a quarter from a server on which people work."""
-    first = watch.look().run_requests
+def test_a_change_is_asked_for_until_it_is_loaded_and_by_one_key(watch: Watch) -> None:
+    """Each sync reads a quarter from a server on which people work; and a request may be lost with the daemon."""
+    first, second = watch.look().run_requests, watch.look().run_requests
+    assert [request.run_key for request in first] == [request.run_key for request in second], (
+        "Dagster asks once for a key"
+    )
+    loaded(watch.ona, "2025-Q1", *current_versions(""))
     data = watch.look()
     assert not data.run_requests
     assert data.skip_message.startswith("No case was created or changed since 2024-12-31T18:00:00")
-    watch.cursor = None  # a cursor that was lost asks again with the same key, which Dagster knows already
-    assert [r.run_key for r in watch.look().run_requests] == [r.run_key for r in first]
 
 
 def test_a_change_asks_for_all_quarters_between_the_last_look_and_now(watch: Watch) -> None:
     """After a weekend of silence, or of a stopped server, nothing may be left out."""
-    watch.look()
+    watch.asked()
     watch.clock.move(days=200)
     watch.primero.create(case_id_display="later")
     assert watch.asked() == ["2025-01-01", "2025-04-01", "2025-07-01"]
@@ -200,7 +230,7 @@ def test_a_change_asks_for_all_quarters_between_the_last_look_and_now(watch: Wat
 
 def test_a_late_commit_with_an_older_stamp_is_seen(watch: Watch) -> None:
     """A stamp is taken before its row can be seen; a cursor that only grows would lose the row for ever."""
-    watch.look()
+    watch.asked()
     watch.primero.create(case_id_display="late", last_updated_at=NEW_YEAR - timedelta(minutes=20))
     assert "2025-01-01" in watch.asked()
     assert watch.asked() == []
@@ -211,7 +241,7 @@ def test_a_failed_look_keeps_the_cursor_and_says_so(
     watch: Watch, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failed read is not an empty answer: what changed meanwhile would never be asked for."""
-    watch.look()
+    watch.asked()
     before = watch.cursor
     watch.clock.move(days=1)
     watch.primero.create(case_id_display="later")
@@ -237,6 +267,14 @@ def test_a_failed_look_keeps_the_cursor_and_says_so(
     assert watch.asked() == ["2025-01-01"]
 
 
+def test_a_database_that_gives_up_is_named_by_the_tick(watch: Watch) -> None:
+    """An account that sees nothing is for other people to look at."""
+    watch.primero.switches.scans_time_out = True
+    assert "Primero's database gave up a question" in watch.look().skip_message
+    watch.primero.role.owner = "nobody"
+    assert "shows this account no case at all" in watch.look().skip_message
+
+
 def test_an_unexpected_exception_in_a_tick_quotes_nothing(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """The text of a tick's error is kept in Dagster's storage."""
 
@@ -252,47 +290,84 @@ def test_an_unexpected_exception_in_a_tick_quotes_nothing(watch: Watch, monkeypa
     assert "a-name" not in "".join(map(str, chain))
 
 
-@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
-def test_a_failed_sync_is_asked_for_again_after_an_hour_and_not_while_another_waits(
-    watch: Watch, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus
+NOTHING = timedelta()
+
+
+@pytest.mark.parametrize("job", ["sync_quarter", "__ASSET_JOB", "remap_quarter"])
+@pytest.mark.parametrize("how", ["failed", "cancelled"])
+def test_a_sync_that_did_not_end_well_is_asked_for_again_after_an_hour_whatever_its_job_is_called(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch, job: str, how: str
 ) -> None:
-    """The cursor has moved when a run fails: without this its quarter would wait for the next edit."""
+    """The look has moved on when a run fails: without this its quarter would wait for the next edit."""
+    (first,) = watch.look().run_requests
+    run_id = watch.run(Quarter(2025, 1), job=job)
+    assert watch.look().skip_message == f"Nothing is asked for now; 2025-Q1: {WAITS}"
+    watch.end(run_id, how)
+    assert watch.look().skip_message == f"Nothing is asked for now; 2025-Q1: {TOO_SOON}"
+    monkeypatch.setattr("primero_ona.graph.due.ASK_AGAIN_AFTER", NOTHING)
+    (again,) = watch.look().run_requests
+    assert (again.partition_key, again.run_key != first.run_key) == ("2025-01-01", True)
+    assert [request.run_key for request in watch.look().run_requests] == [again.run_key], "one failure has one key"
+    for status in ("NOT_STARTED", "STARTING", "CANCELING"):
+        watch.run(Quarter(2025, 1), dg.DagsterRunStatus(status))
+        assert WAITS in watch.look().skip_message
+
+
+def test_a_sync_that_failed_for_good_is_asked_for_again_only_when_something_has_changed(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking hourly for ever filled the run list, and read a quarter from Primero each time."""
+    monkeypatch.setattr("primero_ona.graph.due.ASK_AGAIN_AFTER", NOTHING)
+    assert watch.look().run_requests
+    watch.end(watch.run(Quarter(2025, 1)), "failed for good")
+    for _ in range(2):
+        assert watch.look().skip_message == f"Nothing is asked for now; 2025-Q1: {FOR_GOOD}"
+    watch.clock.move(minutes=20)
+    watch.primero.create(case_id_display="later")
+    assert watch.asked() == ["2025-01-01"]
+
+
+def test_what_changes_while_a_quarter_is_pulled_is_asked_for_when_that_run_has_ended(watch: Watch) -> None:
+    """The run may have read the case before it was edited: its number says so, and no clock could."""
     watch.look()
-    watch.failed_run(Quarter(2024, 1))
-    assert watch.asked() == [], "the hour is not over"
-    monkeypatch.setattr("primero_ona.graph.automation.ASK_AGAIN_AFTER", 0)
-    (request,) = watch.look().run_requests
-    assert request.partition_key == "2024-01-01"
-    assert request.run_key.startswith("2024-Q1:failed:")
-    assert [r.run_key for r in watch.look().run_requests] == [request.run_key], "one failure has one key"
-    waiting = DagsterRun(
-        "sync_quarter",
-        run_id=str(uuid.uuid4()),
-        tags={"dagster/partition": "2024-01-01"},
-        status=status,
-    )
-    watch.instance.add_run(waiting)
+    run_id = watch.run(Quarter(2025, 1))
+    number = watch.ona.execute("SELECT nextval('primero_sync.pulls')").fetchone()[0]
+    watch.clock.move(minutes=20)
+    watch.primero.create(case_id_display="meanwhile")
+    assert WAITS in watch.look().skip_message
+    watch.instance.handle_new_event(
+        dg.EventLogEntry(
+            error_info=None, level="debug", user_message="", run_id=run_id, timestamp=1.0, job_name="sync_quarter",
+            dagster_event=dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, "sync_quarter"),
+        )
+    )  # fmt: skip
+    loaded(watch.ona, "2025-Q1", *current_versions(""), run_id, number)
+    assert watch.asked() == ["2025-01-01"]
     assert watch.asked() == []
 
 
-@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
+def test_a_failed_sync_that_no_change_asked_for_is_healed_too(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backfill, or the closing of a quarter, that a broken connection ended."""
+    watch.asked()
+    watch.end(watch.run(Quarter(2024, 1)), "failed")
+    watch.end(watch.run(Quarter(2024, 2)), "cancelled")
+    assert watch.asked() == [], "the hour is not over"
+    monkeypatch.setattr("primero_ona.graph.due.ASK_AGAIN_AFTER", NOTHING)
+    (request,) = watch.look().run_requests
+    assert request.run_key.startswith("2024-Q1:failed:")
+
+
 def test_a_run_whose_process_was_killed_is_ended_so_that_its_quarter_is_asked_for_again(
     watch: Watch, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus
 ) -> None:
     """Dagster would believe for ever that it runs; one that does run is left alone."""
-    monkeypatch.setattr("primero_ona.graph.automation.ASK_AGAIN_AFTER", 0)
-    watch.look()
-
-    def run(quarter: Quarter, tags: dict[str, str]) -> str:
-        run_id, tags = str(uuid.uuid4()), {"dagster/partition": quarter.key, **tags}
-        watch.instance.add_run(DagsterRun("sync_quarter", run_id=run_id, tags=tags, status=status))
-        return run_id
-
+    monkeypatch.setattr("primero_ona.graph.due.ASK_AGAIN_AFTER", NOTHING)
+    watch.asked()
     with held_by_this_process(watch.instance) as tags:
-        alive = run(Quarter(2024, 2), tags)
+        alive = watch.run(Quarter(2024, 2), tags=tags)
         (lock,) = (Path(watch.instance.root_directory) / "processes").iterdir()
         (lock.parent / "abc.lock").touch(mode=0o600)
-        dead = run(Quarter(2024, 1), {PROCESS_TAG: "abc"})
+        dead = watch.run(Quarter(2024, 1), tags={PROCESS_TAG: "abc"})
         assert watch.asked() == ["2024-01-01"]
         assert watch.instance.get_run_by_id(dead).status == dg.DagsterRunStatus.FAILURE
         assert watch.instance.get_run_by_id(alive).status == status
@@ -300,40 +375,19 @@ def test_a_run_whose_process_was_killed_is_ended_so_that_its_quarter_is_asked_fo
     assert not list(lock.parent.iterdir())
 
 
-HOUR_AGO = NEW_YEAR - timedelta(hours=1)
-FAILED, FRESH = LastRun(False, True, HOUR_AGO), LastRun(False, True, HOUR_AGO + timedelta(seconds=1))
-WELL, WAITING = LastRun(False, False, HOUR_AGO), LastRun(True, False, None)
-
-
-@pytest.mark.parametrize(
-    ("touched", "run", "outdated", "reason"),
-    [
-        (False, None, False, None),
-        (False, WELL, False, None),
-        (False, FRESH, False, None),  # the hour is not over, by a second
-        (False, FAILED, False, "failed:2024-12-31T17:00:00+00:00"),
-        (True, FAILED, False, "changes:2024-12-31T18:00:00Z:1"),
-        (False, WELL, True, "version:b:c:run"),
-        (False, None, True, "version:b:c:run"),  # its run is older than those that were looked at
-        (False, WAITING, True, None),
-        (False, FRESH, True, "version:b:c:run"),  # the same key as before it failed: Dagster asks no second time
-        (False, FAILED, True, "failed:2024-12-31T17:00:00+00:00"),
-        (True, WELL, True, "changes:2024-12-31T18:00:00Z:1"),
-    ],
-)
-def test_why_a_quarter_is_asked_for(touched: bool, run: LastRun | None, outdated: bool, reason: str | None) -> None:
-    """The pure part: once for a state of the data, once an hour for a failure, once for a version."""
-    quarter = Quarter(2024, 1)
-    there = Changes("2024-12-31T18:00:00Z", 1, (quarter,) if touched else ())
-    found = plan(there, {quarter: run} if run else {}, NEW_YEAR, {quarter: "b:c:run"} if outdated else {})
-    assert found == ({quarter: reason} if reason else {})
-
-
-def loaded(ona: psycopg.Connection, quarter: str, pull: str | None, mapping: str, run_id: str = "a-run") -> None:
+def loaded(
+    ona: psycopg.Connection,
+    quarter: str,
+    pull: str | None,
+    mapping: str,
+    run_id: str = "a-run",
+    number: int | None = None,
+) -> None:
+    """Let ONA's bookkeeping hold a load under these versions, of a pull that begins now or has this number."""
     ona.execute(
-        "INSERT INTO primero_sync.runs (run_id, quarter, started_at, finished_at, pull_version, mapping_version, counts)"
-        " VALUES (%s, %s, now(), clock_timestamp(), %s, %s, '{}')",
-        (run_id, quarter, pull, mapping),
+        "INSERT INTO primero_sync.runs (run_id, quarter, started_at, pull, pull_version, mapping_version, counts)"
+        " VALUES (%s, %s, now(), COALESCE(%s, nextval('primero_sync.pulls')), %s, %s, '{}')",
+        (run_id, quarter, number, pull, mapping),
     )
 
 
@@ -341,7 +395,7 @@ def test_a_quarter_that_another_version_loaded_is_asked_for_once_and_after_the_o
     watch: Watch, ona: psycopg.Connection
 ) -> None:
     """An update would leave the past as the old rules made it; asking each quarter of an hour would never end."""
-    watch.look()
+    watch.asked()
     pull, mapping = current_versions("")
     loaded(ona, "2024-Q1", pull, mapping)
     loaded(ona, "2024-Q2", pull, "older")
@@ -349,7 +403,7 @@ def test_a_quarter_that_another_version_loaded_is_asked_for_once_and_after_the_o
     loaded(ona, "2019-Q1", "older", "older")
     data = watch.look()
     assert [request.partition_key for request in data.run_requests] == ["2024-04-01", "2024-07-01"]
-    assert data.run_requests[0].run_key == f"2024-Q2:version:{pull}:{mapping}:a-run"
+    assert data.run_requests[0].run_key == f"2024-Q2:version:{pull}:{mapping}:first"
     assert {request.tags["dagster/priority"] for request in data.run_requests} == {"-1"}
     assert [r.run_key for r in watch.look().run_requests] == [r.run_key for r in data.run_requests]
     for quarter in ("2024-Q2", "2024-Q3"):
@@ -368,36 +422,24 @@ def test_an_ona_that_cannot_be_asked_is_told_and_keeps_no_change_from_being_seen
         watch.ona_url = "postgresql://sync:s3cret@127.0.0.1:9/ona"
     else:
         ona.execute("ALTER TABLE primero_sync.runs DROP COLUMN pull_version")
-    assert watch.asked() == ["2025-01-01"]
+    assert [request.partition_key for request in watch.look().run_requests] == ["2025-01-01"]
     message = watch.look().skip_message
-    assert "; ONA could not be asked which quarters another version loaded: " in message
+    assert "; ONA could not be asked which quarters are loaded, and by which version: " in message
     assert ("is not listening there" if trouble == "unreachable" else "run `primero-ona schema apply`") in message
     assert "s3cret" not in message
 
 
-def test_only_the_newest_run_of_a_quarter_counts(watch: Watch) -> None:
-    """A success after a failure ends the story."""
-    watch.failed_run(Quarter(2024, 1))
-    run = DagsterRun("sync_quarter", run_id=str(uuid.uuid4()), tags={"dagster/partition": "2024-01-01"})
-    watch.instance.add_run(run)
-    watch.instance.handle_new_event(
-        dg.EventLogEntry(
-            error_info=None, level="debug", user_message="", run_id=run.run_id, timestamp=1.0, job_name=run.job_name,
-            dagster_event=dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, run.job_name),
-        )
-    )  # fmt: skip
-    found = last_runs(watch.instance, "sync_quarter")[Quarter(2024, 1)]
-    assert (found.unfinished, found.failed) == (False, False)
-
-
-def test_quarters_before_the_start_are_left_out_and_counted(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quarters_before_the_start_are_left_out_and_counted(watch: Watch) -> None:
     """Dagster would fail the whole tick for a partition that does not exist."""
-    watch.look()
-    watch.failed_run(Quarter(2019, 1))
-    monkeypatch.setattr("primero_ona.graph.automation.ASK_AGAIN_AFTER", 0)
+    watch.pulled(Quarter(2019, 1), Quarter(2019, 1).end)
+    watch.pulled(Quarter(2024, 4), Quarter(2024, 4).end + timedelta(days=2))
     data = watch.look()
-    assert not data.run_requests
-    assert data.skip_message.endswith("; 1 quarters before PRIMERO_ONA_START were left out")
+    assert [request.partition_key for request in data.run_requests] == ["2024-10-01", "2025-01-01"]
+    watch.asked()
+    watch.cursor = None
+    watch.end(watch.run(Quarter(2024, 4)), "failed")
+    watch.end(watch.run(Quarter(2025, 1)), "failed")
+    assert watch.look().skip_message.endswith("; 1 quarters before PRIMERO_ONA_START were left out")
 
 
 def test_a_cursor_of_an_older_version_is_forgotten_and_costs_one_sync(watch: Watch) -> None:
@@ -410,9 +452,12 @@ def test_a_cursor_of_an_older_version_is_forgotten_and_costs_one_sync(watch: Wat
 
 def test_the_cursor_holds_a_stamp_and_a_number_and_nothing_of_a_case(watch: Watch) -> None:
     """Cursors lie in the clear in Dagster's storage and in the UI."""
-    watch.look()
+    watch.asked()
     newest = "2024-12-31T18:00:00.000Z"
-    assert json.loads(watch.cursor or "") == {"version": 2, "newest": newest, "total": 1, "ahead": ""}
+    state = json.loads(watch.cursor or "")
+    assert (state["version"], state["newest"], state["total"], state["ahead"]) == (3, newest, 1, "")
+    assert state.keys() == {"version", "newest", "total", "ahead", "versions", "changes"}
+    assert [(quarter, number) for quarter, (_, number) in state["changes"].items()] == [("2025-Q1", 1)]
 
 
 AHEAD = datetime(2031, 5, 5, tzinfo=UTC)
@@ -420,7 +465,7 @@ AHEAD = datetime(2031, 5, 5, tzinfo=UTC)
 
 def test_a_case_stamped_ahead_does_not_blind_the_sensor_and_asks_for_the_open_quarter(watch: Watch) -> None:
     """One case stamped 2031 was the newest for five years, and no edit was seen."""
-    watch.look()
+    watch.asked()
     case = watch.primero.create(case_id_display="ahead", last_updated_at=AHEAD)
     assert watch.asked() == ["2025-01-01", current_quarter().key]
     data = watch.look()
@@ -436,7 +481,7 @@ def test_a_case_stamped_ahead_does_not_blind_the_sensor_and_asks_for_the_open_qu
 def test_the_turn_of_a_quarter_asks_for_the_cases_stamped_ahead(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """They belong to the open quarter, whichever that is."""
     watch.primero.create(case_id_display="ahead", last_updated_at=AHEAD)
-    watch.look()
+    watch.asked()
     assert watch.asked() == []
     monkeypatch.setattr("primero_ona.primero.changes.current_quarter", lambda: Quarter(2026, 1))
     assert "2026-01-01" in watch.asked()
@@ -447,7 +492,7 @@ def test_more_cases_stamped_ahead_than_a_page_hide_no_edit(watch: Watch) -> None
     watch.primero.switches.per_cap = 3
     for number in range(8):
         watch.primero.create(case_id_display=f"ahead {number}", last_updated_at=AHEAD + timedelta(days=number))
-    watch.look()
+    watch.asked()
     assert json.loads(watch.cursor or "")["newest"] == "2024-12-31T18:00:00.000Z"
     watch.clock.move(hours=2)
     watch.primero.create(case_id_display="later")
@@ -477,7 +522,7 @@ def test_a_forgotten_cursor_asks_for_all_that_may_have_been_missed(watch: Watch,
     pulled = {Quarter(2024, 1): True, Quarter(2024, 2): False, Quarter(2024, 3): True}
     for quarter, settled in pulled.items():
         watch.pulled(quarter, quarter.end + timedelta(days=2) if settled else quarter.end - timedelta(minutes=5))
-    watch.look()
+    watch.asked()
     if lost == "reset in the UI":
         watch.cursor = None
     elif lost == "of an older version":
@@ -491,7 +536,7 @@ def test_a_forgotten_cursor_asks_for_all_that_may_have_been_missed(watch: Watch,
 def test_a_known_cursor_asks_for_no_more_than_what_changed(watch: Watch) -> None:
     """Else every edit would have all unsettled quarters read again."""
     watch.pulled(Quarter(2024, 2), Quarter(2024, 2).end)
-    watch.look()
+    watch.asked()
     watch.clock.move(hours=2)
     watch.primero.create(case_id_display="later")
     assert watch.asked() == ["2025-01-01"]

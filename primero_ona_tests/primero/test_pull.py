@@ -308,6 +308,34 @@ def test_an_account_that_sees_no_case_at_all_is_refused_not_taken_for_an_empty_c
         pull(primero)
 
 
+@pytest.mark.parametrize("quarter", [CLOSED, Quarter(2019, 1)], ids=["full", "empty"])
+def test_a_database_that_gives_up_is_named_and_no_quarter_is_taken_for_empty(primero, quarter):
+    """It looks like an account that sees nothing; but it passes, and no administrator of roles can help."""
+    primero.switches.scans_time_out = True
+    with pytest.raises(TransientError, match="Primero's database gave up a question"):
+        pull(primero, quarter)
+
+
+def test_a_database_that_recovers_in_mid_pull_costs_a_walk_and_no_case(primero):
+    """The walk and its count came back empty, and the proof of the windows did not."""
+
+    def recovers(server: SandboxPrimero) -> None:
+        server.switches.scans_time_out = False
+
+    primero.switches.scans_time_out = True
+    primero.after(6, recovers)
+    report, sink = pull(primero)
+    assert report.walks == 2
+    assert set(sink.ids) == truth(primero)
+
+
+def test_the_first_question_of_a_pull_reads_no_json(primero):
+    """A range over the stamps of all cases costs a second of a server on which people wait."""
+    pull(primero)
+    first = next(entry for entry in primero.log if entry.path == "/api/v2/cases")
+    assert "last_updated_at" not in first.query
+
+
 def test_an_empty_quarter_is_an_answer_after_it_was_asked_again(primero):
     """A quarter before the first case has no rows, and that is no fault."""
     report, sink = pull(primero, Quarter(2019, 1))

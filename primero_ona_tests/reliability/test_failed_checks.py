@@ -15,7 +15,7 @@ from dagster._daemon.auto_run_reexecution.auto_run_reexecution import filter_run
 from typer.testing import CliRunner
 
 from primero_ona.cli.app import app
-from primero_ona.graph.automation import last_runs
+from primero_ona.graph.due import attempts
 from primero_ona_tests.harness import Q1, START, Graph, small, wired
 from primero_ona_tests.reliability.syncing import Place, home_with_settings
 
@@ -62,18 +62,29 @@ def test_a_check_that_fails_after_the_load_fails_the_run_and_nothing_tries_it_ag
     run = graph.instance.get_run_by_id(outcome.run_id)
     assert run.status == dg.DagsterRunStatus.FAILURE
     assert list(filter_runs_to_should_retry([run], graph.instance)) == []
-    assert not last_runs(graph.instance, "sync_quarter")[Q1].failed
+    assert attempts(graph.instance, [Q1])[Q1].state == "failed for good"
     loaded = outcome.load["ona/cases"]["inserted"]
     assert loaded > 10
     assert graph.sql("SELECT count(*) FROM cases") == [(loaded - (name == "a case gone"),)]
     assert graph.sql("SELECT quarter, run_id FROM primero_sync.runs") == [("2024-Q1", outcome.run_id)]
 
 
-def test_a_run_that_something_else_ended_counts_as_failed_for_the_sensor(graph):
-    """The sensor has to ask again for a quarter that a broken connection kept away."""
+def test_the_sensor_knows_what_became_of_the_last_run_of_a_quarter_whatever_it_is_called(graph):
+    """It has to ask again for a quarter that a broken connection kept away, and not for one that must fail again."""
+    assert attempts(graph.instance, [Q1]) == {}
+    graph.primero.fail("status", status=502, times=None)
+    assert graph.sync(Q1).exit_code == 3
+    failed = attempts(graph.instance, [Q1])[Q1]
+    assert (failed.state, failed.created <= failed.ended) == ("failed", True)
+    graph.primero.faults.clear()
     graph.primero.role.refused.add("cases")
-    assert graph.sync(Q1).kind == "RefusedError"
-    assert last_runs(graph.instance, "sync_quarter")[Q1].failed
+    assert not graph.execute(dg.AssetSelection.assets("raw_under18_cases").required_multi_asset_neighbors()).success
+    assert attempts(graph.instance, [Q1])[Q1].state == "failed for good"
+    graph.primero.role.refused.clear()
+    outcome = graph.sync(Q1)
+    assert attempts(graph.instance, [Q1])[Q1].state == "done"
+    assert graph.execute(dg.AssetSelection.assets("mapped_cases")).success
+    assert attempts(graph.instance, [Q1])[Q1].run_id == outcome.run_id, "a run that pulls nothing is no attempt"
 
 
 @pytest.mark.parametrize("command", ["sync", "backfill", "remap"])

@@ -169,6 +169,32 @@ def test_a_repair_refuses_to_empty_ona_for_an_account_that_has_lost_its_scope(sy
     assert synced.sql("SELECT count(*) > 30 FROM cases") == [(True,)]
 
 
+def test_fifty_single_cases_that_agree_stand_for_an_account_that_has_lost_its_scope(synced, monkeypatch):
+    """A thousand questions, a second each, would say no more; and the others must neither count as gone nor leave ONA."""
+    monkeypatch.setattr("primero_ona.primero.inventory.AGREED", 5)
+    synced.primero.create(age=9, owned_by="me")
+    synced.primero.role.owner = "me"
+    synced.primero.log.clear()
+    total = look(synced).total
+    singles = [entry for entry in synced.primero.log if entry.path.startswith("/api/v2/cases/")]
+    assert (len(singles), total.out_of_scope, total.gone) == (5, 5, 0)
+    assert total.unconfirmed == total.extra - 5 > 20
+    with pytest.raises(
+        RefusedError, match=rf"and {total.unconfirmed} more that it does not show were never asked about"
+    ):
+        repair(synced)
+    assert synced.sql("SELECT count(*) > 30 FROM cases") == [(True,)]
+
+
+def test_cases_that_are_gone_are_all_asked_about(synced, monkeypatch):
+    """That so many are gone is a fact, which a repair may act on only when each was confirmed."""
+    monkeypatch.setattr("primero_ona.primero.inventory.AGREED", 5)
+    for case in list(synced.primero.cases.records())[:40]:
+        synced.primero.delete(case["id"])
+    total = look(synced).total
+    assert (total.gone > 10, total.gone, total.unconfirmed) == (True, total.extra, 0)
+
+
 def test_a_change_within_the_grace_is_pending_and_no_difference(synced):
     """The monthly check runs while people work; what the sensor has not seen yet is nobody's fault."""
     synced.primero.update(belonging(synced, 0), sex="other")
@@ -206,6 +232,40 @@ def test_an_inventory_that_stays_short_is_no_proof(graph):
     graph.primero.fail("wrong total", times=None, by=3)
     with asking(graph) as client, pytest.raises(TransientError, match="not complete, 3 times"):
         take_inventory(client, Inventory(), empty_pause=0)
+
+
+def test_an_inventory_asks_with_no_window_but_for_its_count(graph):
+    """A range over the JSON stamp makes Primero read its whole table for each page."""
+    with asking(graph) as client:
+        take_inventory(client, Inventory(), empty_pause=0)
+    windows = [
+        entry.query
+        for entry in graph.primero.log
+        if "last_updated_at=" in entry.query and "&id=" not in f"&{entry.query}"
+    ]
+    assert len(windows) == 1
+    assert "per=0" in windows[0]
+
+
+@pytest.mark.parametrize("trouble", ["no case comes", "all that scans times out"])
+def test_an_inventory_of_nothing_is_no_proof(graph, trouble):
+    """ONA would seem to hold thousands of cases too many."""
+    if trouble == "no case comes":
+        graph.primero.fail("swallow", after=2, times=None)
+    else:
+        graph.primero.switches.scans_time_out = True
+    with asking(graph) as client, pytest.raises(TransientError):
+        take_inventory(client, Inventory(), empty_pause=0)
+
+
+def test_a_case_without_a_time_of_its_last_change_is_counted_and_left_out(graph):
+    """No quarter has it, so no sync brings it; without a window it comes all the same."""
+    graph.primero.create(age=9, last_updated_at=None)
+    sink = Inventory()
+    with asking(graph) as client:
+        report = take_inventory(client, sink, empty_pause=0)
+    assert (report.unstamped, report.cases) == (1, len(sink.ids))
+    assert sorted(sink.ids) == sorted(case["id"] for case in graph.primero.cases.records() if case["last_updated_at"])
 
 
 def test_nothing_of_a_case_but_its_status_is_asked_when_it_is_confirmed(graph):

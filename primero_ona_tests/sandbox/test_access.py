@@ -38,9 +38,15 @@ def test_six_failures_lock_the_account_for_half_an_hour() -> None:
         )
 
 
-def test_the_user_name_is_trimmed_and_its_case_ignored_and_the_user_may_be_inactive(empty: Client) -> None:
-    """Both are Devise's settings in Primero."""
-    assert empty.get(auth=(" SANDBOX ", empty.server.password)).status_code == 200
+@pytest.mark.parametrize("name", ["SANDBOX", "Sandbox", " sandbox", "sandbox "])
+def test_the_user_name_is_exact(empty: Client, name: str) -> None:
+    """A setting with a blank in it works nowhere, so it must not work here."""
+    assert empty.get(auth=(name, empty.server.password)).status_code == 401
+    assert empty.get().status_code == 200
+
+
+def test_the_user_may_be_inactive(empty: Client) -> None:
+    """The right password is refused in words of its own then."""
     empty.server.login.active = False
     assert empty.get().json() == {"error": "Your account is not activated yet."}
 

@@ -138,3 +138,62 @@ def test_an_unknown_fault_is_refused_with_those_there_are(some: Client) -> None:
     """A typing error in a test must not become a fault that never happens."""
     with pytest.raises(ValueError, match="broken gzip"):
         some.server.fail("gremlins")
+
+
+def test_without_a_proxy_there_is_no_date_header(some: Client) -> None:
+    """Puma sends none; nginx before it does."""
+    assert "Date" in some.get().headers
+    some.server.switches.dated = False
+    assert "Date" not in some.get().headers
+
+
+@pytest.mark.parametrize(
+    ("query", "total"),
+    [
+        ("per=0", 5),
+        ("created_at=0001-01-01T00:00:00Z..", 5),
+        ("status=open", 5),
+        ("last_updated_at=0001-01-01T00:00:00Z..", 0),
+        ("status=open&last_updated_at=0001-01-01T00:00:00Z..", 0),
+        ("case_id_display=1", 0),
+        ("id={id}&last_updated_at=0001-01-01T00:00:00Z..", 1),
+    ],
+)
+def test_a_database_that_gives_up_hides_the_cases_of_questions_that_read_all_their_json(
+    some: Client, query: str, total: int
+) -> None:
+    """Primero swallows the time-out: the account seems to see nothing, while it counts all."""
+    asked = query.format(id=some.rows()[0]["id"])
+    some.server.switches.scans_time_out = True
+    answer = some.get(asked)
+    assert (answer.status_code, answer.json()["metadata"]["total"]) == (200, total)
+
+
+def test_in_2_12_every_filter_reads_json(some: Client) -> None:
+    """The columns came with 2.13."""
+    some.server.switches.version = "2.12.0"
+    some.server.switches.scans_time_out = True
+    assert some.get("status=open").json()["metadata"]["total"] == 0
+
+
+@pytest.mark.parametrize("path", ["/api/v2/cases", "/api/v2/primero", "/api/v2/system_settings", "/health/api"])
+def test_while_a_configuration_is_applied_everything_is_unavailable(some: Client, path: str) -> None:
+    """Before any login, and for an hour if it is a large one; the bare `/health` is the web server's alone."""
+    assert some.get(path=path).status_code in {200, 204}
+    some.server.switches.config_lock = True
+    answer = some.get(path=path, auth=("nobody", ""))
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
+    assert answer.json()["errors"][0]["detail"] == "Retry-After: 60"
+    assert some.get(path="/health").status_code == 204
+
+
+@pytest.mark.parametrize(("version", "compressed"), [("2.14.5", True), ("2.15.2.1", False)])
+def test_an_answer_has_an_etag_except_a_compressed_one_of_2_15(some: Client, version: str, compressed: bool) -> None:
+    """A client that reckons with 304 is told nothing by 2.15."""
+    some.server.switches.version = version
+    plain, gzip = {"Accept-Encoding": "identity"}, {"Accept-Encoding": "gzip"}
+    asked = "order_by=unique_identifier"
+    tag = some.get(asked, headers=plain).headers["ETag"]
+    assert some.get(asked, headers={**plain, "If-None-Match": tag}).status_code == 304
+    other = some.get(asked, headers=gzip).headers.get("ETag")
+    assert (other is not None, other != tag) == (compressed, True)

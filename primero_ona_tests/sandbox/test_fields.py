@@ -23,6 +23,7 @@ def test_without_fields_everything_that_the_role_may_read_comes_names_included()
         client = client_of(server)
         assert {"name", "address_current", "services_section"} <= client.rows()[0].keys()
         assert any("date_of_birth" in row for row in client.rows())
+        assert client.rows("order_by=unique_identifier&fields=") == client.rows("order_by=unique_identifier")
         assert client.rows()[0]["name"].startswith(CANARY)
         asked = client.get("fields=" + ",".join(CASE_FIELDS) + "&per=1000")
         assert f"{CANARY}-name" not in asked.text

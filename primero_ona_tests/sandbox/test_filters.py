@@ -54,6 +54,10 @@ NOBODY = ""
         ("case_id_display=A", "A"),
         ("case_id_display=A,B", NOBODY),
         ("type_of_case=x%22", NOBODY),
+        ("age[]=5", EVERYBODY),
+        ("not[age][]=5", EVERYBODY),
+        ("query=ZZZ", NOBODY),
+        ("query=", EVERYBODY),
     ],
 )  # fmt: skip
 def test_a_filter_selects_what_primero_selects(five: Client, query: str, names: str) -> None:
@@ -65,6 +69,13 @@ def test_a_list_of_ids_selects_those_cases(five: Client) -> None:
     """`id` is no identifier in Primero's sense: it takes a list, and an id that nobody has is no error."""
     ids = {row["case_id_display"]: row["id"] for row in five.rows()}
     assert five.names(f"id={ids['A']},{ids['D']},{uuid.uuid4()}") == "AD"
+
+
+def test_a_query_finds_identifiers_by_any_part_and_no_names(five: Client) -> None:
+    """It is no way to a child by its name, and none to all of them."""
+    case = five.rows("case_id_display=C")[0]
+    assert five.names(f"query={case['id'][3:20].upper()}") == "C"
+    assert five.names(f"query={case['id'][3:20]}&sex=female") == NOBODY
 
 
 def test_a_swallowed_filter_looks_like_an_honest_empty_list(five: Client) -> None:

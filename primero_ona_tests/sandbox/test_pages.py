@@ -40,12 +40,24 @@ def test_a_page_is_cut_as_primero_cuts_it(many: Client, query: str, rows: int, p
     assert (len(answer["data"]), answer["metadata"]["per"], answer["metadata"]["total"]) == (rows, per, 2_600)
 
 
-@pytest.mark.parametrize("query", ["per=-5", "page=0", "page=-1", "page=abc", "page="])
-def test_an_impossible_page_is_a_500(many: Client, query: str) -> None:
+@pytest.mark.parametrize(
+    ("query", "clause"),
+    [
+        ("per=-5", "LIMIT"),
+        ("per=-5&page=2", "OFFSET"),
+        ("page=0", "OFFSET"),
+        ("page=-1", "OFFSET"),
+        ("page=abc", "OFFSET"),
+        ("page=", "OFFSET"),
+    ],
+)
+def test_an_impossible_page_is_a_500(many: Client, query: str, clause: str) -> None:
     """Not an empty page: a client that counts pages from 0 must learn it."""
     answer = many.get(query)
     assert answer.status_code == 500
-    assert answer.json()["errors"][0].keys() == {"status", "resource", "message"}
+    (entry,) = answer.json()["errors"]
+    assert entry.keys() == {"status", "resource", "message"}
+    assert entry["message"].endswith(f"{clause} must not be negative")
 
 
 def test_offset_paging_over_ties_loses_cases_in_a_table_at_rest(many: Client) -> None:

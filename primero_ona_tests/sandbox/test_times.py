@@ -65,6 +65,7 @@ def test_last_updated_at_is_compared_by_whole_seconds_of_its_text(stamped: Clien
         ("1970-01-01T00:00:00Z..2024-01-04T03:45:25.100Z", "AB"),
         ("2024-01-04T03:45:25.100Z", "B"),
         ("2024-01-31..", "DE"),
+        ("2024-01-31..5", NOBODY),
         ("2024-01-01..2024-01-31", "ABC"),
         ("2024-01-01..garbage", NOBODY),
         ("garbage..2024-01-31", EVERYBODY),
@@ -76,6 +77,13 @@ def test_created_at_is_compared_exactly_and_a_date_is_its_first_instant(
 ) -> None:
     """The walk relies on it: the bound of the next page is a `created_at` to the millisecond."""
     assert stamped.names(f"created_at={window}") == names
+
+
+@pytest.mark.parametrize("end", ["garbage", "5", "true"])
+def test_an_upper_end_of_last_updated_at_that_is_no_time_breaks_primero(stamped: Client, end: str) -> None:
+    """There is a third outcome beside dropped and swallowed, and it is honest."""
+    assert stamped.get(f"last_updated_at=2024-01-01..{end}").status_code == 500
+    assert stamped.names(f"last_updated_at={end}..2024-01-31") == (NOBODY if end == "5" else EVERYBODY)
 
 
 @pytest.mark.parametrize("version", ["2.11.0", "2.12.0"])
