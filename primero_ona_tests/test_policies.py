@@ -113,7 +113,7 @@ def test_cases_without_the_consent_that_the_policy_asks_for_leave_ona(graph, pol
     window = {case["id"] for case in in_quarter(graph.primero, Q1)}
     said = metadata(graph, "case_exits", outcome.run_id)
     assert (said["cases in the window"], said["not included"]) == (len(window), len(window - raw))
-    assert reasons(graph, rules)["kept out by the consent policy"] == len(gone)
+    assert reasons(graph, rules)["excluded by the consent policy"] == len(gone)
 
 
 def test_a_policy_that_is_loosened_brings_its_cases_back(graph):
@@ -160,7 +160,7 @@ def test_cases_of_other_modules_leave_ona_and_those_that_move_there_too(graph):
     said = metadata(graph, "case_exits", outcome.run_id)
     assert said["cases in the window"] == len(in_quarter(graph.primero, Q1))
     assert said["not included"] == outcome.rows["case_exits"] > len(gbv | {moved})
-    assert reasons(graph, rules)["exit: of a module that is not included"] == len(gbv | {moved})
+    assert reasons(graph, rules)["removed: of a module that is not included"] == len(gbv | {moved})
     assert CP in said["policy"]
 
 

@@ -71,7 +71,7 @@ def test_a_sync_of_odd_values_leaves_nothing_of_them_outside_ona(
 
 @pytest.mark.parametrize(
     ("place", "redacted"),
-    [("primero_ona.mapping.streams.map_cases", "0"), ("primero_ona.ona.load.stage_rows", "1")],
+    [("primero_ona.pipeline.transform.map_cases", "0"), ("primero_ona.ona.load.stage_rows", "1")],
     ids=["mapping", "load, with Dagster's own redaction"],
 )
 def test_an_exception_that_quotes_a_row_leaves_nothing_of_it(

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from primero_ona.settings import GraphSettings
 from primero_ona_tests.harness import Q1, Graph
 from primero_ona_tests.viewer import INSTALLATIONS, attack, attacked, donors, look, short, twin
 
@@ -18,26 +17,26 @@ CASES, SEED = 6, 4
 
 
 @pytest.fixture(scope="module", params=range(len(INSTALLATIONS)), ids=["default policies", "strict policies"])
-def installation(request: pytest.FixtureRequest, postgres: Any) -> Iterator[tuple[Graph, str]]:
+def installation(request: pytest.FixtureRequest, postgres: Any) -> Iterator[Graph]:
     settings = INSTALLATIONS[request.param]
     with attacked(postgres, f"viewer_{request.param}", settings) as graph:
-        yield graph, GraphSettings(**settings).policy.suffix  # type: ignore[arg-type]
+        yield graph
 
 
-def test_two_syncs_a_case_apart_tell_nothing_of_it_but_what_became_of_it(installation: tuple[Graph, str]) -> None:
+def test_two_syncs_a_case_apart_tell_nothing_of_it_but_what_became_of_it(installation: Graph) -> None:
     """They differed in sex, age group, type of case and of service, a code of its own, and in the village."""
-    graph, rules = installation
+    graph = installation
     seen = Counter()
     for case in donors(CASES, SEED):
-        facts, told = attack(graph, case, rules)
+        facts, told = attack(graph, case)
         assert not told, (facts, short(told))
         seen[facts.reintegration or facts.under18] += 1
     assert seen.keys() == {True, False}, "cases that are included, and cases that are not"
 
 
-def test_a_case_like_no_other_is_told_no_better(installation: tuple[Graph, str]) -> None:
+def test_a_case_like_no_other_is_told_no_better(installation: Graph) -> None:
     """A code, a concern, a place and a module that no other case has: each was a line of its own."""
-    graph, rules = installation
+    graph = installation
     visit = {"unique_id": "its own", "service_type": "its_own_service", "service_subtype": ["its_own"]}
     case = {
         "sex": "its_own_sex", "age": 3, "type_of_case": ["its_own_type"], "protection_concerns": ["its_own_concern"],
@@ -46,13 +45,13 @@ def test_a_case_like_no_other_is_told_no_better(installation: tuple[Graph, str])
         "registration_date": "2024-01-02", "module_id": "primeromodule-cp", "services_section": [visit, visit],
     }  # fmt: skip
     for module in ("primeromodule-cp", "primeromodule-gbv"):
-        _, told = attack(graph, case | {"module_id": module}, rules)
+        _, told = attack(graph, case | {"module_id": module})
         assert not told, short(told)
 
 
-def test_the_attack_would_see_what_it_may_see(installation: tuple[Graph, str]) -> None:
+def test_the_attack_would_see_what_it_may_see(installation: Graph) -> None:
     """An attack that looks at nothing finds nothing: that a case came, counts in 4.11a and has two services is shown."""
-    graph, rules = installation
+    graph = installation
     case = {"age": 5, "consent_reporting": "true", "last_updated_at": Q1.start + timedelta(days=20)}
     visits = [{"unique_id": f"own-{number}", "service_type": "other"} for number in range(2)]
     without = look(graph)
@@ -64,5 +63,5 @@ def test_the_attack_would_see_what_it_may_see(installation: tuple[Graph, str]) -
     assert without != came != fewer
     assert any("raw_under18_cases" in line for line in set(came) - set(without))
     assert {"sex", "age", "services_section"} <= twin(
-        case | {"services_section": visits}, attack(graph, case, rules)[0]
+        case | {"services_section": visits}, attack(graph, case)[0]
     ).keys()

@@ -193,7 +193,7 @@ def main() -> None:
             rules = GraphSettings(**settings).policy.suffix  # type: ignore[arg-type]
             with attacked(server, f"viewer_{number}", settings) as graph:
                 for at, case in enumerate(donors(chosen.cases, chosen.seed)[number :: len(INSTALLATIONS)]):
-                    facts, pairs = attack(graph, case, rules)
+                    facts, pairs = attack(graph, case)
                     if pairs:
                         told += 1
                         print(f"installation {number}, case {at}, {facts}: {short(pairs)}", flush=True)  # noqa: T201

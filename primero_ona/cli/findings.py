@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from primero_ona.cli import output, output_reference
 from primero_ona.cli.common import AsJson, stored_assets
-from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, UNDER18, StoredAssets
 from primero_ona.quarters import Quarter
+
+if TYPE_CHECKING:
+    from primero_ona.pipeline.stored import StoredAssets
 
 
 def findings(
@@ -25,6 +27,8 @@ def findings(
 
     Reads the stored partitions, so it needs their key. Counts of few children can point at one: do not pass them on.
     """
+    from primero_ona.pipeline.stored import MAPPED_CASES
+
     with stored_assets() as stored:
         wanted = [Quarter.parse(quarter)] if quarter else stored.quarters(MAPPED_CASES)
         found = [entry for each in wanted for entry in _findings(stored, each)]
@@ -38,6 +42,7 @@ def _findings(stored: StoredAssets, quarter: Quarter) -> Iterator[dict[str, Any]
     """What the summaries of a quarter's partitions say, one entry for each reason, code and thing to decide."""
     from primero_ona.mapping.labels import Labels
     from primero_ona.mapping.result import to_decide
+    from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, UNDER18
 
     accepted = Labels.load().accepted
     for asset in (UNDER18, MAPPED_CASES, MAPPED_SERVICES):

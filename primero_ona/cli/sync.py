@@ -11,7 +11,6 @@ from primero_ona.cli import output
 from primero_ona.cli.common import AsJson, ona_connection, stored_assets, sync_quarters
 from primero_ona.cli.exit_codes import exit_code
 from primero_ona.errors import DataError, UsageError
-from primero_ona.pipeline.stored import UNDER18
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 
 if TYPE_CHECKING:
@@ -45,6 +44,8 @@ def remap(
     as_json: AsJson = False,
 ) -> None:
     """Map and load stored quarters again with the labels and names of now, without asking Primero."""
+    from primero_ona.pipeline.stored import UNDER18
+
     asked = _range(first, last)
     with stored_assets() as assets:
         stored = set(assets.quarters(UNDER18))

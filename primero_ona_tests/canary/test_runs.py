@@ -137,7 +137,7 @@ BROKEN = {
     "primero_ona.primero.walk.read_case": PULLED,
     "primero_ona.pipeline.extract.membership": PULLED,
     "primero_ona.storage.partitions.pq.write_table": PULLED,
-    "primero_ona.mapping.streams.map_cases": MAPPED,
+    "primero_ona.pipeline.transform.map_cases": MAPPED,
     "primero_ona.ona.load.stage_rows": LOADED,
 }
 

@@ -79,6 +79,7 @@ def terminal(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             folder,
             {
                 "DAGSTER_HOME": str(folder / "home"),
+                "PRIMERO_ONA_STORAGE_URL": str(folder / "partitions"),
                 "PRIMERO_URL": primero.url,
                 "PRIMERO_USERNAME": primero.username,
                 "PRIMERO_PASSWORD": primero.password,
@@ -97,6 +98,7 @@ def applied(terminal: Terminal) -> Terminal:
     assert "CREATE TABLE" in planned.out
     assert json.loads(terminal.run("schema", "plan", "--json").out), "a plan that is printed twice has changed nothing"
     assert terminal.run("schema", "apply").code == 0
+    assert terminal.run("reference", "refresh").code == 0
     return terminal
 
 

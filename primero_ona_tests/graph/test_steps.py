@@ -15,6 +15,7 @@ from primero_ona.definitions import build_defs
 from primero_ona.errors import ConfigError, DataError, RefusedError, TransientError
 from primero_ona.graph.resources import PartitionStorage
 from primero_ona.graph.steps import attach_safe_step, unexpected_withheld
+from primero_ona.pipeline.stored import StoredAssets
 from primero_ona.quarters import Quarter
 from primero_ona.settings import GraphSettings
 
@@ -169,9 +170,10 @@ def test_a_missing_key_is_told_by_the_step_that_needs_it_and_the_run_is_not_trie
     monkeypatch.delenv("PRIMERO_ONA_STORAGE_KEYS", raising=False)
 
     @dg.asset
-    def mapped_cases() -> str:
-        return "rows"
+    def mapped_cases(partitions: dg.ResourceParam[StoredAssets]) -> None:
+        partitions.writer("mapped_cases", Quarter(2024, 1))
 
+    attach_safe_step(mapped_cases.op)
     result = dg.materialize(
         [mapped_cases], instance=instance, raise_on_error=False, resources={"partitions": PartitionStorage()}
     )
