@@ -190,7 +190,6 @@ def main() -> None:
     told = 0
     try:
         for number, settings in enumerate(INSTALLATIONS):
-            rules = GraphSettings(**settings).policy.suffix  # type: ignore[arg-type]
             with attacked(server, f"viewer_{number}", settings) as graph:
                 for at, case in enumerate(donors(chosen.cases, chosen.seed)[number :: len(INSTALLATIONS)]):
                     facts, pairs = attack(graph, case)
