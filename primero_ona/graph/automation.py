@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from primero_ona.errors import CheckError, SyncError
+from primero_ona.graph.assets.raw import PRIMERO
 from primero_ona.graph.dead_runs import end_dead_runs
 from primero_ona.graph.partitions import QUARTER_TAG
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
@@ -50,6 +51,9 @@ CURSOR_VERSION = 2
 
 #: A quarter that was pulled so long after its end lacks no edit: each is stamped with the time at which it is made.
 SETTLED = timedelta(days=1)
+
+#: Recorded by each look that Primero answered; its age is what turns red when looks fail.
+SEEN_NOW = dg.AssetMaterialization(PRIMERO.key)
 
 #: Materialized by every pull, and by nothing else.
 _PULLED = dg.AssetKey("raw_under18_cases")
@@ -210,7 +214,7 @@ def change_sensor(
         description=(
             "Every 15 minutes, asks Primero whether cases were created or changed, and syncs the quarters they belong to; "
             "asks again for a quarter whose last sync failed an hour ago or earlier, and once for each that another version of "
-            "primero-ona loaded."
+            "primero-ona loaded. Each look that Primero answered is recorded as a materialization of `primero`, without data."
         ),
     )
     def watch_primero(
@@ -240,9 +244,11 @@ def change_sensor(
         if inside:
             context.log.info("asks for a sync of %s%s", ", ".join(map(str, inside)), outside)
             requests = [request(quarter, wanted[quarter]) for quarter in inside]
-            return dg.SensorResult(run_requests=requests, cursor=write_cursor(there))
+            return dg.SensorResult(run_requests=requests, cursor=write_cursor(there), asset_events=[SEEN_NOW])
         return dg.SensorResult(
-            skip_reason=f"No case was created or changed since {there.newest}{outside}", cursor=write_cursor(there)
+            skip_reason=f"No case was created or changed since {there.newest}{outside}",
+            cursor=write_cursor(there),
+            asset_events=[SEEN_NOW],
         )
 
     return watch_primero

@@ -14,6 +14,7 @@ import dagster as dg
 from primero_ona.errors import NAMED_CASES
 from primero_ona.graph.assets.common import EXTRACT, OWNERS, QUARTER_NOTE, raw_metadata
 from primero_ona.graph.assets.reference import fetch_if_missing
+from primero_ona.graph.freshness import SEEN
 from primero_ona.graph.io_manager import PartitionIOManager
 from primero_ona.graph.metadata import quarter_metadata, traffic_metadata
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
@@ -32,6 +33,7 @@ PRIMERO = dg.AssetSpec(
     group_name=EXTRACT,
     owners=OWNERS,
     kinds={"primero"},
+    freshness_policy=SEEN,
 )
 
 _AHEAD = (
