@@ -16,6 +16,7 @@ from primero_ona.cli import (
     config,
     demo,
     dictionary,
+    doctor,
     erasure,
     fields,
     findings,
@@ -41,6 +42,7 @@ app = typer.Typer(
 for command in (
     demo.demo,
     demo.dev,
+    doctor.doctor,
     sync.sync,
     sync.backfill,
     sync.remap,
