@@ -13,7 +13,10 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME  # noqa: E402
+
 from primero_ona.errors import ConfigError, SyncError  # noqa: E402
+from primero_ona.graph.alerts import alert_sensor  # noqa: E402
 from primero_ona.graph.assets.mapped import mapped_assets  # noqa: E402
 from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets  # noqa: E402
 from primero_ona.graph.assets.raw import PRIMERO, raw_assets  # noqa: E402
@@ -77,14 +80,16 @@ def build_defs(
     remap = remap_job(quarters, dg.AssetSelection.assets(*from_raw))
     refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), reconcile_job()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
+    jobs = [job, remap, refresh, verify, mend_job(scope), *purges]
+    checks = [
+        *reference_checks(),
+        *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
+        complete_check(scope),
+    ]
     return dg.Definitions(
         assets=[PRIMERO, *reference, *quarterly, DASHBOARDS],
-        asset_checks=[
-            *reference_checks(),
-            *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
-            complete_check(scope),
-        ],
-        jobs=[job, remap, refresh, verify, mend_job(scope), *purges],
+        asset_checks=checks,
+        jobs=jobs,
         schedules=[
             reference_schedule(refresh),
             close_schedule(job),
@@ -93,7 +98,14 @@ def build_defs(
             *map(purge_schedule, purges),
         ],
         # The sensor looks at all modules: a case that moves to one that is not included has to leave ONA.
-        sensors=[change_sensor(job, quarters, (), current_versions(settings.policy.suffix))],
+        sensors=[
+            change_sensor(job, quarters, (), current_versions(settings.policy.suffix)),
+            alert_sensor(
+                [*(each.name for each in jobs), IMPLICIT_ASSET_JOB_NAME],
+                [key for check in checks for key in check.check_keys],
+                Quarter.parse(settings.start),
+            ),
+        ],
         resources={
             "primero": PrimeroResource(),
             "ona": OnaDatabaseResource(),

@@ -13,6 +13,7 @@ import sys
 import typer
 
 from primero_ona.cli import (
+    alerts,
     config,
     demo,
     dictionary,
@@ -53,7 +54,7 @@ for command in (
     erasure.purge,
 ):
     app.command()(command)
-for group in (schema, reference, labels, places, dictionary, quarantine, fields, config, keys):
+for group in (schema, reference, labels, places, dictionary, quarantine, fields, config, keys, alerts):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 

@@ -30,7 +30,7 @@ from primero_ona.settings import (
 if TYPE_CHECKING:
     from primero_ona.primero.fields import KnownFields
 
-_SETTINGS, _STORAGE, _DAGSTER = Area("settings"), Area("storage"), Area("Dagster")
+_SETTINGS, _STORAGE, _DAGSTER, _ALERTS = Area("settings"), Area("storage"), Area("Dagster"), Area("alerts")
 
 #: Seconds that all questions to Primero may take together.
 _PRIMERO_SECONDS = 60
@@ -71,6 +71,7 @@ def diagnose() -> Iterator[Diagnosis]:
         ("Primero", sight.primero, {"Primero"}),
         ("storage", _storage, {"storage", "graph", "alerts"}),
         ("Dagster", _dagster, {"graph", "alerts"}),
+        ("alerts", _alerts, {"alerts"}),
     ):
         if needs <= well:
             yield from _guarded(Area(area), look)
@@ -212,6 +213,19 @@ def _dagster() -> Iterator[Diagnosis]:
         yield from diagnose(instance, on)
         start = Quarter.parse(read_one(GraphSettings).start)
         yield from ages(instance, start, datetime.now(UTC), read_one(AlertSettings).stale_hours)
+
+
+def _alerts() -> Iterator[Diagnosis]:
+    """Whether faults are reported to anyone."""
+    from primero_ona.pipeline.alerts import channels  # noqa: PLC0415
+
+    if to := channels(read_one(AlertSettings)):
+        text = f"{', '.join(channel.name for channel in to)}; `primero-ona alerts test` sends each a message"
+        yield _ALERTS.ok("addresses", text)
+    else:
+        yield _ALERTS.warning(
+            "addresses", "faults are reported to no one; set PRIMERO_ONA_ALERT_URLS, see docs/settings.md"
+        )
 
 
 def _home() -> Path:

@@ -15,8 +15,8 @@ from typing import Any
 
 import dagster as dg
 
-from primero_ona.errors import ConfigError
-from primero_ona.graph.dead_runs import end_dead_runs, held_by_this_process
+from primero_ona.errors import ConfigError, TransientError
+from primero_ona.graph.dead_runs import ENDED, end_dead_runs, held_by_this_process
 from primero_ona.graph.partitions import QUARTER_TAG
 from primero_ona.process import recorded_error
 from primero_ona.quarters import Quarter
@@ -216,6 +216,23 @@ def _read_failure(event: dg.DagsterEvent, outcome: RunOutcome) -> tuple[str, int
     text = f"step {event.step_key} failed; see run {outcome.run_id} in the Dagster UI"
     error = event.step_failure_data.error
     return _of_dagster(error.message if error else "", text)
+
+
+def read_failure(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
+    """The kind of failure that ended a run, as `errors.py` names it, and its plain message; see `_read_failure`."""
+    wanted = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    records = instance.get_records_for_run(run_id, of_type=wanted).records
+    events = [record.event_log_entry.dagster_event for record in records]
+    for event in events:
+        if event is not None and event.event_type == dg.DagsterEventType.STEP_FAILURE:
+            told = event.step_failure_data.user_failure_data
+            kind = told.metadata.get("kind") if told else None
+            text, _ = _read_failure(event, RunOutcome(run_id))
+            return str(kind.value) if kind else "", text
+    messages = [event.message or "" for event in events if event is not None]
+    if ENDED in messages:
+        return TransientError.__name__, ENDED
+    return "", "the run failed before or after its steps; see it in the Dagster UI"
 
 
 def _of_dagster(message: str, otherwise: str) -> tuple[str, int]:

@@ -445,6 +445,13 @@ BROKEN: dict[str, tuple[Any, str, str, int, str]] = {
         3,
         "start it",
     ),
+    "an alert in the clear": (
+        setting(PRIMERO_ONA_ALERT_URLS="json://u:s3cret@alerts.example.org/path"),
+        "alerts",
+        "look",
+        2,
+        "without a verified connection",
+    ),
     "sensor off": (
         on_disk(switched(InstigatorStatus.STOPPED), switched(InstigatorStatus.RUNNING)),
         "Dagster",
@@ -475,7 +482,7 @@ def test_each_thing_broken_is_named_with_what_to_do(whole: Installation, name: s
     failed = [line for line in lines if line.state == "failed"]
     (line,) = [line for line in failed if (line.area, line.what) == (area, what)]
     assert (line.exit_code, words in line.text) == (code, True), line
-    assert {line.area for line in lines} == {"settings", "Primero", "ONA", "storage", "Dagster"}
+    assert {line.area for line in lines} == {"settings", "Primero", "ONA", "storage", "Dagster", "alerts"}
     shown = json.dumps([vars(line) for line in lines])
     assert not [secret for secret in ("s3cret", whole.primero.password, OTHER_KEY) if secret in shown]
 
@@ -526,5 +533,5 @@ def test_after_all_that_each_line_is_well(whole: Installation) -> None:
     """Each test above has repaired what it broke; and an operator who reads a fault that is none stops reading."""
     lines = look(whole)
     assert {(line.area, line.what) for line in lines if line.state != "ok"} == {("ONA", "role")}, lines
-    assert {line.area for line in lines} == {"settings", "Primero", "ONA", "storage", "Dagster"}
+    assert {line.area for line in lines} == {"settings", "Primero", "ONA", "storage", "Dagster", "alerts"}
     assert not any(line.exit_code for line in lines)
