@@ -23,6 +23,7 @@ from primero_ona.cli import (
     findings,
     keys,
     labels,
+    metrics,
     output,
     places,
     quarantine,
@@ -50,6 +51,7 @@ for command in (
     sync.status,
     findings.findings,
     verify.verify,
+    metrics.metrics,
     erasure.forget,
     erasure.purge,
 ):
