@@ -31,6 +31,7 @@ def metrics(
     with open_instance() as instance:
         if textfile:
             write(instance, OnaDatabaseResource(), textfile)
+            output.note(f"Written to {textfile}.")
             return
         output.note(f"http://{address}:{port}/metrics and /health  (stop with Ctrl-C)")
         if not is_local(address):

@@ -33,6 +33,9 @@ _SILENT = timedelta(hours=1)
 #: Seconds that the ping may take.
 _PING_SECONDS = 10
 
+#: For so long looks have to find what is to be confirmed: twice the time between two looks of the sensor at Primero.
+_CONFIRMED = timedelta(minutes=30)
+
 #: Raised when the shape of the state changes; an older one is forgotten, and standing faults are reported once more.
 _VERSION = 1
 
@@ -45,8 +48,8 @@ WHOLE = "Nothing is half-written: ONA has a quarter's new state whole, or what i
 class Fault:
     """What failed, for people. The `key` is the same as long as the fault is, whatever numbers and quarters it names.
 
-    `stale`: since when which data are behind. `heals`: whether it does so by itself. `confirm`: it counts once two looks in a
-    row have found it, since it may be over a moment after a restart.
+    `stale`: since when which data are behind. `heals`: whether it does so by itself. `confirm`: it counts once looks have
+    found it for a while, since after a restart everything is old for a moment.
     """
 
     key: str
@@ -77,12 +80,12 @@ class Reported:
 class State:
     """What is remembered from one look to the next, without an address: see `report`.
 
-    `reported`: by channel and fault. `seen`: the keys of the last look. `silent`: since when a channel takes no message.
+    `reported`: by channel and fault. `seen`: the keys of the last look, and since when looks find them. `silent`: since when a channel takes no message.
     `pinged`: the day of the last ping.
     """
 
     reported: dict[str, dict[str, Reported]] = field(default_factory=dict)
-    seen: list[str] = field(default_factory=list)
+    seen: dict[str, str] = field(default_factory=dict)
     silent: dict[str, str] = field(default_factory=dict)
     pinged: str = ""
 
@@ -162,8 +165,9 @@ def report(faults: Sequence[Fault], state: State, to: Sequence[Channel], now: da
 
     A channel that takes no message gets it with the next look. Returns the new state and the number of messages sent.
     """
-    seen = [fault.key for fault in faults]
-    standing = [fault for fault in faults if not fault.confirm or fault.key in state.seen]
+    seen = {fault.key: state.seen.get(fault.key, now.isoformat()) for fault in faults}
+    confirmed = {key for key, since in seen.items() if now - datetime.fromisoformat(since) >= _CONFIRMED}
+    standing = [fault for fault in faults if not fault.confirm or fault.key in confirmed]
     reported, silent, sent = {}, {}, 0
     for channel in to:
         before = state.reported.get(channel.name, {})
