@@ -1,6 +1,6 @@
 """Look at Dagster's instance: its storage, the daemon, what runs by itself, and how old all that is which must not grow old.
 
-Ages are read from Dagster's own history, so that they can be told while neither Primero nor ONA answers.
+Ages are read from Dagster's own history, so that they are known while neither Primero nor ONA answers.
 """
 
 from __future__ import annotations

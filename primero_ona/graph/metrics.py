@@ -54,7 +54,7 @@ class _Collector:
 
 
 def registry(instance: dg.DagsterInstance, ona: OnaDatabaseResource) -> CollectorRegistry:
-    """The figures of an installation; they are read anew each time."""
+    """The figures of an installation; they are read each time they are asked for."""
     from prometheus_client import CollectorRegistry
 
     found = CollectorRegistry(auto_describe=False)

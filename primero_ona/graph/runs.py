@@ -225,8 +225,8 @@ def read_failure(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
     events = [record.event_log_entry.dagster_event for record in records]
     for event in events:
         if event is not None and event.event_type == dg.DagsterEventType.STEP_FAILURE:
-            told = event.step_failure_data.user_failure_data
-            kind = told.metadata.get("kind") if told else None
+            recorded = event.step_failure_data.user_failure_data
+            kind = recorded.metadata.get("kind") if recorded else None
             text, _ = _read_failure(event, RunOutcome(run_id))
             return str(kind.value) if kind else "", text
     messages = [event.message or "" for event in events if event is not None]

@@ -10,8 +10,9 @@ import psycopg
 from primero_ona.diagnosis import Area, Diagnosis, own_address, resolve
 from primero_ona.errors import ConfigError, DataError, RefusedError, SyncError
 from primero_ona.ona.connection import connect, parameters_of, translate_errors
+from primero_ona.ona.grants import foreign_grants
 from primero_ona.ona.migrations import plan
-from primero_ona.ona.roles import lacking_rights
+from primero_ona.ona.roles import ROLES, VIEWS_SCHEMA, lacking_rights
 from primero_ona.ona.schema import TABLES
 from primero_ona.ona.target import Target
 from primero_ona.tls import database_protection, is_local
@@ -56,7 +57,7 @@ def diagnose(url: str, *, insecure: bool) -> Iterator[Diagnosis]:
         return
     with connection:
         yield AREA.ok("connection", f"{protection}{', TLS' if connection.pgconn.ssl_in_use else ''}")
-        for look in (_server, _in_between, _role, _tables, _types, _rights):
+        for look in (_server, _in_between, _role, _tables, _types, _rights, _others):
             try:
                 with translate_errors("looking at ONA's database"):
                     yield look(connection)
@@ -147,6 +148,20 @@ def _rights(conn: psycopg.Connection) -> Diagnosis:
     text = f"the login lacks {', '.join(lacking[:_NAMED])}{more}"
     advice = "ask ONA's administrators to grant it, or to run what `primero-ona schema roles` prints"
     return AREA.failed("rights", f"{text}; {advice}", RefusedError.exit_code)
+
+
+def _others(conn: psycopg.Connection) -> Diagnosis:
+    """Rights that others hold, where ONA's administrators have made the roles that are to replace them."""
+    made = conn.execute("SELECT FROM pg_catalog.pg_roles WHERE rolname = 'ona_loader'").fetchone()
+    if made is None:
+        text = (
+            "the database has none of our roles yet; `primero-ona schema roles` prints the SQL for ONA's administrators"
+        )
+        return AREA.ok("others", text)
+    if held := foreign_grants(conn, Target.find(conn), VIEWS_SCHEMA, ROLES):
+        text = f"{len(held)} rights on ONA's tables or ours are held by others than the roles; `primero-ona schema roles` lists them"
+        return AREA.warning("others", text)
+    return AREA.ok("others", "none but the owners and the roles holds a right on ONA's tables or ours")
 
 
 _ROLE = """

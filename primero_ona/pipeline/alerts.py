@@ -80,8 +80,8 @@ class Reported:
 class State:
     """What is remembered from one look to the next, without an address: see `report`.
 
-    `reported`: by channel and fault. `seen`: the keys of the last look, and since when looks find them. `silent`: since when a channel takes no message.
-    `pinged`: the day of the last ping.
+    `reported`: by channel and fault. `seen`: the keys of the last look, and since when looks find them. `silent`: since when a
+    channel takes no message. `pinged`: the day of the last ping.
     """
 
     reported: dict[str, dict[str, Reported]] = field(default_factory=dict)
