@@ -122,6 +122,7 @@ def test_rights_that_others_hold_are_pointed_out_where_there_are_roles(whole: In
     """A login that was granted the tables years ago reads them still."""
     with as_loader("DO $$ BEGIN CREATE ROLE ona_loader; EXCEPTION WHEN duplicate_object THEN NULL; END $$")(whole):
         lines = {line.what: line for line in diagnose_ona(whole.url, insecure=False)}
+    whole.sql("DROP ROLE ona_loader")
     assert (lines["others"].state, "schema roles" in lines["others"].text) == ("warning", True)
 
 
