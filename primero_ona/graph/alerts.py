@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from primero_ona.errors import ConfigError
 from primero_ona.graph.diagnosis import ages, as_of, daemon, local
 from primero_ona.graph.resources import default_storage
 from primero_ona.graph.runs import read_failure
@@ -249,9 +250,13 @@ def overdue(instance: dg.DagsterInstance, start: Quarter, settings: AlertSetting
 def _machine(instance: dg.DagsterInstance, settings: AlertSettings) -> Iterator[Diagnosis]:
     from upath import UPath
 
-    from primero_ona.storage.diagnosis import keys_noted, space
+    from primero_ona.storage.diagnosis import AREA, keys_noted, space
 
-    storage = read_one(StorageSettings)
+    try:
+        storage = read_one(StorageSettings)
+    except ConfigError as failure:
+        yield AREA.failure("keys", failure)
+        return
     base = UPath(storage.storage_url or default_storage(instance))
     folders = {"DAGSTER_HOME": Path(instance.root_directory)}
     if base.protocol in {"", "file"}:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -25,6 +26,7 @@ from dagster._core.storage.dagster_run import DagsterRun
 
 from primero_ona.definitions import build_defs
 from primero_ona.errors import CheckError, ConfigError, DataError, RefusedError, TransientError
+from primero_ona.graph.dead_runs import PROCESS_TAG, end_dead_runs
 from primero_ona.graph.resources import PrimeroResource
 from primero_ona.graph.runs import sync_quarter
 from primero_ona.pipeline.alerts import State, channels, ping
@@ -218,6 +220,21 @@ def test_what_is_retried_waits_or_was_healed_by_another_job_is_no_fault(watch: W
     )
     assert watch.look().startswith("1 faults, 2 messages sent"), "a run at work ends no fault"
     assert "tried again within the hour, and heals by itself" in watch.web.posts[0]["message"]
+
+
+def test_a_run_whose_process_was_killed_is_said_to_heal(watch: Watch) -> None:
+    """No step was there to say why; the sensor that ends such a run asks for its quarter again."""
+    run_id = str(uuid.uuid4())
+    tags = {"dagster/partition": Q1.key, PROCESS_TAG: "abc"}
+    watch.instance.add_run(DagsterRun("sync_quarter", run_id, tags=tags, status=dg.DagsterRunStatus.STARTED))
+    folder = Path(watch.instance.root_directory) / "processes"
+    folder.mkdir(exist_ok=True)
+    (folder / "abc.lock").touch()
+    assert end_dead_runs(watch.instance) == 1
+    watch.look()
+    (post,) = watch.web.posts
+    assert "The process of this run ended before the run did" in post["message"]
+    assert "heals by itself once the cause is gone" in post["message"]
 
 
 def test_a_failed_check_is_named_without_what_it_counted_and_no_id_of_a_case_is_sent(watch: Watch) -> None:
