@@ -48,9 +48,8 @@ lint: $(INSTALLED) ## Style, types and the rules about who may import whom
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml primero_ona
 
-docs: $(INSTALLED) ## Write the pages that are made from the code
+docs: $(INSTALLED) ## Write the page of settings, which is made from the code
 	$(BIN)/python -m primero_ona.cli.settings_docs
-	$(BIN)/python -m primero_ona.data_protection
 
 audit: ## Ask for known vulnerabilities of the pinned versions; fails where one of them cannot be asked about
 	$(PYTHON) -m venv $(VENV)-audit

@@ -39,9 +39,11 @@ setup(
     packages=find_packages(include=["primero_ona", "primero_ona.*"]),
     package_data={"primero_ona": ["py.typed", "mapping/*.yaml", "ona/migrations/*.sql", "sandbox/*.yaml"]},
     install_requires=[
-        "dagster>=1.13.27,<1.14",
-        "dagster-webserver>=1.13.27,<1.14",
-        "dagster-postgres>=0.29.27,<0.30",
+        # Exactly these: the graph needs a preview and private modules of Dagster, named in definitions.py. Try a newer release with
+        # the whole suite.
+        "dagster==1.13.27",
+        "dagster-webserver==1.13.27",
+        "dagster-postgres==0.29.27",
         "apprise>=1.9,<2",
         "prometheus-client>=0.22,<1",
         "requests>=2.32,<3",

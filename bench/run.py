@@ -1,7 +1,6 @@
 """`make bench`: primero-ona, the floor and a peer on the same cases, in turns, as whole processes.
 
-What belongs here: which runs are made, in which order. How a process is measured stands in `measure.py`, what it is
-measured against in `places.py`, how results look in `tables.py`. Results go to bench/results/ as JSON and as tables.
+Results go to bench/results/ as JSON and as tables.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Which part of a sync takes how much of the processor, by sampling one: its own timers would cost, and tell less.
+"""Measure which part of a sync takes how much of the processor, by sampling with py-spy: timers of its own would cost more.
 
-What belongs here: running a command under py-spy, and saying by the functions of a sample what was being done. The seconds
-of each step on the wall stand in Dagster's event log (`stages.py`).
+The seconds of each step on the wall stand in Dagster's event log (`stages.py`).
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ _PARTS = (
     ("encode", "raw_batches (primero_ona/primero/walk.py"),
     ("ages", "with_ages (primero_ona/mapping/ages.py"),
     ("membership", "membership (primero_ona/mapping/membership.py"),
-    ("encrypt and store", "PartitionWriter.write (primero_ona/partition_store.py"),
-    ("read and decrypt", "PartitionStore._read_part (primero_ona/partition_store.py"),
+    ("encrypt and store", "PartitionWriter.write (primero_ona/storage/partitions.py"),
+    ("read and decrypt", "PartitionStore._read_part (primero_ona/storage/partitions.py"),
     ("other of the pull", "pull_cases (primero_ona/primero/pull.py"),
-    ("map", "dump_to_path (primero_ona/io_manager.py"),
+    ("map", "dump_to_path (primero_ona/graph/io_manager.py"),
     ("load", "load_quarter (primero_ona/ona/load.py"),
-    ("check", "primero_ona/checks.py"),
+    ("check", "primero_ona/graph/checks.py"),
     ("Dagster's events and queries", "dagster/_core/storage/"),
 )
 

@@ -8,20 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 
-# Checks by partition are a preview in Dagster 1.13; without this each process prints a warning for each of them.
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
-
-from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME  # noqa: E402
-
-from primero_ona.errors import ConfigError, SyncError  # noqa: E402
-from primero_ona.graph.alerts import alert_sensor  # noqa: E402
-from primero_ona.graph.assets.mapped import mapped_assets  # noqa: E402
-from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets  # noqa: E402
-from primero_ona.graph.assets.raw import PRIMERO, raw_assets  # noqa: E402
-from primero_ona.graph.assets.reference import reference_assets  # noqa: E402
-from primero_ona.graph.automation import (  # noqa: E402
+from primero_ona.errors import ConfigError, SyncError
+from primero_ona.graph.alerts import alert_sensor
+from primero_ona.graph.assets.mapped import mapped_assets
+from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets
+from primero_ona.graph.assets.raw import PRIMERO, raw_assets
+from primero_ona.graph.assets.reference import reference_assets
+from primero_ona.graph.automation import (
     change_sensor,
     close_schedule,
     reference_job,
@@ -30,25 +25,28 @@ from primero_ona.graph.automation import (  # noqa: E402
     remap_job,
     sync_job,
 )
-from primero_ona.graph.checks import asset_checks  # noqa: E402
-from primero_ona.graph.partitions import quarterly_partitions  # noqa: E402
-from primero_ona.graph.reconciliation import complete_check, mend_job, reconcile_job, reconcile_schedule  # noqa: E402
-from primero_ona.graph.reference_checks import reference_checks  # noqa: E402
-from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource  # noqa: E402
-from primero_ona.graph.retention import purge_job, purge_schedule  # noqa: E402
-from primero_ona.graph.run_guard import guarded  # noqa: E402
-from primero_ona.graph.steps import SafeText  # noqa: E402
-from primero_ona.pipeline.scope import Scope  # noqa: E402
-from primero_ona.pipeline.stored import current_versions  # noqa: E402
-from primero_ona.process import (  # noqa: E402
+from primero_ona.graph.checks import asset_checks
+from primero_ona.graph.partitions import quarterly_partitions
+from primero_ona.graph.reconciliation import complete_check, reconcile_job, reconcile_schedule
+from primero_ona.graph.reference_checks import reference_checks
+from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
+from primero_ona.graph.retention import purge_job, purge_schedule
+from primero_ona.graph.run_guard import guarded
+from primero_ona.graph.steps import SafeText, attach_safe_step
+from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import current_versions
+from primero_ona.process import (
     machine_error,
     prepare_process,
     unexpected,
 )
-from primero_ona.quarters import Quarter  # noqa: E402
-from primero_ona.settings import GraphSettings, read_one  # noqa: E402
+from primero_ona.quarters import Quarter
+from primero_ona.settings import GraphSettings, read_one
 
-_EXECUTORS = {"in_process": guarded(dg.in_process_executor), "multiprocess": guarded(dg.multiprocess_executor)}
+# The one preview of Dagster that the graph needs: a check of one quarter is `partitions_def` of its AssetCheckSpec. Without this
+# each process prints a warning for each check. Since a preview may change in any release, setup.py pins Dagster exactly; so do
+# the few private modules, in graph/run_guard.py, dagster_storage.py, webserver.py and steps.py.
+warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
 
 
 @dg.logger(config_schema={}, description="Writes nothing to the console; the event log has all.")
@@ -67,7 +65,7 @@ def build_defs(
     resources: Mapping[str, Any] | None = None,
     executor: dg.ExecutorDefinition | None = None,
 ) -> dg.Definitions:
-    """The whole graph. `resources` replaces resources by name (`primero`, `ona`, `io_manager`), which tests do.
+    """The whole graph. `resources` replaces resources by name (`primero`, `ona`, `partitions`), which tests do.
 
     Raises ConfigError where a setting that shapes the graph is malformed.
     """
@@ -76,16 +74,17 @@ def build_defs(
     raw, from_raw = raw_assets(quarters, settings.policy), [*mapped_assets(quarters), ona_assets(quarters)]
     quarterly, reference = [raw, *from_raw], reference_assets()
     scope = Scope(Quarter.parse(settings.start), settings.policy)
-    job = sync_job(quarters, dg.AssetSelection.assets(*quarterly))
-    remap = remap_job(quarters, dg.AssetSelection.assets(*from_raw))
+    job = sync_job(dg.AssetSelection.assets(*quarterly))
+    remap = remap_job(dg.AssetSelection.assets(*from_raw))
     refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), reconcile_job()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
-    jobs = [job, remap, refresh, verify, mend_job(scope), *purges]
+    jobs = [job, remap, refresh, verify, *purges]
     checks = [
         *reference_checks(),
         *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
         complete_check(scope),
     ]
+    attach_safe_step(*(each.op for each in (*reference, *quarterly, *checks)))
     return dg.Definitions(
         assets=[PRIMERO, *reference, *quarterly, DASHBOARDS],
         asset_checks=checks,
@@ -109,10 +108,10 @@ def build_defs(
         resources={
             "primero": PrimeroResource(),
             "ona": OnaDatabaseResource(),
-            "io_manager": PartitionStorage(rules=settings.policy.suffix),
+            "partitions": PartitionStorage(rules=settings.policy.suffix),
             **(resources or {}),
         },
-        executor=executor or _EXECUTORS[settings.executor],
+        executor=executor or guarded(dg.in_process_executor),
         loggers={"quiet": quiet},
     )
 

@@ -20,14 +20,14 @@ NAME_SECONDS = 10.0
 class Diagnosis:
     """One thing of an installation: whether it is well, what was found, and what to do where it is not.
 
-    `exit_code` is 0 unless `state` is `failed`: 1 data, 2 a setting, 3 not reachable, refused, or lacking on this machine.
+    `kind` is that of the failure, as `errors.py` names it, where `state` is `failed`.
     """
 
     area: str
     what: str
     state: State
     text: str
-    exit_code: int = 0
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Area:
         """Make a line about what works and should be looked into."""
         return Diagnosis(self.name, what, "warning", text)
 
-    def failed(self, what: str, text: str, exit_code: int) -> Diagnosis:
+    def failed(self, what: str, text: str, kind: type[SyncError]) -> Diagnosis:
         """Make a line about what has to change; the text says how."""
-        return Diagnosis(self.name, what, "failed", text, exit_code)
+        return Diagnosis(self.name, what, "failed", text, kind.__name__)
 
     def failure(self, what: str, failure: SyncError) -> Diagnosis:
         """Make the line of a failure, whose message says what to do."""
-        return self.failed(what, str(failure), failure.exit_code)
+        return Diagnosis(self.name, what, "failed", str(failure), failure.kind)
 
     def skipped(self, what: str, why: str) -> Diagnosis:
         """Make a line about what cannot be looked at as long as something else is not well."""

@@ -1,19 +1,7 @@
-"""The two kinds of failure, and the one place where a library's exception becomes a message that is safe to show.
+"""The exceptions of a sync, and psycopg's errors as one of them.
 
-What belongs here: exception classes, and functions that turn an exception of requests, psycopg or pyarrow into one of
-them. The message says what was tried, what is so and what to do; it never holds a value of a case, a URL with its query,
-a response body or SQL parameters. Callers write `raise …_failure(error, …) from None`, so that the original, whose text
-may quote rows, does not travel along. What does not belong here: faults of this machine (see `machine.py`), Dagster (see
-`steps.py`), retrying, logging.
-
-    SyncError                exit code
-    ├── PermanentError         1       trying again cannot help
-    │   ├── DataError          1       what came or what stands is not as it must be
-    │   │   └── CheckError     1       an asset check of severity ERROR failed
-    │   ├── ConfigError      2       a setting is missing or malformed, names what may not be used, or wrong usage
-    │   └── RefusedError       3       Primero or ONA refuses us: login, permission, field, privilege, address
-    └── TransientError         3       could not be reached, or broke off, or this machine lacks something for now:
-                                         Dagster's run retry tries again
+Their text says what was tried, what is so and what to do; it never holds a value of a case, a URL with its query, a response
+body or SQL parameters. Raise them `from None`: the text of the original may quote rows.
 """
 
 from __future__ import annotations
@@ -30,15 +18,23 @@ if TYPE_CHECKING:
 NAMED_CASES = 5
 
 
+#: The kind of whatever ends a step or a command without being an error of ours.
+UNEXPECTED = "unexpected"
+
+
 class SyncError(Exception):
     """Any failure of a sync; its text is safe to show to anybody who may open the UI."""
 
-    exit_code: ClassVar[int] = 1
     retry: ClassVar[bool] = False
+
+    @property
+    def kind(self) -> str:
+        """The name of the class of this module that the error is, or is derived from; exit codes go by it."""
+        return next(found.__name__ for found in type(self).__mro__ if found.__module__ == __name__)
 
 
 class PermanentError(SyncError):
-    """Trying again cannot help; somebody has to do what the message says."""
+    """Trying again cannot help; what the message says has to be done."""
 
 
 class DataError(PermanentError):
@@ -50,21 +46,20 @@ class CheckError(DataError):
 
 
 class ConfigError(PermanentError):
-    """A setting is missing or malformed, or a command was used wrongly."""
+    """A setting, a permission or the installation has to change."""
 
-    exit_code = 2
+
+class UsageError(PermanentError):
+    """A command or a run was started wrongly: not a quarter, an unknown name, options that exclude each other."""
 
 
 class RefusedError(PermanentError):
     """Primero or ONA was reached and refuses: login, permission, a field, a privilege, an address not admitted."""
 
-    exit_code = 3
-
 
 class TransientError(SyncError):
     """Primero or ONA could not be reached or broke off; the same run may succeed later."""
 
-    exit_code = 3
     retry = True
 
 
@@ -224,15 +219,15 @@ _NOT_ADMITTED = re.compile(r"pg_hba\.conf\b.*?([0-9a-fA-F]*[.:][0-9a-fA-F.:]*[0-
 _COPY_COLUMN = re.compile(r"COPY (\w+), line \d+, column (\w+)")
 
 
-def database_error(error: psycopg.Error, doing: str) -> SyncError:
-    """The failure that an error of psycopg stands for; `doing` says what was tried, as in `loading 2024-Q1 into ONA`.
+def database_error(error: psycopg.Error, action: str) -> SyncError:
+    """The failure that an error of psycopg stands for; `action` says what was tried, as in `loading 2024-Q1 into ONA`.
 
-    The message names the SQLSTATE and, where the server tells it, table and column; never a value.
+    The message names the SQLSTATE and, where the server names them, table and column; never a value.
     """
     kind, text = _judge(error)
     state = f"SQLSTATE {error.sqlstate}" if error.sqlstate else ""
     facts = ", ".join(filter(None, [state, _place(error), _seen_as(error)]))
-    return kind(f"{doing} failed: {text}" + (f" ({facts})" if facts else ""))
+    return kind(f"{action} failed: {text}" + (f" ({facts})" if facts else ""))
 
 
 def _seen_as(error: psycopg.Error) -> str:

@@ -1,8 +1,4 @@
-"""What every process of this project does about itself: no core dump, no word of what an exception saw, rare collections.
-
-What belongs here: what holds for the command line and for Dagster's processes alike. `UMask` and the like of a service are
-in `deploy/`.
-"""
+"""Process-wide hardening: no core dumps, redacted exceptions, fewer garbage collections."""
 
 from __future__ import annotations
 
@@ -57,10 +53,10 @@ def _drop(_record: logging.LogRecord) -> bool:
 
 
 def unexpected(error: BaseException) -> str:
-    """What may be said of an exception that nobody foresaw: its type and place, never its text."""
+    """Say of an unforeseen exception its type and place, never its text."""
     return (
-        f"unexpected {type(error).__name__} at {_place(error)}; please report this line "
-        "(its text is withheld: it may quote data)"
+        f"internal error {type(error).__name__} at {_place(error)}; please report this line "
+        "(details withheld because they may contain data)"
     )
 
 

@@ -1,7 +1,4 @@
-"""Quarters of the year in Cambodia: keys, labels, windows, and the one time zone of the project.
-
-What belongs here: what a quarter is, without Dagster. Dagster's partitions are made from it in `partitions.py`.
-"""
+"""Quarters of the year in Cambodia: keys, labels, windows, and the one time zone of the project."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 
 #: Every calendar date and every quarter of this project is one of Phnom Penh: UTC+7, no summer time.
 TIME_ZONE = "Asia/Phnom_Penh"
@@ -36,13 +33,13 @@ class Quarter:
     def parse(cls, text: str) -> Quarter:
         """Read `2024-Q1`, or a partition key such as `2024-01-01`.
 
-        Raises ConfigError where the text is neither.
+        Raises UsageError where the text is neither.
         """
         if match := re.fullmatch(r"(\d{4})-?[Qq]([1-4])", text.strip()):
             return cls(int(match[1]), int(match[2]))
         if match := re.fullmatch(r"(\d{4})-(01|04|07|10)-01", text.strip()):
             return cls(int(match[1]), (int(match[2]) + 2) // 3)
-        raise ConfigError(f"{text!r} is not a quarter; write it like 2024-Q1")
+        raise UsageError(f"{text!r} is not a quarter; write it like 2024-Q1")
 
     @classmethod
     def of(cls, moment: datetime) -> Quarter:

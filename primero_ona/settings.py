@@ -12,14 +12,14 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import ConfigError, UsageError
 from primero_ona.primero.policy import ConsentPolicy, LocationPrecision, PullPolicy
 from primero_ona.quarters import Quarter
 
@@ -162,7 +162,7 @@ class PrimeroSettings(_Settings):
     insecure: bool = Field(
         False,
         validation_alias="PRIMERO_ONA_INSECURE_PRIMERO",
-        description="`yes` lets a Primero on another machine be asked without https: passwords and cases go in the clear",
+        description="`yes` lets a Primero on another machine be asked without https: passwords and cases are sent unencrypted",
     )
 
     @field_validator("ca_bundle")
@@ -201,13 +201,25 @@ class StorageSettings(_Settings):
     storage_url: str | None = Field(
         None,
         validation_alias="PRIMERO_ONA_STORAGE_URL",
-        description="folder or bucket of the stored partitions (a path, s3://…, gs://…, abfs://…); default: partitions/ in DAGSTER_HOME",
+        description="folder of the stored partitions on this machine (a path, or file:///path); default: partitions/ in DAGSTER_HOME",
     )
     storage_keys: SecretStr = Field(
         validation_alias="PRIMERO_ONA_STORAGE_KEYS",
         min_length=1,
         description="Fernet keys of the stored partitions, separated by commas, newest first; make one with `primero-ona keys new`",
     )
+
+    @field_validator("storage_url")
+    @classmethod
+    def _is_folder(cls, value: str | None) -> str | None:
+        if value and "://" in value and not value.startswith("file:///"):
+            raise ValueError("must name a folder of this machine; buckets cannot hold partitions yet")
+        return value
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that is set."""
+        return Path(self.storage_url.removeprefix("file://")) if self.storage_url else None
 
 
 class GraphSettings(_Settings):
@@ -217,9 +229,6 @@ class GraphSettings(_Settings):
         "2020-01-01",
         validation_alias="PRIMERO_ONA_START",
         description="first quarter: 2020-Q1, or its first day 2020-01-01",
-    )
-    executor: Literal["in_process", "multiprocess"] = Field(
-        "in_process", validation_alias="PRIMERO_ONA_EXECUTOR", description="how a run executes its steps"
     )
     modules: str = Field(
         "",
@@ -253,7 +262,7 @@ class GraphSettings(_Settings):
     def _is_quarter(cls, value: str) -> str:
         try:
             return Quarter.parse(value).key
-        except ConfigError:
+        except UsageError:
             raise ValueError("must be a quarter like 2020-Q1, or its first day") from None
 
     @property

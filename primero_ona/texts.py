@@ -1,16 +1,12 @@
-"""Texts as people see them, made comparable: Khmer carries marks that are seen by nobody and differ for no reason.
-
-What belongs here: cleaning and comparing short texts, names and labels, and lists that were written as a text. What does
-not belong here: which text is right.
-"""
+"""Comparing Khmer and English texts, and reading JSON, lists, location codes and ids of cases that are texts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+import unicodedata
 from typing import Any
-from unicodedata import normalize
 
 import orjson
 
@@ -25,19 +21,35 @@ _UNSEEN = re.compile(
 _HARD_BLANK = "\u00a0"
 
 
-def plain(text: str | None) -> str:
+def normalize(text: str | None) -> str:
     """The text without marks that show nothing, with ordinary blanks, and without blanks around it; empty for null."""
     return _UNSEEN.sub("", text or "").replace(_HARD_BLANK, " ").strip()
 
 
-def same(one: str | None, other: str | None) -> bool:
+def same_text(one: str | None, other: str | None) -> bool:
     """Whether two texts are the same to a reader; null and blank are the same, capital and small letters are not."""
     return _seen(one) == _seen(other)
 
 
 def _seen(text: str | None) -> str:
     """The normal form for comparing: Unicode's NFC of what shows, with one blank for any run of blanks."""
-    return normalize("NFC", " ".join(plain(text).split()))
+    return unicodedata.normalize("NFC", " ".join(normalize(text).split()))
+
+
+#: A whole number that may not fit into 64 bits, where a number can stand.
+_LONG_NUMBER = re.compile(rb"(?:^|[:\[,])\s*-?[0-9]{19}")
+
+
+def read_json(content: bytes) -> Any:  # noqa: ANN401
+    """Decode JSON with whole numbers as they are: orjson rounds those beyond 64 bits, which would make one key of two.
+
+    Raises ValueError for what is no JSON, and for half a character or a number beyond a double.
+    """
+    if not _LONG_NUMBER.search(content):
+        return orjson.loads(content)
+    value = json.loads(content)
+    json.dumps(value, ensure_ascii=False).encode()  # refuses half a character, as orjson does
+    return value
 
 
 def listed(value: Any) -> Any:  # noqa: ANN401
@@ -48,9 +60,19 @@ def listed(value: Any) -> Any:  # noqa: ANN401
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
-        return orjson.loads(value.strip())
-    except orjson.JSONDecodeError:
+        return read_json(value.strip().encode())
+    except ValueError:
         return value
+
+
+#: An official Cambodian code, as Primero and ONA write it: with or without leading zeros.
+_LOCATION = re.compile(r"0*([1-9][0-9]{0,7})")
+
+
+def location_digits(code: str) -> str | None:
+    """The digits of a location code, two each for province, district, commune and village; None where it is none."""
+    match = _LOCATION.fullmatch(code)
+    return match[1].zfill(len(match[1]) + len(match[1]) % 2) if match else None
 
 
 #: A UUID as Primero writes it; Python, Arrow and PostgreSQL read the pattern alike.

@@ -1,8 +1,4 @@
-"""Whether a connection may be opened at all: to another machine only where nobody can read along or pretend to be it.
-
-What belongs here: the rules, on addresses alone. Opening connections is for `ona/connection.py`,
-`primero/client.py` and `dagster_storage.py`, which ask here first, and what the overriding settings are called is told here, too.
-"""
+"""Refuse unencrypted or unverified connections to remote hosts."""
 
 from __future__ import annotations
 
@@ -46,7 +42,7 @@ def database_protection(parameters: Mapping[str, object], *, override: bool) -> 
         return unprotected(ONA_OVERRIDE)
     raise ConfigError(
         "ONA's database is on another machine, and ONA_DATABASE_URL does not ask for a verified connection; add "
-        f"?sslmode=verify-full&sslrootcert=/path/ca.pem (or =system), or set {ONA_OVERRIDE}=yes and bear the risk"
+        f"?sslmode=verify-full&sslrootcert=/path/ca.pem (or =system), or set {ONA_OVERRIDE}=yes to accept the risk"
     )
 
 
@@ -104,7 +100,7 @@ def web_protection(url: str, *, override: bool) -> str:
     if override:
         return unprotected(PRIMERO_OVERRIDE)
     raise ConfigError(
-        f"PRIMERO_URL names another machine without https; write https://, or set {PRIMERO_OVERRIDE}=yes and bear the risk"
+        f"PRIMERO_URL names another machine without https; write https://, or set {PRIMERO_OVERRIDE}=yes to accept the risk"
     )
 
 

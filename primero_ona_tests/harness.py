@@ -1,7 +1,4 @@
-"""The real graph on a small sandbox and a database of its own: what the tests of the Dagster layer run.
-
-What belongs here: wiring, running, and reading what a run left behind. What does not: assertions.
-"""
+"""The real graph on a small sandbox and a database of its own: what the tests of the Dagster layer run."""
 
 from __future__ import annotations
 
@@ -19,16 +16,19 @@ import psycopg
 import pyarrow as pa
 from cryptography.fernet import Fernet
 from psycopg import sql
-from upath import UPath
 
 from primero_ona.definitions import build_defs
 from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
 from primero_ona.graph.runs import Outcome, sync_quarter
-from primero_ona.ona.connection import connect
+from primero_ona.ona.connection import Connect, connect
 from primero_ona.ona.migrations import apply, plan
-from primero_ona.pipeline.stored import stored_assets
+from primero_ona.pipeline.reference import fill_dictionary, fill_lookup
+from primero_ona.pipeline.stored import REFERENCE, StoredAssets
+from primero_ona.primero.reference import Reference, ReferenceList, contents_of
 from primero_ona.quarters import Quarter
+from primero_ona.sandbox import reference
 from primero_ona.sandbox.cases import Wish
+from primero_ona.sandbox.changes import ReferenceData
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.settings import GraphSettings
 from primero_ona.storage.partitions import PartitionStore
@@ -63,6 +63,7 @@ class Graph:
     folder: Path
     key: str
     instance: dg.DagsterInstance
+    rules: str = ""
     defs: dg.Definitions = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,15 +80,25 @@ class Graph:
                 url=self.primero.url, username=self.primero.username, password=self.primero.password, pause=0
             ),
             "ona": OnaDatabaseResource(url=self.url),
-            "io_manager": PartitionStorage(url=str(self.folder), fernet_keys=self.key),
+            "partitions": PartitionStorage(url=str(self.folder), fernet_keys=self.key, rules=self.rules),
         }
 
     @property
     def store(self) -> PartitionStore:
-        return PartitionStore(UPath(self.folder), self.key)
+        return PartitionStore(self.folder, self.key)
+
+    @property
+    def stored(self) -> StoredAssets:
+        """The stored assets under the policy of this graph."""
+        return StoredAssets(lambda: self.store, self.rules)
+
+    def connect(self) -> Any:
+        return connect(self.url)
 
     def sync(self, quarter: Quarter = Q1) -> Outcome:
-        """Run the main job for a quarter."""
+        """Run the main job for a quarter, after a refresh of the reference data where none is stored."""
+        if not self.store.partitions(REFERENCE):
+            seed_reference(self.stored, self.connect, self.primero.reference)
         return sync_quarter(self.defs.resolve_job_def("sync_quarter"), self.instance, quarter)
 
     def execute(self, selection: dg.AssetSelection, quarter: Quarter = Q1, **tags: str) -> dg.ExecuteInProcessResult:
@@ -102,20 +113,20 @@ class Graph:
 
     def write(self, asset: str, *frames: pd.DataFrame, summary: dict[str, Any] | None = None) -> None:
         """Replace the stored partition of 2024-Q1."""
-        writer = self.store.writer(self.store.base / asset / Q1.key, stored_assets()[asset])
-        for frame in frames:
-            writer.write(frame)
-        writer.commit(summary or {"findings": [], "quarantine": []})
+        with self.stored.writer(asset, Q1) as writer:
+            for frame in frames:
+                writer.write(frame)
+            writer.commit(summary or {"findings": [], "quarantine": []})
 
     def read(self, asset: str, quarter: Quarter = Q1) -> pd.DataFrame:
         """A stored partition whole."""
-        stored = stored_assets()[asset]
+        stored = self.stored.assets[asset]
         frames = [pa.Table.from_pandas(f, stored.schema, preserve_index=False) for f in self.opened(asset, quarter)]
         table = pa.concat_tables(frames) if frames else stored.schema.empty_table()
         return table.replace_schema_metadata().to_pandas(types_mapper=pd.ArrowDtype)
 
     def opened(self, asset: str, quarter: Quarter = Q1) -> Any:
-        return self.store.open(self.store.base / asset / quarter.key, stored_assets()[asset])
+        return self.stored.open(asset, quarter)
 
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask or change ONA over a second connection, so that only what was committed is seen."""
@@ -126,6 +137,22 @@ class Graph:
     def events(self, run_id: str) -> str:
         """Everything that the event log holds of a run, as text."""
         return "\n".join(str(entry) for entry in self.instance.all_logs(run_id))
+
+
+def seed_reference(stored: StoredAssets, connect: Connect, data: ReferenceData | None = None) -> None:
+    """Store the sandbox's reference data and bring it into ONA, without asking its server, whose faults are a test's."""
+    data = data or ReferenceData()
+    lists = {"lookups": data.lookups(), "forms": reference.forms(), "locations": data.locations(hierarchy=True)}
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    made = Reference({name: ReferenceList(contents_of(rows), stamp) for name, rows in lists.items()})  # type: ignore[misc]
+    frames = made.frames()
+    with stored.writer(REFERENCE) as writer:
+        for frame in frames:
+            writer.write(frame)
+        writer.commit(frames.summary)
+    with connect() as conn:
+        fill_lookup(conn, made, datetime.now(UTC))
+        fill_dictionary(conn, made)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The record of processing is complete, true and in step."""
+"""The record of processing is complete and true: docs/data-protection.md against the declarations and the database."""
 
 from __future__ import annotations
 
@@ -7,71 +7,85 @@ from typing import Any
 
 import psycopg
 
-from primero_ona.data_protection import (
-    AGE_USES,
-    BOOKKEEPING,
-    CASE_USES,
-    PAGE,
-    SERVICE_USES,
-    protection_page,
-    purpose_of,
-)
-from primero_ona.ona.schema import CASES, SERVICES
-from primero_ona.primero.fields import (
-    AGE_COLUMNS,
-    BIRTH_FIELD,
-    CASE_FIELDS,
-    PULLED_COLUMNS,
-    RAW_COLUMNS,
-    SERVICE_AGE,
-    SERVICE_FIELDS,
-)
+from primero_ona.contract.tables import BIRTH_FIELD, CASES, LOCATION_FIELDS, SERVICES
+from primero_ona.primero.fields import CASE_FIELDS, EXIT_COLUMNS, PULLED_COLUMNS, RAW_COLUMNS, SERVICE_FIELDS
 
-ROOT = Path(__file__).parents[1]
+PAGE = Path(__file__).parents[1] / "docs" / "data-protection.md"
 
 #: What Primero's own anonymiser takes for personal; nothing of it may ever be asked for, but the date of birth for its ages.
 FORBIDDEN = ("name", "address", "telephone", "phone", "national_id", "notes", "photo", "owned_by", "birth", "email")
 
 
-def test_every_field_that_is_asked_for_or_stored_has_a_purpose_and_a_class():
-    """A field without a purpose is one that nobody may ask for."""
-    assert set(CASE_USES) == set(PULLED_COLUMNS) >= set(CASE_FIELDS)
-    assert set(SERVICE_USES) == set(SERVICE_FIELDS)
-    assert set(AGE_USES) == {*AGE_COLUMNS, SERVICE_AGE}
-    assert set(RAW_COLUMNS) == set(CASE_USES) - {BIRTH_FIELD} | set(AGE_COLUMNS)
+def declared_rows() -> list[str]:
+    """The table of columns and fields as the page must have it: one row for the columns of one field, purpose and class."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for prefix, table in (("", CASES), ("services.", SERVICES)):
+        for column in (*table.columns, *table.deciding):
+            source = f"`{column.field}`" if column.field else "–"
+            rows.setdefault((source, column.purpose, column.personal_data), []).append(f"`{prefix}{column.name}`")
+    for prefix, table in (("", CASES), ("services_section.", SERVICES)):
+        for field in table.fields:
+            rows[f"`{prefix}{field.name}`", field.purpose, field.personal_data] = ["–"]
+    return [f"| {' | '.join((', '.join(names), *entry))} |" for entry, names in rows.items()]
 
 
-def test_no_field_is_asked_for_that_names_or_reaches_somebody():
+def section(heading: str) -> str:
+    """The page from a heading to the next one."""
+    return PAGE.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def test_the_page_has_exactly_the_columns_and_fields_that_are_declared():
+    """The officer signs the page, not the code. Where this fails, paste the rows that it prints into the page."""
+    expected = "\n".join(declared_rows())
+    found = "\n".join(line for line in section("Columns and fields").splitlines() if line.startswith(("| `", "| –")))
+    assert found == expected, f"docs/data-protection.md must have these rows:\n\n{expected}\n"
+
+
+def test_everything_that_is_asked_for_or_stored_is_declared_with_a_purpose():
+    """A field without a purpose must not be asked for."""
+    for table in (CASES, SERVICES):
+        assert all(entry.purpose for entry in (*table.columns, *table.deciding, *table.fields))
+    ages = {column.name for column in CASES.ages}
+    assert set(PULLED_COLUMNS) == set(CASES.field_names) >= set(CASE_FIELDS)
+    assert set(RAW_COLUMNS) == set(CASES.field_names) - {BIRTH_FIELD} | ages
+    assert set(SERVICE_FIELDS) == set(SERVICES.field_names)
+
+
+def test_no_column_is_classed_lower_than_its_field():
+    """It would be shown more freely than the child's record allows; of `oscar_number` only whether there is one is shown."""
+    rank = {"none": 0, "quasi-identifier": 1, "sensitive": 2, "key": 3}
+    for table in (CASES, SERVICES):
+        classes = {field.name: rank[field.personal_data] for field in table.fields}
+        for column in table.columns:
+            classes[column.field] = max(classes.get(column.field, 0), rank[column.personal_data])
+        lower = [c.name for c in table.columns if c.field and rank[c.personal_data] < classes[c.field]]
+        assert lower == (["case_source"] if table is CASES else [])
+
+
+def test_no_field_is_asked_for_that_names_or_reaches_a_person():
     """The allow-list is one careless line away from a name."""
     for field in {*CASE_FIELDS, *SERVICE_FIELDS} - {BIRTH_FIELD}:
         assert not any(word in field for word in FORBIDDEN), field
 
 
-def test_the_page_says_of_the_date_of_birth_why_it_is_read_and_that_it_is_stored_nowhere():
+def test_the_page_says_of_the_date_of_birth_that_it_is_stored_nowhere_and_what_the_ages_tell():
     """It is the one field that is asked for and never kept; a reader must see both, and what the ages made of it may tell."""
-    (row,) = [line for line in protection_page().splitlines() if line.startswith(f"| `{BIRTH_FIELD}` |")]
-    assert CASE_USES[BIRTH_FIELD].purpose in row
-    assert "stored nowhere, shown nowhere" in row
-    assert "partitions (encrypted)" not in row
-    assert "Ages on several days can narrow a birthday down" in protection_page()
+    text = " ".join(section("Columns and fields").split())
+    assert f"but for `{BIRTH_FIELD}`, which is stored nowhere and shown nowhere" in text
+    assert "Ages on several days can narrow a birthday down" in text
 
 
-def test_every_column_in_ona_has_a_purpose_and_keeps_the_class_of_its_field():
-    """A column that is classed lower than its field would be shown more freely than the child's record allows."""
-    rank = {"none": 0, "quasi-identifier": 1, "sensitive": 2, "key": 3}
-    for table, uses in ((CASES, CASE_USES), (SERVICES, SERVICE_USES)):
-        for column in table.columns:
-            assert purpose_of(column, table)
-            if column.field in uses and column.name != "case_source":
-                assert rank[column.personal_data] >= rank[uses[column.field].personal_data], column.name
+def test_the_page_names_what_is_cut_and_what_is_kept_of_excluded_cases():
+    """Who reads that places are cut must not have one elsewhere."""
+    text = " ".join(section("Data flow").split())
+    assert (
+        f"{' and '.join(f'`{name}`' for name in LOCATION_FIELDS)} are cut to `PRIMERO_ONA_LOCATION_PRECISION`" in text
+    )
+    assert f"shrink to {', '.join(f'`{name}`' for name in EXIT_COLUMNS)};" in text
 
 
-def test_every_table_of_the_bookkeeping_is_told(ona: psycopg.Connection[Any]):
+def test_every_table_of_the_bookkeeping_is_on_the_page(ona: psycopg.Connection[Any]):
     """A table that the record does not know is one that nobody erases from."""
     found = ona.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'primero_sync'").fetchall()
-    assert {row[0] for row in found} == set(BOOKKEEPING)
-
-
-def test_the_page_is_in_step():
-    """The officer signs the page, not the code. `make docs` writes it."""
-    assert (ROOT / PAGE).read_text(encoding="utf-8") == protection_page()
+    listed = section("How long").partition("| table of `primero_sync` |")[2]
+    assert {row[0] for row in found} == {line.split("`")[1] for line in listed.splitlines() if line.startswith("| `")}

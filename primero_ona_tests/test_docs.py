@@ -30,3 +30,10 @@ def test_the_reliability_page_names_faults_that_are_played():
     page = (TESTS.parent / "docs" / "reliability.md").read_text()
     for name in re.findall(r'"([^"]+)"', page.partition("## ONA's side")[2].partition("## Runs")[0]):
         assert name in FAULTS or any(each.startswith(name.removesuffix("…")) for each in FAULTS), name
+
+
+@pytest.mark.parametrize("page", [TESTS.parent / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_what_a_page_links_to_exists(page):
+    """A module that has moved is not found by those who do not know where it was."""
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []

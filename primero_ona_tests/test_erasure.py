@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from primero_ona.cli.app import app
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona_tests.harness import Q1, Q2, Graph, small, wired
 
 
@@ -117,7 +117,7 @@ def test_several_cases_go_together_and_unknown_ones_do_no_harm(graph):
 def test_what_is_no_primero_id_is_refused_and_not_repeated(graph):
     """The short id that people see belongs to several children now and then; a name might be typed in its place."""
     result = run("forget", "--primero-id", "Sok Dara")
-    assert isinstance(result.exception, ConfigError)
+    assert isinstance(result.exception, UsageError)
     assert "Sok" not in str(result.exception)
     assert graph.sql("SELECT count(*) FROM primero_sync.erasures") == [(0,)]
 

@@ -11,12 +11,10 @@ import pytest
 
 from primero_ona.definitions import build_defs
 from primero_ona.errors import DataError
-from primero_ona.graph.resources import PartitionStorage
-from primero_ona.mapping.values import read_consent
+from primero_ona.mapping.values import parse_consent
 from primero_ona.ona.connection import connect
-from primero_ona.pipeline.reconcile import audit, repair
+from primero_ona.pipeline.reconcile import reconcile
 from primero_ona.pipeline.scope import Scope
-from primero_ona.pipeline.stored import stored_assets
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.settings import GraphSettings
 from primero_ona_tests.harness import Q1, START, Graph, in_quarter, small, wired
@@ -35,8 +33,8 @@ def under(graph: Graph, **settings: str) -> str:
     """Wire the graph under other settings; the suffix of their policy."""
     wanted = GraphSettings(PRIMERO_ONA_START=START, **settings)
     rules = wanted.policy.suffix
-    storage = PartitionStorage(url=str(graph.folder), fernet_keys=graph.key, rules=rules)
-    graph.defs = build_defs(settings=wanted, resources={**graph.resources, "io_manager": storage})
+    graph.rules = rules
+    graph.defs = build_defs(settings=wanted, resources=graph.resources)
     return rules
 
 
@@ -54,7 +52,7 @@ def metadata(graph: Graph, asset: str, run_id: str) -> dict[str, Any]:
 def reasons(graph: Graph, rules: str) -> dict[str, int]:
     """Why cases went where they went: sealed beside the rows, and in no metadata."""
     asset = "raw_under18_cases"
-    return graph.store.open(graph.store.base / asset / Q1.key, stored_assets(rules)[asset]).summary["reasons"]
+    return graph.opened(asset).summary["reasons"]
 
 
 def ids_in_ona(graph: Graph) -> set[str]:
@@ -62,7 +60,7 @@ def ids_in_ona(graph: Graph) -> set[str]:
 
 
 def frames(graph: Graph, asset: str, rules: str) -> list[Any]:
-    return list(graph.store.open(graph.store.base / asset / Q1.key, stored_assets(rules)[asset]))
+    return list(graph.opened(asset))
 
 
 def test_no_location_beyond_the_precision_is_stored_or_loaded(graph):
@@ -87,7 +85,7 @@ def test_no_location_beyond_the_precision_is_stored_or_loaded(graph):
 
 
 def consent_of(case: dict[str, Any]) -> str:
-    return read_consent(case.get("consent_reporting")).value[1]
+    return parse_consent(case.get("consent_reporting")).value[1]
 
 
 @pytest.mark.parametrize(
@@ -136,10 +134,12 @@ def test_a_repair_after_a_policy_was_loosened_brings_its_cases_back(graph):
     before = ids_in_ona(graph)
     under(graph, PRIMERO_ONA_CONSENT_POLICY="given_only", PRIMERO_ONA_MODULES=CP)
     assert graph.sync().failure is None
+    under(graph)
     scope, primero = Scope(Q1), graph.primero
     with PrimeroClient(primero.url, primero.username, primero.password) as client, connect(graph.url) as conn:
-        repair(client, conn, scope, *audit(client, conn, scope, empty_pause=0), "repair")
-        found, _ = audit(client, conn, scope, empty_pause=0)
+        for quarter in reconcile(client, conn, scope, empty_pause=0).to_sync:
+            assert graph.sync(quarter).failure is None
+        found = reconcile(client, conn, scope, empty_pause=0)
     assert before <= ids_in_ona(graph)
     assert not found.total.differences
 

@@ -90,8 +90,8 @@ def test_an_exception_that_quotes_a_row_leaves_nothing_of_it(
 
     monkeypatch.setattr(place, broken)
     outcome = graph.sync()
-    assert outcome.exit_code == 1
-    assert (outcome.failure or "").startswith("unexpected KeyError at ")
+    assert outcome.kind == "unexpected"
+    assert (outcome.failure or "").startswith("internal error KeyError at ")
     left = everything(Path(os.environ["DAGSTER_HOME"]), graph.folder)
     assert CANARY.encode() not in left
     assert CANARY not in caplog.text + str(capfd.readouterr()) + str(outcome.as_json())

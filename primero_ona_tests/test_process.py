@@ -37,5 +37,5 @@ def test_no_process_may_be_read_by_another_of_its_user(start):
 def test_what_is_said_of_an_unexpected_exception_is_its_type_alone():
     """Its text may quote a row."""
     said = unexpected(KeyError("Sok Dara, 9"))
-    assert said.startswith("unexpected KeyError at an unknown place")
+    assert said.startswith("internal error KeyError at an unknown place")
     assert "Sok" not in said

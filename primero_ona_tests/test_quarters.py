@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona.quarters import Quarter, current_quarter, last_quarters, quarters_between
 
 QUARTERS = st.builds(Quarter, st.integers(1990, 2100), st.integers(1, 4))
@@ -24,7 +24,7 @@ def test_a_quarter_is_read_as_people_and_as_dagster_write_it(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "2024", "2024-Q5", "2024-Q0", "2024-05-01", "2024-04-02", "24-Q1", "Q1-2024"])
 def test_what_is_no_quarter_is_refused_with_an_example(text: str) -> None:
     """Dagster itself would take the next quarter for a day in the middle of one."""
-    with pytest.raises(ConfigError, match="is not a quarter; write it like 2024-Q1"):
+    with pytest.raises(UsageError, match="is not a quarter; write it like 2024-Q1"):
         Quarter.parse(text)
 
 

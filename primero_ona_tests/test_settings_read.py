@@ -23,7 +23,7 @@ GROUPS = (PrimeroSettings, OnaSettings, StorageSettings, GraphSettings)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The five variables that are needed, no other one, and no `.env`."""
     monkeypatch.chdir(tmp_path)
-    for name in ("PRIMERO_ONA_START", "PRIMERO_ONA_EXECUTOR", "PRIMERO_ONA_MODULES", "PRIMERO_ONA_STORAGE_URL"):
+    for name in ("PRIMERO_ONA_START", "PRIMERO_ONA_MODULES", "PRIMERO_ONA_STORAGE_URL"):
         monkeypatch.delenv(name, raising=False)
     for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
@@ -34,7 +34,7 @@ def test_five_variables_are_all_that_is_needed_and_no_secret_is_in_their_texts()
     found = read(*GROUPS)
     graph = found[3]
     assert isinstance(graph, GraphSettings)
-    assert (graph.start, graph.executor, graph.modules) == ("2020-01-01", "in_process", "")
+    assert (graph.start, graph.modules) == ("2020-01-01", "")
     assert "a-secret" not in "".join(f"{group!r}{group}" for group in found)
 
 
@@ -45,7 +45,7 @@ def test_five_variables_are_all_that_is_needed_and_no_secret_is_in_their_texts()
         ("ONA_DATABASE_URL", "a-secret@ona"),
         ("PRIMERO_ONA_START", "a-secret"),
         ("PRIMERO_ONA_START", "2024-02-01"),
-        ("PRIMERO_ONA_EXECUTOR", "a-secret"),
+        ("PRIMERO_ONA_CONSENT_POLICY", "a-secret"),
     ],
 )
 def test_a_malformed_variable_is_named_and_its_value_is_not(

@@ -26,7 +26,6 @@ from typing import Any
 import dagster as dg
 
 from primero_ona.definitions import build_defs
-from primero_ona.graph.resources import PartitionStorage
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.settings import GraphSettings
@@ -60,9 +59,6 @@ _EMPTY = """
 TRUNCATE cases, services, primero_sync.exits, primero_sync.quarantine, primero_sync.unmapped, primero_sync.runs
 """
 
-#: Of a manifest, what no reader in the clear learns a case from: random names, hashes of ciphertext, the time, and the seal.
-_SEALED = ("generation", "written_at", "summary")
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -81,8 +77,8 @@ def attacked(postgres: Any, name: str, settings: Mapping[str, str]) -> Iterator[
     """
     with wired(postgres, name, small(60)) as graph:
         wanted = GraphSettings(PRIMERO_ONA_START=START, **settings)  # type: ignore[arg-type]
-        storage = PartitionStorage(url=str(graph.folder), fernet_keys=graph.key, rules=wanted.policy.suffix)
-        graph.defs = build_defs(settings=wanted, resources={**graph.resources, "io_manager": storage})
+        graph.rules = wanted.policy.suffix
+        graph.defs = build_defs(settings=wanted, resources=graph.resources)
         visit = {"unique_id": "of the first", "service_type": "of_no_table"}
         graph.primero.create(
             age=9, sex="of_no_table", module_id=GBV, services_section=[visit], consent_reporting="true",
@@ -104,15 +100,13 @@ def donors(count: int, seed: int) -> list[dict[str, Any]]:
     return [{name: value for name, value in record.items() if name != "id"} for record in chosen]
 
 
-def attack(graph: Graph, case: Mapping[str, Any], rules: str = "") -> tuple[Facts, list[tuple[str, str]]]:
+def attack(graph: Graph, case: Mapping[str, Any]) -> tuple[Facts, list[tuple[str, str]]]:
     """Sync with the case, then with its twin; its facts, and the lines of what was shown that differ."""
     moment = Q1.start + timedelta(days=20)
     there = graph.primero.create(**{**case, "last_updated_at": moment})
     try:
         shown = look(graph)
-        facts = Facts(
-            *(there in _ids(graph, asset, rules) for asset in ("raw_reintegration_cases", "raw_under18_cases"))
-        )
+        facts = Facts(*(there in _ids(graph, asset) for asset in ("raw_reintegration_cases", "raw_under18_cases")))
         graph.primero.update(there, **{**case, **twin(case, facts), "last_updated_at": moment})
         other = look(graph)
     finally:
@@ -159,11 +153,8 @@ def look(graph: Graph) -> list[str]:
     assert run is not None
     lines = [dg.serialize_value(entry) for entry in graph.instance.all_logs(outcome.run_id)]
     lines += [json.dumps({**run.tags, "config": str(run.run_config)}, sort_keys=True), str(outcome.failure)]
-    for path in sorted(graph.folder.rglob("manifest.json")):
-        manifest = json.loads(path.read_text())
-        parts = [part["rows"] for part in manifest.pop("parts")]
-        clear = {name: value for name, value in manifest.items() if name not in _SEALED or isinstance(value, dict)}
-        lines.append(json.dumps([str(path), parts, clear], sort_keys=True))
+    # Of the stored partitions nothing but their names is in the clear; their sizes are those of the rows.
+    lines += sorted(str(path) for path in graph.folder.rglob("*"))
     return [_quiet(line.replace(outcome.run_id, "RUN")) for line in lines]
 
 
@@ -173,11 +164,8 @@ def _quiet(line: str) -> str:
     return line
 
 
-def _ids(graph: Graph, asset: str, rules: str) -> set[str]:
-    from primero_ona.pipeline.stored import stored_assets
-
-    stored = graph.store.open(graph.store.base / asset / Q1.key, stored_assets(rules)[asset])
-    return {case for frame in stored.read(["id"]) for case in frame["id"]}
+def _ids(graph: Graph, asset: str) -> set[str]:
+    return {case for frame in graph.opened(asset).read(["id"]) for case in frame["id"]}
 
 
 def short(pairs: list[tuple[str, str]]) -> list[str]:

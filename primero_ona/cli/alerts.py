@@ -18,8 +18,8 @@ def alerts() -> None:
 @app.command("test")
 def alerts_test() -> None:
     """Send a message to each address in PRIMERO_ONA_ALERT_URLS, to see that it arrives."""
-    from primero_ona.pipeline.alerts import channels  # noqa: PLC0415
-    from primero_ona.settings import AlertSettings, read_one  # noqa: PLC0415
+    from primero_ona.pipeline.alerts import channels
+    from primero_ona.settings import AlertSettings, read_one
 
     to = channels(read_one(AlertSettings))
     if not to:

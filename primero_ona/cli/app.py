@@ -1,9 +1,6 @@
 """The command `primero-ona`: everything that an operator or a script does without the Dagster UI.
 
-What belongs here: putting the commands together, and the exit code of a failure: 0 done; 1 the data or a check failed;
-2 wrong usage, or a setting missing or malformed; 3 Primero or ONA could not be reached or refused us, or this machine lacks
-something. How results look is in `output.py`. Heavy imports are inside the commands, so that
-`--help` answers at once.
+Heavy imports are inside the commands, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -32,7 +29,8 @@ from primero_ona.cli import (
     sync,
     verify,
 )
-from primero_ona.errors import SyncError
+from primero_ona.cli.exit_codes import exit_code
+from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, prepare_process, unexpected
 
 app = typer.Typer(
@@ -69,7 +67,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
             failure = error if isinstance(error, SyncError) else machine_error(error)
             output.error(str(failure or unexpected(error)))
-            sys.exit(failure.exit_code if failure else 1)
+            sys.exit(exit_code(failure.kind if failure else UNEXPECTED))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from primero_ona.quarters import Quarter
 if TYPE_CHECKING:
     import psycopg
 
-    from primero_ona.graph.runs import Outcome
-    from primero_ona.storage.partitions import PartitionStore
+    from primero_ona.graph.runs import Outcome, RunOutcome
+    from primero_ona.pipeline.stored import StoredAssets
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]
 
@@ -23,7 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script in
 @contextmanager
 def ona_connection() -> Iterator[psycopg.Connection]:
     """A connection to the ONA database that the settings name."""
-    from primero_ona.graph.resources import OnaDatabaseResource  # noqa: PLC0415
+    from primero_ona.graph.resources import OnaDatabaseResource
 
     with OnaDatabaseResource().connection() as connection:
         yield connection
@@ -31,7 +31,7 @@ def ona_connection() -> Iterator[psycopg.Connection]:
 
 def apply_schema() -> int:
     """Add what is missing in ONA's database; how many changes that took."""
-    from primero_ona.ona.migrations import apply, plan  # noqa: PLC0415
+    from primero_ona.ona.migrations import apply, plan
 
     with ona_connection() as connection:
         changes = plan(connection)
@@ -40,21 +40,34 @@ def apply_schema() -> int:
 
 
 @contextmanager
-def partition_store() -> Iterator[PartitionStore]:
+def stored_assets() -> Iterator[StoredAssets]:
     """The stored partitions that the settings name."""
-    from primero_ona.graph.resources import PartitionStorage  # noqa: PLC0415
-    from primero_ona.graph.runs import ensure_home, open_instance  # noqa: PLC0415
+    from primero_ona.graph.resources import PartitionStorage
+    from primero_ona.graph.runs import ensure_home, open_instance
 
     ensure_home()
     with open_instance() as instance:
-        yield PartitionStorage().store(instance)
+        yield PartitionStorage().assets(instance)
+
+
+def refresh_reference() -> RunOutcome:
+    """Run the job that reads Primero's reference data, without which nothing can be mapped."""
+    from primero_ona.graph.runs import ensure_home, open_instance, run_unpartitioned
+    from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read
+
+    read(PrimeroSettings, OnaSettings, StorageSettings, GraphSettings)
+    ensure_home()
+    from primero_ona.definitions import build_defs
+
+    with open_instance() as instance:
+        return run_unpartitioned(build_defs().resolve_job_def("refresh_reference"), instance)
 
 
 def sync_quarters(wanted: Sequence[Quarter], *, quiet: bool = False, job_name: str = "sync_quarter") -> list[Outcome]:
     """Run the main job, or another one by quarter, for each quarter in turn, showing progress."""
-    from primero_ona.graph.partitions import quarterly_partitions, require_partition  # noqa: PLC0415
-    from primero_ona.graph.runs import ensure_home, open_instance, sync_quarter  # noqa: PLC0415
-    from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read, read_one  # noqa: PLC0415
+    from primero_ona.graph.partitions import quarterly_partitions, require_partition
+    from primero_ona.graph.runs import ensure_home, open_instance, sync_quarter
+    from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read, read_one
 
     primero = [PrimeroSettings] if job_name == "sync_quarter" else []
     read(*primero, OnaSettings, StorageSettings, GraphSettings)
@@ -62,7 +75,7 @@ def sync_quarters(wanted: Sequence[Quarter], *, quiet: bool = False, job_name: s
     for quarter in wanted:
         require_partition(quarters, quarter)
     ensure_home()
-    from primero_ona.definitions import build_defs  # noqa: PLC0415
+    from primero_ona.definitions import build_defs
 
     job = build_defs().resolve_job_def(job_name)
     with open_instance() as instance, output.progress(len(wanted), quiet=quiet) as advance:

@@ -20,7 +20,7 @@ def config() -> None:
 @app.command("show")
 def show(*, as_json: AsJson = False) -> None:
     """Print every setting, its value (of a secret only whether it is set), its default, and how connections are protected."""
-    from primero_ona.cli.settings_docs import show_settings  # noqa: PLC0415
+    from primero_ona.cli.settings_docs import show_settings
 
     lines = show_settings()
     if as_json:

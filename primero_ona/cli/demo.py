@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from primero_ona.cli import output
-from primero_ona.cli.common import apply_schema, sync_quarters
+from primero_ona.cli.common import apply_schema, refresh_reference, sync_quarters
+from primero_ona.cli.exit_codes import exit_code
 from primero_ona.quarters import last_quarters
 
 CasesOption = Annotated[int, typer.Option(min=1, help="Cases in the synthetic Primero.")]
@@ -16,14 +17,18 @@ SeedOption = Annotated[int, typer.Option(help="Seed of the synthetic data; the s
 
 def demo(cases: CasesOption = 3_000, seed: SeedOption = 1) -> None:
     """Sync eight quarters from the settings' Primero, or from the sandbox where none is set, and show what came."""
-    from primero_ona.sandbox.demo_environment import QUARTERS, surroundings  # noqa: PLC0415
+    from primero_ona.sandbox.demo_environment import QUARTERS, demo_environment
 
-    with surroundings(cases=cases, seed=seed) as place:
-        output.note(place.told)
+    with demo_environment(cases=cases, seed=seed) as place:
+        output.note(place.description)
         apply_schema()
+        refreshed = refresh_reference()
+        if refreshed.failure:
+            output.error(refreshed.failure)
+            raise typer.Exit(exit_code(refreshed.kind))
         outcomes = sync_quarters(last_quarters(QUARTERS))
         output.show_demo(outcomes)
-    code = max(outcome.exit_code for outcome in outcomes)
+    code = max(exit_code(outcome.kind) for outcome in outcomes)
     if not code:
         output.note("Next: `make dev` opens the Dagster UI on these quarters.")
     raise typer.Exit(code)
@@ -42,16 +47,17 @@ def dev(
     seed: SeedOption = 1,
 ) -> None:
     """Open the Dagster UI on the settings' Primero and ONA, or on the sandbox where none is set."""
-    from primero_ona.graph.runs import ensure_home  # noqa: PLC0415
-    from primero_ona.graph.webserver import run_ui_and_daemon  # noqa: PLC0415
-    from primero_ona.sandbox.demo_environment import free_port, surroundings  # noqa: PLC0415
+    from primero_ona.graph.runs import ensure_home
+    from primero_ona.graph.webserver import LINEAGE, run_ui_and_daemon
+    from primero_ona.sandbox.demo_environment import demo_environment, free_port
 
     ensure_home()
     chosen = free_port(port)
-    with surroundings(cases=cases, seed=seed) as place:
-        output.note(place.told)
+    with demo_environment(cases=cases, seed=seed) as place:
+        output.note(place.description)
         if place.is_sandbox:
             apply_schema()
-        output.note(f"The Dagster UI: http://127.0.0.1:{chosen}{output.LINEAGE}  (stop with Ctrl-C)")
+            refresh_reference()
+        output.note(f"The Dagster UI: http://127.0.0.1:{chosen}{LINEAGE}  (stop with Ctrl-C)")
         code = run_ui_and_daemon(chosen)
     raise typer.Exit(code)

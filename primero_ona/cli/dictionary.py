@@ -9,7 +9,7 @@ import typer
 
 from primero_ona.cli import output
 from primero_ona.cli.common import ona_connection
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona.storage.files import write_file
 
 app = typer.Typer(help="The data dictionary in English and Khmer.", no_args_is_help=True)
@@ -25,13 +25,13 @@ def export(
     csv: Annotated[Path, typer.Option("--csv", help="File to write: CSV in UTF-8 with the mark that Excel needs.")],
 ) -> None:
     """Write ONA's data dictionary into a CSV file, for reading and for reviewing the Khmer texts."""
-    from primero_ona.ona.dictionary import read_dictionary  # noqa: PLC0415
-    from primero_ona.pipeline.dictionary import as_csv  # noqa: PLC0415
+    from primero_ona.ona.dictionary import read_dictionary
+    from primero_ona.pipeline.dictionary import as_csv
 
     with ona_connection() as connection:
         rows = read_dictionary(connection)
     try:
         write_file(csv, as_csv(rows).encode(), 0o644)
     except OSError as error:
-        raise ConfigError(f"{csv} cannot be written ({error.strerror}); name another file with --csv") from None
+        raise UsageError(f"{csv} cannot be written ({error.strerror}); name another file with --csv") from None
     output.note(f"{len(rows)} rows written into {csv}.")

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings
 
 from primero_ona.cli import output
 from primero_ona.cli.common import AsJson
+from primero_ona.cli.exit_codes import exit_code
 from primero_ona.diagnosis import Area, Diagnosis
 from primero_ona.errors import ConfigError, SyncError
 from primero_ona.process import machine_error, unexpected
@@ -51,13 +52,14 @@ def doctor(*, as_json: AsJson = False) -> None:
         found.append(line)
         if not as_json:
             output.note(f"{line.state:12}  {line.area}: {line.what}: {line.text}")
-    code = max(line.exit_code for line in found)
+    codes = [exit_code(line.kind) for line in found]
     if as_json:
-        output.print_json({"exit_code": code, "lines": [asdict(line) for line in found]})
+        lines = [{**asdict(line), "exit_code": code} for line, code in zip(found, codes, strict=True)]
+        output.print_json({"exit_code": max(codes), "lines": lines})
     else:
         failed = sum(line.state == "failed" for line in found)
         output.note(f"{failed} of {len(found)} need something to be done." if failed else "All is well.")
-    raise typer.Exit(code)
+    raise typer.Exit(max(codes))
 
 
 def diagnose() -> Iterator[Diagnosis]:
@@ -85,13 +87,13 @@ def _guarded(area: Area, look: Callable[[], Iterator[Diagnosis]]) -> Iterator[Di
         yield from look()
     except Exception as error:  # noqa: BLE001 whatever it is, its text may quote data, so it ends here
         failure = error if isinstance(error, SyncError) else machine_error(error)
-        yield area.failure("look", failure) if failure else area.failed("look", unexpected(error), 1)
+        yield area.failure("look", failure) if failure else area.failed("look", unexpected(error), SyncError)
 
 
 def _settings() -> Iterator[Diagnosis]:
     """Each group of settings, and how its connection would be protected."""
-    from primero_ona.cli.settings_docs import REFUSED, show_settings  # noqa: PLC0415
-    from primero_ona.tls import UNPROTECTED  # noqa: PLC0415
+    from primero_ona.cli.settings_docs import REFUSED, show_settings
+    from primero_ona.tls import UNPROTECTED
 
     unset = set()
     for name, group in _GROUPS.items():
@@ -106,7 +108,7 @@ def _settings() -> Iterator[Diagnosis]:
         if not what or what in unset:
             continue
         if line.value.startswith(REFUSED):
-            yield _SETTINGS.failed(line.variable, line.value.removeprefix(REFUSED), ConfigError.exit_code)
+            yield _SETTINGS.failed(line.variable, line.value.removeprefix(REFUSED), ConfigError)
         elif line.value.startswith(UNPROTECTED):
             yield _SETTINGS.warning(
                 line.variable, f"{line.value}; use https, or sslmode=verify-full, as soon as you can"
@@ -124,9 +126,9 @@ class _Sight:
 
     def ona(self) -> Iterator[Diagnosis]:
         """Look at ONA's database."""
-        from primero_ona.ona.connection import connect  # noqa: PLC0415
-        from primero_ona.ona.diagnosis import diagnose, newest_cases  # noqa: PLC0415
-        from primero_ona.pipeline.extract import known_fields  # noqa: PLC0415
+        from primero_ona.ona.connection import connect
+        from primero_ona.ona.diagnosis import diagnose, newest_cases
+        from primero_ona.pipeline.extract import known_fields
 
         settings = read_one(OnaSettings)
         url = settings.database_url.get_secret_value()
@@ -138,8 +140,8 @@ class _Sight:
 
     def primero(self) -> Iterator[Diagnosis]:
         """Look at Primero."""
-        from primero_ona.graph.resources import PrimeroResource  # noqa: PLC0415
-        from primero_ona.primero.diagnosis import diagnose, scope  # noqa: PLC0415
+        from primero_ona.graph.resources import PrimeroResource
+        from primero_ona.primero.diagnosis import diagnose, scope
 
         with PrimeroResource().client(total=_PRIMERO_SECONDS) as client:
             lines = list(diagnose(client, self._known))
@@ -150,37 +152,25 @@ class _Sight:
 
 def _storage() -> Iterator[Diagnosis]:
     """The stored partitions, their keys, and the space on this machine's disks."""
-    from upath import UPath  # noqa: PLC0415
-
-    from primero_ona.graph.resources import default_storage  # noqa: PLC0415
-    from primero_ona.pipeline.reference import stored_quarters  # noqa: PLC0415
-    from primero_ona.pipeline.stored import stored_assets  # noqa: PLC0415
-    from primero_ona.storage.diagnosis import folder, keys_noted, space  # noqa: PLC0415
-    from primero_ona.storage.partitions import PartitionStore  # noqa: PLC0415
+    from primero_ona.graph.resources import PartitionStorage, default_storage
+    from primero_ona.pipeline.stored import UNDER18
+    from primero_ona.storage.diagnosis import folder, keys_noted, space
 
     settings, alerts = read_one(StorageSettings), read_one(AlertSettings)
-    keys = settings.storage_keys.get_secret_value()
-    base = UPath(settings.storage_url or default_storage(None))
+    base = settings.folder or default_storage(None)
     try:
-        store = PartitionStore(base, keys)
+        stored = PartitionStorage().assets()
+        quarters = stored.quarters(UNDER18)
         yield folder(base)
-        asset = "raw_under18_cases"
-        if stored := stored_quarters(store, asset):
-            try:
-                store.open(base / asset / stored[-1].key, stored_assets()[asset])
-            except ConfigError:
-                raise
-            except SyncError as failure:  # of another version, or damaged: no fault of the key
-                yield _STORAGE.warning("newest partition", str(failure))
+        if quarters:
+            stored.summary(UNDER18, quarters[-1])
         yield _STORAGE.ok(
-            "keys", "they open the newest stored partition" if stored else "well-formed; nothing is stored yet"
+            "keys", "they open the newest stored partition" if quarters else "well-formed; nothing is stored yet"
         )
-    except ConfigError as failure:
+    except SyncError as failure:
         yield _STORAGE.failure("keys and folder", failure)
-    yield keys_noted(keys, alerts.keys_backup)
-    folders = {"DAGSTER_HOME": _home(), "temporary files": Path(tempfile.gettempdir())}
-    if base.protocol in {"", "file"}:
-        folders["stored partitions"] = Path(base.path)
+    yield keys_noted(settings.storage_keys.get_secret_value(), alerts.keys_backup)
+    folders = {"DAGSTER_HOME": _home(), "temporary files": Path(tempfile.gettempdir()), "stored partitions": base}
     yield space(folders, alerts.least_space)
 
 
@@ -188,24 +178,24 @@ def _dagster() -> Iterator[Diagnosis]:
     """Dagster's instance, where one is there, and how old everything is."""
     home = _home()
     if not home.is_absolute():
-        yield _DAGSTER.failed("DAGSTER_HOME", "it must be an absolute path", ConfigError.exit_code)
+        yield _DAGSTER.failed("DAGSTER_HOME", "it must be an absolute path", ConfigError)
         return
     if not home.exists():
         yield _DAGSTER.warning("DAGSTER_HOME", f"{home} is not there yet; the first sync, or `make dev`, makes it")
         return
     if not (home / "dagster.yaml").exists():
         text = f"{home} has no dagster.yaml, so Dagster's own defaults would hold; copy ours there (in production deploy/dagster.yaml)"
-        yield _DAGSTER.failed("DAGSTER_HOME", text, ConfigError.exit_code)
+        yield _DAGSTER.failed("DAGSTER_HOME", text, ConfigError)
         return
     yield _DAGSTER.ok("DAGSTER_HOME", str(home))
-    from primero_ona.graph.runs import open_instance  # noqa: PLC0415
+    from primero_ona.graph.runs import open_instance
 
     with open_instance() as instance:
-        import dagster as dg  # noqa: PLC0415
+        import dagster as dg
 
-        from primero_ona.definitions import build_defs  # noqa: PLC0415
-        from primero_ona.graph.diagnosis import ages, diagnose  # noqa: PLC0415
-        from primero_ona.quarters import Quarter  # noqa: PLC0415
+        from primero_ona.definitions import build_defs
+        from primero_ona.graph.diagnosis import ages, diagnose
+        from primero_ona.quarters import Quarter
 
         defs = build_defs()
         on = {schedule.name: schedule.default_status.value == "RUNNING" for schedule in defs.schedules or ()}
@@ -217,7 +207,7 @@ def _dagster() -> Iterator[Diagnosis]:
 
 def _alerts() -> Iterator[Diagnosis]:
     """Whether faults are reported to anyone."""
-    from primero_ona.pipeline.alerts import channels  # noqa: PLC0415
+    from primero_ona.pipeline.alerts import channels
 
     if to := channels(read_one(AlertSettings)):
         text = f"{', '.join(channel.name for channel in to)}; `primero-ona alerts test` sends each a message"

@@ -7,34 +7,70 @@ from typing import Annotated
 import typer
 
 from primero_ona.cli import output
-from primero_ona.cli.common import ona_connection
+from primero_ona.cli.common import ona_connection, stored_assets
+from primero_ona.errors import UsageError
 from primero_ona.quarters import Quarter
 
 
 def forget(
-    primero_id: Annotated[list[str], typer.Option(help="Primero's own id of a case (a UUID); may be repeated.")],
+    primero_id: Annotated[
+        list[str] | None, typer.Option(help="Primero's own id of a case (a UUID); may be repeated.")
+    ] = None,
+    case_id: Annotated[
+        list[str] | None,
+        typer.Option(help="Case ID of a row that the legacy pipeline left without Primero's id; may be repeated."),
+    ] = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Erase rows of the legacy pipeline without asking.")] = False,
 ) -> None:
     """Erase cases with their services from ONA, the bookkeeping and the stored partitions. Safe to repeat.
 
-    Erase the case in Primero, too: as long as it is there, each sync keeps it out and counts it.
+    Erase the case in Primero, too: as long as it is there, each sync excludes and counts it.
     """
-    from datetime import UTC, datetime  # noqa: PLC0415
+    if not primero_id and not case_id:
+        raise UsageError("name at least one case: --primero-id with Primero's own id, or --case-id")
+    if primero_id:
+        _forget_cases(primero_id)
+    if case_id:
+        _forget_legacy_rows(case_id, yes=yes)
 
-    from primero_ona.graph.resources import PartitionStorage  # noqa: PLC0415
-    from primero_ona.ona.erasure import erase, note_stored_rows, read_ids  # noqa: PLC0415
-    from primero_ona.storage.rewrite import forget as forget_stored  # noqa: PLC0415
 
-    ids = read_ids(primero_id)
-    store = PartitionStorage().store()
-    with ona_connection() as connection:
-        # ONA first: its audit line is what keeps a run that is at work from bringing the case back.
-        erased = erase(connection, ids, datetime.now(UTC))
-        stored = forget_stored(store, ids)
-        note_stored_rows(connection, stored)
+def _forget_cases(primero_ids: list[str]) -> None:
+    from datetime import UTC, datetime
+
+    from primero_ona.graph.resources import OnaDatabaseResource
+    from primero_ona.ona.erasure import read_ids
+    from primero_ona.pipeline.upkeep import forget as forget_everywhere
+
+    ids = read_ids(primero_ids)
+    with stored_assets() as stored:
+        erased = forget_everywhere(stored, OnaDatabaseResource().connection, ids, datetime.now(UTC))
     output.note(
-        f"Of {len(ids)} cases, erased {erased.cases} rows of cases, {erased.services} of services, {erased.bookkeeping} of the "
-        f"bookkeeping, and {sum(stored.values())} of stored partitions. They will not come back; erase them in Primero, too."
+        f"Of {len(ids)} cases, erased {erased.ona.cases} rows of cases, {erased.ona.services} of services, "
+        f"{erased.ona.bookkeeping} of the bookkeeping, and {erased.stored} of stored partitions. They will not come back; erase "
+        "them in Primero, too."
     )
+    if erased.legacy:
+        output.note(
+            f"ONA has rows of the legacy pipeline with the Case IDs {', '.join(erased.legacy)} and without Primero's id. Such a row "
+            "may be two children merged, so it stays; to erase it: `primero-ona forget --case-id …`"
+        )
+
+
+def _forget_legacy_rows(case_ids: list[str], *, yes: bool) -> None:
+    from datetime import UTC, datetime
+
+    from primero_ona.ona.erasure import erase_legacy, legacy_rows
+
+    with ona_connection() as connection:
+        found = legacy_rows(connection, case_ids)
+        if found and not yes:
+            typer.confirm(
+                f"Erase {len(found)} rows of the legacy pipeline with their services? Each may be two children merged",
+                abort=True,
+            )
+        erased = erase_legacy(connection, found, datetime.now(UTC))
+    output.note(f"Erased {erased.cases} rows of cases and {erased.services} of services that the legacy pipeline left.")
 
 
 def purge(
@@ -43,9 +79,10 @@ def purge(
     ],
 ) -> None:
     """Delete stored partitions of old quarters. ONA and Dagster's history keep what they have."""
-    from primero_ona.graph.resources import PartitionStorage  # noqa: PLC0415
-    from primero_ona.storage.rewrite import purge as purge_stored  # noqa: PLC0415
+    from primero_ona.graph.resources import OnaDatabaseResource
+    from primero_ona.pipeline.upkeep import purge as purge_stored
 
     quarter = Quarter.parse(before)
-    count = purge_stored(PartitionStorage().store().base, quarter)
+    with stored_assets() as stored:
+        count = purge_stored(stored, OnaDatabaseResource().connection, quarter)
     output.note(f"{count} stored partitions of quarters before {quarter} deleted.")

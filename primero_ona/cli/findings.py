@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from primero_ona.cli import output, output_reference
-from primero_ona.cli.common import AsJson, partition_store
+from primero_ona.cli.common import AsJson, stored_assets
+from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, UNDER18, StoredAssets
 from primero_ona.quarters import Quarter
-
-if TYPE_CHECKING:
-    from primero_ona.storage.partitions import PartitionStore
 
 
 def findings(
@@ -27,27 +25,24 @@ def findings(
 
     Reads the stored partitions, so it needs their key. Counts of few children can point at one: do not pass them on.
     """
-    from primero_ona.pipeline.reference import stored_quarters  # noqa: PLC0415
-
-    with partition_store() as store:
-        wanted = [Quarter.parse(quarter)] if quarter else stored_quarters(store, "mapped_cases")
-        found = [entry for each in wanted for entry in _findings(store, each)]
+    with stored_assets() as stored:
+        wanted = [Quarter.parse(quarter)] if quarter else stored.quarters(MAPPED_CASES)
+        found = [entry for each in wanted for entry in _findings(stored, each)]
     if as_json:
         output.print_json(found)
     else:
         output_reference.show_findings(found)
 
 
-def _findings(store: PartitionStore, quarter: Quarter) -> Iterator[dict[str, Any]]:
+def _findings(stored: StoredAssets, quarter: Quarter) -> Iterator[dict[str, Any]]:
     """What the summaries of a quarter's partitions say, one entry for each reason, code and thing to decide."""
-    from primero_ona.mapping.labels import Labels  # noqa: PLC0415
-    from primero_ona.mapping.result import to_decide  # noqa: PLC0415
-    from primero_ona.storage.partitions import read_manifest  # noqa: PLC0415
+    from primero_ona.mapping.labels import Labels
+    from primero_ona.mapping.result import to_decide
 
     accepted = Labels.load().accepted
-    for asset in ("raw_under18_cases", "mapped_cases", "mapped_services"):
+    for asset in (UNDER18, MAPPED_CASES, MAPPED_SERVICES):
         try:
-            summary = store.summary_of(read_manifest(store.base / asset / quarter.key))
+            summary = stored.summary(asset, quarter)
         except FileNotFoundError:
             continue
         codes = {f"{e['field']}: {e['code'] or '(not shown)'}": e["count"] for e in summary.get("findings", ())}

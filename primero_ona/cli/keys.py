@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from primero_ona.cli import output
+from primero_ona.cli.common import stored_assets
 
 app = typer.Typer(help="Keys of the stored partitions.", no_args_is_help=True)
 
@@ -17,16 +18,17 @@ def keys() -> None:
 @app.command("rotate")
 def keys_rotate() -> None:
     """Re-encrypt all stored partitions with the first key of PRIMERO_ONA_STORAGE_KEYS; then the others can go."""
-    from primero_ona.graph.resources import PartitionStorage  # noqa: PLC0415
-    from primero_ona.storage.rewrite import rotate  # noqa: PLC0415
+    from primero_ona.graph.resources import OnaDatabaseResource
+    from primero_ona.pipeline.upkeep import rotate
 
-    count = rotate(PartitionStorage().store())
+    with stored_assets() as stored:
+        count = rotate(stored, OnaDatabaseResource().connection)
     output.note(f"{count} stored partitions re-encrypted with the newest key; older keys are not needed any more.")
 
 
 @app.command("new")
 def keys_new() -> None:
     """Print a new key for PRIMERO_ONA_STORAGE_KEYS."""
-    from cryptography.fernet import Fernet  # noqa: PLC0415
+    from cryptography.fernet import Fernet
 
     typer.echo(Fernet.generate_key().decode())

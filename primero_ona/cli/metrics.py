@@ -21,10 +21,10 @@ def metrics(
     ] = None,
 ) -> None:
     """Serve /metrics for Prometheus and /health for load balancers, until stopped: counts and ages, no data."""
-    from primero_ona.graph.metrics import serve, write  # noqa: PLC0415
-    from primero_ona.graph.resources import OnaDatabaseResource  # noqa: PLC0415
-    from primero_ona.graph.runs import ensure_home, open_instance  # noqa: PLC0415
-    from primero_ona.settings import OnaSettings, read_one  # noqa: PLC0415
+    from primero_ona.graph.metrics import serve, write
+    from primero_ona.graph.resources import OnaDatabaseResource
+    from primero_ona.graph.runs import ensure_home, open_instance
+    from primero_ona.settings import OnaSettings, read_one
 
     read_one(OnaSettings)
     ensure_home()

@@ -23,15 +23,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from primero_ona.cli.exit_codes import exit_code
 from primero_ona.quarters import PHNOM_PENH
 
 if TYPE_CHECKING:
-    from primero_ona.graph.runs import Outcome
-
-#: The lineage with its groups opened; Dagster shows them folded otherwise.
-LINEAGE = "/asset-groups?expanded=" + ",".join(
-    f"global@global:{group}" for group in ("0_reference", "1_extract", "2_map", "3_load")
-)
+    from primero_ona.graph.runs import Outcome, RunOutcome
 
 #: Where the output is no terminal nothing is folded or cut: a script, or a search, wants each row in its line.
 _UNFOLDED = 10_000
@@ -133,7 +129,7 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
 def show_outcomes(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     """What the load of each quarter did, how its checks went, and what went wrong."""
     if as_json:
-        print_json([outcome.as_json() for outcome in outcomes])
+        print_json([as_json_of(outcome) for outcome in outcomes])
         return
     table = _table("quarter", "table", *_OUTCOMES)
     for outcome in outcomes:
@@ -145,9 +141,14 @@ def show_outcomes(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     _show_failures(outcomes)
 
 
+def as_json_of(outcome: RunOutcome) -> dict[str, Any]:
+    """Return the outcome of a run for a script, with the exit code that it would have by itself."""
+    return {**outcome.as_json(), "exit_code": exit_code(outcome.kind)}
+
+
 def show_demo(outcomes: Sequence[Outcome]) -> None:
     """Rows per quarter, the children in each indicator's set, and the checks."""
-    table = _table("quarter", "cases", "services", "in 4.8", "in 4.11a", "exits", "set aside")
+    table = _table("quarter", "cases", "services", "in 4.8", "in 4.11a", "removed", "quarantined")
     for outcome in outcomes:
         loaded = {asset: sum(counts.get(name, 0) for name in STANDING) for asset, counts in outcome.load.items()}
         numbers = (
@@ -160,7 +161,7 @@ def show_demo(outcomes: Sequence[Outcome]) -> None:
     out.print(table)
     note(
         "in 4.8: children undergoing reintegration; in 4.11a: under 18 when registered; a child may be in both.\n"
-        "exits: cases in neither, or disabled; set aside: rows in quarantine, see `primero-ona quarantine list`."
+        "removed: cases in neither, or disabled; quarantined: rows in quarantine, see `primero-ona quarantine list`."
     )
     _show_checks(outcomes)
     _show_failures(outcomes)

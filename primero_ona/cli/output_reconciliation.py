@@ -1,15 +1,16 @@
-"""How an audit and the quarantine look in a terminal: counts and Primero's opaque ids, never a row of a case."""
+"""How a reconciliation and the quarantine look in a terminal: counts and Primero's opaque ids, never a row of a case."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from primero_ona.cli import output
+from primero_ona.contract.tables import BIRTH_FIELD
 from primero_ona.errors import NAMED_CASES
-from primero_ona.primero.fields import BIRTH_FIELD, WITHOUT_BIRTH
+from primero_ona.primero.fields import WITHOUT_BIRTH
 
 if TYPE_CHECKING:
     from primero_ona.ona.bookkeeping import Entry
@@ -20,7 +21,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def show_audit(found: Reconciliation) -> None:
+def show_reconciliation(found: Reconciliation) -> None:
     """One line for each quarter and one for all, then what it means."""
     table = Table(header_style="bold")
     table.add_column("quarter", no_wrap=True)
@@ -55,14 +56,6 @@ def _named(cases: Sequence[str]) -> str:
 
 def _cells(quarter: Any) -> list[str]:  # noqa: ANN401
     return [f"{getattr(quarter, name):,}" for name in _COLUMNS]
-
-
-def show_mended(run_id: str, done: Mapping[str, Any]) -> None:
-    """What a mending run did."""
-    output.note(f"{done['asked']:,} cases were asked for and mended, run {run_id}:")
-    for table in ("cases", "services"):
-        counts = ", ".join(f"{count:,} {name}" for name, count in done[table].items() if count) or "nothing to do"
-        output.note(f"  {table}: {counts}")
 
 
 def show_quarantine(entries: Sequence[Entry]) -> None:

@@ -37,13 +37,24 @@ def show_labels(changes: Sequence[LabelChange], outdated: Sequence[Quarter]) -> 
                 change.field, change.code, change.ours, change.primeros, f"{change.rows:,}", change.kind.value
             )
         output.out.print(table)
+        _show_lines(changes)
     else:
-        output.note("All labels are Primero's, and every code is known.")
+        output.note("All labels match Primero and every code is known.")
     if outdated:
         output.note(
             f"Mapped with other labels than now: {', '.join(map(str, outdated))}; `primero-ona remap --from {outdated[0]}` "
             "maps them again."
         )
+
+
+def _show_lines(changes: Sequence[LabelChange]) -> None:
+    """Print what to write into labels.yaml to take Primero's labels."""
+    from primero_ona.mapping.label_changes import as_lines
+
+    if lines := as_lines(changes):
+        output.note("To use Primero's labels, put these lines into mapping/labels.yaml, each into its section:")
+        output.note(lines)
+        output.note("The dashboards filter on these texts: tell ONA's people before the labels change.")
 
 
 def show_fields(fields: Sequence[Field], never: Sequence[str]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from primero_ona.cli import output, output_reference
 from primero_ona.cli.common import AsJson, ona_connection
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 
 app = typer.Typer(help="Names of places: what Primero has changed, and accepting it.", no_args_is_help=True)
 
@@ -17,7 +18,7 @@ app = typer.Typer(help="Names of places: what Primero has changed, and accepting
 @app.command("changes")
 def changes(*, as_json: AsJson = False) -> None:
     """List the names that Primero has changed since, beside those that are in use in ONA."""
-    from primero_ona.ona.lookup import changed_names  # noqa: PLC0415
+    from primero_ona.ona.lookup import changed_names
 
     with ona_connection() as connection:
         names = changed_names(connection)
@@ -34,12 +35,10 @@ def accept(
     everything: Annotated[bool, typer.Option("--all", help="Accept every changed name.")] = False,
 ) -> None:
     """Take Primero's names into ONA's locations_lookup. Cases get them when their quarter is synced or mapped again."""
-    from datetime import UTC, datetime  # noqa: PLC0415
-
-    from primero_ona.ona.lookup import accept_names  # noqa: PLC0415
+    from primero_ona.ona.lookup import accept_names
 
     if bool(code) == everything:
-        raise ConfigError("name what to accept: --code 601, also several times, or --all")
+        raise UsageError("name what to accept: --code 601, also several times, or --all")
     with ona_connection() as connection:
         names = accept_names(connection, code or None, datetime.now(UTC))
     output_reference.show_names(names)

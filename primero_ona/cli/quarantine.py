@@ -1,4 +1,4 @@
-"""`quarantine`: rows that were set aside, and trying them again."""
+"""`quarantine`: rows that were not loaded, and syncing them again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from primero_ona.cli import output, output_reconciliation
-from primero_ona.cli.common import AsJson, ona_connection
-from primero_ona.cli.verify import run_mending
+from primero_ona.cli.common import AsJson, ona_connection, sync_quarters
+from primero_ona.cli.exit_codes import exit_code
 from primero_ona.quarters import Quarter
 
-app = typer.Typer(help="Rows that were set aside: which and why, and trying them again.", no_args_is_help=True)
+app = typer.Typer(help="Rows that were not loaded: which and why, and syncing them again.", no_args_is_help=True)
 
 QuarterOption = Annotated[str | None, typer.Option(help="Only this quarter, like 2024-Q1.")]
 
@@ -21,11 +21,11 @@ QuarterOption = Annotated[str | None, typer.Option(help="Only this quarter, like
 def quarantine_list(
     quarter: QuarterOption = None,
     *,
-    resolved: Annotated[bool, typer.Option("--resolved", help="Also what has become good since.")] = False,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Include resolved entries.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the cases in quarantine by Primero's ids, with reason, first and last seen. No personal values."""
-    from primero_ona.ona.bookkeeping import list_entries  # noqa: PLC0415
+    from primero_ona.ona.bookkeeping import list_entries
 
     name = Quarter.parse(quarter).name if quarter else None
     with ona_connection() as connection:
@@ -38,23 +38,25 @@ def quarantine_list(
 
 @app.command("retry")
 def quarantine_retry(quarter: QuarterOption = None, *, as_json: AsJson = False) -> None:
-    """Fetch the cases in quarantine again and load those that have become good; they leave it by themselves.
+    """Sync the quarters that have cases in quarantine; those that have become good leave it by themselves.
 
     Exit code 1 where some stay.
     """
-    from primero_ona.ona.bookkeeping import list_entries  # noqa: PLC0415
+    from primero_ona.ona.bookkeeping import list_entries
 
     name = Quarter.parse(quarter).name if quarter else None
     with ona_connection() as connection:
         before = list_entries(connection, quarter=name)
-    cases = sorted({entry.primero_id for entry in before if entry.primero_id})
-    mended = run_mending(cases) if cases else None
+    quarters = sorted({Quarter.parse(entry.quarter) for entry in before})
+    outcomes = sync_quarters(quarters, quiet=as_json) if quarters else []
     with ona_connection() as connection:
         after = list_entries(connection, quarter=name)
     if as_json:
-        told = asdict(mended) if mended else None
-        output.print_json({"before": len(before), "open": [asdict(entry) for entry in after], "mended": told})
+        synced = [output.as_json_of(outcome) for outcome in outcomes]
+        output.print_json({"before": len(before), "open": [asdict(entry) for entry in after], "synced": synced})
     else:
-        output.note(f"{len(cases):,} cases were tried again; {len(before):,} entries before, {len(after):,} now.")
+        output.note(
+            f"{len(quarters):,} quarters were synced again; {len(before):,} entries before, {len(after):,} now."
+        )
         output_reconciliation.show_quarantine(after)
-    raise typer.Exit(1 if after else 0)
+    raise typer.Exit(max([1 if after else 0, *(exit_code(outcome.kind) for outcome in outcomes)]))

@@ -1,11 +1,12 @@
-"""`reference`: reading Primero's places, options and forms anew."""
+"""`reference`: reading Primero's places, options and forms."""
 
 from __future__ import annotations
 
 import typer
 
 from primero_ona.cli import output, output_reference
-from primero_ona.cli.common import AsJson
+from primero_ona.cli.common import AsJson, refresh_reference
+from primero_ona.cli.exit_codes import exit_code
 
 app = typer.Typer(help="Primero's places, options and forms.", no_args_is_help=True)
 
@@ -17,18 +18,10 @@ def reference() -> None:
 
 @app.command("refresh")
 def refresh(*, as_json: AsJson = False) -> None:
-    """Read them anew, and bring ONA's locations_lookup and data_dictionary up to date. Safe to repeat."""
-    from primero_ona.graph.runs import ensure_home, open_instance, run_unpartitioned  # noqa: PLC0415
-    from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read  # noqa: PLC0415
-
-    read(PrimeroSettings, OnaSettings, StorageSettings, GraphSettings)
-    ensure_home()
-    from primero_ona.definitions import build_defs  # noqa: PLC0415
-
-    with open_instance() as instance:
-        outcome = run_unpartitioned(build_defs().resolve_job_def("refresh_reference"), instance)
+    """Read them, and bring ONA's locations_lookup and data_dictionary up to date. Safe to repeat."""
+    outcome = refresh_reference()
     if as_json:
-        output.print_json(outcome.as_json())
+        output.print_json(output.as_json_of(outcome))
     else:
         output_reference.show_refresh(outcome)
-    raise typer.Exit(outcome.exit_code)
+    raise typer.Exit(exit_code(outcome.kind))

@@ -13,7 +13,7 @@ app = typer.Typer(help="ONA's tables: what is missing, and adding it.", no_args_
 @app.command("plan")
 def schema_plan(*, as_json: AsJson = False) -> None:
     """Print what is missing in ONA's database, and the SQL that would add it. Changes nothing."""
-    from primero_ona.ona.migrations import plan  # noqa: PLC0415
+    from primero_ona.ona.migrations import plan
 
     with ona_connection() as connection:
         output.show_changes(plan(connection), as_json=as_json)
@@ -22,7 +22,7 @@ def schema_plan(*, as_json: AsJson = False) -> None:
 @app.command("roles")
 def schema_roles() -> None:
     """Print the SQL that makes the database's roles and the dashboards' views, for ONA's administrators. Changes nothing."""
-    from primero_ona.ona.roles import roles_sql  # noqa: PLC0415
+    from primero_ona.ona.roles import roles_sql
 
     with ona_connection() as connection:
         typer.echo(roles_sql(connection))

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from primero_ona.errors import ConfigError
-from primero_ona.settings import FILE_SUFFIX, GROUPS, environment, is_secret
+from primero_ona.settings import FILE_SUFFIX, GROUPS, OnaSettings, PrimeroSettings, environment, is_secret, read_one
 from primero_ona.tls import dagster_protection, database_protection, web_protection
 
 #: Where the page of all settings is, seen from the root of the repository.
@@ -71,7 +71,7 @@ def _show(field: FieldInfo, group: type[BaseSettings]) -> Shown:
 
 
 def _without_login(value: str) -> str:
-    """An address without what stands before an @: somebody may have written a password there."""
+    """An address without what stands before an @: it may hold a password."""
     login = urlsplit(value).netloc.rpartition("@")[0] if "://" in value else ""
     return value.replace(login + "@", "…@", 1) if login else value
 
@@ -89,27 +89,24 @@ def _fault_of(variable: str, group: type[BaseSettings]) -> str:
 
 def _protections() -> Iterator[Shown]:
     """How each connection would be protected, override or not, as far as its address is known."""
-    for name, told in (
+    for name, protection in (
         ("connection to Primero", _primero_protection),
         ("connection to ONA", _ona_protection),
         ("connection to Dagster's database", _dagster_protection),
     ):
         try:
-            yield Shown(name, told(), "", "how it is protected")
+            yield Shown(name, protection(), "", "how it is protected")
         except ConfigError as failure:
             yield Shown(name, f"{REFUSED}{failure}", "", "how it is protected")
 
 
 def _primero_protection() -> str:
-    from primero_ona.settings import PrimeroSettings, read_one  # noqa: PLC0415 - only where somebody looks
-
     settings = read_one(PrimeroSettings)
     return web_protection(settings.url, override=settings.insecure)
 
 
 def _ona_protection() -> str:
-    from primero_ona.ona.connection import parameters_of  # noqa: PLC0415 - psycopg takes a while to import
-    from primero_ona.settings import OnaSettings, read_one  # noqa: PLC0415
+    from primero_ona.ona.connection import parameters_of
 
     settings = read_one(OnaSettings)
     parameters = parameters_of(settings.database_url.get_secret_value())

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from primero_ona.cli import output
-from primero_ona.cli.common import AsJson, ona_connection, partition_store, sync_quarters
-from primero_ona.errors import ConfigError, DataError
+from primero_ona.cli.common import AsJson, ona_connection, stored_assets, sync_quarters
+from primero_ona.cli.exit_codes import exit_code
+from primero_ona.errors import DataError, UsageError
+from primero_ona.pipeline.stored import UNDER18
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 
 if TYPE_CHECKING:
@@ -43,11 +45,9 @@ def remap(
     as_json: AsJson = False,
 ) -> None:
     """Map and load stored quarters again with the labels and names of now, without asking Primero."""
-    from primero_ona.pipeline.reference import stored_quarters  # noqa: PLC0415
-
     asked = _range(first, last)
-    with partition_store() as store:
-        stored = set(stored_quarters(store, "raw_under18_cases"))
+    with stored_assets() as assets:
+        stored = set(assets.quarters(UNDER18))
     wanted = [quarter for quarter in asked if quarter in stored]
     if not wanted:
         raise DataError(f"none of the quarters {asked[0]} to {asked[-1]} is stored; `primero-ona backfill` brings them")
@@ -61,15 +61,15 @@ def _range(first: str, last: str | None) -> list[Quarter]:
     """The quarters that the options --from and --to name."""
     start, end = Quarter.parse(first), Quarter.parse(last) if last else current_quarter()
     if end < start:
-        raise ConfigError(f"--from {start} is later than --to {end}")
+        raise UsageError(f"--from {start} is later than --to {end}")
     return quarters_between(start, end)
 
 
 def status(*, as_json: AsJson = False) -> None:
     """Show which quarters are loaded, when, how many rows, what is stale, and which another version loaded."""
-    from primero_ona.ona.bookkeeping import outdated_quarters, quarter_status  # noqa: PLC0415
-    from primero_ona.pipeline.stored import current_versions  # noqa: PLC0415
-    from primero_ona.settings import GraphSettings, read_one  # noqa: PLC0415
+    from primero_ona.ona.bookkeeping import outdated_quarters, quarter_status
+    from primero_ona.pipeline.stored import current_versions
+    from primero_ona.settings import GraphSettings, read_one
 
     versions = current_versions(read_one(GraphSettings).policy.suffix)
     with ona_connection() as connection:
@@ -80,4 +80,4 @@ def status(*, as_json: AsJson = False) -> None:
 def _finish(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     """Show the outcomes and leave with the largest of their exit codes."""
     output.show_outcomes(outcomes, as_json=as_json)
-    raise typer.Exit(max(outcome.exit_code for outcome in outcomes))
+    raise typer.Exit(max(exit_code(outcome.kind) for outcome in outcomes))

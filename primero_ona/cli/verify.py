@@ -1,8 +1,7 @@
-"""`verify`: does ONA hold what Primero holds, whatever the syncs say; and mending what differs."""
+"""`verify`: does ONA hold what Primero holds, whatever the syncs say; and repairing what differs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from primero_ona.cli import output, output_reconciliation
-from primero_ona.cli.common import AsJson, ona_connection, sync_quarters
+from primero_ona.cli.common import AsJson, ona_connection, stored_assets, sync_quarters
+from primero_ona.cli.exit_codes import exit_code
 from primero_ona.errors import NAMED_CASES
 
 if TYPE_CHECKING:
-    from primero_ona.graph.runs import Mending, Outcome
+    from primero_ona.graph.runs import Outcome
     from primero_ona.pipeline.reconcile import Reconciliation
 
 
@@ -23,7 +23,15 @@ def verify(
     repair: Annotated[
         bool,
         typer.Option(
-            "--repair", help="Sync the quarters that another version loaded; fetch and load the cases that differ."
+            "--repair",
+            help="Sync the quarters in which cases differ or that another version loaded; remove what is gone from Primero.",
+        ),
+    ] = False,
+    remove_out_of_scope: Annotated[
+        bool,
+        typer.Option(
+            "--remove-out-of-scope",
+            help="With --repair: remove cases out of this account's scope, however many they are.",
         ),
     ] = False,
     grace: Annotated[int, typer.Option(min=0, help="Minutes within which a change counts as pending.")] = 0,
@@ -33,50 +41,45 @@ def verify(
 
     Exit code 1 where anything differs, is in quarantine or was loaded by another version; what the next sync brings is no fault.
     """
-    found, mended = _audited(grace), None
+    found = _reconcile(grace)
     outcomes: list[Outcome] = []
-    if repair and (found.total.differences or found.outdated):
+    removed = {"cases": 0, "services": 0}
+    if repair and (found.to_sync or found.removable):
         if not as_json:
-            output_reconciliation.show_audit(found)
-        if found.outdated:
-            outcomes = sync_quarters(found.outdated, quiet=as_json)
+            output_reconciliation.show_reconciliation(found)
+        if found.to_sync:
+            outcomes = sync_quarters(found.to_sync, quiet=as_json)
             if not as_json:
                 output.show_outcomes(outcomes, as_json=False)
-        if found.total.differences:
-            mended = run_mending()
+        if found.removable:
+            removed = _remove(found, out_of_scope=remove_out_of_scope)
             if not as_json:
-                output_reconciliation.show_mended(mended.run_id, mended.done)
-        found = _audited(grace)
+                output.note(
+                    f"Removed {removed['cases']:,} cases and {removed['services']:,} services that are gone from Primero."
+                )
+        found = _reconcile(grace)
     if as_json:
-        synced = [outcome.as_json() for outcome in outcomes]
-        output.print_json({**_as_json(found), "synced": synced, "mended": asdict(mended) if mended else None})
+        synced = [output.as_json_of(outcome) for outcome in outcomes]
+        output.print_json({**_as_json(found), "synced": synced, "removed": removed})
     else:
-        output_reconciliation.show_audit(found)
-    raise typer.Exit(max([0 if found.passed else 1, *(outcome.exit_code for outcome in outcomes)]))
+        output_reconciliation.show_reconciliation(found)
+    raise typer.Exit(max([0 if found.passed else 1, *(exit_code(outcome.kind) for outcome in outcomes)]))
 
 
-def run_mending(cases: Sequence[str] = ()) -> Mending:
-    """Run the mending job for these cases, or all that differ, so that the UI shows it; a failure ends the command."""
-    from primero_ona.graph.runs import ensure_home, mend, open_instance  # noqa: PLC0415
+def _remove(found: Reconciliation, *, out_of_scope: bool) -> dict[str, int]:
+    from primero_ona.pipeline.reconcile import remove_gone
 
-    ensure_home()
-    from primero_ona.definitions import build_defs  # noqa: PLC0415
-
-    with open_instance() as instance:
-        mended = mend(build_defs().resolve_job_def("mend_ona"), instance, cases)
-    if mended.failure:
-        output.error(mended.failure)
-        raise typer.Exit(mended.exit_code)
-    return mended
+    with ona_connection() as connection:
+        return remove_gone(connection, found, out_of_scope=out_of_scope)
 
 
-def _audited(grace: int) -> Reconciliation:
-    from primero_ona.graph.reconciliation import labelled  # noqa: PLC0415
-    from primero_ona.graph.resources import PartitionStorage, PrimeroResource  # noqa: PLC0415
-    from primero_ona.pipeline.reconcile import audit  # noqa: PLC0415
-    from primero_ona.pipeline.scope import Scope  # noqa: PLC0415
-    from primero_ona.quarters import Quarter  # noqa: PLC0415
-    from primero_ona.settings import (  # noqa: PLC0415
+def _reconcile(grace: int) -> Reconciliation:
+    from primero_ona.graph.resources import PrimeroResource
+    from primero_ona.pipeline.reconcile import reconcile
+    from primero_ona.pipeline.reference import scope_in_use
+    from primero_ona.pipeline.scope import Scope
+    from primero_ona.quarters import Quarter
+    from primero_ona.settings import (
         GraphSettings,
         OnaSettings,
         PrimeroSettings,
@@ -87,10 +90,10 @@ def _audited(grace: int) -> Reconciliation:
 
     read(PrimeroSettings, OnaSettings, StorageSettings, GraphSettings)
     graph = read_one(GraphSettings)
-    scope = labelled(Scope(Quarter.parse(graph.start), graph.policy), PartitionStorage().store())
+    with stored_assets() as stored:
+        scope = scope_in_use(Scope(Quarter.parse(graph.start), graph.policy), stored)
     with PrimeroResource().client() as client, ona_connection() as connection:
-        found, _ = audit(client, connection, scope, grace=timedelta(minutes=grace))
-    return found
+        return reconcile(client, connection, scope, grace=timedelta(minutes=grace))
 
 
 def _as_json(found: Reconciliation) -> dict[str, Any]:
@@ -101,6 +104,7 @@ def _as_json(found: Reconciliation) -> dict[str, Any]:
         "quarantined": found.quarantined,
         "pending": found.total.pending,
         "outdated": [quarter.name for quarter in found.outdated],
+        "to_sync": [quarter.name for quarter in found.to_sync],
         "total": asdict(found.total),
         "quarters": [asdict(quarter) for quarter in found.quarters],
         "early": {"cases": found.early[:NAMED_CASES], "set PRIMERO_ONA_START to": found.first_early},

@@ -20,7 +20,7 @@ from primero_ona.errors import ConfigError
 from primero_ona.graph.diagnosis import ages, as_of, daemon, local
 from primero_ona.graph.resources import default_storage
 from primero_ona.graph.runs import read_failure
-from primero_ona.graph.steps import safe_step
+from primero_ona.graph.steps import safe_tick
 from primero_ona.quarters import PHNOM_PENH, Quarter
 from primero_ona.settings import AlertSettings, StorageSettings, read_one
 
@@ -49,7 +49,6 @@ _JOBS = {
     "refresh_reference": ("primero-ona reference refresh", "week"),
     "reconcile_ona": ("primero-ona verify", "month"),
     "purge_stored": ("primero-ona doctor", "night"),
-    "mend_ona": ("primero-ona verify --repair", None),
     "remap_quarter": ("primero-ona remap --from {quarter} --to {quarter}", None),
 }
 _BY_HAND = ("primero-ona sync --quarter {quarter}", None)
@@ -86,7 +85,7 @@ def alert_sensor(jobs: Sequence[str], checks: Sequence[dg.AssetCheckKey], start:
         """Compare the faults of now with those that were reported, and send what is new."""
         from primero_ona.pipeline.alerts import State, channels, ping, report
 
-        with safe_step():
+        with safe_tick():
             settings = read_one(AlertSettings)
             if settings.alert_urls is None and settings.ping_url is None:
                 text = "PRIMERO_ONA_ALERT_URLS and PRIMERO_ONA_PING_URL are not set, so faults are reported to no one"
@@ -248,8 +247,6 @@ def overdue(instance: dg.DagsterInstance, start: Quarter, settings: AlertSetting
 
 
 def _machine(instance: dg.DagsterInstance, settings: AlertSettings) -> Iterator[Diagnosis]:
-    from upath import UPath
-
     from primero_ona.storage.diagnosis import AREA, keys_noted, space
 
     try:
@@ -257,9 +254,7 @@ def _machine(instance: dg.DagsterInstance, settings: AlertSettings) -> Iterator[
     except ConfigError as failure:
         yield AREA.failure("keys", failure)
         return
-    base = UPath(storage.storage_url or default_storage(instance))
     folders = {"DAGSTER_HOME": Path(instance.root_directory)}
-    if base.protocol in {"", "file"}:
-        folders["stored partitions"] = Path(base.path)
+    folders["stored partitions"] = storage.folder or default_storage(instance)
     yield space(folders, settings.least_space)
     yield keys_noted(storage.storage_keys.get_secret_value(), settings.keys_backup)

@@ -14,10 +14,10 @@ import dagster as dg
 
 from primero_ona.errors import CheckError, SyncError
 from primero_ona.graph.assets.raw import PRIMERO
-from primero_ona.graph.dead_runs import end_dead_runs
+from primero_ona.graph.dead_runs import UNFINISHED, end_dead_runs
 from primero_ona.graph.partitions import QUARTER_TAG
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
-from primero_ona.graph.steps import unexpected_withheld
+from primero_ona.graph.steps import kind_of_failure, unexpected_withheld
 from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter, quarters_between
 
 if TYPE_CHECKING:
@@ -64,30 +64,21 @@ ONA_SECONDS = 10
 #: How the reason of a sync begins that a new version asks for, and what makes it wait for the syncs that data ask for.
 _VERSION, _LATER = "version:", {"dagster/priority": "-1"}
 
-_UNFINISHED = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-)
 
-
-def sync_job(quarters: dg.PartitionsDefinition[str], selection: dg.AssetSelection) -> Any:  # noqa: ANN401
+def sync_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
     """The main job: pull, map and load one quarter, with all its checks."""
     return dg.define_asset_job(
         "sync_quarter",
         selection=selection,
-        partitions_def=quarters,
         description="Sync one quarter: pull it from Primero, map it, load it into ONA and check it. Safe to repeat.",
     )
 
 
-def remap_job(quarters: dg.PartitionsDefinition[str], selection: dg.AssetSelection) -> Any:  # noqa: ANN401
+def remap_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
     """Map and load a quarter again from what is stored of it."""
     return dg.define_asset_job(
         "remap_quarter",
         selection=selection,
-        partitions_def=quarters,
         description="Map a stored quarter again, load it into ONA and check it, without asking Primero. For changed labels.",
     )
 
@@ -97,7 +88,7 @@ def reference_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
     return dg.define_asset_job(
         "refresh_reference",
         selection=selection,
-        description="Read Primero's places, options and forms anew, and bring ONA's lookup and dictionary up to date.",
+        description="Read Primero's places, options and forms again, and bring ONA's lookup and dictionary up to date.",
     )
 
 
@@ -123,7 +114,7 @@ def reference_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=(
             "Each Monday at 01:00 (Phnom Penh), and an hour before a quarter is closed, reads Primero's places, options and "
-            "forms anew."
+            "forms again."
         ),
     )
 
@@ -291,22 +282,15 @@ def last_runs(instance: dg.DagsterInstance, job_name: str, limit: int = 200) -> 
         status = record.dagster_run.status
         ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else None
         failed = status == dg.DagsterRunStatus.FAILURE and not _by_checks(instance, record.dagster_run.run_id)
-        found[quarter] = LastRun(status in _UNFINISHED, failed, ended)
+        found[quarter] = LastRun(status in UNFINISHED, failed, ended)
     return found
 
 
 def _by_checks(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Whether nothing but failed checks ended a run."""
     records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
-    kinds = [_kind_of_failure(record.event_log_entry.dagster_event) for record in records]
+    kinds = [kind_of_failure(record.event_log_entry.dagster_event) for record in records]
     return bool(kinds) and set(kinds) == {CheckError.__name__}
-
-
-def _kind_of_failure(event: dg.DagsterEvent | None) -> str | None:
-    """The kind of failure that `safe_step` recorded; None where something else ended the step."""
-    failure = event.step_failure_data.user_failure_data if event else None
-    kind = failure.metadata.get("kind") if failure else None
-    return kind.text if isinstance(kind, dg.TextMetadataValue) else None
 
 
 def _outdated(ona: OnaDatabaseResource, versions: tuple[str, str]) -> tuple[dict[Quarter, str], str]:

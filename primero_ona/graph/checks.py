@@ -1,8 +1,7 @@
 """Asset checks: what must hold before a quarter is loaded, and what must stand in ONA afterwards.
 
 One op for each asset reads its rows once and answers all the asset's checks. Every check is partitioned, so that the UI
-shows it by quarter. Results are counts and codes; no value of a child, and no key, is ever in them. What is checked
-stands in `contract.py` and, as SQL, in `ona/verify.py`; here it becomes Dagster's.
+shows it by quarter. Results are counts and codes; no value of a child, and no key, is ever in them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,20 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import BIRTH_FIELD, CASES, SERVICES
 from primero_ona.errors import CheckError
 from primero_ona.graph.assets.ona import CASES_KEY, SERVICES_KEY
 from primero_ona.graph.metadata import count_table, roughly
 from primero_ona.graph.resources import OnaDatabaseResource
-from primero_ona.graph.steps import safe_step
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.result import to_decide
-from primero_ona.ona.schema import CASES, SERVICES, Table
-from primero_ona.primero.fields import BIRTH_FIELD, FIELDS_MISSING, WITHOUT_BIRTH
-from primero_ona.storage.frames import Frames
+from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets
+from primero_ona.primero.fields import FIELDS_MISSING, WITHOUT_BIRTH
+from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:
     from primero_ona.ona.checks import Comparison, KeyCounts
     from primero_ona.pipeline.contract import ContractCheck, ParentCheck
+    from primero_ona.storage.frames import Frames
 
 Quarters = dg.PartitionsDefinition[str]
 Results = Iterator[dg.AssetCheckResult]
@@ -32,9 +33,9 @@ ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
 #: What the checks after the load read and ask about.
 _TABLES = ((CASES_KEY, CASES), (SERVICES_KEY, SERVICES))
-_MAPPED = ("mapped_cases", "mapped_services")
+_MAPPED = (MAPPED_CASES, MAPPED_SERVICES)
 
-#: Before the load rows must be told apart; the load then gives each a key that is unique in ONA.
+#: Before the load rows must be distinguishable; the load then gives each a key that is unique in ONA.
 IDENTITY = "identity_unique_and_present"
 
 _UNMAPPED = (
@@ -48,8 +49,8 @@ _GBV = (
     "PRIMERO_ONA_MODULES=primeromodule-cp, then `primero-ona backfill`. `primero-ona findings` counts them exactly"
 )
 
-#: Faults told in a check's one line: more of them hide the first.
-TOLD = 5
+#: Faults in a check's one line: more of them hide the first.
+MAX_FAULTS_SHOWN = 5
 
 
 def asset_checks(quarters: Quarters, *, gbv_agreed: bool = False) -> list[dg.AssetChecksDefinition]:
@@ -79,7 +80,7 @@ def answer(
         check_name=name,
         passed=not found,
         severity=WARN if warn else ERROR,
-        description=_told(found) or good,
+        description=_describe(found) or good,
         metadata={**({"faults": count_table(found, "fault")} if found else {}), **metadata},
     )
 
@@ -92,14 +93,14 @@ def notice(asset: str | dg.AssetKey, name: str, fault: str, *, good: str) -> dg.
     )
 
 
-def _told(found: Mapping[str, int]) -> str:
+def _describe(found: Mapping[str, int]) -> str:
     """The commonest faults in one line; the table beside it has more of them."""
     ordered = sorted(found, key=lambda fault: (-found[fault], fault))
-    more = [f"and {len(ordered) - TOLD} more"] if len(ordered) > TOLD else []
-    return "; ".join([f"{found[fault]:,} × {fault}" for fault in ordered[:TOLD]] + more)
+    more = [f"and {len(ordered) - MAX_FAULTS_SHOWN} more"] if len(ordered) > MAX_FAULTS_SHOWN else []
+    return "; ".join([f"{found[fault]:,} × {fault}" for fault in ordered[:MAX_FAULTS_SHOWN]] + more)
 
 
-def report(context: dg.AssetCheckExecutionContext, answers: Iterable[dg.AssetCheckResult]) -> Results:
+def report(answers: Iterable[dg.AssetCheckResult]) -> Results:
     """Give the answers of a check step to Dagster, all of them; then fail the step where one of severity ERROR failed.
 
     Dagster lets a run succeed whose check fails without blocking anything, and then no alert sees it. The run is not
@@ -109,8 +110,11 @@ def report(context: dg.AssetCheckExecutionContext, answers: Iterable[dg.AssetChe
     yield from given
     failed = [result for result in given if not result.passed and result.severity == ERROR]
     if failed:
-        with safe_step(context.instance, context.run.run_id):
-            raise CheckError("; ".join(map(_sentence, failed)))
+        raise CheckError("; ".join(map(_sentence, failed)))
+
+
+def _quarter(context: dg.AssetCheckExecutionContext) -> Quarter:
+    return Quarter.parse(context.partition_key)
 
 
 def _sentence(result: dg.AssetCheckResult) -> str:
@@ -135,41 +139,38 @@ def _fields_seen(quarters: Quarters, asset: str) -> list[dg.AssetCheckSpec]:
     return _specs(quarters, asset, ("fields_seen", text, False))
 
 
-def _fields_seen_answer(asset: str, cases: Frames) -> dg.AssetCheckResult:
+def _fields_seen_answer(asset: str, summary: Mapping[str, Any]) -> dg.AssetCheckResult:
     """Tell from what the pull has noted whether there are fields that no case had."""
-    missing = cases.summary.get("pull", {}).get("fields", {}).get("missing", ())
+    missing = summary.get("pull", {}).get("fields", {}).get("missing", ())
     faults = [FIELDS_MISSING] if missing else []
     if BIRTH_FIELD in missing:
         faults.append(WITHOUT_BIRTH)
     return notice(asset, "fields_seen", "; ".join(faults), good="every field occurs")
 
 
-def _gbv_answer(asset: str, cases: Frames, *, agreed: bool) -> dg.AssetCheckResult:
+def _gbv_answer(asset: str, summary: Mapping[str, Any], *, agreed: bool) -> dg.AssetCheckResult:
     """Warn of cases of the module for gender-based violence, counted by the pull, until a setting agrees to them."""
     from primero_ona.pipeline.extract import GBV_REASON
 
-    count = cases.summary.get("reasons", {}).get(GBV_REASON, 0)
+    count = summary.get("reasons", {}).get(GBV_REASON, 0)
     fault = "" if agreed or not count else _GBV.format(roughly(count))
     return notice(asset, "gbv_agreed", fault, good="agreed by PRIMERO_ONA_GBV_AGREED" if agreed else "none is included")
 
 
 def _raw_reintegration_check(quarters: Quarters) -> dg.AssetChecksDefinition:
-    asset = "raw_reintegration_cases"
+    asset = REINTEGRATION
 
-    @dg.multi_asset_check(
-        name="check_raw_reintegration_cases", specs=_fields_seen(quarters, asset), ins={"cases": dg.AssetIn(asset)}
-    )
-    def check(context: dg.AssetCheckExecutionContext, cases: Frames) -> Results:
+    @dg.multi_asset_check(name="check_raw_reintegration_cases", specs=_fields_seen(quarters, asset), config_schema={})
+    def check(context: dg.AssetCheckExecutionContext, partitions: dg.ResourceParam[StoredAssets]) -> Results:
         """Tell whether there are fields that no case had; reads no row."""
-        with safe_step(context.instance, context.run.run_id):
-            answers = [_fields_seen_answer(asset, cases)]
-        yield from report(context, answers)
+        summary = partitions.open(asset, _quarter(context)).summary
+        yield from report([_fields_seen_answer(asset, summary)])
 
     return check
 
 
 def _raw_under18_checks(quarters: Quarters, *, gbv_agreed: bool) -> dg.AssetChecksDefinition:
-    asset = "raw_under18_cases"
+    asset = UNDER18
     gbv = "No case of the module for gender-based violence is in either set, or a setting says that it is agreed."
     child = "Every case is that of a child: under 18 when registered, or by the present age where no birthday is known."
 
@@ -179,21 +180,21 @@ def _raw_under18_checks(quarters: Quarters, *, gbv_agreed: bool) -> dg.AssetChec
             *_specs(quarters, asset, ("no_adult", child, True), ("gbv_agreed", gbv, False)),
             *_fields_seen(quarters, asset),
         ],
-        ins={"cases": dg.AssetIn(asset)},
+        config_schema={},
     )
-    def check(context: dg.AssetCheckExecutionContext, cases: Frames) -> Results:
+    def check(context: dg.AssetCheckExecutionContext, partitions: dg.ResourceParam[StoredAssets]) -> Results:
         """Count the rows that are not of an enabled child; tell what the pull noted of fields and of one module."""
         from primero_ona.mapping.membership import MEMBERSHIP_FIELDS, membership
 
-        with safe_step(context.instance, context.run.run_id):
-            rows = adults = 0
-            for frame in cases.read(MEMBERSHIP_FIELDS):
-                rows += len(frame)
-                adults += int((~membership(frame)["under18"]).sum())
-            noted = [_fields_seen_answer(asset, cases), _gbv_answer(asset, cases, agreed=gbv_agreed)]
+        cases = partitions.open(asset, _quarter(context))
+        rows = adults = 0
+        for frame in cases.read(MEMBERSHIP_FIELDS):
+            rows += len(frame)
+            adults += int((~membership(frame)["under18"]).sum())
+        noted = [_fields_seen_answer(asset, cases.summary), _gbv_answer(asset, cases.summary, agreed=gbv_agreed)]
         faults = {"row is not an enabled child, under 18 when registered": adults}
         good = f"all {rows:,} were under 18 when registered, or are by the present age"
-        yield from report(context, [answer(asset, "no_adult", faults, good=good, rows=rows), *noted])
+        yield from report([answer(asset, "no_adult", faults, good=good, rows=rows), *noted])
 
     return check
 
@@ -213,7 +214,7 @@ def _mapped_specs(quarters: Quarters, asset: str, table: Table) -> list[dg.Asset
     )
 
 
-def _mapped_answers(asset: str, table: Table, rows: Frames, *more: "ParentCheck") -> "list[dg.AssetCheckResult]":
+def _mapped_answers(asset: str, table: Table, rows: "Frames", *more: "ParentCheck") -> "list[dg.AssetCheckResult]":
     """Read the rows once and answer the checks that both mapped assets have; `more` looks at the rows, too."""
     from primero_ona.pipeline.contract import KeyCheck
 
@@ -238,7 +239,7 @@ def _mapped_answers(asset: str, table: Table, rows: Frames, *more: "ParentCheck"
     ]
 
 
-def _contract(table: Table, rows: Frames) -> "ContractCheck":
+def _contract(table: Table, rows: "Frames") -> "ContractCheck":
     """The contract, with the labels by which these rows were mapped, whatever Primero says by now."""
     from primero_ona.pipeline.contract import ContractCheck
 
@@ -246,47 +247,44 @@ def _contract(table: Table, rows: Frames) -> "ContractCheck":
 
 
 def _mapped_cases_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
-    asset = "mapped_cases"
+    asset = MAPPED_CASES
 
-    @dg.multi_asset_check(
-        name="check_mapped_cases", specs=_mapped_specs(quarters, asset, CASES), ins={"cases": dg.AssetIn(asset)}
-    )
-    def check(context: dg.AssetCheckExecutionContext, cases: Frames) -> Results:
+    @dg.multi_asset_check(name="check_mapped_cases", specs=_mapped_specs(quarters, asset, CASES), config_schema={})
+    def check(context: dg.AssetCheckExecutionContext, partitions: dg.ResourceParam[StoredAssets]) -> Results:
         """Read the mapped cases once, and answer all their checks."""
-        with safe_step(context.instance, context.run.run_id):
-            answers = _mapped_answers(asset, CASES, cases)
-        yield from report(context, answers)
+        yield from report(_mapped_answers(asset, CASES, partitions.open(asset, _quarter(context))))
 
     return check
 
 
 def _mapped_services_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
-    asset = "mapped_services"
+    asset = MAPPED_SERVICES
     parent_spec = _specs(
         quarters,
         asset,
         ("case_present", "Every service belongs to a mapped case of the same quarter.", True),
-        reads=["mapped_cases"],
+        reads=[MAPPED_CASES],
     )
 
     @dg.multi_asset_check(
         name="check_mapped_services",
         specs=[*_mapped_specs(quarters, asset, SERVICES), *parent_spec],
-        ins={"services": dg.AssetIn(asset), "cases": dg.AssetIn("mapped_cases")},
+        config_schema={},
     )
-    def check(context: dg.AssetCheckExecutionContext, services: Frames, cases: Frames) -> Results:
+    def check(context: dg.AssetCheckExecutionContext, partitions: dg.ResourceParam[StoredAssets]) -> Results:
         """Read the mapped services once, and answer all their checks."""
         from primero_ona.pipeline.contract import KeyCheck, ParentCheck
 
-        with safe_step(context.instance, context.run.run_id):
-            known = KeyCheck("primero_id")
-            for frame in cases.read(("primero_id",)):
-                known.add(frame)
-            parents = ParentCheck("primero_case_id", known)
-            answers = _mapped_answers(asset, SERVICES, services, parents)
-            lost = {"service without a mapped case": parents.lost}
-            answers.append(answer(asset, "case_present", lost, good="every service has its case"))
-        yield from report(context, answers)
+        quarter = _quarter(context)
+        cases, services = partitions.open(MAPPED_CASES, quarter), partitions.open(asset, quarter)
+        known = KeyCheck("primero_id")
+        for frame in cases.read(("primero_id",)):
+            known.add(frame)
+        parents = ParentCheck("primero_case_id", known)
+        answers = _mapped_answers(asset, SERVICES, services, parents)
+        lost = {"service without a mapped case": parents.lost}
+        answers.append(answer(asset, "case_present", lost, good="every service has its case"))
+        yield from report(answers)
 
     return check
 
@@ -305,22 +303,22 @@ def _ona_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
             *_specs(quarters, SERVICES_KEY, *each, reads=_MAPPED),
             *_specs(quarters, SERVICES_KEY, ("no_orphans", "No service stands in ONA without its case.", False)),
         ],
-        ins={"cases": dg.AssetIn("mapped_cases"), "services": dg.AssetIn("mapped_services")},
+        config_schema={},
         pool="ona_database",
     )
     def check(
         context: dg.AssetCheckExecutionContext,
         ona: dg.ResourceParam[OnaDatabaseResource],
-        cases: Frames,
-        services: Frames,
+        partitions: dg.ResourceParam[StoredAssets],
     ) -> Results:
         """Compare what was mapped with what stands in ONA, by ONA's own SQL."""
-        from primero_ona.ona.checks import check_keys, compare_quarter, count_orphan_services
+        from primero_ona.ona.checks import check_keys, count_orphan_services
+        from primero_ona.pipeline.load import compare_stored_quarter
 
-        with safe_step(context.instance, context.run.run_id), ona.connection() as connection:
+        with ona.connection() as connection:
             keys = check_keys(connection)
             orphans = count_orphan_services(connection)
-            compared = compare_quarter(connection, cases, services)
+            compared = compare_stored_quarter(connection, partitions, _quarter(context))
             answers = [
                 *(_keys_unique(asset, table, keys) for asset, table in _TABLES),
                 *(_loaded(asset, compared[table.name]) for asset, table in _TABLES),
@@ -329,7 +327,7 @@ def _ona_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
                     SERVICES_KEY, "no_orphans", {"service without its case": orphans}, good="every service has its case"
                 ),
             ]
-        yield from report(context, answers)
+        yield from report(answers)
 
     return check
 

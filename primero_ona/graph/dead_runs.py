@@ -1,4 +1,4 @@
-"""Runs of the command line whose process was killed: found, and ended in Dagster's books.
+"""Mark command-line runs as failed when their process has died.
 
 Dagster cannot see that such a process is gone: its run would stay "started" for ever, keep its place in the queue, and
 never be asked for again. So a process holds a lock on a file while it executes a run; the lock dies with its holder,
@@ -23,7 +23,14 @@ ENDED = (
     "The process of this run ended before the run did: it was killed, or the machine stopped. ONA holds all of this quarter "
     "or what it held before. Run it again."
 )
-_UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+#: The statuses of a run that has not ended.
+UNFINISHED = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
 
 
 @contextmanager
@@ -32,7 +39,7 @@ def held_by_this_process(instance: dg.DagsterInstance) -> Iterator[dict[str, str
     folder = _locks(instance)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = uuid4().hex
-    # Locked before it has its name, so that nobody finds it unlocked.
+    # Locked before it has its name, so that it is never found unlocked.
     new, lock = folder / f".{name}", folder / f"{name}.lock"
     with new.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -49,7 +56,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> int:
     for lock in _locks(instance).glob("*.lock"):
         with suppress(BlockingIOError, FileNotFoundError), lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for run in instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: lock.stem}, statuses=_UNFINISHED)):
+            for run in instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: lock.stem}, statuses=UNFINISHED)):
                 instance.report_run_failed(run, ENDED)
                 ended += 1
             lock.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """The one rule for what Dagster shows or stores beside the data: metadata, texts and tables of checks, log lines, run tags.
 
-Dagster shows it to viewers who may not read ONA, and whoever compares two runs sees what one case has changed. So nothing
+Dagster shows it to viewers who may not read ONA, and a comparison of two runs shows what one case has changed. So nothing
 here depends on what a case says, but only on what became of it:
 
 - Exact: cases received, rows by outcome (inserted, updated, removed, quarantined, …), the sizes of the two sets, and how
@@ -8,7 +8,7 @@ here depends on what a case says, but only on what became of it:
 - Never: counts by value; codes, reasons and fields of cases; places. They stand in ONA behind its roles, and commands print
   them: `findings`, `labels diff`, `quarantine list`, `fields list`.
 - Unmapped codes: by field the number of distinct codes, where a whole ONA is looked at (the check `labels`). The checks of
-  one quarter say only whether there is something to decide: a new code in a field tells of the one case that came.
+  one quarter say only whether there is something to decide: a new code in a field points at the one case that came.
 - Traffic and other counts that follow a case's values are rounded; see `roughly` and `traffic_metadata`.
 
 Facts of configuration (Primero's lists, labels, fields of tables) are none about a case. What is counted is decided by the

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import ConfigError, UsageError
 from primero_ona.quarters import TIME_ZONE, Quarter
 
 #: Midnight of the first day of January, April, July and October.
@@ -28,7 +28,8 @@ def quarterly_partitions(start: str) -> dg.TimeWindowPartitionsDefinition:
 def require_partition(quarters: dg.TimeWindowPartitionsDefinition, quarter: Quarter) -> str:
     """The key of a quarter that has a partition.
 
-    Raises ConfigError where there is none: Dagster itself would take the next quarter without a word.
+    Raises UsageError where there is none, for Dagster itself would take the next quarter without a word; ConfigError where
+    there is no quarter at all.
     """
     if quarters.has_partition_key(quarter.key):
         return quarter.key
@@ -36,6 +37,6 @@ def require_partition(quarters: dg.TimeWindowPartitionsDefinition, quarter: Quar
     if first_key is None or last_key is None:
         raise ConfigError("there is no quarter yet: PRIMERO_ONA_START lies in the future")
     first, last = Quarter.parse(first_key), Quarter.parse(last_key)
-    raise ConfigError(
+    raise UsageError(
         f"there is no quarter {quarter}; there are {first} (PRIMERO_ONA_START) to {last}, which is still open"
     )

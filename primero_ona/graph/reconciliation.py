@@ -1,30 +1,27 @@
-"""Dagster's side of the audit: the asset check that proves ONA complete, its monthly job, and the job that mends.
+"""The asset check that proves ONA complete, and its monthly job.
 
-A thin shell over `audit.py`. The check is unpartitioned, since it compares all of Primero with all of ONA. It belongs to the
+The check is unpartitioned, since it compares all of Primero with all of ONA. It belongs to the
 asset `ona_dashboards`, which is not materialized here: Dagster runs an asset's checks with each of its materializations, and
-an audit reads all of Primero.
+a reconciliation reads all of Primero.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from primero_ona.graph.assets.ona import CASES_KEY, DASHBOARDS
+from primero_ona.graph.assets.ona import DASHBOARDS
 from primero_ona.graph.checks import ERROR, WARN, report
-from primero_ona.graph.io_manager import PartitionIOManager
 from primero_ona.graph.metadata import traffic_metadata
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
-from primero_ona.graph.steps import safe_step
 from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import StoredAssets
 from primero_ona.quarters import TIME_ZONE
 
 if TYPE_CHECKING:
     from primero_ona.ona.reconcile import QuarterDifferences
-    from primero_ona.pipeline.reconcile import Mended, Reconciliation
-    from primero_ona.storage.partitions import PartitionStore
+    from primero_ona.pipeline.reconcile import Reconciliation
 
 CHECK_NAME = "complete"
 COMPLETE = dg.AssetCheckKey(DASHBOARDS.key, CHECK_NAME)
@@ -43,10 +40,6 @@ COLUMNS = (
 )  # fmt: skip
 
 
-#: Under this name the observation of a mending run tells what it did, as JSON.
-MENDED = "mended"
-
-
 def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
     """The check that compares all of Primero with all of ONA."""
 
@@ -59,24 +52,20 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
             "All of Primero's cases that belong in ONA stand there in their present state with their services, mapped by the "
             "present rules, and nothing else does: proved by an inventory of Primero that knows nothing of the syncs. "
             "It warns where only the quarantine keeps ONA from being complete. Monthly; `primero-ona verify` does the same, "
-            "and mends with `--repair`."
+            "and repairs with `--repair`."
         ),
     )
     def complete(
-        context: dg.AssetCheckExecutionContext,
         primero: dg.ResourceParam[PrimeroResource],
         ona: dg.ResourceParam[OnaDatabaseResource],
-        io_manager: dg.ResourceParam[PartitionIOManager],
+        partitions: dg.ResourceParam[StoredAssets],
     ) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
         """Take an inventory of Primero and compare all of it with all of ONA; changes nothing."""
-        from primero_ona.pipeline.reconcile import audit
+        from primero_ona.pipeline.reconcile import reconcile
+        from primero_ona.pipeline.reference import scope_in_use
 
-        with (
-            safe_step(context.instance, context.run.run_id),
-            primero.client() as client,
-            ona.connection() as connection,
-        ):
-            found, _ = audit(client, connection, labelled(scope, io_manager.store), grace=GRACE)
+        with primero.client() as client, ona.connection() as connection:
+            found = reconcile(client, connection, scope_in_use(scope, partitions), grace=GRACE)
         result = dg.AssetCheckResult(
             asset_key=DASHBOARDS.key,
             check_name=CHECK_NAME,
@@ -85,7 +74,7 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
             description=found.sentence(),
             metadata=_metadata(found),
         )
-        yield from report(context, [result])
+        yield from report([result])
 
     return complete
 
@@ -111,57 +100,6 @@ def reconcile_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
     )
 
 
-def mend_job(scope: Scope) -> dg.JobDefinition:
-    """The job that fetches and loads single cases: those that an audit finds, or those that it is told."""
-
-    @dg.op(
-        name="mend",
-        description="Fetch and load single cases.",
-        pool="primero_api",
-        out=dg.Out(dg.Nothing),
-        # Not a dg.Config: its texts may also name a variable of the environment, whose value would then be asked for.
-        config_schema={
-            "cases": dg.Field(
-                [str],
-                default_value=[],
-                description="Which cases to fetch and load, by Primero id; none: whatever an audit finds to differ.",
-            )
-        },
-    )
-    def mend(
-        context: dg.OpExecutionContext,
-        primero: dg.ResourceParam[PrimeroResource],
-        ona: dg.ResourceParam[OnaDatabaseResource],
-        io_manager: dg.ResourceParam[PartitionIOManager],
-    ) -> None:
-        """Fetch the cases in their present state, load them, and tell by an observation what was done."""
-        from primero_ona.pipeline.reconcile import audit, mend_cases, repair
-
-        with safe_step(context.instance, context.run_id), primero.client() as client, ona.connection() as connection:
-            whole = labelled(scope, io_manager.store)
-            if cases := context.op_config["cases"]:
-                done = mend_cases(client, connection, whole, cases, context.run_id)
-            else:
-                done = repair(client, connection, whole, *audit(client, connection, whole), context.run_id)
-        context.log_event(dg.AssetObservation(CASES_KEY, metadata=_told(done)))
-
-    @dg.job(
-        name="mend_ona",
-        description="Fetch and load just the cases that differ between Primero and ONA, or those named in the configuration.",
-    )
-    def mend_ona() -> None:
-        mend()
-
-    return mend_ona
-
-
-def labelled(scope: Scope, store: "PartitionStore") -> Scope:
-    """The scope with the labels that the syncs use: ours beside those of the stored reference data."""
-    from primero_ona.pipeline.reference import labels_in_use, stored_reference
-
-    return replace(scope, labels=labels_in_use(stored_reference(store)))
-
-
 def _metadata(found: "Reconciliation") -> dict[str, Any]:
     inventory = found.inventory
     return {
@@ -182,7 +120,3 @@ def _table(quarters: "Sequence[QuarterDifferences]") -> dg.TableMetadataValue:
         for quarter in quarters
     ]
     return dg.MetadataValue.table(rows, schema=schema)
-
-
-def _told(done: "Mended") -> dict[str, Any]:
-    return {"cases asked for": done.asked, MENDED: dg.MetadataValue.json(asdict(done))}

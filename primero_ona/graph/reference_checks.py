@@ -15,15 +15,14 @@ from primero_ona.graph.assets.reference import DICTIONARY_KEY, LOOKUP_KEY, REFER
 from primero_ona.graph.checks import Results, answer, report
 from primero_ona.graph.metadata import codes_table, facts_table
 from primero_ona.graph.resources import OnaDatabaseResource
-from primero_ona.graph.steps import safe_step
-from primero_ona.storage.frames import Frames
+from primero_ona.pipeline.stored import StoredAssets
 
 if TYPE_CHECKING:
     from primero_ona.mapping.label_changes import LabelChange
 
 
 def reference_checks() -> list[dg.AssetChecksDefinition]:
-    """All checks of the group 0_reference."""
+    """All checks of the reference data."""
     return [_lists_current(), _places_clear(), _names_in_use(), _dictionary_checks()]
 
 
@@ -34,15 +33,13 @@ def _lists_current() -> dg.AssetChecksDefinition:
         description="Every list was read at the last refresh; none is an old one because Primero refused it.",
         config_schema={},
     )
-    def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
+    def check(partitions: dg.ResourceParam[StoredAssets]) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
         """Name the lists that Primero refused at the last refresh."""
-        from primero_ona.pipeline.reference import stale_lists
-        from primero_ona.primero.reference import Reference
+        from primero_ona.pipeline.reference import stale_lists, stored_reference
 
-        with safe_step(context.instance, context.run.run_id):
-            told = stale_lists(Reference.of(primero_reference))
+        messages = stale_lists(stored_reference(partitions))
         good = "all lists were read"
-        yield from report(context, [answer(REFERENCE_KEY, "lists_current", Counter(told), good=good, warn=True)])
+        yield from report([answer(REFERENCE_KEY, "lists_current", Counter(messages), good=good, warn=True)])
 
     return check
 
@@ -54,13 +51,11 @@ def _places_clear() -> dg.AssetChecksDefinition:
         description="Every place below a province is clearly a district or is not. Cases of one that is not have no district.",
         config_schema={},
     )
-    def check(context: dg.AssetCheckExecutionContext, primero_reference: Frames) -> dg.AssetCheckResult:
+    def check(partitions: dg.ResourceParam[StoredAssets]) -> dg.AssetCheckResult:
         """Name the places that could not be taken for districts, by code."""
-        from primero_ona.pipeline.reference import odd_places
-        from primero_ona.primero.reference import Reference
+        from primero_ona.pipeline.reference import odd_places, stored_reference
 
-        with safe_step(context.instance, context.run.run_id):
-            odd = odd_places(Reference.of(primero_reference))
+        odd = odd_places(stored_reference(partitions))
         faults = Counter(f"place {code} {why}" for code, why in odd.items())
         rows = [{"code": code, "what": why} for code, why in odd.items()]
         good = "every district has its province"
@@ -77,16 +72,16 @@ def _names_in_use() -> dg.AssetChecksDefinition:
         pool="ona_database",
         config_schema={},
     )
-    def check(context: dg.AssetCheckExecutionContext, ona: dg.ResourceParam[OnaDatabaseResource]) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
+    def check(ona: dg.ResourceParam[OnaDatabaseResource]) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
         """List the names that Primero has changed and nobody has accepted."""
         from primero_ona.ona.lookup import changed_names
 
-        with safe_step(context.instance, context.run.run_id), ona.connection() as connection:
+        with ona.connection() as connection:
             names = changed_names(connection)
         faults = Counter(f"changed {name.column_name}" for name in names)
         good = "all names are those in use"
         rows = _table("changed names", [asdict(name) for name in names])
-        yield from report(context, [answer(LOOKUP_KEY, "names_in_use", faults, good=good, warn=True, **rows)])
+        yield from report([answer(LOOKUP_KEY, "names_in_use", faults, good=good, warn=True, **rows)])
 
     return check
 
@@ -107,19 +102,16 @@ def _dictionary_checks() -> dg.AssetChecksDefinition:
                 description="Every option that occurs in cases and services has its row in the dictionary.",
             ),
         ],
-        ins={"primero_reference": dg.AssetIn(REFERENCE_KEY)},
+        config_schema={},
         pool="ona_database",
     )
-    def check(
-        context: dg.AssetCheckExecutionContext, primero_reference: Frames, ona: dg.ResourceParam[OnaDatabaseResource]
-    ) -> Results:
+    def check(ona: dg.ResourceParam[OnaDatabaseResource], partitions: dg.ResourceParam[StoredAssets]) -> Results:
         """Compare the labels in use with those of Primero, and the texts in ONA with the dictionary."""
         from primero_ona.ona.dictionary import undescribed_options
-        from primero_ona.pipeline.reference import counted_label_changes, labels_in_use
-        from primero_ona.primero.reference import Reference
+        from primero_ona.pipeline.reference import counted_label_changes, labels_in_use, stored_reference
 
-        with safe_step(context.instance, context.run.run_id), ona.connection() as connection:
-            labels = labels_in_use(Reference.of(primero_reference))
+        with ona.connection() as connection:
+            labels = labels_in_use(stored_reference(partitions))
             changes = counted_label_changes(connection, labels)
             undescribed = undescribed_options(connection)
         kinds = Counter(change.kind.value for change in changes)
@@ -128,7 +120,7 @@ def _dictionary_checks() -> dg.AssetChecksDefinition:
         texts = {f"text of {entry.column} without a row": entry.texts for entry in undescribed}
         good = "every option that occurs has its row"
         described = answer(DICTIONARY_KEY, "options_described", texts, good=good, warn=True)
-        yield from report(context, [same, described])
+        yield from report([same, described])
 
     return check
 

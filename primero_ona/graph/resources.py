@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from upath import UPath
 
-from primero_ona.graph.io_manager import PartitionIOManager
-from primero_ona.pipeline.stored import stored_assets
-from primero_ona.settings import OnaSettings, PrimeroSettings, StorageSettings, read_one
+from primero_ona.pipeline.stored import StoredAssets
+from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read_one
 from primero_ona.tls import database_protection
 
 if TYPE_CHECKING:
@@ -85,33 +83,34 @@ class OnaDatabaseResource(dg.ResourceDefinition):
         return settings.database_url.get_secret_value(), settings.insecure
 
 
-class PartitionStorage(dg.IOManagerDefinition):
+class PartitionStorage(dg.ResourceDefinition):
     """The encrypted partitions that the settings PRIMERO_ONA_STORAGE_… name, or those given here.
 
-    `rules`: the suffix of the policy under which they are pulled; default: that of the settings.
+    `rules`: the suffix of the policy under which they are pulled; default: that of the settings. A step gets StoredAssets,
+    which find the store when the step first needs it.
     """
 
     def __init__(self, url: str | None = None, fernet_keys: str | None = None, rules: str | None = None) -> None:
         self._given, self._rules = (url, fernet_keys), rules
         super().__init__(
-            self.create_io_manager, config_schema={}, description="The encrypted partitions that the settings name."
+            lambda context: self.assets(context.instance),
+            config_schema={},
+            description="The encrypted partitions that the settings name.",
         )
 
-    def create_io_manager(self, context: dg.InitResourceContext) -> PartitionIOManager:
-        """The IO manager of a run; it finds the store when a step needs it."""
-        return PartitionIOManager(lambda: self.store(context.instance), stored_assets(self._rules))
+    def assets(self, instance: dg.DagsterInstance | None = None) -> StoredAssets:
+        """The stored assets, for steps and for commands that work on partitions without a run."""
+        rules = read_one(GraphSettings).policy.suffix if self._rules is None else self._rules
+        return StoredAssets(lambda: self._store(instance), rules)
 
-    def store(self, instance: dg.DagsterInstance | None = None) -> "PartitionStore":
-        """The store itself, for commands that work on partitions without a run."""
+    def _store(self, instance: dg.DagsterInstance | None) -> "PartitionStore":
         from primero_ona.storage.partitions import PartitionStore
 
         url, keys = self._given
         if url and keys:
-            return PartitionStore(UPath(url), keys)
+            return PartitionStore(Path(url), keys)
         settings = read_one(StorageSettings)
-        return PartitionStore(
-            UPath(settings.storage_url or default_storage(instance)), settings.storage_keys.get_secret_value()
-        )
+        return PartitionStore(settings.folder or default_storage(instance), settings.storage_keys.get_secret_value())
 
 
 def default_storage(instance: dg.DagsterInstance | None) -> Path:

@@ -8,8 +8,9 @@ from typing import Any
 
 import dagster as dg
 
-from primero_ona.graph.io_manager import PartitionIOManager
-from primero_ona.graph.steps import safe_step
+from primero_ona.graph.resources import OnaDatabaseResource
+from primero_ona.graph.steps import attach_safe_step
+from primero_ona.pipeline.stored import StoredAssets
 from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter
 
 #: 01:00 each night: before the nightly refresh and the quarterly close.
@@ -27,14 +28,19 @@ def purge_job(quarters: int) -> dg.JobDefinition:
     """The job that deletes what is older."""
 
     @dg.op(name="purge_partitions", out=dg.Out(dg.Nothing), config_schema={})
-    def purge_partitions(context: dg.OpExecutionContext, io_manager: dg.ResourceParam[PartitionIOManager]) -> None:
+    def purge_partitions(
+        context: dg.OpExecutionContext,
+        ona: dg.ResourceParam[OnaDatabaseResource],
+        partitions: dg.ResourceParam[StoredAssets],
+    ) -> None:
         """Delete the stored partitions of the quarters before the oldest one that is kept."""
-        from primero_ona.storage.rewrite import purge
+        from primero_ona.pipeline.upkeep import purge
 
-        with safe_step(context.instance, context.run_id):
-            before = oldest_kept(current_quarter(), quarters)
-            count = purge(io_manager.store.base, before)
-            context.log.info("%d stored partitions of quarters before %s deleted", count, before)
+        before = oldest_kept(current_quarter(), quarters)
+        count = purge(partitions, ona.connection, before)
+        context.log.info("%d stored partitions of quarters before %s deleted", count, before)
+
+    attach_safe_step(purge_partitions)
 
     @dg.job(
         name="purge_stored",

@@ -1,4 +1,4 @@
-"""What a run may bring with it: its quarter, the ids of cases to repair, and the tags by which Dagster keeps its books.
+"""What a run may bring with it: its quarter, and the tags by which Dagster keeps its books.
 
 Where data go, which keys hide them and how a process is started is decided where the installation is set up, never by those
 who may start a run. Three walls: no definition of the graph has a field for it, so Dagster refuses the configuration;
@@ -14,12 +14,9 @@ from typing import Any, cast
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona.graph.dead_runs import PROCESS_TAG
 from primero_ona.graph.partitions import QUARTER_TAG
-
-#: The only entry of a run's configuration: Primero ids of the cases that the job `mend_ona` fetches.
-CASES = ("ops", "mend", "config", "cases")
 
 #: The tags that a run may carry: ours, and those with which Dagster itself, its UI and its daemon mark runs. Launchers take
 #: images, commands, environments, mounts and addresses from others, so a name that is not here is refused.
@@ -43,23 +40,22 @@ _LAUNCHED = frozenset({".dagster/grpc_info"})
 def require_plain_run(config: object, tags: Mapping[str, str] | None, *, launched: bool = False) -> None:
     """Check what a run or a backfill brings with it; `launched` admits the tag that a started run, or its retry, has too.
 
-    Raises ConfigError that names sections and tags, never their values.
+    Raises UsageError that names sections and tags, never their values.
     """
-    if sections := sorted({_section(path) for path, value in _entries(config) if not _is_case(path, value)}):
-        raise ConfigError(
-            f"refused: the run's configuration sets {', '.join(sections)}. A run takes nothing from its configuration but "
-            f"the Primero ids of cases ({'.'.join(CASES)}); addresses, paths, keys, secrets and log levels are settings of the "
-            "installation, see docs/settings.md"
+    if sections := sorted({_section(path) for path in _entries(config)}):
+        raise UsageError(
+            f"refused: the run's configuration sets {', '.join(sections)}. A run takes nothing from its configuration; "
+            "addresses, paths, keys, secrets and log levels are settings of the installation, see docs/settings.md"
         )
     if foreign := sorted(set(tags or {}) - TAGS - (_LAUNCHED if launched else set())):
-        raise ConfigError(
+        raise UsageError(
             f"refused: the run has the tags {', '.join(foreign)}. A run takes no image, command, environment, mount or address "
             f"from its tags; remove them. It may have `{QUARTER_TAG}` and Dagster's own"
         )
 
 
-def _entries(config: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
-    """Each value that a configuration sets, with its path; empty sections set nothing."""
+def _entries(config: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path of each value that a configuration sets; empty sections set nothing."""
     if isinstance(config, Mapping):
         for name, value in config.items():
             yield from _entries(value, (*path, str(name)))
@@ -67,12 +63,7 @@ def _entries(config: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple
         for value in config:
             yield from _entries(value, path)
     elif config is not None:
-        yield path, config
-
-
-def _is_case(path: tuple[str, ...], value: object) -> bool:
-    """Whether this is the id of a case, and not an address or a path."""
-    return path == CASES and isinstance(value, str) and "/" not in value
+        yield path
 
 
 def _section(path: tuple[str, ...]) -> str:

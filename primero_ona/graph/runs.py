@@ -8,16 +8,17 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from primero_ona.errors import ConfigError, TransientError
+from primero_ona.errors import UNEXPECTED, ConfigError, TransientError
 from primero_ona.graph.dead_runs import ENDED, end_dead_runs, held_by_this_process
 from primero_ona.graph.partitions import QUARTER_TAG
+from primero_ona.graph.steps import kind_of_failure
 from primero_ona.process import recorded_error
 from primero_ona.quarters import Quarter
 from primero_ona.storage.files import write_file
@@ -33,7 +34,8 @@ _TABLES = {"mapped_cases": "ona/cases", "mapped_services": "ona/services"}
 class RunOutcome:
     """What came of a run: rows by asset, what the load did by table, checks, and the failure if there was one.
 
-    `quarantined`: rows that went into quarantine, by table, whether the mapping or the load put them there.
+    `quarantined`: rows that went into quarantine, by table, whether the mapping or the load put them there. `kind`: that of
+    the SyncError that ended the run, UNEXPECTED where none is recorded; None after a success.
     """
 
     run_id: str = ""
@@ -42,7 +44,7 @@ class RunOutcome:
     quarantined: Counter[str] = field(default_factory=Counter)
     checks: list[Check] = field(default_factory=list)
     failure: str | None = None
-    exit_code: int = 0
+    kind: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The outcome for a script."""
@@ -56,7 +58,7 @@ class RunOutcome:
                 for c in self.checks
             ],
             "failure": self.failure,
-            "exit_code": self.exit_code,
+            "kind": self.kind,
         }
 
 
@@ -69,16 +71,6 @@ class Outcome(RunOutcome):
     def as_json(self) -> dict[str, Any]:
         """The outcome for a script."""
         return {"quarter": self.quarter.name, **super().as_json()}
-
-
-@dataclass(frozen=True)
-class Mending:
-    """What came of a run that mends single cases: what it did (see `audit.Mended`), or why it failed."""
-
-    run_id: str
-    done: dict[str, Any]
-    failure: str | None
-    exit_code: int
 
 
 @dataclass(frozen=True)
@@ -95,9 +87,9 @@ class Check:
 def ensure_home() -> Path:
     """DAGSTER_HOME, by default `.dagster_home` here; a new one gets the project's dagster.yaml.
 
-    Raises ConfigError where DAGSTER_HOME is not an absolute path, which Dagster insists on.
+    Raises ConfigError where DAGSTER_HOME is not an absolute path, as Dagster requires.
     """
-    # The second wall behind `safe_step`: what Dagster itself records of an exception then quotes nothing.
+    # Defence in depth behind `safe_step`: what Dagster itself records of an exception then quotes nothing.
     os.environ.setdefault("DAGSTER_REDACT_USER_CODE_ERRORS", "1")
     home = Path(os.environ.setdefault("DAGSTER_HOME", str(Path.cwd() / ".dagster_home")))
     if not home.is_absolute():
@@ -137,32 +129,20 @@ def run_unpartitioned(job: dg.JobDefinition, instance: dg.DagsterInstance) -> Ru
     return outcome
 
 
-def mend(job: dg.JobDefinition, instance: dg.DagsterInstance, cases: Sequence[str]) -> Mending:
-    """Execute the mending job for these cases, or for all that differ where none is named."""
-    result = _execute(job, instance, config={"ops": {"mend": {"config": {"cases": list(cases)}}}})
-    outcome = RunOutcome(run_id=result.run_id)
-    _read(result, outcome)
-    told = [event.asset_observation_data.asset_observation for event in result.get_asset_observation_events()]
-    found = told[-1].metadata["mended"].value if told and result.success else {}
-    done = dict(found) if isinstance(found, Mapping) else {}
-    return Mending(result.run_id, done, outcome.failure, outcome.exit_code)
-
-
 def _execute(
     job: dg.JobDefinition,
     instance: dg.DagsterInstance,
     *,
     partition_key: str | None = None,
     tags: Mapping[str, str] | None = None,
-    config: Mapping[str, Any] | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """Execute a job in this process; a run that dies with it is ended by whoever opens the instance next."""
+    """Execute a job in this process; a run that dies with it is ended by the next process that opens the instance."""
     with held_by_this_process(instance) as held:
         return job.execute_in_process(
             instance=instance,
             partition_key=partition_key,
             tags={**(tags or {}), **held},
-            run_config={**_QUIET, **(config or {})},
+            run_config=_QUIET,
             raise_on_error=False,
         )
 
@@ -175,11 +155,11 @@ def _read(result: dg.ExecuteInProcessResult, outcome: RunOutcome) -> None:
         ended = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE]
         error = ended[-1].job_failure_data.error if ended else None
         text = "the run failed; see it in the Dagster UI"
-        outcome.failure, outcome.exit_code = _of_dagster(error.message if error else "", text)
+        outcome.failure, outcome.kind = _of_dagster(error.message if error else "", text)
 
 
 def _take(event: dg.DagsterEvent, outcome: RunOutcome) -> None:
-    """Add what one event of the run tells."""
+    """Add what one event of the run says."""
     if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
         _take_materialization(event.step_materialization_data.materialization, outcome)
     elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
@@ -187,7 +167,7 @@ def _take(event: dg.DagsterEvent, outcome: RunOutcome) -> None:
         name = data.asset_key.to_user_string()
         outcome.checks.append(Check(name, data.check_name, data.passed, data.severity.value, data.description or ""))
     elif event.event_type == dg.DagsterEventType.STEP_FAILURE and outcome.failure is None:
-        outcome.failure, outcome.exit_code = _read_failure(event, outcome)
+        outcome.failure, outcome.kind = _read_failure(event, outcome)
 
 
 def _take_materialization(materialization: dg.AssetMaterialization, outcome: RunOutcome) -> None:
@@ -207,12 +187,11 @@ def _take_materialization(materialization: dg.AssetMaterialization, outcome: Run
             outcome.load[asset]["quarantined"] = outcome.quarantined[table]
 
 
-def _read_failure(event: dg.DagsterEvent, outcome: RunOutcome) -> tuple[str, int]:
-    """The plain message of a failed step, and the exit code that belongs to it."""
-    told = event.step_failure_data.user_failure_data
-    if told is not None and told.description:
-        code = told.metadata.get("exit_code")
-        return told.description, int(code.value) if isinstance(code, dg.IntMetadataValue) and code.value else 1
+def _read_failure(event: dg.DagsterEvent, outcome: RunOutcome) -> tuple[str, str]:
+    """Read the plain message of a failed step, and the kind of its error."""
+    failure = event.step_failure_data.user_failure_data
+    if failure is not None and failure.description:
+        return failure.description, kind_of_failure(event) or UNEXPECTED
     text = f"step {event.step_key} failed; see run {outcome.run_id} in the Dagster UI"
     error = event.step_failure_data.error
     return _of_dagster(error.message if error else "", text)
@@ -225,17 +204,15 @@ def read_failure(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
     events = [record.event_log_entry.dagster_event for record in records]
     for event in events:
         if event is not None and event.event_type == dg.DagsterEventType.STEP_FAILURE:
-            recorded = event.step_failure_data.user_failure_data
-            kind = recorded.metadata.get("kind") if recorded else None
-            text, _ = _read_failure(event, RunOutcome(run_id))
-            return str(kind.value) if kind else "", text
+            text, kind = _read_failure(event, RunOutcome(run_id))
+            return kind, text
     messages = [event.message or "" for event in events if event is not None]
     if ENDED in messages:
         return TransientError.__name__, ENDED
-    return "", "the run failed before or after its steps; see it in the Dagster UI"
+    return UNEXPECTED, "the run failed before or after its steps; see it in the Dagster UI"
 
 
-def _of_dagster(message: str, otherwise: str) -> tuple[str, int]:
-    """The message and the exit code of what Dagster itself failed at: no step of ours was there to name it."""
+def _of_dagster(message: str, otherwise: str) -> tuple[str, str]:
+    """Read the message and the kind of what Dagster itself failed at: no step of ours was there to name it."""
     failure = recorded_error(message)
-    return (str(failure), failure.exit_code) if failure else (otherwise, 1)
+    return (str(failure), failure.kind) if failure else (otherwise, UNEXPECTED)

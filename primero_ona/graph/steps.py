@@ -1,29 +1,36 @@
-"""The Dagster side of failures: what a step does when the rooms below it fail.
+"""What a step does when something below it fails.
 
-Every asset, check and IO manager runs the rooms inside `safe_step`. A SyncError keeps its message; any other exception
-loses it, since its text may quote a row, and keeps its type and place. Permanent failures are not retried, neither the
-step nor the run.
+A SyncError keeps its message; any other exception loses it, since its text may quote a row, and keeps its type and place.
+Permanent failures are not retried, neither the step nor the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
 from dagster._utils.error import USER_FACING_ERROR_ID_ATTR_NAME
 
-from primero_ona.errors import SyncError
+from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, unexpected
 
-#: Dagster's run retries start a run anew after any failed step, unless the run carries this tag.
+#: Dagster's run retries start a run again after any failed step, unless the run carries this tag.
 _NO_RUN_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
+
+
+#: The metadata of a failed step that holds the kind of its error.
+KIND = "kind"
 
 
 class SafeText:
     """What an exception of ours is, besides, so that Dagster shows its text.
 
-    Dagster masks an exception that carries an error id (DAGSTER_REDACT_USER_CODE_ERRORS, the second wall behind ours); one of
+    Dagster masks an exception that carries an error id (DAGSTER_REDACT_USER_CODE_ERRORS, which is defence in depth); one of
     these never takes any. The other half is a DagsterError, which Dagster passes on where it wraps and masks all others.
     """
 
@@ -38,20 +45,59 @@ class StepError(SafeText, dg.Failure, dg.DagsterError):
     __module__ = "builtins"
 
 
+def attach_safe_step(*ops: dg.OpDefinition) -> None:
+    """Let each op turn what fails inside into a dg.Failure that is safe to show, and keep Dagster from retrying what cannot help.
+
+    Once for the whole graph, where it is put together: an op that is not passed here is not safe.
+    """
+    for op in ops:
+        function = op.compute_fn
+        if isinstance(function, DecoratedOpFunction):
+            op._compute_fn = DecoratedOpFunction(_safe(function.decorated_fn))  # noqa: SLF001  no public way around an op
+
+
+def _safe(function: Callable[..., Any]) -> Callable[..., Any]:
+    if inspect.isgeneratorfunction(function):
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Iterator[Any]:  # noqa: ANN401
+            with _safe_step():
+                yield from function(*args, **kwargs)
+
+    else:
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            with _safe_step():
+                return function(*args, **kwargs)
+
+    return run
+
+
 @contextmanager
-def safe_step(instance: dg.DagsterInstance | None = None, run_id: str | None = None) -> Iterator[None]:
-    """Turn what fails inside into a dg.Failure that is safe to show; keep Dagster from retrying what cannot help."""
+def _safe_step() -> Iterator[None]:
+    context = dg.OpExecutionContext.get()
     try:
         with unexpected_withheld():
             yield
-    except SyncError as failure:
-        if not failure.retry:
-            stop_run_retries(instance, run_id)
-        raise _failure(str(failure), type(failure).__name__, failure.exit_code, retry=failure.retry) from None
+    except SyncError as error:
+        if not error.retry:
+            stop_run_retries(context.instance, context.run_id)
+        raise _failure(str(error), error.kind, retry=error.retry) from None
     except dg.Failure as failure:
         if not failure.allow_retries:
-            stop_run_retries(instance, run_id)
+            stop_run_retries(context.instance, context.run_id)
         raise
+
+
+@contextmanager
+def safe_tick() -> Iterator[None]:
+    """Turn what fails inside a sensor or a schedule into a dg.Failure that is safe to show."""
+    try:
+        with unexpected_withheld():
+            yield
+    except SyncError as error:
+        raise _failure(str(error), error.kind, retry=error.retry) from None
 
 
 @contextmanager
@@ -62,15 +108,21 @@ def unexpected_withheld() -> Iterator[None]:
     except (SyncError, dg.Failure, dg.RetryRequested):
         raise
     except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
-        raise machine_error(error) or _failure(unexpected(error), type(error).__name__, 1, retry=False) from None
+        raise machine_error(error) or _failure(unexpected(error), UNEXPECTED, retry=False) from None
 
 
-def _failure(text: str, kind: str, exit_code: int, *, retry: bool) -> StepError:
-    metadata = {"kind": dg.MetadataValue.text(kind), "exit_code": dg.MetadataValue.int(exit_code)}
-    return StepError(description=text, metadata=metadata, allow_retries=retry)
+def _failure(text: str, kind: str, *, retry: bool) -> StepError:
+    return StepError(description=text, metadata={KIND: dg.MetadataValue.text(kind)}, allow_retries=retry)
+
+
+def kind_of_failure(event: dg.DagsterEvent | None) -> str | None:
+    """Return the kind of the error that `safe_step` recorded; None where something else ended the step."""
+    failure = event.step_failure_data.user_failure_data if event else None
+    kind = failure.metadata.get(KIND) if failure else None
+    return kind.text if isinstance(kind, dg.TextMetadataValue) else None
 
 
 def stop_run_retries(instance: dg.DagsterInstance | None, run_id: str | None) -> None:
-    """Keep Dagster from starting the run anew: what failed in it would fail again."""
+    """Keep Dagster from starting the run again: what failed in it would fail again."""
     if instance is not None and run_id is not None and instance.has_run(run_id):
         instance.add_run_tags(run_id, _NO_RUN_RETRY)

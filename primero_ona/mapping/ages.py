@@ -1,31 +1,31 @@
 """Ages on the days that count, made of the date of birth while a case is in memory; the date itself goes no further.
 
-What belongs here: which day counts as that of registration, and the age on a day. Days are read by the rules by which the
-mapping reads them, so that an age fits the date beside it. Who counts as a child by these ages is decided in `membership.py`.
+Days are read by the rules of the mapping, so that an age fits the date beside it.
 """
 
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from primero_ona.contract.tables import BIRTH_FIELD, CASES, SERVICES
 from primero_ona.mapping.columns import WHOLE, Rule, column, to_arrow
-from primero_ona.mapping.dates import DAY, OFFSET, read_date, read_dates, read_service_date
+from primero_ona.mapping.dates import DAY, OFFSET, parse_date, parse_dates, parse_service_date
 from primero_ona.mapping.result import UnmappedCodes
 from primero_ona.mapping.values import OLDEST
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_BIRTH = "date_of_birth"
 _SERVICES = "services_section"
-_SERVICE_AGE = "age_at_service"
+#: The day that is replaced by that of the creation where it cannot be.
+_REGISTRATION = "registration_date"
+
+#: By column of ages, the field with its day.
+_DAYS = {column.name: str(column.day) for column in CASES.ages}
 
 #: What is read of a pulled frame.
-_FIELDS = (_BIRTH, "registration_date", "created_at", "care_date", "date_of_reintegration", _SERVICES)
+_FIELDS = tuple(dict.fromkeys((BIRTH_FIELD, "created_at", _SERVICES, *_DAYS.values())))
 
 
 def with_ages(pulled: pd.DataFrame, today: date) -> pd.DataFrame:
@@ -34,26 +34,19 @@ def with_ages(pulled: pd.DataFrame, today: date) -> pd.DataFrame:
     `today` is the day in Phnom Penh: a registration in the future counts as none. An age is null where the day or a usable
     date of birth is unknown. The index stays.
     """
-    import pandas as pd  # noqa: PLC0415
-
     table = to_arrow(pulled, _FIELDS)
-    births = _days(column(table, _BIRTH), read_date)
-    registered = _registered(
-        _days(column(table, "registration_date"), read_date), column(table, "created_at"), births, today
-    )
-    made = {
-        "age_at_registration": _ages(births, registered),
-        "age_at_placement": _ages(births, _days(column(table, "care_date"), read_date)),
-        "age_at_reintegration": _ages(births, _days(column(table, "date_of_reintegration"), read_date)),
-        _SERVICES: _services(column(table, _SERVICES), births),
-    }
-    stored = pulled.drop(columns=_BIRTH)
+    births = _days(column(table, BIRTH_FIELD), parse_date)
+    days = {field: _days(column(table, field), parse_date) for field in _DAYS.values()}
+    days[_REGISTRATION] = _registered(days[_REGISTRATION], column(table, "created_at"), births, today)
+    made = {name: _ages(births, days[field]) for name, field in _DAYS.items()}
+    made[_SERVICES] = _services(column(table, _SERVICES), births)
+    stored = pulled.drop(columns=BIRTH_FIELD)
     return stored.assign(**{name: pd.arrays.ArrowExtensionArray(pa.chunked_array([made[name]])) for name in made})
 
 
 def _days(texts: pa.Array, rule: Rule) -> pa.Array:
     """A column of dates; what cannot be read is reported where the mapping reads the same field."""
-    return read_dates(texts, rule, "", UnmappedCodes())
+    return parse_dates(texts, rule, "", UnmappedCodes())
 
 
 def _registered(stated: pa.Array, created: pa.Array, births: pa.Array, today: date) -> pa.Array:
@@ -82,12 +75,10 @@ def _digits(days: pa.Array) -> pa.Array:
 def _services(section: pa.ListArray, births: pa.Array) -> pa.ListArray:
     """The sections of services, each element with the age on its day."""
     parts = section.flatten()
-    days = _days(pc.struct_field(parts, ["service_implemented_day_time"]), read_service_date)
-    ages = _ages(births.take(pc.list_parent_indices(section)), days)
-    names = [field.name for field in parts.type]
-    aged = pa.StructArray.from_arrays(
-        [*(pc.struct_field(parts, [name]) for name in names), ages], [*names, _SERVICE_AGE], mask=parts.is_null()
-    )
+    born = births.take(pc.list_parent_indices(section))
+    arrays = {field.name: pc.struct_field(parts, [field.name]) for field in parts.type}
+    ages = {each.name: _ages(born, _days(arrays[str(each.day)], parse_service_date)) for each in SERVICES.ages}
+    aged = pa.StructArray.from_arrays([*arrays.values(), *ages.values()], [*arrays, *ages], mask=parts.is_null())
     lengths = pc.fill_null(pc.list_value_length(section), 0)
     ends = pc.cumulative_sum(pa.concat_arrays([pa.array([0], lengths.type), lengths]))
     return pa.ListArray.from_arrays(ends, aged, mask=section.is_null())

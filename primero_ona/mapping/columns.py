@@ -1,25 +1,23 @@
-"""Columns: rules for one value, applied to whole Arrow columns of JSON texts.
+"""Apply rules for one value to whole Arrow columns of JSON texts.
 
-A column of 20,000 cases holds few distinct texts, so each distinct text is decoded and judged once, and the rows take
-what their text became. What belongs here: moving between pandas, Arrow and rules; no rule of the mapping.
+A column of 20,000 cases holds few distinct texts, so each distinct text is decoded and judged once, and the rows take what
+their text became.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from primero_ona.mapping.result import UnmappedCodes
-from primero_ona.mapping.values import Reading, decode, key_text
+from primero_ona.mapping.values import Parsed, decode, key_text
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-Rule = Callable[[Any], Reading]
+Rule = Callable[[Any], Parsed]
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -37,8 +35,6 @@ def to_arrow(frame: pd.DataFrame, names: Iterable[str]) -> pa.Table:
 
 def to_frame(columns: dict[str, pa.Array]) -> pd.DataFrame:
     """A frame with Arrow dtypes."""
-    import pandas as pd  # noqa: PLC0415
-
     frame: pd.DataFrame = pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 
@@ -48,35 +44,28 @@ def column(table: pa.Table, name: str) -> pa.Array:
     return table.column(name).combine_chunks()
 
 
-def read_column(texts: pa.Array, rule: Rule, kind: pa.DataType, field: str, findings: UnmappedCodes) -> pa.Array:
+def parse_column(texts: pa.Array, rule: Rule, kind: pa.DataType, field: str, findings: UnmappedCodes) -> pa.Array:
     """Apply a rule to a column of JSON texts of a Primero field; what it reports is counted in `findings`."""
-    return read_columns(texts, lambda value: _single(rule(value)), [kind], field, findings)[0]
+    return parse_texts(texts, lambda text: _single(rule(decode(text))), [kind], field, findings)[0]
 
 
-def _single(reading: Reading) -> Reading:
-    return Reading((reading.value,), reading.reported)
+def _single(parsed: Parsed) -> Parsed:
+    return Parsed((parsed.value,), parsed.reported)
 
 
-def read_columns(
-    texts: pa.Array, rule: Rule, kinds: Sequence[pa.DataType], field: str, findings: UnmappedCodes
-) -> list[pa.Array]:
-    """Apply a rule whose value is a tuple to a column of JSON texts: one array for each place of the tuple."""
-    return read_texts(texts, lambda text: rule(decode(text)), kinds, field, findings)
-
-
-def read_texts(
+def parse_texts(
     texts: pa.Array,
-    read: Callable[[str | None], Reading],
+    read: Callable[[str | None], Parsed],
     kinds: Sequence[pa.DataType],
     field: str,
     findings: UnmappedCodes,
 ) -> list[pa.Array]:
-    """As read_columns, for a rule that takes the JSON text itself."""
+    """Apply a function whose value is a tuple to a column of JSON texts: one array for each place of the tuple."""
     distinct, rows = _encode(texts)
-    readings = [read(text) for text in distinct]
-    _report(readings, rows, field, findings)
+    all_parsed = [read(text) for text in distinct]
+    _report(all_parsed, rows, field, findings)
     return [
-        pa.array([reading.value[place] for reading in readings], kind).take(rows) for place, kind in enumerate(kinds)
+        pa.array([parsed.value[place] for parsed in all_parsed], kind).take(rows) for place, kind in enumerate(kinds)
     ]
 
 
@@ -94,13 +83,13 @@ def flags(array: pa.Array) -> Flags:
     return found
 
 
-def read_keys(texts: pa.Array) -> pa.Array:
+def parse_keys(texts: pa.Array) -> pa.Array:
     """A column of keys as texts; null where a key is missing, empty, blank, or neither text nor number."""
     plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN_TEXT), fill_value=False)
     between_quotes = pc.utf8_slice_codeunits(pc.if_else(plain, texts, None), 1, -1)
     if pc.all(plain).as_py():
         return between_quotes
-    odd = read_column(pc.if_else(plain, None, texts), lambda value: Reading(key_text(value)), TEXT, "", UnmappedCodes())
+    odd = parse_column(pc.if_else(plain, None, texts), lambda value: Parsed(key_text(value)), TEXT, "", UnmappedCodes())
     return pc.coalesce(between_quotes, odd)
 
 
@@ -109,10 +98,10 @@ def _encode(texts: pa.Array) -> tuple[list[str | None], pa.Array]:
     return encoded.dictionary.to_pylist(), encoded.indices
 
 
-def _report(readings: list[Reading], rows: pa.Array, field: str, findings: UnmappedCodes) -> None:
-    if not any(reading.reported for reading in readings):
+def _report(all_parsed: list[Parsed], rows: pa.Array, field: str, findings: UnmappedCodes) -> None:
+    if not any(parsed.reported for parsed in all_parsed):
         return
-    counts = np.bincount(rows.to_numpy(), minlength=len(readings))
-    for reading, count in zip(readings, counts.tolist(), strict=True):
-        for code in reading.reported:
+    counts = np.bincount(rows.to_numpy(), minlength=len(all_parsed))
+    for parsed, count in zip(all_parsed, counts.tolist(), strict=True):
+        for code in parsed.reported:
             findings.add(field, code, count)

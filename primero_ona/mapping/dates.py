@@ -1,8 +1,4 @@
-"""Calendar dates in Phnom Penh, from bare dates and time stamps.
-
-What belongs here: how a JSON text of a date or a time becomes a date. Where a column allows other words beside a date
-(`not implemented`), the rule for that column says so here too.
-"""
+"""Calendar dates in Phnom Penh, from bare dates and timestamps, and what columns allow beside a date."""
 
 from __future__ import annotations
 
@@ -13,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from primero_ona.mapping.columns import Rule, read_column
+from primero_ona.mapping.columns import Rule, parse_column
 from primero_ona.mapping.result import UnmappedCodes
-from primero_ona.mapping.values import Reading, clean
+from primero_ona.mapping.values import Parsed, clean
 from primero_ona.quarters import PHNOM_PENH
 
 DAY = pa.date32()
@@ -34,26 +30,26 @@ OFFSET = timedelta(hours=7)
 _NOT_IMPLEMENTED = frozenset({"not implemented", "not_implemented"})
 
 
-def read_date(value: Any) -> Reading:  # noqa: ANN401
+def parse_date(value: Any) -> Parsed:  # noqa: ANN401
     """A bare date, or the date in Phnom Penh of a time stamp; what cannot be read is null and reported.
 
     A stamp without a zone is UTC. Primero's first version wrote slashes, and a blank before the zone.
     """
     if isinstance(value, str):
         text = clean(value)
-        return Reading(None) if text is None else _or_reported(_parse(text))
-    return Reading(None) if value is None else _or_reported(None)
+        return Parsed(None) if text is None else _or_reported(_parse(text))
+    return Parsed(None) if value is None else _or_reported(None)
 
 
-def _or_reported(day: date | None) -> Reading:
-    return Reading(day, () if day else (None,))
+def _or_reported(day: date | None) -> Parsed:
+    return Parsed(day, () if day else (None,))
 
 
-def read_service_date(value: Any) -> Reading:  # noqa: ANN401
-    """As read_date; a service that was not implemented has no date, which is nothing to report."""
+def parse_service_date(value: Any) -> Parsed:  # noqa: ANN401
+    """As parse_date; a service that was not implemented has no date, which is nothing to report."""
     if isinstance(value, str) and (clean(value) or "").lower() in _NOT_IMPLEMENTED:
-        return Reading(None)
-    return read_date(value)
+        return Parsed(None)
+    return parse_date(value)
 
 
 def _parse(text: str) -> date | None:
@@ -73,14 +69,14 @@ def _local_day(moment: datetime) -> date:
     return aware.astimezone(PHNOM_PENH).date()
 
 
-def read_dates(texts: pa.Array, rule: Rule, field: str, findings: UnmappedCodes) -> pa.Array:
+def parse_dates(texts: pa.Array, rule: Rule, field: str, findings: UnmappedCodes) -> pa.Array:
     """A column of dates; stamps in Primero's usual form are read all at once, since hardly two of them are equal."""
     plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN_STAMP), fill_value=False)
     try:
         quick = _local_days(pc.if_else(plain, texts, None))
     except pa.ArrowInvalid:  # one of them is no real time, such as 30 February: judge them one by one
-        return read_column(texts, rule, DAY, field, findings)
-    return pc.coalesce(quick, read_column(pc.if_else(plain, None, texts), rule, DAY, field, findings))
+        return parse_column(texts, rule, DAY, field, findings)
+    return pc.coalesce(quick, parse_column(pc.if_else(plain, None, texts), rule, DAY, field, findings))
 
 
 def _local_days(stamps: pa.Array) -> pa.Array:

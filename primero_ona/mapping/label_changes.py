@@ -1,24 +1,14 @@
-"""Where our labels and Primero's part, and the text of `labels.yaml` once they agree again.
-
-What belongs here: comparing label tables, and editing the file's text line by line, so that its comments stay. Which rows
-are affected is counted in ONA; who decides is a person.
-"""
+"""Compare the labels of `labels.yaml` with Primero's, and write the lines that would make them agree; a person decides."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from primero_ona.errors import DataError
 from primero_ona.mapping.labels import Labels
-from primero_ona.texts import same
-
-#: An entry of `labels.yaml`: both texts quoted, as YAML and JSON quote alike.
-_ENTRY = re.compile(r'  ("(?:[^"\\]|\\.)*"): ("(?:[^"\\]|\\.)*")\s*')
-_SECTION = re.compile(r"([a-z_]+):\s*")
+from primero_ona.texts import same_text
 
 
 class Kind(StrEnum):
@@ -54,7 +44,7 @@ def label_changes(labels: Labels, unmapped: Iterable[tuple[str, str]] = ()) -> l
                 continue
             if code not in ours:
                 found.append(LabelChange(Kind.ONLY_PRIMERO, field, code, "", theirs))
-            elif not same(ours[code], theirs):
+            elif not same_text(ours[code], theirs):
                 found.append(LabelChange(Kind.DIFFERENT, field, code, ours[code], theirs))
         unknown = sorted(
             code for name, code in unmapped if name == field and code not in known and labels.label(field, code) is None
@@ -63,44 +53,11 @@ def label_changes(labels: Labels, unmapped: Iterable[tuple[str, str]] = ()) -> l
     return found
 
 
-def accepted(text: str, changes: Collection[LabelChange]) -> str:
-    """The text of `labels.yaml` with Primero's labels for these changes; those that Primero does not know are no part of it.
-
-    Raises DataError where a field has no section in the text.
-    """
-    wanted: dict[str, dict[str, str]] = {}
+def as_lines(changes: Iterable[LabelChange]) -> str:
+    """Write Primero's labels as sections of `labels.yaml`; codes that Primero does not know have none and are left out."""
+    sections: dict[str, list[str]] = {}
     for change in changes:
         if change.primeros:
-            wanted.setdefault(change.field, {})[change.code] = change.primeros
-    lines: list[str] = []
-    section: str | None = None
-    for line in text.splitlines():
-        if heading := _SECTION.fullmatch(line):
-            _append_rest(lines, wanted.pop(section or "", {}))
-            section = heading[1]
-        lines.append(_edited(line, wanted.get(section or "", {})))
-    _append_rest(lines, wanted.pop(section or "", {}))
-    if wanted:
-        raise DataError(f"labels.yaml has no section {', '.join(sorted(wanted))}; nothing was written")
-    return "\n".join(lines) + "\n"
-
-
-def _edited(line: str, wanted: dict[str, str]) -> str:
-    """The line with its new label, which is then no longer wanted."""
-    entry = _ENTRY.fullmatch(line)
-    code = json.loads(entry[1]) if entry else None
-    return _line(code, wanted.pop(code)) if code in wanted else line
-
-
-def _append_rest(lines: list[str], rest: Mapping[str, str]) -> None:
-    """Add new codes at the end of a section, before the blank line that ends it."""
-    blank = bool(rest and lines and not lines[-1].strip())
-    if blank:
-        lines.pop()
-    lines += [_line(code, label) for code, label in rest.items()]
-    if blank:
-        lines.append("")
-
-
-def _line(code: str, label: str) -> str:
-    return f"  {json.dumps(code, ensure_ascii=False)}: {json.dumps(label, ensure_ascii=False)}"
+            entry = [json.dumps(text, ensure_ascii=False) for text in (change.code, change.primeros)]
+            sections.setdefault(change.field, []).append("  " + ": ".join(entry))
+    return "\n".join("\n".join([f"{field}:", *lines]) for field, lines in sections.items())

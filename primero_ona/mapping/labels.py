@@ -1,14 +1,14 @@
-"""Labels: the text of an option id, as the ONA dashboards know it.
+"""Labels, the texts of option ids as the ONA dashboards know them, and the version of the mapping.
 
-What belongs here: the tables of `labels.yaml`, and the rules that look codes up in them. Fields whose label is made
-from the id itself (`type_of_case`) are in `values.py`.
+Fields whose label is made from the id itself (`type_of_case`) are in `values.py`.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from types import MappingProxyType
@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from primero_ona.mapping.values import Reading, codes_of, joined
+from primero_ona.contract.tables import CASES, SERVICES
+from primero_ona.mapping.values import Parsed, codes_of, joined
 from primero_ona.texts import listed
 
 #: The section of `labels.yaml` that holds no labels.
@@ -49,7 +50,7 @@ class Labels:
         return Labels(self.tables, primeros, self.accepted)
 
     def label(self, field: str, code: str) -> str | None:
-        """The label of one id; null where nobody knows it."""
+        """The label of one id; null where it is unknown."""
         return self.tables[field].get(code) or self.primeros.get(field, {}).get(code)
 
     def all_of(self, field: str) -> dict[str, str]:
@@ -63,7 +64,7 @@ class Labels:
         labels = {field: self.all_of(field) for field in self.tables}
         return hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:12]
 
-    def read_single(self, field: str, value: Any) -> Reading:  # noqa: ANN401
+    def parse_single(self, field: str, value: Any) -> Parsed:  # noqa: ANN401
         """The label of a code, or of a list of codes joined; null where there is none.
 
         Codes that `labels.yaml` does not know are reported, and left out where Primero does not know them either.
@@ -71,24 +72,19 @@ class Labels:
         table = self.tables[field]
         codes = codes_of(value)
         labels = [self.label(field, code) for code in codes if code is not None]
-        return Reading(joined(labels), tuple(code for code in codes if code not in table))
+        return Parsed(joined(labels), tuple(code for code in codes if code not in table))
 
-    def read_list(self, field: str, value: Any) -> Reading:  # noqa: ANN401
-        """As read_single, but no label at all is an empty text."""
-        reading = self.read_single(field, value)
-        return Reading(reading.value or "", reading.reported)
+    def parse_list(self, field: str, value: Any) -> Parsed:  # noqa: ANN401
+        """As parse_single, but no label at all is an empty text."""
+        parsed = self.parse_single(field, value)
+        return Parsed(parsed.value or "", parsed.reported)
 
-    def read_passing(self, field: str, value: Any) -> Reading:  # noqa: ANN401
-        """As read_single, but a single code that is unknown passes through as it is; it is reported nevertheless."""
-        reading = self.read_single(field, value)
-        if reading.value is None and reading.reported and not isinstance(listed(value), list):
-            return Reading(reading.reported[0], reading.reported)
-        return reading
-
-
-def label_source() -> bytes:
-    """The bytes of `labels.yaml` that decide what a case becomes: all but the accepted codes, which come last."""
-    return source().partition(f"\n{ACCEPTED}:".encode())[0]
+    def parse_passing(self, field: str, value: Any) -> Parsed:  # noqa: ANN401
+        """As parse_single, but a single code that is unknown passes through as it is; it is reported nevertheless."""
+        parsed = self.parse_single(field, value)
+        if parsed.value is None and parsed.reported and not isinstance(listed(value), list):
+            return Parsed(parsed.reported[0], parsed.reported)
+        return parsed
 
 
 def source() -> bytes:
@@ -96,13 +92,59 @@ def source() -> bytes:
     return files(__package__).joinpath("labels.yaml").read_bytes()
 
 
-#: Add one whenever a rule in this package changes what a case becomes; a changed label in `labels.yaml` counts by itself.
-RULES = 3
+def label_source() -> bytes:
+    """The bytes of `labels.yaml` that decide what a case becomes: all but the accepted codes, which come last."""
+    return source().partition(f"\n{ACCEPTED}:".encode())[0]
 
 
-def version_of(rules: int, labels: bytes) -> str:
-    """A short text that differs when the rules or the labels differ."""
-    return hashlib.sha256(f"{rules}\n".encode() + labels).hexdigest()[:12]
+#: Compares labels for people; no row comes from it.
+_NO_RULES = frozenset({"label_changes.py"})
 
 
-MAPPING_VERSION = version_of(RULES, label_source())
+def rule_sources() -> dict[str, bytes]:
+    """The modules that decide what a case becomes, by file name: this folder's, and the texts that they read alike."""
+    here = {file.name: file for file in files(__package__).iterdir() if file.name.endswith(".py")}
+    here["texts.py"] = files("primero_ona").joinpath("texts.py")
+    return {name: here[name].read_bytes() for name in sorted(here.keys() - _NO_RULES)}
+
+
+#: What the contract says of the columns that decides what a case becomes; what it says to people does not count.
+COLUMNS = str([(c.name, c.type, c.field, c.rule, c.day) for table in (CASES, SERVICES) for c in table.frame_columns])
+
+
+def version_of(labels: bytes, rules: Iterable[bytes], columns: str = COLUMNS) -> str:
+    """Hash `labels.yaml`, the modules of the rules and the columns into a short text.
+
+    Comments, docstrings, blank lines and the layout of code do not count. Python 3.11 to 3.13 give the same; should a later one
+    give another, each quarter is due once.
+    """
+    entries = [line for line in labels.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
+    parts = [repr(entries), columns]
+    for module in rules:
+        _flatten(ast.parse(module), parts)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _flatten(node: Any, parts: list[str]) -> None:  # noqa: ANN401
+    """Add what a syntax tree says, without docstrings, nor empty fields, of which each Python has others.
+
+    Quick, for each process that loads the graph does it.
+    """
+    if isinstance(node, ast.AST):
+        parts.append(type(node).__name__)
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is not None and value != [] and name not in {"ctx", "kind"}:
+                parts.append(name)
+                _flatten(value, parts)
+        parts.append(")")
+    elif isinstance(node, list):
+        for item in node:
+            if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)):
+                _flatten(item, parts)
+        parts.append("]")
+    else:
+        parts.append(repr(node))
+
+
+MAPPING_VERSION = version_of(label_source(), rule_sources().values())

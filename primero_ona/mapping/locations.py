@@ -7,21 +7,18 @@ ONA's `locations_lookup`, which holds one row for each district.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from primero_ona.mapping.values import Reading, codes_of, decode, joined, scalar_text
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
+from primero_ona.mapping.values import Parsed, codes_of, decode, joined, scalar_text
+from primero_ona.texts import location_digits
 
 #: Readings of places that are kept: twice the 16,000 places of Cambodia, and an end to it where fields hold anything.
 _REMEMBERED = 2**15
-
-_CODE = re.compile(r"0*([1-9][0-9]{0,7})")
 
 
 class Place(NamedTuple):
@@ -49,17 +46,17 @@ class Places:
             _names(frame["code"].to_list(), frame["district"].to_list()),
         )
 
-    def read(self, value: Any) -> Reading:  # noqa: ANN401
+    def parse(self, value: Any) -> Parsed:  # noqa: ANN401
         """The Place of a location; a list, which Primero makes of a multi-select field, gives its places joined."""
         codes = codes_of(value)
         found = [self._find(code) for code in codes if code is not None]
         unknown = tuple(place.location for place, known in found if not known)
-        return Reading(_join([place for place, _ in found]), unknown + (None,) * codes.count(None))
+        return Parsed(_join([place for place, _ in found]), unknown + (None,) * codes.count(None))
 
     @cached_property
-    def read_text(self) -> Callable[[str | None], Reading]:
-        """`read` for the JSON text of a location; remembers its answers, since every frame has thousands of places."""
-        return lru_cache(_REMEMBERED)(lambda text: self.read(decode(text)))
+    def parse_text(self) -> Callable[[str | None], Parsed]:
+        """`parse` for the JSON text of a location; remembers its answers, since every frame has thousands of places."""
+        return lru_cache(_REMEMBERED)(lambda text: self.parse(decode(text)))
 
     def _find(self, code: str) -> tuple[Place, bool]:
         """The place of one code, and whether it is known as deep as the code goes."""
@@ -73,10 +70,9 @@ class Places:
 
 def split_location(code: str) -> tuple[str | None, str | None]:
     """Province and district code in a location code, both without leading zeros; null where it holds none."""
-    match = _CODE.fullmatch(code)
-    if match is None:
+    digits = location_digits(code)
+    if digits is None:
         return None, None
-    digits = match[1].zfill(len(match[1]) + len(match[1]) % 2)
     return digits[:2].lstrip("0"), digits[:4].lstrip("0") if len(digits) >= 4 else None
 
 
@@ -96,6 +92,4 @@ def _names(codes: list[Any], names: list[Any]) -> dict[str, str | None]:
 
 
 def _text(value: Any) -> str | None:  # noqa: ANN401
-    import pandas as pd  # noqa: PLC0415
-
     return None if pd.isna(value) else scalar_text(value)

@@ -1,24 +1,21 @@
-"""Membership: which cases count for which indicator, and which have to leave ONA.
+"""Decide on the rows received which cases count for which indicator, and which have to leave ONA.
 
-What belongs here: the two sets, decided on the rows received, never by a filter of the server. The pull sorts by it,
-and the mapping uses it again so that a case that is in both sets is mapped once.
+The pull sorts by it, and the mapping uses it again so that a case that is in both sets is mapped once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from primero_ona.mapping.columns import Flags, column, holds, to_arrow
-from primero_ona.mapping.values import codes_of, is_true, read_age, read_consent
+from primero_ona.mapping.values import codes_of, is_true, parse_age, parse_consent
 from primero_ona.storage.frames import Frames
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 REINTEGRATION = "children_undergoing_reintegration_55427"
 
@@ -36,8 +33,6 @@ def membership(raw: pd.DataFrame) -> pd.DataFrame:
     by itself, so by these alone children would leave ONA, and past figures, as they grow up. `exit`: disabled, or in
     neither set. `age_missing`: not disabled, but with neither of these ages, so that the case cannot be in under18.
     """
-    import pandas as pd  # noqa: PLC0415
-
     table = to_arrow(raw, MEMBERSHIP_FIELDS)
     enabled = _enabled(column(table, "record_state"), column(table, "enabled"))
     reintegration = enabled & holds(column(table, "type_of_case"), lambda value: REINTEGRATION in codes_of(value))
@@ -56,23 +51,23 @@ def membership(raw: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def keep_out(sets: pd.DataFrame, kept_out: Flags) -> None:
-    """Turn cases that a policy keeps out into exits, in the booleans of `membership`: they are in no set and leave ONA."""
-    sets.loc[kept_out, ["reintegration", "under18"]] = False
-    sets.loc[kept_out, "exit"] = True
+def exclude(sets: pd.DataFrame, excluded: Flags) -> None:
+    """Turn cases that a policy excludes into exits, in the booleans of `membership`: they are in no set and leave ONA."""
+    sets.loc[excluded, ["reintegration", "under18"]] = False
+    sets.loc[excluded, "exit"] = True
 
 
 def without_consent(raw: pd.DataFrame, policy: str) -> Flags:
-    """For each raw case whether a consent policy keeps it out of ONA.
+    """For each raw case whether a consent policy excludes it from ONA.
 
-    `exclude_refused` keeps out those whose consent to share for reporting was refused, `given_only` also those where none
-    is recorded, `include` nobody.
+    `exclude_refused` excludes those whose consent to share for reporting was refused, `given_only` also those where none
+    is recorded, `include` none.
     """
     accepted = {"include": None, "exclude_refused": ("given", "not recorded"), "given_only": ("given",)}[policy]
     if accepted is None:
         return np.zeros(len(raw), dtype=np.bool_)
     consent = column(to_arrow(raw, ["consent_reporting"]), "consent_reporting")
-    return holds(consent, lambda value: read_consent(value).value[1] not in accepted)
+    return holds(consent, lambda value: parse_consent(value).value[1] not in accepted)
 
 
 def _enabled(record_state: pa.Array, enabled: pa.Array) -> Flags:
@@ -82,7 +77,7 @@ def _enabled(record_state: pa.Array, enabled: pa.Array) -> Flags:
 
 
 def _age(value: Any) -> int | None:  # noqa: ANN401
-    age: int | None = read_age(value).value[0]
+    age: int | None = parse_age(value).value[0]
     return age
 
 

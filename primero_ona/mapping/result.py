@@ -1,8 +1,4 @@
-"""What mapping yields: rows, findings and quarantine, of one frame and summed up over a quarter.
-
-What belongs here: the shape of the results and the exact reasons for quarantine. What goes there is decided in
-`cases.py` and `services.py`.
-"""
+"""What mapping yields: rows, unmapped codes and quarantine, of one frame and summed up over a quarter."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from primero_ona.contract.tables import LOCATION_FIELDS
 from primero_ona.mapping.labels import MAPPING_VERSION
 from primero_ona.texts import showable
 
@@ -81,19 +78,16 @@ class Tally:
 
 
 #: Primero makes option ids from printable ASCII without blanks. Whatever else stands where a code is due is text that
-#: somebody wrote, in Khmer perhaps, where a sentence needs no blanks, or an e-mail address: counted, never shown.
+#: a person wrote, in Khmer perhaps, where a sentence needs no blanks, or an e-mail address: counted, never shown.
 #: 100 characters is the limit of the mapping's specification.
 _CODE = re.compile(r"[!-?A-~]{1,100}")
 
-#: Share of the rows above which values that nobody can read, or that were accepted, are a finding all the same: one child in
+#: Share of the rows above which values that cannot be read, or that were accepted, are a finding all the same: one child in
 #: twenty without a value shifts a share in the dashboards by as much as people there take for a change.
 COMMON = 0.05
 
 #: Codes named in one line; there may be thousands where a field was filled with free text.
 _NAMED = 5
-
-#: Fields whose codes are not named: each is a place where a child lives.
-_PLACES = frozenset({"location_current", "location_caregiver"})
 
 
 def is_code(text: str) -> bool:
@@ -102,7 +96,7 @@ def is_code(text: str) -> bool:
 
 
 class UnmappedCodes:
-    """A counter of (field, code); the code is None where it may not be shown or where none can be told."""
+    """A counter of (field, code); the code is None where it may not be shown or where there is none."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str | None]] = Counter()
@@ -127,7 +121,7 @@ def to_decide(
 ) -> dict[str, int]:
     """What people have to decide about the findings of so many rows: by sentence, the number of codes that it is about.
 
-    For each field the codes that nobody has accepted, and whether accepted and unreadable values are common in it.
+    For each field the codes that are not accepted, and whether accepted and unreadable values are common in it.
     """
     new: dict[str, list[str]] = {}
     known: Counter[str] = Counter()
@@ -142,6 +136,6 @@ def to_decide(
 
 
 def _named(field: str, codes: list[str]) -> str:
-    if field in _PLACES:
+    if field in LOCATION_FIELDS:  # each code is a place where a child lives
         return ""
     return f" ({', '.join(codes[:_NAMED])}{', …' if len(codes) > _NAMED else ''})"

@@ -1,38 +1,26 @@
 """Services: the elements of `services_section` become rows of ONA's table `services`.
 
-What belongs here: taking the section apart, which elements stand, and which column comes from which key by which rule.
+What belongs here: taking the section apart, and which elements stand.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from primero_ona.contract.tables import SERVICES
 from primero_ona.mapping.cases import Reasons, case_reasons, key_reasons
-from primero_ona.mapping.columns import (
-    TEXT,
-    WHOLE,
-    Flags,
-    column,
-    flags,
-    holds,
-    read_column,
-    read_keys,
-    to_arrow,
-    to_frame,
-)
-from primero_ona.mapping.dates import read_dates, read_service_date
+from primero_ona.mapping.columns import WHOLE, Flags, column, flags, holds, parse_keys, to_arrow, to_frame
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.result import Mapped, Reason, UnmappedCodes, quarantine_entry
-from primero_ona.mapping.values import is_true, read_codes
-
-if TYPE_CHECKING:
-    import pandas as pd
+from primero_ona.mapping.rules import Reader
+from primero_ona.mapping.values import is_true
 
 #: What is read of a raw frame.
 SERVICE_CASE_FIELDS = ("id", "case_id_display", "services_section")
@@ -62,8 +50,8 @@ class Elements:
         rows, parts = pc.list_parent_indices(section), section.flatten()
         kept = pa.array(~holds(part(parts, "_destroy"), is_true))
         rows, parts = rows.filter(kept), parts.filter(kept)
-        ids, case_ids = column(table, "id"), read_keys(column(table, "case_id_display"))
-        keys = read_keys(part(parts, "unique_id"))
+        ids, case_ids = column(table, "id"), parse_keys(column(table, "case_id_display"))
+        keys = parse_keys(part(parts, "unique_id"))
         reasons = _reasons(keys, parts, case_reasons(ids, case_ids)[rows.to_numpy()])
         return cls(rows, ids.take(rows), case_ids.take(rows), keys, parts, reasons)
 
@@ -89,7 +77,14 @@ def map_services(raw: pd.DataFrame, labels: Labels) -> Mapped:
     standing = elements.where(elements.reasons == "")
     places = _places(standing)
     findings = UnmappedCodes()
-    columns = _columns(standing.where(places > 0), places[places > 0], labels, findings)
+    mapped = standing.where(places > 0)
+    made = {
+        "unique_id": mapped.keys,
+        "case_id": mapped.case_ids,
+        "primero_case_id": mapped.owners,
+        "place": pa.array(places[places > 0], WHOLE),
+    }
+    columns = Reader(partial(part, mapped.parts), labels, findings).columns(SERVICES, made)
     return Mapped(to_frame(columns), findings, _quarantine(elements), int((places == 0).sum()))
 
 
@@ -113,8 +108,6 @@ def _places(elements: Elements) -> np.ndarray[Any, np.dtype[np.int32]]:
 
     A copy is equal in all that is kept of it raw.
     """
-    import pandas as pd  # noqa: PLC0415
-
     pairs = pd.DataFrame({"row": elements.rows.to_numpy(), "key": _codes(elements.keys)})
     places = np.ones(len(pairs), np.int32)
     several = pairs.duplicated(keep=False).to_numpy()
@@ -132,21 +125,3 @@ def _codes(array: pa.Array) -> np.ndarray[Any, np.dtype[np.int32]]:
     """A number for each distinct value of an array, null included."""
     codes: np.ndarray[Any, np.dtype[np.int32]] = array.dictionary_encode(null_encoding="encode").indices.to_numpy()
     return codes
-
-
-def _columns(
-    elements: Elements, places: np.ndarray[Any, np.dtype[np.int32]], labels: Labels, findings: UnmappedCodes
-) -> dict[str, pa.Array]:
-    parts = elements.parts
-    service_type = partial(labels.read_single, "service_type")
-    stamp = "service_implemented_day_time"
-    return {
-        "unique_id": elements.keys,
-        "case_id": elements.case_ids,
-        "service_type": read_column(part(parts, "service_type"), service_type, TEXT, "service_type", findings),
-        "service_date": read_dates(part(parts, stamp), read_service_date, stamp, findings),
-        "primero_case_id": elements.owners,
-        "service_subtypes": read_column(part(parts, "service_subtype"), read_codes, TEXT, "service_subtype", findings),
-        "age_at_service": part(parts, "age_at_service"),
-        "place": pa.array(places, WHOLE),
-    }

@@ -1,26 +1,16 @@
-"""Values as Primero sends them, read one at a time: texts, codes, numbers, yes and no.
-
-What belongs here: rules that judge one decoded JSON value, without tables. A rule returns a Reading: what goes into
-ONA, and what has to be reported. Dates have their own module; labels and places come with their tables.
-"""
+"""Values as Primero sends them, read one at a time: texts, codes, numbers, yes and no."""
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, NamedTuple
 
-import orjson
-
-from primero_ona.texts import listed
+from primero_ona.texts import listed, read_json
 
 _WHOLE_NUMBER = re.compile(r"0*([0-9]{1,3})(\.0+)?")
 _DIGITS = re.compile(r"[0-9]+")
 _YES = frozenset({"true", "t", "yes", "1"})
 _NO = frozenset({"false", "f", "no", "0"})
-
-#: A whole number that may not fit into 64 bits: orjson would round it, and make one key of two.
-_LONG_NUMBER = re.compile(r"(?:^|[:\[,])\s*-?[0-9]{19}")
 
 #: Stands for a JSON text that cannot be read: like an object, it is a value of no use anywhere.
 _UNREADABLE: dict[str, Any] = {}
@@ -31,7 +21,7 @@ _EXACT = 2**53
 OLDEST = 130
 
 
-class Reading(NamedTuple):
+class Parsed(NamedTuple):
     """What one value becomes, and the codes to report for it (None: something to report that is no code)."""
 
     value: Any
@@ -43,13 +33,9 @@ def decode(text: str | None) -> Any:  # noqa: ANN401
     if text is None:
         return None
     try:
-        if not _LONG_NUMBER.search(text):
-            return orjson.loads(text)
-        value = json.loads(text)
-        json.dumps(value, ensure_ascii=False).encode()  # refuses half a character, as orjson does
+        return read_json(text.encode())
     except ValueError:
         return _UNREADABLE
-    return value
 
 
 def clean(text: str) -> str | None:
@@ -96,12 +82,12 @@ def _folded(value: Any) -> str | None:  # noqa: ANN401
     return None if text is None else text.lower()
 
 
-def read_age(value: Any) -> Reading:  # noqa: ANN401
+def parse_age(value: Any) -> Parsed:  # noqa: ANN401
     """The age in years and its group; an age that is missing or cannot be read is null, `unknown`, and reported."""
     age = _whole_number(value)
     if age is None or not 0 <= age <= OLDEST:
-        return Reading((None, "unknown"), (None,))
-    return Reading((age, _age_group(age)))
+        return Parsed((None, "unknown"), (None,))
+    return Parsed((age, _age_group(age)))
 
 
 def _whole_number(value: Any) -> int | None:  # noqa: ANN401
@@ -120,20 +106,20 @@ def _age_group(age: int) -> str:
     return "18+"
 
 
-def read_case_source(value: Any) -> Reading:  # noqa: ANN401
+def parse_case_source(value: Any) -> Parsed:  # noqa: ANN401
     """`oscar` for a case that OSCaR knows by a number, else `primero`; the number itself is not kept."""
     blank = isinstance(value, str) and clean(value) is None
-    return Reading("primero" if value in (None, False, 0) or blank else "oscar")
+    return Parsed("primero" if value in (None, False, 0) or blank else "oscar")
 
 
-def read_consent(value: Any) -> Reading:  # noqa: ANN401
+def parse_consent(value: Any) -> Parsed:  # noqa: ANN401
     """Two texts: `true` or `false` as the dashboards know it, and `given`, `refused` or `not recorded`."""
     text = _folded(value)
     if text in _YES:
-        return Reading(("true", "given"))
+        return Parsed(("true", "given"))
     if text in _NO:
-        return Reading(("false", "refused"))
-    return Reading(("false", "not recorded"), _consent_reported(value))
+        return Parsed(("false", "refused"))
+    return Parsed(("false", "not recorded"), _consent_reported(value))
 
 
 def _consent_reported(value: Any) -> tuple[str | None, ...]:  # noqa: ANN401
@@ -142,11 +128,11 @@ def _consent_reported(value: Any) -> tuple[str | None, ...]:  # noqa: ANN401
     return tuple(codes_of(value))
 
 
-def read_option_name(value: Any) -> Reading:  # noqa: ANN401
+def parse_option_name(value: Any) -> Parsed:  # noqa: ANN401
     """The words of an option id without its numeric suffix: `kinship_care_12345` becomes `kinship care`."""
     codes = codes_of(value)
     names = [_option_name(code) for code in codes if code is not None]
-    return Reading(joined(names), (None,) * codes.count(None))
+    return Parsed(joined(names), (None,) * codes.count(None))
 
 
 def _option_name(code: str) -> str | None:
@@ -156,10 +142,10 @@ def _option_name(code: str) -> str | None:
     return " ".join(part for part in parts if part) or None
 
 
-def read_codes(value: Any) -> Reading:  # noqa: ANN401
+def parse_codes(value: Any) -> Parsed:  # noqa: ANN401
     """The codes themselves, joined with `, `."""
     codes = codes_of(value)
-    return Reading(joined(codes), (None,) * codes.count(None))
+    return Parsed(joined(codes), (None,) * codes.count(None))
 
 
 def joined(texts: list[str | None]) -> str | None:

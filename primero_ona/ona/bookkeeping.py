@@ -1,14 +1,10 @@
-"""What the sync remembers of a load in the schema `primero_sync`: runs, quarantine, unmapped codes.
-
-What belongs here: writing these tables within the load's transaction. Exits are kept where they act, in `merge.py`;
-reading for people is in `status.py`. Only counts, codes and Primero's ids are kept.
-"""
+"""Record loads in the schema `primero_sync`: runs, quarantine, unmapped codes; only counts, codes and Primero's ids."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
@@ -35,17 +31,11 @@ class Origin:
 
 
 def update_quarantine(
-    conn: psycopg.Connection,
-    quarter: Quarter,
-    run_id: str,
-    now: datetime,
-    summaries: Iterable[Summary],
-    only: Collection[str] | None = None,
-) -> int:
-    """Bring the quarter's quarantine up to date with what the mapping put there; return the open entries.
+    conn: psycopg.Connection, quarter: Quarter, run_id: str, now: datetime, summaries: Iterable[Summary]
+) -> None:
+    """Bring the quarter's quarantine up to date with what the mapping put there.
 
     An entry that is not seen again is resolved, and so is one of any other quarter whose case has now come with this one.
-    Where `only` names cases (Primero ids), entries of other cases are left as they are.
     """
     conn.execute(_SEEN)
     entries = Counter(
@@ -56,13 +46,10 @@ def update_quarantine(
     with conn.cursor() as cursor, cursor.copy("COPY seen_quarantine FROM STDIN") as copy:
         for entry, count in entries.items():
             copy.write_row((*entry, count))
-    covered = None if only is None else list(only)
-    known = {"quarter": quarter.name, "run_id": run_id, "now": now, "covered": covered}
+    known = {"quarter": quarter.name, "run_id": run_id, "now": now}
     conn.execute(_KEEP_ENTRIES, known)
     conn.execute(_RESOLVE_UNSEEN, known)
     conn.execute(_RESOLVE_ARRIVED, known)
-    row = conn.execute(_COUNT_OPEN, known).fetchone()
-    return int(row[0]) if row else 0
 
 
 def replace_unmapped(conn: psycopg.Connection, quarter: Quarter, run_id: str, summaries: Iterable[Summary]) -> None:
@@ -123,7 +110,6 @@ _RESOLVE_UNSEEN = """
 UPDATE primero_sync.quarantine AS q
    SET resolved_at = %(now)s
  WHERE q.quarter = %(quarter)s AND q.resolved_at IS NULL
-   AND (%(covered)s::text[] IS NULL OR q.primero_id = ANY (%(covered)s))
    AND NOT EXISTS (
     SELECT FROM seen_quarantine AS s
      WHERE COALESCE(s.primero_id, '') = q.primero_id AND s.table_name = q.table_name AND s.reason = q.reason)
@@ -138,10 +124,6 @@ UPDATE primero_sync.quarantine AS q
     SELECT primero_id::text FROM case_decisions WHERE decision <> 'stale'
     UNION SELECT primero_id::text FROM staged_exits
     UNION SELECT primero_id FROM seen_quarantine WHERE table_name = 'cases')
-"""
-
-_COUNT_OPEN = """
-SELECT count(*) FROM primero_sync.quarantine WHERE quarter = %(quarter)s AND resolved_at IS NULL
 """
 
 _COPY_UNMAPPED = "COPY primero_sync.unmapped (quarter, field, code, count, run_id) FROM STDIN"

@@ -1,7 +1,4 @@
-"""Proving a load afterwards, by SQL: keys in ONA, services without their case, and each mapped row against ONA's.
-
-What belongs here: reads that end in counts. Nothing here changes ONA; the temporary tables of a comparison are rolled back.
-"""
+"""Check a load afterwards, by SQL that ends in counts: keys, services without their case, and each mapped row against ONA's."""
 
 from __future__ import annotations
 
@@ -12,10 +9,11 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from primero_ona.contract.column import Column, Table
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.decisions import find_stale
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.schema import CASES, SERVICES, Column, Table
 from primero_ona.ona.staging import stage_rows
 from primero_ona.ona.target import Target, different
 from primero_ona.storage.frames import Frames
@@ -28,11 +26,6 @@ class KeyCounts:
     rows: int
     missing: int
     repeated: int
-
-    @property
-    def sound(self) -> bool:
-        """Whether every row has a key of its own."""
-        return not (self.missing or self.repeated)
 
 
 @dataclass(frozen=True)
@@ -50,16 +43,11 @@ class Comparison:
     different: int = 0
     own_keys: int = 0
 
-    @property
-    def sound(self) -> bool:
-        """Whether every mapped row is accounted for."""
-        return not (self.missing or self.different)
-
 
 def check_keys(conn: psycopg.Connection) -> dict[str, KeyCounts]:
     """Count missing and repeated keys in ONA, by `table.column`.
 
-    A case without a `primero_id` is not missing one: the old pipeline wrote it, and a sync of its quarter adopts it.
+    A case without a `primero_id` is not missing one: the legacy pipeline wrote it, and a sync of its quarter adopts it.
     """
     keys = ((CASES, "case_id"), (CASES, "primero_id"), (SERVICES, "unique_id"))
     with translate_errors("checking the keys in ONA"):

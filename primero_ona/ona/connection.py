@@ -1,16 +1,13 @@
-"""Connections to ONA's database: how each transaction is set up, and the translation of errors.
+"""Open connections to ONA's database, and translate psycopg's errors.
 
-A pooler such as PgBouncer may give each transaction another session, and that session to somebody else afterwards. So
-nothing here outlives its transaction: settings are local to it, and statements are not prepared in the server.
-
-What belongs here: opening a connection, and `translate_errors`, through which every room of `ona/` lets psycopg's errors
-become failures. What does not belong here: statements about ONA's tables.
+A pooler such as PgBouncer may give each transaction another session, and that session to another client afterwards. So nothing
+here outlives its transaction: settings are local to it, and statements are not prepared in the server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +17,9 @@ from psycopg.pq import TransactionStatus
 
 from primero_ona.errors import ConfigError, database_error
 from primero_ona.tls import database_protection
+
+#: Opens a connection to ONA's database, and closes it at the end.
+Connect = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
 
 #: Seconds for one statement. The largest one writes the services of a quarter, a few seconds for 300,000 rows; a disk
 #: that is fifty times slower still passes, and a statement that hangs ends within the hour.
@@ -122,7 +122,7 @@ def _settings(statement_timeout: float, lock_timeout: float) -> Mapping[str, str
         "work_mem": WORK_MEMORY,
         # Statements over a quarter take tenths of a second; compiling them first would take longer than that.
         "jit": "off",
-        # Joins by keys need to know how many rows there are, and little else: a tenth of the usual sample tells it.
+        # Joins by keys need to know how many rows there are, and little else: a tenth of the usual sample says it.
         "default_statistics_target": "10",
     }
 
@@ -132,9 +132,9 @@ def _milliseconds(seconds: float) -> str:
 
 
 @contextmanager
-def translate_errors(doing: str) -> Iterator[None]:
-    """Let an error of psycopg leave as a failure; `doing` says what was tried, as in `loading 2024-Q1 into ONA`."""
+def translate_errors(action: str) -> Iterator[None]:
+    """Let an error of psycopg leave as a failure; `action` says what was tried, as in `loading 2024-Q1 into ONA`."""
     try:
         yield
     except psycopg.Error as error:
-        raise database_error(error, doing) from None
+        raise database_error(error, action) from None

@@ -1,10 +1,7 @@
-"""What becomes of each staged row: inserted, updated, unchanged or stale. Decided before anything is written.
+"""Decide what becomes of each staged row, before anything is written: inserted, updated, unchanged or stale.
 
-What belongs here: the rules of staleness, as comparisons of staged rows with ONA's. What does not belong here: who bears
-which key (`keys.py`), writing (`merge.py`), and the bookkeeping (`bookkeeping.py`).
-
-Primero's ids are compared as uuid and its stamps as timestamptz whatever ONA's columns are; where they are of these
-types already, the casts cost nothing.
+Primero's ids are compared as uuid and its timestamps as timestamptz whatever ONA's columns are; where they are of these types
+already, the casts cost nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +9,7 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from primero_ona.ona.schema import CASES, SERVICES
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.target import Target, different
 
 

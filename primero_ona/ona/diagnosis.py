@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import psycopg
 
+from primero_ona.contract.tables import TABLES
 from primero_ona.diagnosis import Area, Diagnosis, own_address, resolve
-from primero_ona.errors import ConfigError, DataError, RefusedError, SyncError
+from primero_ona.errors import ConfigError, DataError, RefusedError, SyncError, TransientError
 from primero_ona.ona.connection import connect, parameters_of, translate_errors
 from primero_ona.ona.grants import foreign_grants
 from primero_ona.ona.migrations import plan
 from primero_ona.ona.roles import ROLES, VIEWS_SCHEMA, lacking_rights
-from primero_ona.ona.schema import TABLES
 from primero_ona.ona.target import Target
 from primero_ona.tls import database_protection, is_local
 
@@ -43,7 +43,7 @@ def diagnose(url: str, *, insecure: bool) -> Iterator[Diagnosis]:
         text = (
             f"the host {host} of ONA_DATABASE_URL is not known; check it, then this machine's name server and network"
         )
-        yield AREA.failed("name", text, 3)
+        yield AREA.failed("name", text, TransientError)
     if unknown:
         return
     yield AREA.ok(
@@ -79,7 +79,9 @@ def _outgoing(host: str) -> Diagnosis:
     """The address that ONA's administrators may have to list, as this machine sees it."""
     own = own_address(resolve(host)[0])
     if own is None:
-        return AREA.failed("our address", f"this machine knows no way to {host}; check its network and its routes", 3)
+        return AREA.failed(
+            "our address", f"this machine knows no way to {host}; check its network and its routes", TransientError
+        )
     text = (
         f"this machine goes out to {host} from {own}; where ONA admits listed addresses only, that is the one to list"
     )
@@ -92,7 +94,7 @@ def _server(conn: psycopg.Connection) -> Diagnosis:
     row = conn.execute("SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'").fetchone()
     if row and any(row):
         text = "it is read-only (a replica?); let ONA_DATABASE_URL name the main server"
-        return AREA.failed("server", text, RefusedError.exit_code)
+        return AREA.failed("server", text, RefusedError)
     number = conn.info.server_version
     return AREA.ok("server", f"PostgreSQL {number // 10_000}.{number % 10_000}, takes changes")
 
@@ -121,7 +123,7 @@ def _tables(conn: psycopg.Connection) -> Diagnosis:
         return AREA.ok("tables", "all tables, columns and constraints are there")
     more = f", and {len(changes) - _NAMED} more" if len(changes) > _NAMED else ""
     text = f"{len(changes)} additions are due: {'; '.join(change.why for change in changes[:_NAMED])}{more}"
-    return AREA.failed("tables", f"{text}; run `primero-ona schema plan`, then `schema apply`", DataError.exit_code)
+    return AREA.failed("tables", f"{text}; run `primero-ona schema plan`, then `schema apply`", DataError)
 
 
 def _types(conn: psycopg.Connection) -> Diagnosis:
@@ -137,7 +139,7 @@ def _types(conn: psycopg.Connection) -> Diagnosis:
     if odd:
         more = f", and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
         text = f"{'; '.join(odd[:_NAMED])}{more}; ask ONA's administrators about the type"
-        return AREA.failed("types", text, DataError.exit_code)
+        return AREA.failed("types", text, DataError)
     return AREA.ok("types", "every column takes what is loaded into it")
 
 
@@ -147,7 +149,7 @@ def _rights(conn: psycopg.Connection) -> Diagnosis:
     more = f", and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
     text = f"the login lacks {', '.join(lacking[:_NAMED])}{more}"
     advice = "ask ONA's administrators to grant it, or to run what `primero-ona schema roles` prints"
-    return AREA.failed("rights", f"{text}; {advice}", RefusedError.exit_code)
+    return AREA.failed("rights", f"{text}; {advice}", RefusedError)
 
 
 def _others(conn: psycopg.Connection) -> Diagnosis:

@@ -1,8 +1,7 @@
-"""Keeping ONA's `data_dictionary`, reading it for export, and finding options that it does not describe.
+"""Keep ONA's `data_dictionary`, read it for export, and find options that it does not describe.
 
-What belongs here: writing rows that `primero_ona/dictionary.py` made, without losing what people did. A Khmer text that
-somebody reviewed stays as it is while the English option stays; no translation ever gives way to the lack of one; and a
-row that nobody makes any more stays, since old cases may still show its option.
+A Khmer text that was reviewed stays while the English option stays, no translation gives way to the lack of one, and a row that
+is no longer in the source stays, since old cases may still show its option.
 """
 
 from __future__ import annotations
@@ -13,11 +12,13 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from primero_ona.contract.column import Column, Table
+from primero_ona.contract.reference import DATA_DICTIONARY
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.schema import CASES, DATA_DICTIONARY, SERVICES, Column, Table
 from primero_ona.ona.target import Target
 from primero_ona.ona.upkeep import Row, Upkeep, insert_rows, locked, read_rows, update_row
-from primero_ona.texts import plain, same
+from primero_ona.texts import normalize, same_text
 
 Key = tuple[str | None, ...]
 
@@ -52,7 +53,7 @@ def _key(row: Row) -> Key:
 def _changes(there: Row, wanted: Row) -> Row:
     """The columns that differ, once what people did is respected."""
     # The approval was for a translation of these English texts.
-    same_english = all(same(there[english], wanted[english]) for english in _KHMER.values())
+    same_english = all(same_text(there[english], wanted[english]) for english in _KHMER.values())
     reviewed = (there["reviewed"] or "").lower() in _TRUE and same_english
     kept = {khmer: _khmer(there, wanted, khmer, reviewed=reviewed) for khmer in _KHMER}
     meant: Row = {**wanted, **kept}
@@ -64,9 +65,9 @@ def _changes(there: Row, wanted: Row) -> Row:
 
 def _khmer(there: Row, wanted: Row, name: str, *, reviewed: bool) -> str | None:
     english = _KHMER[name]
-    translated_there = bool(plain(there[name])) and not same(there[name], there[english])
-    untranslated_now = same(wanted[name], wanted[english])
-    same_meaning = same(there[english], wanted[english])
+    translated_there = bool(normalize(there[name])) and not same_text(there[name], there[english])
+    untranslated_now = same_text(wanted[name], wanted[english])
+    same_meaning = same_text(there[english], wanted[english])
     if translated_there and (reviewed or (untranslated_now and same_meaning)):
         return there[name]
     # What differs by marks that show nothing is the same text; Primero's is taken, for it is what is shown.
@@ -105,15 +106,10 @@ class Undescribed:
     rows: int
 
 
-def has_options(column: Column) -> bool:
-    """Whether the values of a column are options of Primero, or a few fixed texts."""
-    return bool(column.labels or column.options or column.allowed)
-
-
 def undescribed_options(conn: psycopg.Connection) -> list[Undescribed]:
     """Options that occur in `cases` or `services` and have no row in the dictionary; counts only, no texts.
 
-    A text that stands where an option is due may be anything that somebody wrote.
+    A text that stands where an option is due may be anything that a person wrote.
     """
     with translate_errors("looking for options without a row in ONA's data_dictionary"):
         target = Target.find(conn)
@@ -121,7 +117,7 @@ def undescribed_options(conn: psycopg.Connection) -> list[Undescribed]:
             _undescribed(conn, target, table, column)
             for table in (CASES, SERVICES)
             for column in table.columns
-            if has_options(column)
+            if column.has_options
         ]
     return [entry for entry in found if entry.texts]
 

@@ -1,7 +1,4 @@
-"""Who was erased and is kept out: reading the audit lines, and taking such cases out of raw frames and staged rows.
-
-What does not belong here: erasing (`erasure.py`).
-"""
+"""Read who was erased, and leave such cases out of raw frames and staged rows."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ def without_erased(raw: pd.DataFrame, erased: frozenset[str]) -> pd.DataFrame:
 def remove_erased(conn: psycopg.Connection) -> dict[str, int]:
     """Take erased cases out of the staged rows, whatever brought them there; return how many rows, by table.
 
-    The second wall: a pull that began before the erasure may still have stored the case.
+    Defence in depth: a pull that began before the erasure may still have stored the case.
     """
     if conn.execute("SELECT FROM primero_sync.erasures LIMIT 1").fetchone() is None:
         return {}

@@ -1,8 +1,8 @@
-"""Erasure: a case and its services leave ONA on request, with every trace in the bookkeeping, and do not come back.
+"""Erase a case and its services from ONA on request, with every trace in the bookkeeping, so that it does not come back.
 
 What remains is one line in `primero_sync.erasures`: when, how many rows, and the SHA-256 of Primero's id of the case. That
 id is a random UUID, so its hash tells nothing to whoever does not have the id already; it is what keeps the case out while
-it is still in Primero. What does not belong here: the stored partitions (`partition_upkeep.py`).
+it is still in Primero.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 from psycopg import sql
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.erased import subject_of
 from primero_ona.ona.load import lock_loads
@@ -33,32 +33,74 @@ class Erased:
 
 
 def read_ids(texts: Iterable[str]) -> list[str]:
-    """Primero ids as Primero writes them; raises ConfigError, without the text, where one is no UUID."""
+    """Primero ids as Primero writes them; raises UsageError, without the text, where one is no UUID."""
     try:
         return list(dict.fromkeys(str(UUID(text.strip())) for text in texts))
     except ValueError:
-        raise ConfigError(
+        raise UsageError(
             "--primero-id takes Primero's own id of a case, 36 characters like 51f2adb5-0000-0000-0000-0000c063aeb0; "
             "the short Case ID that people see will not do"
         ) from None
 
 
-def erase(conn: psycopg.Connection, ids: Sequence[str], now: datetime) -> Erased:
+def erase(conn: psycopg.Connection, ids: Sequence[str], now: datetime) -> tuple[Erased, set[str]]:
     """Remove cases from ONA and from the bookkeeping in one transaction, and write an audit line for each.
+
+    Returns what was removed, and the Case IDs that the cases had in ONA.
 
     Repeating it is safe, and counts up what was still found; the line keeps the time of the first one. `conn` is in
     no transaction; `now` is aware.
     """
     total = Erased()
+    case_ids: set[str] = set()
     with translate_errors("erasing cases from ONA"), conn.transaction():
         lock_loads(conn)
         target = Target.find(conn)
         for case in ids:
+            case_ids |= _case_ids(conn, target, case)
             found = _erase(conn, target, case)
             line = {"subject": subject_of(case), "now": now, **vars(found)}
             conn.execute(_WRITE_LINE, line)
             total = Erased(*(old + new for old, new in zip(vars(total).values(), vars(found).values(), strict=True)))
+    return total, case_ids
+
+
+def legacy_rows(conn: psycopg.Connection, case_ids: Sequence[str]) -> list[str]:
+    """Those of the Case IDs under which ONA has a row of the legacy pipeline, which has no Primero id."""
+    with translate_errors("looking for rows of the legacy pipeline in ONA"), conn.transaction():
+        query = sql.SQL("SELECT case_id FROM {cases} WHERE primero_id IS NULL AND case_id = ANY (%s) ORDER BY 1")
+        rows = conn.execute(query.format(**Target.find(conn).names), (list(case_ids),)).fetchall()
+    return [row[0] for row in rows]
+
+
+def erase_legacy(conn: psycopg.Connection, case_ids: Sequence[str], now: datetime) -> Erased:
+    """Remove rows of the legacy pipeline, and their services without a Primero id, by Case ID in one transaction.
+
+    The line that remains has a random subject: a hash of a Case ID would give the Case ID away to a few guesses.
+    """
+    total = Erased()
+    with translate_errors("erasing rows of the legacy pipeline from ONA"), conn.transaction():
+        lock_loads(conn)
+        names = Target.find(conn).names
+        for case_id in case_ids:
+            services = conn.execute(sql.SQL(_ERASE_LEGACY_SERVICES).format(**names), (case_id,)).rowcount
+            cases = conn.execute(sql.SQL(_ERASE_LEGACY_CASE).format(**names), (case_id,)).rowcount
+            line = {
+                "subject": subject_of(str(uuid4())),
+                "now": now,
+                "cases": cases,
+                "services": services,
+                "bookkeeping": 0,
+            }
+            conn.execute(_WRITE_LINE, line)
+            total = Erased(total.cases + cases, total.services + services)
     return total
+
+
+def _case_ids(conn: psycopg.Connection, target: Target, case: str) -> set[str]:
+    """The plain Case IDs of the rows of a case."""
+    query = sql.SQL("SELECT split_part(case_id, '~', 1) FROM {cases} WHERE primero_id::text = %s")
+    return {row[0] for row in conn.execute(query.format(**target.names), (case,)).fetchall()}
 
 
 def _erase(conn: psycopg.Connection, target: Target, case: str) -> Erased:
@@ -87,6 +129,10 @@ DELETE FROM {services} AS v
  WHERE v.primero_case_id::text = %(case)s
     OR v.case_id IN (SELECT c.case_id FROM {cases} AS c WHERE c.primero_id::text = %(case)s)
 """
+
+_ERASE_LEGACY_SERVICES = "DELETE FROM {services} WHERE primero_case_id IS NULL AND case_id = %s"
+
+_ERASE_LEGACY_CASE = "DELETE FROM {cases} WHERE primero_id IS NULL AND case_id = %s"
 
 _ERASE_CASE = "DELETE FROM {cases} AS c WHERE c.primero_id::text = %(case)s"
 

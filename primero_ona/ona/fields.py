@@ -9,7 +9,7 @@ from datetime import datetime
 import psycopg
 from psycopg.rows import class_row
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona.ona.connection import translate_errors
 
 
@@ -41,12 +41,12 @@ def note_fields(conn: psycopg.Connection, shown: Collection[str], returned: Coll
 def accept_fields(conn: psycopg.Connection, names: Collection[str], now: datetime) -> list[Field]:
     """Accept that these fields do not come any more; return them. Safe to repeat: the first acceptance stands.
 
-    Raises ConfigError where a name is not one of a field that pulls were shown, since nothing was lost then.
+    Raises UsageError where a name is not one of a field that pulls were shown, since nothing was lost then.
     """
     with translate_errors("accepting the loss of fields"), conn.transaction():
         known = {field.name for field in shown_fields(conn)}
         if unknown := set(names) - known:
-            raise ConfigError(
+            raise UsageError(
                 f"{len(unknown)} of these names {'is' if len(unknown) == 1 else 'are'} of no field that a pull was ever shown, so "
                 "nothing was accepted; `primero-ona fields list` has the names"
             )

@@ -1,7 +1,4 @@
-"""Rights on ONA's tables that others than the project's roles hold, read from the catalog, which every login may read.
-
-What does not belong here: what the roles themselves may do (`roles.py`).
-"""
+"""Rights on ONA's tables that others than the project's roles hold, read from the catalog, which every login may read."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from primero_ona.ona.schema import TABLES
+from primero_ona.contract.tables import TABLES
 from primero_ona.ona.target import BOOKKEEPING, Target
 
 #: What stands before a name in REVOKE.

@@ -12,7 +12,8 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from primero_ona.ona.schema import CASES, SERVICES, Table
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.target import Target
 
 
@@ -127,7 +128,7 @@ SELECT v.unique_id AS key
 
 _ANY_LEGACY_SERVICE = "SELECT FROM {services} WHERE primero_case_id IS NULL LIMIT 1"
 
-# Whose a service of the legacy pipeline is, the key of its case tells.
+# Whose a service of the legacy pipeline is, the key of its case says.
 _FREE_LEGACY_SERVICES = """
 INSERT INTO freed_services
 SELECT v.unique_id

@@ -1,13 +1,7 @@
-"""The load: one transaction that brings ONA's `cases` and `services` to what a quarter says, or leaves them as they were.
-
-What belongs here: the order of the steps, the lock, and the counts. Each step has a module of its own: `staging.py` (into
-temporary tables), `keys.py` (which row bears which key), `decisions.py` (what becomes of each row), `merge.py` (writing),
-`bookkeeping.py` (remembering).
-"""
+"""The load: one transaction that brings ONA's `cases` and `services` to what a quarter says, or leaves them as they were."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -49,14 +43,13 @@ class TableCounts:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What a load did; `open_quarantine` counts the quarter's entries in quarantine."""
+    """What a load did, by table."""
 
     cases: TableCounts
     services: TableCounts
-    open_quarantine: int
 
 
-def load_quarter(  # noqa: PLR0913 all by name
+def load_quarter(
     conn: psycopg.Connection,
     *,
     quarter: Quarter,
@@ -65,21 +58,18 @@ def load_quarter(  # noqa: PLR0913 all by name
     services: Frames,
     exits: Frames,
     now: datetime,
-    only: Collection[str] | None = None,
 ) -> LoadResult:
     """Load a quarter's mapped cases, mapped services and exits in one transaction; all of it or nothing.
 
-    `conn` comes from `connect` and is in no transaction; `now` is aware, and stamps the rows that are written. The
-    summaries of `cases` and `services` are read after their rows. `only`: the rows are no whole quarter but these cases
-    (Primero ids), asked of Primero just now; then nothing is said of the quarter's other cases, and no load of the quarter
-    is recorded. Raises DataError where the rows cannot be loaded or
-    ONA lacks something, TransientError where another sync holds the lock, else what `database_error` says.
+    `conn` comes from `connect` and is in no transaction; `now` is aware, and stamps the rows that are written. Raises
+    DataError where the rows cannot be loaded or ONA lacks something, TransientError where another sync holds the lock, else
+    what `database_error` says.
     """
     with translate_errors(f"loading {quarter.name} into ONA"), conn.transaction():
         lock_loads(conn)
         target = Target.find(conn)
         number = _number_of(cases, services, exits)
-        fresh = number if only is not None or not was_loaded(conn, quarter, number) else None
+        fresh = None if was_loaded(conn, quarter, number) else number
         received = stage_rows(conn, target, cases, services)
         refuse_unusable(conn)
         stage_exits(conn, exits)
@@ -92,20 +82,17 @@ def load_quarter(  # noqa: PLR0913 all by name
         write_cases(conn, target, now, counts["cases"].inserted + counts["cases"].updated)
         write_services(conn, target, counts["services"].inserted + counts["services"].updated)
         summaries = (cases.summary, services.summary)
-        still_open = update_quarantine(conn, quarter, run_id, now, summaries, only)
-        if only is None:
-            replace_unmapped(conn, quarter, run_id, summaries)
-            origin = Origin(number, exits.summary.get("stored_version"), cases.summary.get("mapping_version"))
-            record_run(
-                conn, quarter, run_id, now, origin, {table: asdict(counted) for table, counted in counts.items()}
-            )
-    return LoadResult(counts["cases"], counts["services"], still_open)
+        update_quarantine(conn, quarter, run_id, now, summaries)
+        replace_unmapped(conn, quarter, run_id, summaries)
+        origin = Origin(number, exits.summary.get("stored_version"), cases.summary.get("mapping_version"))
+        record_run(conn, quarter, run_id, now, origin, {table: asdict(counted) for table, counted in counts.items()})
+    return LoadResult(counts["cases"], counts["services"])
 
 
 def _number_of(*parts: Frames) -> int | None:
     """The number of the pull that all parts of a quarter come from; None where none of them knows it.
 
-    Raises DataError where they come from several: what left is then not told from what came.
+    Raises DataError where they come from several: what left can then not be distinguished from what came.
     """
     numbers = {part.summary.get(PULL_NUMBER) for part in parts}
     if len(numbers) > 1:
@@ -133,7 +120,7 @@ def lock_loads(conn: psycopg.Connection) -> None:
 
 
 def _holder(conn: psycopg.Connection) -> str:
-    """Say which session holds the lock of the loads; PostgreSQL tells since when only to logins that may see the session."""
+    """Say which session holds the lock of the loads; PostgreSQL says since when only to logins that may see the session."""
     row = conn.execute(_FIND_HOLDER).fetchone()
     if row is None:
         return "its session has ended meanwhile"

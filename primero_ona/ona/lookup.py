@@ -1,8 +1,7 @@
-"""Keeping ONA's `locations_lookup` up to date with Primero's districts, without changing a name that is in use.
+"""Keep ONA's `locations_lookup` up to date with Primero's districts, without changing a name that is in use.
 
-What belongs here: the rules of names, new and retired districts, and accepting a changed name. The dashboards group by
-names, and cases carry them, so a name in ONA changes only when a person accepts it: until then the change is on record
-in `primero_sync.place_names`. A code that Primero has no more stays, marked `retired`: old cases still carry it.
+The dashboards group by names, so a changed name waits in `primero_sync.place_names` until a person accepts it. A code that
+Primero no longer has stays, marked `retired`: old cases still carry it.
 """
 
 from __future__ import annotations
@@ -10,22 +9,20 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+import pandas as pd
 import psycopg
 import pyarrow as pa
 from psycopg import sql
 from psycopg.rows import class_row
 
-from primero_ona.errors import ConfigError, DataError
+from primero_ona.contract.reference import CURRENT, LOCATIONS_LOOKUP, RETIRED
+from primero_ona.errors import DataError, UsageError
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.schema import CURRENT, LOCATIONS_LOOKUP, RETIRED
 from primero_ona.ona.target import Target
 from primero_ona.ona.upkeep import Row, Text, Upkeep, insert_rows, locked, read_rows, update_row
-from primero_ona.texts import plain, same
-
-if TYPE_CHECKING:
-    import pandas as pd
+from primero_ona.texts import normalize, same_text
 
 #: What people see of a place, and therefore does not change by itself.
 _NAMES = ("district", "province", "province_code", "district_km", "province_km")
@@ -124,13 +121,13 @@ def _gazetteer_code(code: str) -> Text:
 def _in_use(row: Row, provinces: dict[Text, Row]) -> Row:
     """A new district, with the names that its province already has in ONA."""
     known = provinces.get(row["province_code"], {})
-    return {**row, **{name: known[name] for name in ("province", "province_km") if plain(known.get(name))}}
+    return {**row, **{name: known[name] for name in ("province", "province_km") if normalize(known.get(name))}}
 
 
 def _changes(row: Row, wanted: Row | None, code: str) -> Row:
     """What to write into a row that is there: what it lacks, and its status."""
     wanted = wanted or {"gazetteer_code": _gazetteer_code(code), "status": RETIRED}
-    filled = {name: text for name, text in wanted.items() if text and not plain(row[name])}
+    filled = {name: text for name, text in wanted.items() if text and not normalize(row[name])}
     return filled | ({"status": wanted["status"]} if row["status"] != wanted["status"] else {})
 
 
@@ -139,7 +136,7 @@ def _changed_names(row: Row, wanted: Row) -> list[ChangedName]:
     return [
         ChangedName(row["code"] or "", name, row[name], wanted[name] or "")
         for name in _NAMES
-        if plain(row[name]) and plain(wanted[name]) and not same(row[name], wanted[name])
+        if normalize(row[name]) and normalize(wanted[name]) and not same_text(row[name], wanted[name])
     ]
 
 
@@ -158,7 +155,7 @@ def _record(conn: psycopg.Connection, changed: Sequence[ChangedName], now: datet
 
 
 def changed_names(conn: psycopg.Connection) -> list[ChangedName]:
-    """The changed names that nobody has accepted yet, by code."""
+    """The changed names that are not accepted yet, by code."""
     with (
         translate_errors("reading the changed names of places"),
         conn.transaction(),
@@ -170,7 +167,7 @@ def changed_names(conn: psycopg.Connection) -> list[ChangedName]:
 def accept_names(conn: psycopg.Connection, codes: Collection[str] | None, now: datetime) -> list[ChangedName]:
     """Take Primero's names for the districts, or all districts of the provinces, with these codes; None means all.
 
-    Returns what was changed. Raises ConfigError where a code has no changed name.
+    Returns what was changed. Raises UsageError where a code has no changed name.
     """
     with locked(conn, LOCATIONS_LOOKUP, "accepting names of places") as target:
         provinces = {row["code"]: row["province_code"] for row in read_rows(conn, target, LOCATIONS_LOOKUP)}
@@ -185,7 +182,7 @@ def accept_names(conn: psycopg.Connection, codes: Collection[str] | None, now: d
 def _refuse_unknown(codes: Collection[str] | None, chosen: Sequence[ChangedName], provinces: dict[Text, Text]) -> None:
     met = {name.code for name in chosen} | {provinces.get(name.code) for name in chosen}
     if unknown := sorted(set(codes or ()) - met):
-        raise ConfigError(
+        raise UsageError(
             f"no name has changed for the code {', '.join(unknown)}; nothing was accepted; "
             "`primero-ona places changes` lists those that have"
         )
@@ -235,7 +232,5 @@ def read_places(conn: psycopg.Connection) -> pd.DataFrame:
     with translate_errors("reading ONA's locations_lookup"):
         target = Target.find(conn)
         rows = conn.execute(query.format(as_text, target.name(LOCATIONS_LOOKUP))).fetchall()
-    import pandas as pd  # noqa: PLC0415
-
     text = pd.ArrowDtype(pa.string())
     return pd.DataFrame(rows, columns=pd.Index(names), dtype=text)

@@ -1,9 +1,7 @@
-"""Writing into ONA's `cases` and `services` what was decided: exits leave, changed rows come, nothing else is touched.
+"""Write into ONA's `cases` and `services` what was decided: removed rows go, changed rows come, nothing else is touched.
 
-What belongs here: every statement that deletes from, inserts into or updates ONA's two tables. Order matters: services
-go before their case and come after it, so that a foreign key between the tables, if ONA has one, holds at every moment.
-An unchanged row is not even locked: ON CONFLICT would lock it and write to the log, so it is filtered before. Rows are
-written in the order of their key, so that its index is filled from one end to the other and not all over.
+Services go before their case and come after it, for a foreign key of ONA's. ON CONFLICT would lock unchanged rows and write to
+the log, so they are filtered before. Rows are written in the order of their key, so that its index fills from end to end.
 """
 
 from __future__ import annotations
@@ -13,9 +11,10 @@ from datetime import UTC, datetime
 import psycopg
 from psycopg import sql
 
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import TransientError
 from primero_ona.ona.decisions import outranks
-from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.ona.target import Target, commas, different
 
 
@@ -36,7 +35,7 @@ def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expecte
     """Write the cases that are new or changed, and stamp them with `now`; `expected` is their number.
 
     A case whose key has changed loses its old row, and the services with it, which come back with the new key. Raises
-    TransientError where ONA's rows were changed by somebody else meanwhile.
+    TransientError where ONA's rows were changed by another session meanwhile.
     """
     target.run(conn, _REMOVE_SERVICES_OF_RENAMED)
     target.run(conn, _REMOVE_RENAMED)
@@ -80,7 +79,7 @@ def _changes(table: Table, *more: str) -> sql.Composed:
 def _insist_on(written: int, expected: int, table: Table) -> None:
     if written != expected:
         raise TransientError(
-            f"{written:,} rows of {table.name} were written where {expected:,} should have been: somebody else writes into "
+            f"{written:,} rows of {table.name} were written where {expected:,} should have been: another session writes into "
             "ONA at the same time, or a trigger interferes; nothing was changed, the next try may succeed"
         )
 
@@ -94,7 +93,7 @@ DELETE FROM staged_exits AS e
  WHERE known.id = e.primero_id AND known.stamp > e.last_updated_at AND {outranks}
 """
 
-# The old pipeline's rows have no Primero id; one whose key a case of this load claims is that case's.
+# The legacy pipeline's rows have no Primero id; one whose key a case of this load claims is that case's.
 _LEAVING = """
 CREATE TEMPORARY TABLE leaving ON COMMIT DROP AS
 SELECT c.case_id
@@ -148,7 +147,7 @@ DELETE FROM {cases} AS c
  WHERE d.decision = 'updated' AND c.primero_id::uuid = d.primero_id AND c.case_id <> d.case_id
 """
 
-# The last condition never lets one child's row become another's, even if somebody else wrote it a moment ago.
+# The last condition never lets one child's row become another's, even if another session wrote it a moment ago.
 _WRITE_CASES = """
 INSERT INTO {cases} AS c ({columns}, last_updated_date)
 SELECT {staged}, {stamp}

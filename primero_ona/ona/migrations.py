@@ -1,7 +1,6 @@
-"""What ONA's database still lacks, as statements that only ever add to ONA's tables; and their execution.
+"""Plan what ONA's database lacks, as statements that only add to its tables, and execute them.
 
-What belongs here: comparing the database with the table contract, and with the numbered files in `migrations/`, which
-make the bookkeeping schema. What does not belong here: removing, renaming or retyping anything, which is ONA's to do.
+The plan compares the database with the table contract, and with the numbered files in `migrations/` for the bookkeeping.
 """
 
 from __future__ import annotations
@@ -13,10 +12,12 @@ from importlib.resources import files
 import psycopg
 from psycopg import sql
 
+from primero_ona.contract.column import Column, Table
+from primero_ona.contract.tables import CASES, SERVICES, TABLES
 from primero_ona.errors import DataError
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.obstacles import obstacles
-from primero_ona.ona.schema import CASES, SERVICES, TABLES, VIEWS, Column, Table, View
+from primero_ona.ona.schema import VIEWS, View
 from primero_ona.ona.target import BOOKKEEPING, Target, commas
 
 #: Columns that must hold every value once: the keys that a load's ON CONFLICT needs, and Primero's id, so that no case
@@ -185,7 +186,7 @@ SELECT 1
  WHERE n.nspname = %(schema)s AND c.relname = %(name)s
 """
 
-#: An index over the whole table that begins with the column; a partial or invalid one serves nobody.
+#: An index over the whole table that begins with the column; a partial or invalid one serves no query.
 _ANY_INDEX = """
 SELECT EXISTS (
     SELECT FROM pg_catalog.pg_index AS i

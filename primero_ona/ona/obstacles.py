@@ -1,8 +1,4 @@
-"""What stands in the way of a load and no addition can change: found in PostgreSQL's catalog before anything is tried.
-
-What belongs here: how ONA's tables are made, as far as it decides whether rows can be written into them. What does not
-belong here: what they lack (`migrations.py`), and changing anything, which is ONA's to do.
-"""
+"""Find in PostgreSQL's catalog what stands in the way of a load and what no addition can change."""
 
 from __future__ import annotations
 
@@ -10,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 import psycopg
 
-from primero_ona.ona.schema import TABLES, Table
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import TABLES
 from primero_ona.ona.target import Target
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "i": "an index"}

@@ -1,8 +1,6 @@
-"""ONA against an inventory of Primero: what is missing, extra, stale or different, per quarter, decided in SQL.
+"""Compare ONA with an inventory of Primero in SQL: what is missing, extra, stale or different, per quarter.
 
-What belongs here: temporary tables with what ONA should hold, and their comparison with what it holds. Nothing of the
-sync's bookkeeping is believed: keys are settled from the inventory and ONA's rows, as a load would do it. What does not
-belong here: asking Primero, and mapping (`audit.py` of the package brings both to this room); loading.
+Nothing of the sync's bookkeeping is believed: keys are settled from the inventory and ONA's rows, as a load would do it.
 """
 
 from __future__ import annotations
@@ -17,9 +15,9 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.ona.staging import analyze_staged, copy_csv, make_staged, stage_frame, to_csv
 from primero_ona.ona.target import Target, different
 
@@ -40,11 +38,14 @@ KNOWN_SCHEMA = pa.schema(
 #: What a case that belongs in ONA may be found to be.
 _EXPECTED = ("equal", "missing", "stale", "different", "services", "quarantined", "pending")
 
-#: UnmappedCodes that a fresh copy of the case mends, by its Primero id: the last is a case that left both sets.
-MENDABLE = ("missing", "stale", "different", "services", "left")
+#: Findings that a sync of the case's quarter repairs; the last is a case that left both sets.
+SYNCED = ("missing", "stale", "different", "services", "left")
 
-#: UnmappedCodes of cases in ONA that do not belong there: left both sets; not in Primero; not visible to this account; not asked
-#: about, being too many; rows of the old pipeline, without a Primero id, that no case of Primero claims; and cases last
+#: Findings that no sync repairs, since Primero sends nothing of these cases.
+REMOVABLE = ("gone", "out_of_scope", "unclaimed")
+
+#: Findings of cases in ONA that do not belong there: left both sets; not in Primero; not visible to this account; not asked
+#: about, being too many; rows of the legacy pipeline, without a Primero id, that no case of Primero claims; and cases last
 #: changed before the first quarter of the syncs, in another state than ONA has.
 EXTRA = ("left", "gone", "out_of_scope", "unconfirmed", "unclaimed", "early")
 
@@ -127,7 +128,7 @@ class ReconciliationTables:
             return [row[0] for row in self._conn.execute(query).fetchall()]
 
     def note(self, verdicts: Mapping[str, str]) -> None:
-        """Take what asking one by one has shown of the unknown ones: `gone`, `out of scope` or `there`."""
+        """Take what asking one by one has shown of the unknown ones: `gone`, `out of scope` or `present`."""
         with translate_errors("comparing ONA with Primero"), self._conn.cursor() as cursor:
             cursor.executemany("INSERT INTO verdicts VALUES (%s, %s)", list(verdicts.items()))
 
@@ -152,21 +153,13 @@ class ReconciliationTables:
             self._conn.execute(make)
             rows = self._conn.execute("SELECT quarter, kind, count(*) FROM findings GROUP BY 1, 2").fetchall()
             stand = self._conn.execute(sql.SQL(_STANDING).format(**self._target.names)).fetchall()
-            self._findings = self._conn.execute(_DIFFERENT, ([*MENDABLE, *EXTRA],)).fetchall()
+            self._findings = self._conn.execute(_DIFFERENT, ([*SYNCED, *EXTRA],)).fetchall()
         return _by_quarter(rows, stand)
 
     def findings(self, kinds: Iterable[str]) -> Iterator[tuple[str | None, str | None, datetime | None, str]]:
-        """(Primero id, case_id, time of change, kind) of the findings of these kinds; a row of the old pipeline has no id."""
+        """(Primero id, case_id, time of change, kind) of the findings of these kinds; a row of the legacy pipeline has no id."""
         wanted = frozenset(kinds)
         return (finding for finding in self._findings if finding[-1] in wanted)
-
-
-def stamp_in_ona(conn: psycopg.Connection, case: str) -> datetime | None:
-    """When ONA's row of this case (a Primero id) was last changed in Primero; None where there is no such row."""
-    with translate_errors("reading a case's time of change in ONA"):
-        query = sql.SQL("SELECT primero_updated_at::timestamptz FROM {cases} WHERE primero_id::uuid = %s::uuid")
-        row = conn.execute(query.format(**Target.find(conn).names), (case,)).fetchone()
-    return row[0] if row else None
 
 
 def _by_quarter(found: Iterable[tuple[str, str, int]], stand: Iterable[tuple[str, int]]) -> list[QuarterDifferences]:
@@ -237,7 +230,7 @@ surplus AS (
     SELECT COALESCE(c.primero_id, v.primero_id) AS primero_id, c.case_id,
            COALESCE(k.updated_at, c.updated_at) AS updated_at,
            CASE WHEN k.primero_id IS NOT NULL THEN 'left' WHEN d.verdict = 'gone' THEN 'gone'
-                WHEN d.verdict = 'out of scope' THEN 'out_of_scope' WHEN d.verdict = 'there' THEN 'leaving'
+                WHEN d.verdict = 'out of scope' THEN 'out_of_scope' WHEN d.verdict = 'present' THEN 'leaving'
                 ELSE 'unconfirmed' END AS kind
       FROM (SELECT primero_id::uuid, case_id, primero_updated_at::timestamptz AS updated_at
               FROM {cases} WHERE primero_id IS NOT NULL) AS c

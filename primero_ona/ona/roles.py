@@ -3,7 +3,7 @@
 `ona_owner` owns the tables and changes their schema, `ona_loader` writes rows and cannot change anything else,
 `ona_dashboard` reads views without the ids of Primero and with one age of past days only, `ona_auditor` reads the
 bookkeeping and no child's row. They are groups: a login is made a member of one. Rights that others hold already are listed
-and revoked (`grants.py`). What does not belong here: executing it, which is the administrators' to do.
+and revoked (`grants.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import TABLES
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.grants import foreign_grants, unlimited_logins
-from primero_ona.ona.schema import CASES, SERVICES, TABLES, Table
 from primero_ona.ona.target import BOOKKEEPING, Target
 
 #: The schema of the dashboards' views. They have the tables' names, so that a dashboard needs another search path only.
@@ -27,7 +28,7 @@ ROLES = ("ona_owner", "ona_loader", "ona_dashboard", "ona_auditor")
 
 #: What the loader and the auditor may do with each table of the bookkeeping; a table that is not named is the owner's alone.
 #: The loader adds to the history and cannot change it: no UPDATE of `runs`, of `erasures` only the counters, DELETE only where
-#: a sync or an erasure deletes. UPDATE of `load_lock`, which has no row, is the right to lock it.
+#: a sync or an erasure deletes. UPDATE of `load_lock`, which has no row, and of `partitions` is the right to lock them.
 _BOOKKEEPING: dict[str, tuple[LiteralString, LiteralString]] = {
     "runs": (
         "SELECT, INSERT (run_id, quarter, started_at, pull, pull_version, mapping_version, counts)",
@@ -41,6 +42,7 @@ _BOOKKEEPING: dict[str, tuple[LiteralString, LiteralString]] = {
     "erasures": ("SELECT, INSERT, UPDATE (cases, services, bookkeeping, stored_rows)", "SELECT"),
     "schema_version": ("SELECT", "SELECT"),
     "load_lock": ("UPDATE", ""),
+    "partitions": ("SELECT, INSERT, UPDATE", "SELECT"),
 }
 
 #: What the loader may do with each of ONA's tables.
@@ -48,10 +50,6 @@ _LOADING: tuple[LiteralString, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 #: One right in the texts above, and the columns that it is for.
 _RIGHTS = re.compile(r"(SELECT|INSERT|UPDATE|DELETE)(?: \(([^)]*)\))?")
-
-#: Not shown to dashboards: ids by which a row could be found in Primero; and ages on further days than that of registration,
-#: since the ages of one child on several days narrow its birthday down.
-_HIDDEN = frozenset({"primero_id", "primero_case_id", "age_at_placement", "age_at_reintegration", "age_at_service"})
 
 
 def roles_sql(conn: psycopg.Connection) -> str:
@@ -126,7 +124,7 @@ def _roles() -> Iterator[sql.Composed]:
 
 
 def _database(database: str, target: Target) -> Iterator[sql.Composed]:
-    """Nobody creates anything but the owner; the loader needs temporary tables, which go with its transaction."""
+    """Only the owner creates anything; the loader needs temporary tables, which go with its transaction."""
     names = {"db": sql.Identifier(database), "schema": sql.Identifier(target.schema)}
     for statement in (
         "REVOKE CREATE, TEMPORARY ON DATABASE {db} FROM PUBLIC",
@@ -184,7 +182,7 @@ def _views(target: Target) -> Iterator[sql.Composed]:
 
 def shown_columns(table: Table) -> list[str]:
     """The columns that a dashboard sees."""
-    return [column.name for column in table.columns if table not in (CASES, SERVICES) or column.name not in _HIDDEN]
+    return [column.name for column in table.columns if not column.hidden]
 
 
 def _search_path(target: Target) -> Iterator[sql.Composed]:

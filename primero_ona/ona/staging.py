@@ -1,8 +1,4 @@
-"""Mapped frames into temporary tables, where SQL can compare them with what ONA holds.
-
-What belongs here: making the temporary tables with the column types found in ONA, streaming frames into them, and
-refusing rows that no load could take. What does not belong here: deciding or writing anything in ONA's tables.
-"""
+"""Stream mapped frames into temporary tables with the column types found in ONA, and refuse rows that no load could take."""
 
 from __future__ import annotations
 
@@ -14,9 +10,10 @@ import pyarrow as pa
 from psycopg import sql
 from pyarrow import csv
 
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import DataError
 from primero_ona.ona.erased import remove_erased
-from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.ona.target import Target, commas
 from primero_ona.storage.frames import Frames, prefetch
 from primero_ona.texts import UUID
@@ -28,7 +25,7 @@ _EXITS = pa.schema(
     [("id", pa.string()), ("case_id_display", pa.string()), ("last_updated_at", pa.timestamp("ms", "UTC"))]
 )
 
-#: Every value that is not null in quotes, so that COPY tells an empty text from null.
+#: Every value that is not null in quotes, so that COPY distinguishes an empty text from null.
 _CSV = csv.WriteOptions(include_header=False, quoting_style="all_valid")
 
 
@@ -56,7 +53,7 @@ def analyze_staged(conn: psycopg.Connection) -> None:
 def make_staged(conn: psycopg.Connection, target: Target, table: Table) -> None:
     """Make the temporary table for a table's mapped rows, empty, with ONA's types.
 
-    Not from the table itself: that would lock it as long as the transaction lasts, and whoever changes it would wait.
+    Not from the table itself: that would lock it as long as the transaction lasts, and those who change it would wait.
     Raises DataError where ONA lacks a column.
     """
     types = target.column_types(conn, table)

@@ -1,7 +1,4 @@
-"""Where ONA's tables are: the schema they stand in, and their names as identifiers.
-
-What belongs here: finding the tables and what they have. What does not belong here: changing or reading their rows.
-"""
+"""Find ONA's tables: the schema they stand in, their names as identifiers, and the columns they have."""
 
 from __future__ import annotations
 
@@ -12,7 +9,8 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from primero_ona.ona.schema import TABLES, Table
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import TABLES
 
 #: The schema of this project's own tables: runs, quarantine, unmapped codes, exits.
 BOOKKEEPING = "primero_sync"

@@ -1,7 +1,7 @@
 """Small tables that people in ONA may have made by hand, kept up to date row by row: read, compare, write what differs.
 
-What belongs here: what `locations_lookup` and `data_dictionary` have in common. Nobody knows the types of ONA's own
-columns, so everything is read as text, and sent as text that PostgreSQL reads as the column's type.
+The types of ONA's own columns are not known, so everything is read as text, and sent as text that PostgreSQL reads as the
+column's type.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from primero_ona.contract.column import Table
 from primero_ona.errors import TransientError
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.schema import Table
 from primero_ona.ona.target import Target, commas
 
 Text = str | None
@@ -26,7 +26,7 @@ Row = dict[str, Text]
 
 @dataclass(frozen=True)
 class Upkeep:
-    """What became of the rows of a small table. Rows that nobody names any more stay, and are not counted."""
+    """What became of the rows of a small table. Rows no longer in the source are kept and not counted."""
 
     inserted: int
     updated: int
@@ -39,12 +39,12 @@ class Upkeep:
 
 
 @contextmanager
-def locked(conn: psycopg.Connection, table: Table, doing: str) -> Iterator[Target]:
-    """A transaction in which nobody else writes into the table; readers are not held up.
+def locked(conn: psycopg.Connection, table: Table, action: str) -> Iterator[Target]:
+    """Open a transaction in which no other session writes into the table; readers are not held up.
 
     Raises TransientError where another session keeps the table for too long.
     """
-    with translate_errors(doing), conn.transaction():
+    with translate_errors(action), conn.transaction():
         target = Target.find(conn)
         try:
             conn.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(target.name(table)))

@@ -1,7 +1,7 @@
 """The table contract as a check on mapped frames: types, ranges and allowed labels by pandera, keys by hashes.
 
-Made from `ona/schema.py` and the mapping's label tables; nothing about a column is said a second time here. Faults are
-counted by column and rule. Pandera's own report quotes the failing values, so nothing of it but counts leaves this room.
+Made from `contract/` and the mapping's label tables; nothing about a column is said a second time here. Faults are
+counted by column and rule. Pandera's own report quotes the failing values, so nothing of it but counts leaves this module.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from primero_ona.contract.column import Column, Table
 from primero_ona.mapping.labels import Labels
-from primero_ona.ona.schema import Column, Table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -52,15 +50,13 @@ class ContractCheck:
 
 
 def _pandera_column(pandera: Any, column: Column, labels: Labels) -> Any:  # noqa: ANN401
-    import pandas as pd  # noqa: PLC0415
-
     checks = []
     if column.within is not None:
         low, high = column.within
         checks.append(pandera.Check.in_range(low, high, error=f"from {low} to {high}"))
     if column.allowed is not None:
         checks.append(_known(pandera, column.allowed, "an allowed value", lambda value: [value]))
-    if column.labels is not None and not column.passes_through:
+    if column.labels is not None and column.rule != "label_or_code":
         # A label of Primero's may hold `, ` itself, so labels are taken apart like the values.
         known = {part for label in labels.all_of(column.labels).values() for part in label.split(", ")}
         checks.append(
@@ -127,8 +123,6 @@ class ParentCheck:
 
 def _hashes(frame: pd.DataFrame, columns: Sequence[str]) -> Hashes:
     """Hashes of the keys that are there: no part is null or blank."""
-    import pandas as pd  # noqa: PLC0415
-
     parts = [pa.array(frame[name], from_pandas=True).cast(pa.string()) for name in columns]
     present = [pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(each), ""), fill_value=False) for each in parts]
     keys = pc.binary_join_element_wise(*parts, "\n").filter(reduce(pc.and_, present))

@@ -1,6 +1,6 @@
 """The data dictionary: one row for each column of ONA's tables and views, and one for each option, in two languages.
 
-Made from the table contract (`ona/schema.py`), from Primero's fields and options, and from the label tables; nothing about
+Made from the table contract (`contract/`), from Primero's fields and options, and from the label tables; nothing about
 a column is said a second time here. Writing it into ONA is in `ona/dictionary.py`, its CSV form at the end.
 """
 
@@ -11,13 +11,15 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from primero_ona.contract.column import Column, Table
+from primero_ona.contract.reference import DATA_DICTIONARY
+from primero_ona.contract.tables import CASES, SERVICES, TABLES
 from primero_ona.mapping.labels import Labels
-from primero_ona.mapping.values import read_option_name
-from primero_ona.ona.dictionary import has_options
-from primero_ona.ona.schema import CASES, DATA_DICTIONARY, SERVICES, TABLES, VIEWS, Column, Table
+from primero_ona.mapping.values import parse_option_name
+from primero_ona.ona.schema import VIEWS
 from primero_ona.ona.upkeep import Row
 from primero_ona.primero.catalogue import Catalogue, Field
-from primero_ona.texts import plain
+from primero_ona.texts import normalize
 
 #: Excel takes a CSV file for UTF-8 only where it begins with this mark; Khmer is unreadable otherwise.
 _MARK = "\ufeff"
@@ -41,7 +43,7 @@ def primero_labels(fields: Catalogue) -> dict[str, dict[str, str]]:
         for column in table.columns:
             field = field_of(fields, table, column)
             if column.labels and field:
-                found[column.labels] = {o.id: plain(o.en) for o in field.options.values() if plain(o.en)}
+                found[column.labels] = {o.id: normalize(o.en) for o in field.options.values() if normalize(o.en)}
     return found
 
 
@@ -75,7 +77,7 @@ def _column_rows(table: str, place: int, column: Column, field: Field | None, la
         "reviewed": "false",
     }
     yield {**shared, "option_id": "", "option_value": None, "option_value_km": None, "sort_order": str(place)}
-    options = _options(column, field, labels) if has_options(column) else ()
+    options = _options(column, field, labels) if column.has_options else ()
     for number, option in enumerate(_with_khmer(options), start=1):
         own: Row = {
             "option_id": option.id,
@@ -88,7 +90,7 @@ def _column_rows(table: str, place: int, column: Column, field: Field | None, la
 
 def _label(column: Column, field: Field | None) -> str:
     """Primero's label where the column is the field itself, else what the contract says of the column."""
-    of_field = plain(field.en) if field and not column.derived else ""
+    of_field = normalize(field.en) if field and not column.derived else ""
     return of_field or column.description.replace("`", "")
 
 
@@ -104,8 +106,8 @@ def _values(column: Column, codes: Iterable[str], labels: Labels) -> Mapping[str
         return labels.all_of(column.labels)
     if column.allowed:
         return {value: value for value in column.allowed}
-    if column.options == "names":
-        return {code: name for code in codes if (name := read_option_name(code).value)}
+    if column.rule == "option_name":
+        return {code: name for code in codes if (name := parse_option_name(code).value)}
     return {code: code for code in codes}
 
 

@@ -1,4 +1,4 @@
-"""What ONA is to hold of what Primero has. Light, since the graph names the scope of its audit when it is loaded."""
+"""Which cases belong in ONA. Imported by definitions.py, so it must stay cheap."""
 
 from __future__ import annotations
 
@@ -14,6 +14,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def sort_cases(raw: pd.DataFrame, policy: PullPolicy) -> pd.DataFrame:
+    """Decide where raw cases belong under the policy: the booleans of `membership`, and `excluded`.
+
+    `excluded`: in a set but for the consent or the module; such a case is in no set, and an `exit`.
+    """
+    from primero_ona.mapping.membership import exclude, membership, without_consent  # noqa: PLC0415  see above
+
+    sets = membership(raw)
+    unwanted = without_consent(raw, policy.consent)
+    if policy.modules:
+        wanted = [json_text(module) for module in policy.modules]
+        unwanted = unwanted | ~raw["module_id"].isin(wanted).to_numpy(bool)
+    sets["excluded"] = unwanted & ~sets["exit"].to_numpy()
+    exclude(sets, unwanted)
+    return sets
+
+
 @dataclass(frozen=True)
 class Scope:
     """What ONA is to hold: cases that the policy lets come, last changed since the first quarter, under these labels."""
@@ -21,15 +38,3 @@ class Scope:
     first: Quarter
     policy: PullPolicy = field(default_factory=PullPolicy)
     labels: Labels = field(default_factory=Labels.load, repr=False)
-
-    def sets(self, raw: pd.DataFrame) -> pd.DataFrame:
-        """The membership of raw cases under the policy: booleans `reintegration`, `under18` and `exit`."""
-        from primero_ona.mapping.membership import keep_out, membership, without_consent  # noqa: PLC0415  see above
-
-        sets = membership(raw)
-        kept_out = without_consent(raw, self.policy.consent)
-        if self.policy.modules:
-            wanted = [json_text(module) for module in self.policy.modules]
-            kept_out = kept_out | ~raw["module_id"].isin(wanted).to_numpy(bool)
-        keep_out(sets, kept_out)
-        return sets

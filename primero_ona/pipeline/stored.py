@@ -1,20 +1,35 @@
-"""What each stored asset's partitions must be: columns, types, and the version of what made them."""
+"""What lies between the steps: each stored asset, what its partitions must be, and the version of what made them.
+
+Imported by definitions.py, so heavy imports are inside the functions.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
+from primero_ona.contract.tables import CASES, SERVICES
+from primero_ona.errors import DataError
 from primero_ona.mapping.labels import MAPPING_VERSION
-from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS
-from primero_ona.settings import GraphSettings, read_one
+from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:
-    from primero_ona.storage.partitions import Stored
+    from primero_ona.storage.frames import Frames
+    from primero_ona.storage.partitions import PartitionStore, PartitionWriter, Stored
 
 #: Changes with the allow-list, so that a partition pulled with fewer fields is not taken for one with all of them.
 PULL_VERSION = hashlib.sha256(str((RAW_COLUMNS, EXIT_COLUMNS)).encode()).hexdigest()[:12]
+
+REFERENCE, REINTEGRATION, UNDER18, EXITS = (
+    "primero_reference", "raw_reintegration_cases", "raw_under18_cases", "case_exits",
+)  # fmt: skip
+MAPPED_CASES, MAPPED_SERVICES = "mapped_cases", "mapped_services"
+
+#: Raised when what is stored of Primero's lists changes its shape.
+_REFERENCE_VERSION = "1"
 
 
 def current_versions(rules: str) -> tuple[str, str]:
@@ -22,21 +37,61 @@ def current_versions(rules: str) -> tuple[str, str]:
     return PULL_VERSION + rules, MAPPING_VERSION
 
 
-def stored_assets(rules: str | None = None) -> dict[str, Stored]:
-    """By asset name, for what was pulled under a policy (its `suffix`); default: that of the settings."""
-    from primero_ona.pipeline.reference import ASSET, STORED
-    from primero_ona.primero.raw_schema import EXIT_SCHEMA, RAW_SCHEMA
-    from primero_ona.storage.partitions import Stored
+class StoredAssets:
+    """The stored assets of an installation. `find_store` is called when a step first needs the store; `rules`: the policy's suffix."""
 
-    rules = read_one(GraphSettings).policy.suffix if rules is None else rules
-    pulled, _ = current_versions(rules)
-    # With the pull's version, so that rows mapped from an older pull are not loaded beside the exits of a newer one.
-    mapped = f"{MAPPING_VERSION}/{pulled}"
-    return {
-        ASSET: STORED,
-        "raw_reintegration_cases": Stored(RAW_SCHEMA, pulled),
-        "raw_under18_cases": Stored(RAW_SCHEMA, pulled),
-        "case_exits": Stored(EXIT_SCHEMA, pulled),
-        "mapped_cases": Stored(CASES.arrow_schema(), mapped),
-        "mapped_services": Stored(SERVICES.arrow_schema(), mapped),
-    }
+    def __init__(self, find_store: Callable[[], PartitionStore], rules: str) -> None:
+        self._find_store, self._rules = find_store, rules
+
+    @cached_property
+    def store(self) -> PartitionStore:
+        """The store of all partitions."""
+        return self._find_store()
+
+    @cached_property
+    def assets(self) -> Mapping[str, Stored]:
+        """What the partitions of each asset must be, by its name."""
+        from primero_ona.primero.raw_schema import EXIT_SCHEMA, RAW_SCHEMA
+        from primero_ona.primero.reference import REFERENCE_SCHEMA
+        from primero_ona.storage.partitions import Stored
+
+        pulled, mapping = current_versions(self._rules)
+        # With the pull's version, so that rows mapped from an older pull are not loaded beside the exits of a newer one.
+        mapped = f"{mapping}/{pulled}"
+        made = (
+            Stored(REFERENCE, REFERENCE_SCHEMA, _REFERENCE_VERSION),
+            Stored(REINTEGRATION, RAW_SCHEMA, pulled),
+            Stored(UNDER18, RAW_SCHEMA, pulled),
+            Stored(EXITS, EXIT_SCHEMA, pulled),
+            Stored(MAPPED_CASES, CASES.arrow_schema(), mapped),
+            Stored(MAPPED_SERVICES, SERVICES.arrow_schema(), mapped),
+        )
+        return {stored.asset: stored for stored in made}
+
+    def writer(self, asset: str, quarter: Quarter | None = None) -> PartitionWriter:
+        """Begin a partition of an asset."""
+        return self.store.writer(self.assets[asset], *_key(quarter))
+
+    def open(self, asset: str, quarter: Quarter | None = None) -> Frames:
+        """Open a partition; raises DataError where it is not stored, else as `PartitionStore.open`."""
+        try:
+            return self.store.open(self.assets[asset], *_key(quarter))
+        except FileNotFoundError:
+            if asset == REFERENCE:
+                text = "no reference data of Primero is stored yet; run `primero-ona reference refresh` (job refresh_reference) first"
+            else:
+                text = f"{asset} of {quarter} is not stored; materialize it first"
+            raise DataError(text) from None
+
+    def quarters(self, asset: str) -> list[Quarter]:
+        """The quarters of which an asset has a stored partition, oldest first."""
+        return [Quarter.parse(name) for name in self.store.partitions(asset)]
+
+    def summary(self, asset: str, quarter: Quarter) -> Mapping[str, Any]:
+        """The summary of a stored partition, whatever version made it, with that version as `stored_version`."""
+        facts = self.store.facts(asset, quarter.key)
+        return {**facts["summary"], "stored_version": facts["version"]}
+
+
+def _key(quarter: Quarter | None) -> tuple[str, ...]:
+    return (quarter.key,) if quarter else ()

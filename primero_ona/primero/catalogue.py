@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from primero_ona.errors import DataError
-from primero_ona.texts import plain
+from primero_ona.texts import normalize
 
 Row = Mapping[str, Any]
 
@@ -90,14 +90,13 @@ def districts(locations: Iterable[Row]) -> Districts:
             odd[code] = _NO_LEVEL
     if not found:
         raise DataError(
-            "Primero's locations hold no district with a province above it; nothing was changed; its administrators can "
-            "tell why"
+            "Primero returned no districts with a province above them; nothing was changed. Ask its administrators."
         )
     return Districts(found, odd)
 
 
 def _levels(line: Iterable[Row]) -> list[int | None]:
-    """The level of each place of a line from the top down; None where neither its type nor the place above tells it."""
+    """The level of each place of a line from the top down; None where neither its type nor the place above says it."""
     levels: list[int | None] = []
     for place in line:
         kind = str(place.get("type")).strip().lower()
@@ -121,13 +120,13 @@ def _district(place: Row, province: Row) -> District:
 
 def _name(place: Row) -> str:
     """The English name of the place alone; its code where it has none, so that nothing is guessed."""
-    return plain(_text(place.get("placename"), "en")) or str(place.get("code"))
+    return normalize(_text(place.get("placename"), "en")) or str(place.get("code"))
 
 
 def _text(texts: Any, locale: str) -> str:  # noqa: ANN401
     """One language of a text in several; empty where there is none, and where there are no texts at all."""
     text = texts.get(locale) if isinstance(texts, Mapping) else None
-    return text if isinstance(text, str) and plain(text) else ""
+    return text if isinstance(text, str) and normalize(text) else ""
 
 
 def catalogue(lookups: Sequence[Row], forms: Sequence[Row]) -> Catalogue:

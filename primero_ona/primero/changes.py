@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from primero_ona.errors import DataError, TransientError
 from primero_ona.primero.client import Page, PrimeroClient
-from primero_ona.primero.walk import AHEAD, ALL_TIME, stamp
+from primero_ona.primero.walk import AHEAD, ALL_TIME, to_query_time
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 
 #: A stamp is taken before its row is committed, and bulk changes commit hundreds of rows at once, so a look reaches back
@@ -46,7 +46,12 @@ def changes_since(client: PrimeroClient, before: Changes | None, modules: tuple[
     scope = {"module_id": ",".join(modules)} if modules else {}
     newest, furthest = _newest(client, before.newest if before else None, scope)
     since = datetime.fromisoformat(newest) - OVERLAP
-    asked: dict[str, str | int] = {**scope, "last_updated_at": f"{stamp(since)}..", "per": 0, "fields": "status"}
+    asked: dict[str, str | int] = {
+        **scope,
+        "last_updated_at": f"{to_query_time(since)}..",
+        "per": 0,
+        "fields": "status",
+    }
     total = client.page("cases", asked).total
     if not total:
         raise TransientError(
@@ -69,7 +74,7 @@ def _newest(client: PrimeroClient, known: str | None, scope: dict[str, str]) -> 
 
     Asked from the last known one on, since that is a smaller question; of all time where nothing is found there.
     """
-    spans = ([f"{stamp(datetime.fromisoformat(known) - OVERLAP)}.."] if known else []) + [ALL_TIME]
+    spans = ([f"{to_query_time(datetime.fromisoformat(known) - OVERLAP)}.."] if known else []) + [ALL_TIME]
     furthest = ""
     for span in spans:
         asked: dict[str, str | int] = {

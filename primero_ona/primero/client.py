@@ -1,11 +1,7 @@
-"""Asking Primero: one request at a time over HTTP Basic, and every odd answer turned into a failure with a safe message.
+"""Ask Primero over HTTP Basic, one request at a time, and turn every odd answer into an error with a safe message.
 
-What belongs here: what holds for any single request (login, retries, time limits, decoding, the shape of a list). What a
-complete and stable pull needs beyond that is in `pull.py`. No message or log line of this module holds a query string,
-a response body or a value of a case.
-
-Why HTTP Basic: since 2.11 `POST /tokens` gives no token any more, and since 2.12 a login ends the same user's other
-sessions; Basic works on every version and keeps no session.
+No message or log line holds a query string, a response body or a value of a case. HTTP Basic works on every version and keeps no
+session: since 2.11 `POST /tokens` gives no token, and since 2.12 a login ends the same user's other sessions.
 """
 
 from __future__ import annotations
@@ -32,6 +28,7 @@ from requests.auth import HTTPBasicAuth
 
 from primero_ona.errors import DataError, PermanentError, RefusedError, TransientError
 from primero_ona.primero.wire import Line, LineAdapter, TooLargeError, read
+from primero_ona.texts import read_json
 from primero_ona.tls import is_local, web_protection
 
 logger = logging.getLogger(__name__)
@@ -68,10 +65,6 @@ PATIENCE = 900.0
 
 #: The stock web server in front of Primero refuses request lines above 1 KB (414).
 URL_BYTES = 1_000
-
-#: A whole number that may not fit into 64 bits, where a number can stand. The search takes twice the time of decoding, so
-#: it is made only where so many digits stand side by side at all.
-_LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
 
 #: Python reads whole numbers up to 4,300 digits; none that means something has a hundredth of them.
 _MOST_DIGITS = 4_000
@@ -115,7 +108,7 @@ class PrimeroClient:
     `timeout` is seconds to connect and seconds of silence; `answer_seconds` is what one answer may take, `patience` what
     one question may take with all its attempts and pauses, `total` what all questions may take together from now on (None:
     no limit); `pause` scales the pauses between attempts (all in seconds). `answer_bytes` is what one answer may have.
-    `insecure` admits plain http to another machine; `protection` tells how the connection is protected.
+    `insecure` admits plain http to another machine; `protection` says how the connection is protected.
     Raises RefusedError where login or permission is refused (never asked twice: six failed logins lock the account),
     TransientError where Primero cannot be reached or breaks off, DataError where an answer has not the known shape.
     """
@@ -189,7 +182,7 @@ class PrimeroClient:
         total, per = metadata.get("total"), metadata.get("per")
         if not isinstance(total, int) or not isinstance(per, int):
             raise DataError(
-                f"Primero's answer to {path} gives no `total` and `per`, so nobody could say whether it is complete"
+                f"Primero's answer to {path} gives no `total` and `per`, so whether it is complete cannot be known"
             )
         return Page(rows, total, per)
 
@@ -356,7 +349,7 @@ class LoginRefusedError(RefusedError):
 
 
 class AnswerRefusedError(RefusedError):
-    """Primero answered with an error that asking again does not mend; `status` is that of HTTP."""
+    """Primero answered with an error that asking again does not change; `status` is that of HTTP."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
@@ -386,14 +379,16 @@ def _retry_after(header: str | None) -> float:
 def _decode(content: bytes) -> Any:  # noqa: ANN401
     """Decode JSON; raises ValueError.
 
-    orjson refuses a whole answer for one number beyond a double or half a character, and rounds whole numbers beyond 64
-    bits, which would make one key of two. Answers with such a thing are read by Python's own decoder.
+    A whole answer would be refused for one number beyond a double or half a character: such an answer is read by Python's own
+    decoder, and a whole number that it refuses to read for its length is as good as infinite. To search for long numbers
+    takes twice the time of decoding, so that is done only where so many digits stand side by side at all.
     """
     try:
-        long = _has_19_digits(content) and _LONG_NUMBER.search(content)
-        return _by_python(content) if long else orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return _by_python(content)
+        return read_json(content) if _has_19_digits(content) else orjson.loads(content)
+    except ValueError:
+        return json.loads(
+            content, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else float("inf")
+        )
 
 
 def _has_19_digits(content: bytes) -> bool:
@@ -402,8 +397,3 @@ def _has_19_digits(content: bytes) -> bool:
     for step in (1, 2, 4, 8, 3):  # true where 2, 4, 8, 16, 19 digits begin
         digits = digits[:-step] & digits[step:]
     return bool(digits.any())
-
-
-def _by_python(content: bytes) -> Any:  # noqa: ANN401
-    """Decode JSON exactly; a whole number that Python refuses to read for its length is as good as infinite."""
-    return json.loads(content, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else float("inf"))

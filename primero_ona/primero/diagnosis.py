@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 import requests
 
+from primero_ona.contract.tables import BIRTH_FIELD
 from primero_ona.diagnosis import Area, Diagnosis, resolve
-from primero_ona.errors import RefusedError, SyncError
+from primero_ona.errors import RefusedError, SyncError, TransientError
 from primero_ona.primero.client import AnswerRefusedError, LoginRefusedError, PrimeroClient
-from primero_ona.primero.fields import BIRTH_FIELD, CASE_FIELDS, WITHOUT_BIRTH, KnownFields
+from primero_ona.primero.fields import CASE_FIELDS, WITHOUT_BIRTH, KnownFields
 from primero_ona.primero.inventory import presence_of
 from primero_ona.primero.pull import check_fields, find_zone
 from primero_ona.primero.walk import AHEAD
@@ -64,7 +65,7 @@ def scope(client: PrimeroClient, cases: Sequence[str]) -> Diagnosis:
             "scope",
             f"{hidden} of ONA's newest {len(cases)} cases are out of this account's scope, so changes would not be seen; let "
             "Primero's administrators give its role the scope `all`",
-            RefusedError.exit_code,
+            RefusedError,
         )
     return AREA.ok("scope", f"none of ONA's newest {len(cases)} cases is hidden; `primero-ona verify` asks about all")
 
@@ -81,7 +82,7 @@ def _name(url: str) -> Diagnosis:
     text = (
         f"the host {host} of PRIMERO_URL is not known; check the address, then this machine's name server and network"
     )
-    return AREA.failed("name", text, 3)
+    return AREA.failed("name", text, TransientError)
 
 
 def _refused(client: PrimeroClient, failure: SyncError) -> Iterator[Diagnosis]:
@@ -119,7 +120,7 @@ def _clock(client: PrimeroClient) -> Diagnosis:
     text = f"{abs(round(ahead.total_seconds())):,} s {'ahead of' if ahead > timedelta() else 'behind'} this machine's"
     advice = f"{text}; set both by a time server (`timedatectl set-ntp true`), or tell Primero's administrators"
     if abs(ahead) > AHEAD:
-        return AREA.failed("clock", advice, 3)
+        return AREA.failed("clock", advice, TransientError)
     return AREA.warning("clock", advice) if abs(ahead) > _CLOCK else AREA.ok("clock", text)
 
 

@@ -1,7 +1,7 @@
-"""Raw cases in Arrow, a page at a time: each value as the JSON text that Primero sent, and nothing that is not allowed.
+"""Encode raw cases in Arrow, a page at a time: each value as the JSON text that Primero sent, and nothing that is not allowed.
 
-What belongs here: the shape of PULLED_SCHEMA from rows as they come. A page has 100,000 values, so whole columns become
-texts at once, outside Python; only those of columns with a list or an object in them are written one by one.
+A page has 100,000 values, so whole columns become texts at once, outside Python; only those of columns with a list or an object
+in them are written one by one.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from primero_ona.contract.tables import LOCATION_FIELDS
 from primero_ona.primero.fields import SERVICE_FIELDS, json_text
-from primero_ona.primero.policy import LOCATION_FIELDS, LocationPrecision, cut_location
+from primero_ona.primero.policy import LocationPrecision, cut_location
 from primero_ona.primero.raw_schema import PULLED_SCHEMA, PULLED_SERVICE_TYPE
 from primero_ona.texts import listed
 

@@ -1,7 +1,7 @@
 """The allow-list: the only fields of a case that are asked for and kept, and what of them is stored.
 
-A field that is not here is never asked for; one that comes nevertheless is cut before anything is stored. Names,
-addresses, telephone numbers, notes and photographs have no place here, whatever a dashboard wishes.
+It is what `contract/tables.py` declares. Another field is never asked for; one that comes nevertheless is cut before
+anything is stored. Names, addresses, telephone numbers, notes and photographs have no place there.
 """
 
 from __future__ import annotations
@@ -12,37 +12,14 @@ from typing import Any
 
 import orjson
 
+from primero_ona.contract.tables import BIRTH_FIELD, CASES, SERVICES
+
 #: Asked for by name. `id`, `enabled` and `last_updated_at` come always.
-CASE_FIELDS = (
-    "case_id_display",
-    "registration_date",
-    "oscar_number",
-    "disability_type",
-    "type_of_case",
-    "sex",
-    "age",
-    "date_of_birth",
-    "protection_concerns",
-    "type_of_placement",
-    "consent_reporting",
-    "location_current",
-    "location_caregiver",
-    "care_date",
-    "date_of_reintegration",
-    "date_closure",
-    "module_id",
-    "status",
-    "record_state",
-    "created_at",
-    "services_section",
-)
+CASE_FIELDS = tuple(name for name in CASES.field_names if name not in {"id", "enabled", "last_updated_at"})
 
 #: On these stand the key, the membership and the services (4.11a). Any other field that no case has leaves its columns
 #: empty, and this is said: Primero gives only keys that are stored, so none may have it yet.
 ESSENTIAL_FIELDS = frozenset({"case_id_display", "type_of_case", "age", "services_section"})
-
-#: Read in memory only: the sinks of a pull turn it into ages (`mapping/ages.py`) and drop it before anything is stored.
-BIRTH_FIELD = "date_of_birth"
 
 #: What it costs when no case shows it.
 WITHOUT_BIRTH = (
@@ -55,7 +32,7 @@ WITHOUT_BIRTH = (
 LEAVING_FIELDS = ("case_id_display", "module_id", "created_at")
 
 #: Kept of each element of `services_section`; all other nested keys (free-text notes among them) are cut on arrival.
-SERVICE_FIELDS = ("unique_id", "service_type", "service_subtype", "service_implemented_day_time", "_destroy")
+SERVICE_FIELDS = SERVICES.field_names
 
 #: What is said of fields that no case has. Not which: the first case with one would show what was filled in for it.
 FIELDS_MISSING = (
@@ -74,15 +51,12 @@ PULLED_COLUMNS = {
     "services_section": f"list of services, each with {', '.join(SERVICE_FIELDS)} as JSON",
 }
 
-#: Ages in completed years on the days that count, made of the date of birth: of a case, and of each of its services.
-AGE_COLUMNS = ("age_at_registration", "age_at_placement", "age_at_reintegration")
-SERVICE_AGE = "age_at_service"
-
 #: The columns of a raw case as stored: as pulled, with ages in place of the date of birth.
 RAW_COLUMNS = {
     **{name: kind for name, kind in PULLED_COLUMNS.items() if name != BIRTH_FIELD},
-    **dict.fromkeys(AGE_COLUMNS, "whole number"),
-    "services_section": f"{PULLED_COLUMNS['services_section']}, and {SERVICE_AGE} as a whole number",
+    **{column.name: "whole number" for column in CASES.ages},
+    "services_section": f"{PULLED_COLUMNS['services_section']}, and "
+    + ", ".join(f"{column.name} as a whole number" for column in SERVICES.ages),
 }
 
 #: What is kept of a case that belongs to neither set any more: enough to remove its rows, and to know since when.

@@ -1,9 +1,9 @@
-"""An inventory: every case that Primero shows, of all time, in the order of its identifier; and single cases by their id.
+"""Take an inventory of every case that Primero shows, of all time, in the order of its identifier; and find single cases.
 
 A second way to the cases beside the walk of `pull.py`, so that a fault of one does not hide in the other: no window, no
 bound on `created_at`, plain pages in an order that is total and never changes. New cases shift later pages towards the
 end, which shows a case twice; a case that vanishes shifts them towards the start, which would hide one, but makes `total`
-smaller, and then the inventory is taken anew. What does not belong here: comparing it with ONA.
+smaller, and then the inventory is taken again.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _ASKED: dict[str, str | int] = {
     "fields": ",".join(CASE_FIELDS),
 }
 
-Presence = Literal["gone", "out of scope", "there"]
+Presence = Literal["gone", "out of scope", "present"]
 
 
 @dataclass
@@ -204,7 +204,7 @@ def _by_ids(client: PrimeroClient, ids: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def presence_of(client: PrimeroClient, case: str) -> Presence:
-    """How a single case stands: `gone` (404), `out of scope` of this account (403), or `there`."""
+    """How a single case stands: `gone` (404), `out of scope` of this account (403), or `present`."""
     try:
         client.get(f"cases/{quote(case, safe='')}", {"fields": "status"})
     except AnswerRefusedError as refused:
@@ -213,4 +213,4 @@ def presence_of(client: PrimeroClient, case: str) -> Presence:
         if refused.status == 403:
             return "out of scope"
         raise
-    return "there"
+    return "present"

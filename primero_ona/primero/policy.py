@@ -1,18 +1,12 @@
-"""What of a case may come at all: how exact its location is, which modules, and which consent. Applied before storing.
-
-What belongs here: the policy as one value, its text in the version of stored partitions, and the cutting of locations.
-Which cases a consent policy leaves out is decided with the membership, in `quarter_sink.py`; the modules are asked for in
-`walk.py` and `pull.py`.
-"""
+"""What of a case may come at all: how exact its location is, which modules, and which consent. Applied before storing."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from primero_ona.texts import listed
+from primero_ona.texts import listed, location_digits
 
 LocationPrecision = Literal["village", "commune", "district"]
 ConsentPolicy = Literal["include", "exclude_refused", "given_only"]
@@ -20,18 +14,13 @@ ConsentPolicy = Literal["include", "exclude_refused", "given_only"]
 #: Digits that are kept of an official Cambodian code: two each for province, district, commune and village.
 _DIGITS: Mapping[LocationPrecision, int] = {"village": 8, "commune": 6, "district": 4}
 
-_CODE = re.compile(r"0*([1-9][0-9]{0,7})")
-
 #: Primero's module for survivors of gender-based violence.
 GBV_MODULE = "primeromodule-gbv"
-
-#: The fields that tell where a child or its caregiver lives.
-LOCATION_FIELDS = ("location_current", "location_caregiver")
 
 
 @dataclass(frozen=True)
 class PullPolicy:
-    """The rules of one installation; the default is that of the old pipeline: everything of the allow-list comes.
+    """The rules of one installation; the default is that of the legacy pipeline: everything of the allow-list comes.
 
     `modules` are Primero's module ids, sorted; none means all.
     """
@@ -48,7 +37,7 @@ class PullPolicy:
         return "".join(f",{name}={value}" for name, value in rules.items() if value != default[name])
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The rules in one line for people."""
         modules = " and ".join(self.modules) or "all modules"
         return f"location to the {self.precision}, consent: {self.consent.replace('_', ' ')}, {modules}"
@@ -65,8 +54,5 @@ def cut_location(value: Any, precision: LocationPrecision) -> Any:  # noqa: ANN4
     if isinstance(value, list):
         cut = [cut_location(element, precision) for element in value]
         return list(dict.fromkeys(None if isinstance(code, list) else code for code in cut))
-    match = _CODE.fullmatch(str(value).strip()) if isinstance(value, (str, int)) else None
-    if match is None:
-        return None
-    digits = match[1].zfill(len(match[1]) + len(match[1]) % 2)
-    return digits[: _DIGITS[precision]].lstrip("0")
+    digits = location_digits(str(value).strip()) if isinstance(value, (str, int)) else None
+    return None if digits is None else digits[: _DIGITS[precision]].lstrip("0")

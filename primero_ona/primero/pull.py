@@ -3,8 +3,6 @@
 Why so distrustful. A filter that Primero does not like is silently dropped (every case comes) or its error swallowed
 (none comes, status 200). No order has a tie-breaker, so pages by offset lose rows. So the cases are walked by
 `created_at`, which never changes, every row is checked against the window, and a count at the end must agree.
-
-What does not belong here: HTTP (`client.py`), which cases count (the mapping's membership), storing (the sink).
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from primero_ona.primero.fields import (
     KnownFields,
     json_text,
 )
-from primero_ona.primero.walk import ALL_TIME, Walk, Window, stamp
+from primero_ona.primero.walk import ALL_TIME, Walk, Window, to_query_time
 from primero_ona.storage.frames import prefetch
 from primero_ona.texts import is_uuid
 
@@ -64,7 +62,7 @@ class Sink(Protocol):
     """Where a pull puts its raw frames."""
 
     def restart(self) -> None:
-        """Forget everything that was written: the walk begins anew."""
+        """Forget everything that was written: the walk begins again."""
 
     def write(self, frame: pd.DataFrame) -> None:
         """Take a frame of raw cases (PULLED_SCHEMA), each `id` in one frame of the whole walk only."""
@@ -108,7 +106,7 @@ def pull_cases(
     Primero's own count, RefusedError where the account may not read a needed field or sees no case at all, DataError
     where Primero ignored a filter.
     """
-    report = PullReport(version=client.version(), pulled_at=stamp(datetime.now(UTC)))
+    report = PullReport(version=client.version(), pulled_at=to_query_time(datetime.now(UTC)))
     zone = find_zone(client, empty_pause)
     report.zone_hours = zone.total_seconds() / 3600
     settled = client.now() - timedelta(seconds=SETTLE_SECONDS)
@@ -117,11 +115,11 @@ def pull_cases(
         walk = Walk(client, window, zone, settled)
         for frame in prefetch(walk.frames()):
             sink.write(frame)
-        lacking = _lacking(client, window, walk, zone, empty_pause)
+        lacking = _missing_count(client, window, walk, zone, empty_pause)
         if window.modules:
             others = Walk(client, replace(window, modules=()), zone, settled, LEAVING_FIELDS)
             report.other_modules = _leave_others(others, window.modules, sink)
-            lacking = max(lacking, _lacking(client, replace(window, modules=()), others, zone, empty_pause))
+            lacking = max(lacking, _missing_count(client, replace(window, modules=()), others, zone, empty_pause))
         if lacking <= 0 and not walk.duplicate_count():
             break
         logger.warning(
@@ -197,11 +195,11 @@ def find_zone(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> timedelta:
 def _found_at(client: PrimeroClient, row: dict[str, Any], zone: timedelta) -> bool:
     """Whether Primero finds the case within two seconds of its stamp, shifted by `zone`."""
     moment = datetime.fromisoformat(row["last_updated_at"]) + zone
-    around = f"{stamp(moment - timedelta(seconds=2))}..{stamp(moment + timedelta(seconds=2))}"
+    around = f"{to_query_time(moment - timedelta(seconds=2))}..{to_query_time(moment + timedelta(seconds=2))}"
     return client.page("cases", {"id": row["id"], "last_updated_at": around, "per": 0}).total > 0
 
 
-def _lacking(client: PrimeroClient, window: Window, walk: Walk, zone: timedelta, pause: float) -> int:
+def _missing_count(client: PrimeroClient, window: Window, walk: Walk, zone: timedelta, pause: float) -> int:
     """How many cases Primero counts in the settled part of the window beyond those received there.
 
     Fewer than received is fair: a case edited meanwhile has left. A count of nothing after cases came is not believed.

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from primero_ona.primero.fields import EXIT_COLUMNS, PULLED_COLUMNS, RAW_COLUMNS, SERVICE_AGE, SERVICE_FIELDS
+from primero_ona.contract.tables import SERVICES
+from primero_ona.primero.fields import EXIT_COLUMNS, PULLED_COLUMNS, RAW_COLUMNS, SERVICE_FIELDS
 
 _TYPES = {"text": pa.string(), "JSON": pa.string(), "time": pa.timestamp("ms", tz="UTC"), "whole number": pa.int32()}
 
@@ -20,7 +21,7 @@ PULLED_SERVICE_TYPE = pa.list_(pa.struct(_SERVICE))
 PULLED_SCHEMA = pa.schema([(name, _TYPES.get(kind, PULLED_SERVICE_TYPE)) for name, kind in PULLED_COLUMNS.items()])
 
 #: The services of a raw case as stored.
-SERVICE_TYPE = pa.list_(pa.struct([*_SERVICE, (SERVICE_AGE, pa.int32())]))
+SERVICE_TYPE = pa.list_(pa.struct([*_SERVICE, *((column.name, pa.int32()) for column in SERVICES.ages)]))
 
 #: A raw case as stored, with ages in place of the date of birth.
 RAW_SCHEMA = pa.schema([(name, _TYPES.get(kind, SERVICE_TYPE)) for name, kind in RAW_COLUMNS.items()])

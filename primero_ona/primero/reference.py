@@ -1,7 +1,6 @@
-"""Primero's reference data as it comes: locations, lookups and forms, complete lists with the date they were read.
+"""Read Primero's reference data as it comes: complete lists of locations, lookups and forms, with the date they were read.
 
-What belongs here: reading the lists, and their shape in storage. What they mean is told in `catalogue.py`. A list that
-Primero refuses to this account (403) is not the end: the last one that was read serves, and is said to be old.
+A list that Primero refuses to this account (403) is not the end: the last one that was read serves, and is said to be old.
 """
 
 from __future__ import annotations
@@ -12,17 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import orjson
+import pandas as pd
 import pyarrow as pa
 
 from primero_ona.errors import DataError, TransientError
 from primero_ona.primero.client import AnswerRefusedError, PrimeroClient
 from primero_ona.storage.frames import BATCH_ROWS, Frames
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ListName = Literal["lookups", "forms", "locations"]
 LISTS: tuple[ListName, ...] = get_args(ListName)
@@ -56,7 +53,7 @@ class ReferenceList:
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The elements, decoded when somebody asks: there are thousands of places, and mapping needs none of them."""
+        """The elements, decoded on demand: there are thousands of places, and mapping needs none of them."""
         return [orjson.loads(content) for content in self.contents]
 
     @cached_property
@@ -100,7 +97,7 @@ class Reference:
                 for start in range(0, len(contents), BATCH_ROWS):
                     yield _frame(name, contents[start : start + BATCH_ROWS])
 
-        return Frames(read, lambda: {"lists": self.facts})
+        return Frames(read, {"lists": self.facts})
 
     @classmethod
     def of(cls, frames: Frames, names: Sequence[ListName] = LISTS) -> Reference:
@@ -120,14 +117,12 @@ def _list_of(contents: Sequence[str], facts: Mapping[str, Any]) -> ReferenceList
 
 def _frame(name: ListName, contents: Sequence[str]) -> pd.DataFrame:
     table = pa.table({"list": [name] * len(contents), "content": contents}, schema=REFERENCE_SCHEMA)
-    import pandas as pd  # noqa: PLC0415
-
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 
 
 def refresh(client: PrimeroClient, last: Reference | None, now: datetime) -> Reference:
-    """Read all lists anew; of a list that Primero refuses, the `last` one stays, marked.
+    """Read all lists again; of a list that Primero refuses, the `last` one stays, marked.
 
     `now` is aware. Raises DataError where a list is empty or has not the known shape, TransientError where it is not
     whole, and any failure of the client but the refusal of a single list.
@@ -175,7 +170,7 @@ def _forms(client: PrimeroClient) -> list[dict[str, Any]]:
 def complete_list(client: PrimeroClient, path: str, key: str, params: Mapping[str, str | int]) -> list[dict[str, Any]]:
     """Every element of a paged list, once by `key`, in the order received.
 
-    Raises TransientError where pages and `total` do not agree: somebody edited the list meanwhile; DataError as `pages`.
+    Raises TransientError where pages and `total` do not agree, since the list was edited meanwhile; DataError as `pages`.
     """
     found: dict[str, dict[str, Any]] = {}
     # A row that goes between two pages moves the others up, one of them past the reader: the last total would not tell.

@@ -3,8 +3,6 @@
 `created_at` never changes, so no edit can move a case past the walker. Pages overlap at their border, so a case is held
 back until no later page can bring it again; of two copies the newest stands. Versions 2.11 and 2.12 compare
 `created_at` in whole seconds, therefore borders are decided by whole seconds here, which holds for every version.
-
-What does not belong here: whether a walk was complete (`pull.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from primero_ona.errors import DataError
@@ -28,9 +27,6 @@ from primero_ona.primero.policy import LocationPrecision
 from primero_ona.primero.raw_schema import PULLED_SCHEMA
 from primero_ona.storage.frames import BATCH_ROWS
 from primero_ona.texts import case_id_of, is_uuid
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: A range without a lower end is silently dropped by Primero, so ranges begin before any date that data hold: a
 #: spreadsheet's zero is 30 December 1899, a program's the year 1. A range without an upper end is fair.
@@ -82,7 +78,9 @@ class Window:
         `until` (included) closes the window at an earlier point in time.
         """
         end = until or (None if self.is_open else self.end)
-        asked = {"last_updated_at": f"{stamp(self.start - _SECOND + zone)}..{stamp(end + zone) if end else ''}"}
+        asked = {
+            "last_updated_at": f"{to_query_time(self.start - _SECOND + zone)}..{to_query_time(end + zone) if end else ''}"
+        }
         if self.modules:
             asked["module_id"] = ",".join(self.modules)
         return asked
@@ -182,7 +180,7 @@ class Walk:
         """The newest cases created up to `bound`; the first page has none, so that cases without a stamp are seen."""
         asked = {**self._window.filters(self._zone), "order_by": "created_at", "order": "desc"}
         if bound is not None:
-            asked["created_at"] = f"{EARLIEST}..{stamp(bound)}"
+            asked["created_at"] = f"{EARLIEST}..{to_query_time(bound)}"
         return _walkable(self._client.page("cases", self._with_fields(asked)))
 
     def _tied(self, bound: datetime | None) -> list[Case]:
@@ -195,7 +193,7 @@ class Walk:
         asked = {**is_open.filters(self._zone), "order_by": "unique_identifier", "order": "asc"}
         if bound is not None:
             second = _floor(bound - _MILLISECOND)
-            asked["created_at"] = f"{stamp(second)}..{stamp(second + _SECOND - _MICROSECOND)}"
+            asked["created_at"] = f"{to_query_time(second)}..{to_query_time(second + _SECOND - _MICROSECOND)}"
         return [
             case
             for page in self._client.pages("cases", self._with_fields(asked))
@@ -211,14 +209,14 @@ class Walk:
         self.seen_fields.update(*(case.row.keys() for case in cases))
         late = self._window.end + _SECOND
         no_end = is_open or self._window.is_open
-        strangers = sum(
+        out_of_window = sum(
             case.updated < self._window.start - _SECOND
             or not (no_end or case.updated < late or case.updated >= self._settled)
             for case in cases
         )
-        if strangers:
+        if out_of_window:
             raise DataError(
-                f"Primero ignored the filter on last_updated_at: {strangers} of {len(cases)} cases lie outside; nothing was stored"
+                f"Primero ignored the filter on last_updated_at: {out_of_window} of {len(cases)} cases lie outside; nothing was stored"
             )
         if self._window.modules and any(case.row.get("module_id") not in self._window.modules for case in cases):
             raise DataError(
@@ -240,7 +238,7 @@ def _walkable(page: Page) -> Page:
     return page
 
 
-def stamp(moment: datetime) -> str:
+def to_query_time(moment: datetime) -> str:
     """A point in time as Primero must be asked: UTC with `Z`; whole seconds, or with the fraction where there is one."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
@@ -328,7 +326,5 @@ def raw_batches(cases: list[Case], precision: LocationPrecision = "village") -> 
 
 def raw_frame(table: pa.Table) -> pd.DataFrame:
     """A table of raw cases as a frame with Arrow dtypes."""
-    import pandas as pd  # noqa: PLC0415
-
     frame: pd.DataFrame = table.combine_chunks().to_pandas(types_mapper=pd.ArrowDtype)
     return frame

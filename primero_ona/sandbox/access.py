@@ -1,7 +1,4 @@
-"""Who may read what in the sandbox: HTTP Basic with its lock-out, and the role of the one user.
-
-What does not belong here: what an answer looks like (`app.py`), which rows a filter selects (`query.py`).
-"""
+"""Who may read what in the sandbox: HTTP Basic with its lock-out, and the role of the one user."""
 
 from __future__ import annotations
 

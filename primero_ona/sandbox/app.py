@@ -1,8 +1,4 @@
-"""The sandbox's endpoints: what an honest Primero answers to a GET, without faults and without a network.
-
-What belongs here: routes, permissions, the shapes of lists and errors. What does not: filters (`query.py`), pages
-(`paging.py`), faults and HTTP itself (`server.py`).
-"""
+"""The sandbox's endpoints: what an honest Primero answers to a GET, without faults and without a network."""
 
 from __future__ import annotations
 

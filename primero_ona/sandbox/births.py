@@ -1,7 +1,4 @@
-"""Dates of birth and ages in the sandbox, as Primero has them: the browser's birthday of a typed age, and the nightly job.
-
-What belongs here: which dates of birth occur, and what the job does to an age. What does not: the rest of a case (`cases.py`).
-"""
+"""Dates of birth and ages in the sandbox, as Primero has them: the browser's birthday of a typed age, and the nightly job."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Synthetic cases by seed: the same arguments give the same cases, on every machine.
-
-What belongs here: how many cases, when they were registered and changed, how the fields of one case hang together. What
-does not: the values that occur (`shapes.py`), services (`services.py`), answering requests.
-"""
+"""Synthetic cases by seed: the same arguments give the same cases, on every machine."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""From a query string to values, as Rails and Primero's DestringifyService read it.
-
-What belongs here: what `a..b`, `a,b`, `f[from]=`, `true` and a date become. What does not: what a value means for a field
-(`query.py`).
-"""
+"""From a query string to values, as Rails and Primero's DestringifyService read it."""
 
 from __future__ import annotations
 

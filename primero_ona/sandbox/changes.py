@@ -1,7 +1,4 @@
-"""Edits of the sandbox's reference data while it runs: what an administrator of Primero does to options and places.
-
-What belongs here: the lists as they are after the edits. What they are before stands in `reference.py`.
-"""
+"""Edits of the sandbox's reference data while it runs: what an administrator of Primero does to options and places."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """How the sandbox keeps one field of very many cases: a few bytes a case, and JSON fragments ready to be joined.
 
-A column knows its distinct values, for filters and order, and the fragments of the rows asked for, for answers. What does
-not belong here: which values occur (see `cases.py` and `services.py`), edits of single cases (see `store.py`).
+A column knows its distinct values, for filters and order, and the fragments of the rows asked for, for answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What surrounds the graph in `demo` and `dev`: the settings' Primero and ONA, or the sandbox where none is set.
 
-The sandbox is started by the command, which owns it to the end, and told to the graph and to child processes by the same
+The sandbox is started by the command, which owns it to the end, and made known to the graph and to child processes by the same
 environment variables that name a real Primero and a real ONA. Its database and its key stay between two runs.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import UsageError
 from primero_ona.quarters import PHNOM_PENH, last_quarters
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.postgres import SandboxPostgres
@@ -41,18 +41,20 @@ class DemoEnvironment:
     """Whether the sandbox serves, and one sentence about it for people."""
 
     is_sandbox: bool
-    told: str
+    description: str
 
 
 @contextmanager
-def surroundings(*, cases: int, seed: int) -> Iterator[DemoEnvironment]:
+def demo_environment(*, cases: int, seed: int) -> Iterator[DemoEnvironment]:
     """Start the sandbox unless a Primero or an ONA is set; put what it offers into the environment.
 
     Raises ConfigError where the extra with the sandbox's parts is not installed.
     """
     named = environment()
     if any(named.get(variable) or named.get(f"{variable}_FILE") for variable in _VARIABLES):
-        yield DemoEnvironment(is_sandbox=False, told="Using the Primero and the ONA database that the settings name.")
+        yield DemoEnvironment(
+            is_sandbox=False, description="Using the Primero and the ONA database that the settings name."
+        )
         return
     _FOLDER.mkdir(exist_ok=True, mode=0o700)
     wish = Wish(cases, seed, now=_day_made())
@@ -68,7 +70,7 @@ def surroundings(*, cases: int, seed: int) -> Iterator[DemoEnvironment]:
             os.environ["PRIMERO_ONA_STORAGE_KEYS"] = _own_key()
         yield DemoEnvironment(
             is_sandbox=True,
-            told=f"Using the sandbox: a synthetic Primero with {cases:,} cases at {primero.url}, and an embedded PostgreSQL.\n"
+            description=f"Using the sandbox: a synthetic Primero with {cases:,} cases at {primero.url}, and an embedded PostgreSQL.\n"
             f"  psql '{postgres.url('ona')}'",
         )
 
@@ -96,7 +98,7 @@ def _made_once(name: str, make: Callable[[], str]) -> str:
 def free_port(asked: int | None) -> int:
     """The port of 127.0.0.1 that was asked for, else 3000, else any: another user of the machine may have it.
 
-    Raises ConfigError where the one that was asked for cannot be had.
+    Raises UsageError where the one that was asked for cannot be had.
     """
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -104,6 +106,6 @@ def free_port(asked: int | None) -> int:
             trial.bind(("127.0.0.1", asked or _PORT))
         except OSError as error:
             if asked:
-                raise ConfigError(f"port {asked} cannot be had ({error.strerror}); name another with --port") from None
+                raise UsageError(f"port {asked} cannot be had ({error.strerror}); name another with --port") from None
             trial.bind(("127.0.0.1", 0))
         return int(trial.getsockname()[1])

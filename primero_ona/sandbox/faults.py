@@ -1,8 +1,4 @@
-"""The faults that the sandbox can be told to show: each is a way in which a server, a proxy or a network fails us.
-
-What belongs here: which request meets which fault, and what it does to the connection. What does not: an honest answer
-(`app.py`).
-"""
+"""The faults that the sandbox can show: each is a way in which a server, a proxy or a network fails us."""
 
 from __future__ import annotations
 

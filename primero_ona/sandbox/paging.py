@@ -1,7 +1,4 @@
-"""Order and pages of a list of cases, as Primero cuts them: ties fall anew at every request, page 0 is an error.
-
-What does not belong here: which rows are in the list (`query.py`).
-"""
+"""Order and pages of a list of cases, as Primero cuts them: ties fall differently at every request, page 0 is an error."""
 
 from __future__ import annotations
 

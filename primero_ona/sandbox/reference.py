@@ -1,6 +1,6 @@
 """The sandbox's reference data: lookups, forms, locations and settings, in the shapes of Primero's list endpoints.
 
-The texts are in `lookups.yaml` and `forms.yaml`. What does not belong here: paging and HTTP (`app.py`), cases.
+The texts are in `lookups.yaml` and `forms.yaml`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The sandbox over HTTP: an ASGI application with compression, a request log, nginx's limits and the faults.
-
-What does not belong here: what an honest answer says (`app.py`), starting and stopping (`primero.py`).
-"""
+"""The sandbox over HTTP: an ASGI application with compression, a request log, nginx's limits and the faults."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The services of the synthetic cases: a few bytes each, written out as `services_section` when they are asked for.
-
-What belongs here: `services_section` in all its shapes. What does not: the case around it (`cases.py`).
-"""
+"""The services of the synthetic cases: a few bytes each, written out as `services_section` when they are asked for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which values the coded fields of a synthetic case take, ordinary and odd, in the shapes that Primero really sends.
-
-What belongs here: values and how often. What does not: how rows and times are drawn (`cases.py`), services (`services.py`).
-"""
+"""Which values the coded fields of a synthetic case take, ordinary and odd, in the shapes that Primero really sends."""
 
 from __future__ import annotations
 

@@ -1,13 +1,8 @@
-"""The sandbox's cases: columns that were generated, and the single cases that were edited since.
-
-What belongs here: reading records, finding a case, editing, masks and sort keys. What does not: what a query means
-(`query.py`), HTTP. All methods may be called from any thread.
-"""
+"""The sandbox's cases: columns that were generated, and the single cases that were edited since. Safe for several threads."""
 
 from __future__ import annotations
 
 import json
-import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,11 +14,10 @@ import numpy.typing as npt
 import orjson
 
 from primero_ona.sandbox.columns import ABSENT, NO_STAMP, Column, Rows, Stamps, as_uuids, moment_texts, uuid_texts
+from primero_ona.texts import read_json
 
 Mask = npt.NDArray[np.bool_]
 
-#: A whole number that may not fit into 64 bits.
-_LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
 
 #: Rows decoded at once while reading everything: large enough to be quick, small enough not to be felt.
 _CHUNK = 2_000
@@ -188,10 +182,10 @@ class CaseStore:
 
 
 def _read(text: bytes) -> Any:  # noqa: ANN401
-    """Decode JSON; whole numbers beyond 64 bits exactly, which orjson would round, and half characters, which it refuses."""
+    """Decode JSON, half characters too."""
     try:
-        return json.loads(text) if _LONG_NUMBER.search(text) else orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return read_json(text)
+    except ValueError:
         return json.loads(text)
 
 

@@ -7,26 +7,18 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from primero_ona.diagnosis import Area, Diagnosis
 from primero_ona.errors import ConfigError, TransientError
 
-if TYPE_CHECKING:
-    from upath import UPath
-
 AREA = Area("storage")
 
 
-def folder(base: UPath) -> Diagnosis:
+def folder(path: Path) -> Diagnosis:
     """Write an empty file where partitions are stored, or where their folder will be made, and remove it.
 
-    Raises OSError as this machine or a bucket's library does.
+    Raises OSError as this machine does.
     """
-    if base.protocol not in {"", "file"}:
-        stored = "stored partitions are there" if base.exists() else "nothing is stored yet"
-        return AREA.ok("folder", f"{base.protocol}://…, reached; {stored}")
-    path = Path(base.path)
     there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     with tempfile.TemporaryFile(dir=there):
         return AREA.ok("folder", f"{path}, {'can be written' if there == path else 'to be made by the first sync'}")
@@ -40,7 +32,7 @@ def space(folders: Mapping[str, Path], least: int) -> Diagnosis:
     }
     if scarce := {what: gigabytes for what, gigabytes in free.items() if gigabytes < least}:
         text = f"less than {least} GB are free for {', '.join(scarce)}; free some, or move them (PRIMERO_ONA_LEAST_SPACE_GB)"
-        return AREA.failed("space", text, TransientError.exit_code)
+        return AREA.failed("space", text, TransientError)
     return AREA.ok("space", ", ".join(f"{gigabytes:,} GB for {what}" for what, gigabytes in free.items()))
 
 
@@ -58,4 +50,4 @@ def keys_noted(keys: str, noted: str) -> Diagnosis:
         f"no note says that a copy of the newest key ({newest}) is kept elsewhere, and without it stored partitions cannot be "
         f"read any more; keep one, then set PRIMERO_ONA_KEYS_BACKUP={newest}"
     )
-    return AREA.failed("copy of the keys", text, ConfigError.exit_code)
+    return AREA.failed("copy of the keys", text, ConfigError)

@@ -1,7 +1,4 @@
-"""Frames in batches: how the assets hand cases and services to each other without holding a whole quarter in memory.
-
-Dagster takes a bare generator for an op's stream of events, so a stream of frames needs a class of its own.
-"""
+"""Frames in batches: how cases and services are handed on without holding a whole quarter in memory."""
 
 from __future__ import annotations
 
@@ -22,23 +19,22 @@ BATCH_ROWS = 10_000
 class Frames:
     """A stream of pandas frames with Arrow dtypes, at most BATCH_ROWS rows each, which can be read more than once.
 
-    `read(columns)` opens the stream from its start; a source that can project reads just those columns, others ignore
-    the wish. `summary` tells what is known beside the rows (counts, codes, quarantined ids; JSON types only); of a stream
-    that is being made it is complete once the stream was read to its end.
+    `read(columns)` opens the stream from its start; a source that can project reads just those columns, others ignore the
+    wish. `summary` has what is known beside the rows: counts, codes, quarantined ids; JSON types only.
     """
 
     def __init__(
         self,
         read: Callable[[Sequence[str] | None], Iterator[pd.DataFrame]],
-        summary: Callable[[], Mapping[str, Any]] = dict,
+        summary: Mapping[str, Any] | None = None,
     ) -> None:
         self._read = read
-        self._summary = summary
+        self.summary: Mapping[str, Any] = summary or {}
 
     @classmethod
     def of(cls, *frames: pd.DataFrame, summary: Mapping[str, Any] | None = None) -> Frames:
         """A stream of frames that are in memory already."""
-        return cls(lambda _columns: iter(frames), lambda: summary or {})
+        return cls(lambda _columns: iter(frames), summary)
 
     def read(self, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
         """Open the stream from its start."""
@@ -46,11 +42,6 @@ class Frames:
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
         return self.read()
-
-    @property
-    def summary(self) -> Mapping[str, Any]:
-        """What is known beside the rows."""
-        return self._summary()
 
 
 def prefetch(items: Iterable[Item]) -> Iterator[Item]:

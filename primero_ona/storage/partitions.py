@@ -1,162 +1,197 @@
-"""Stored partitions: a folder of numbered, encrypted Parquet parts and a manifest, streamed in and out.
+"""Stored partitions: one encrypted Parquet file each, whole or not there.
 
-A partition is written into a folder of its own generation, and the manifest, written last and by rename, says which
-generation counts. So a write that was killed changes nothing, and a folder without a manifest does not exist. Nothing
-lies on disk in the clear: a part is a Parquet file in memory, encrypted as a whole, and so is the summary of what is
-known beside the rows. The rest of the manifest is what a reader needs before it decrypts: rows, columns, version, names.
+Rows, names of columns and the summary are encrypted by Parquet itself, each file with a key of its own, which the newest of the
+settings' Fernet keys wraps. The encrypted footer names the asset, the partition and the version of what made it, so that a file
+in another place, or of another version, is refused. A new file replaces the old one by a rename.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from upath import UPath
 
-from primero_ona.errors import ConfigError, DataError, TransientError
-from primero_ona.storage.files import write_file
-from primero_ona.storage.frames import Frames
+from primero_ona.errors import ConfigError, DataError
+from primero_ona.storage.frames import BATCH_ROWS, Frames
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Raised when the layout of parts or manifest changes; older partitions are then refused and have to be made again.
-STORE_FORMAT = 1
+#: The name of an asset's file where the asset has no partitions.
+WHOLE = "whole"
 
-#: The file of a partition that says what counts.
-MANIFEST = "manifest.json"
-
-#: A generation without a manifest is taken for abandoned after this time. The longest pull of a country takes hours; a
-#: shorter time could take the parts away from a run that is still writing them.
-_ABANDONED = timedelta(days=1)
+_SUFFIX = ".parquet"
+#: Under this name the footer has all that is known of a file beside its rows.
+_FOOTER = b"primero_ona"
+_ENCRYPTION = pe.EncryptionConfiguration(footer_key="partitions", uniform_encryption=True, data_key_length_bits=256)
+_NO_FOOTER: Mapping[str, Any] = {"asset": None, "partition": None, "version": None, "summary": {}}
+_AGAIN = "materialize that asset again"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a partition of one asset must be: its columns and types, and the version of what made it."""
+    """What the partitions of one asset must be: their columns and types, and the version of what made them."""
 
+    asset: str
     schema: pa.Schema
     version: str
 
 
-class PartitionStore:
-    """Reads and writes partitions under one folder or bucket. Keys are Fernet keys, newest first."""
+class _Wrapping(pe.KmsClient):  # type: ignore[misc]  # pyarrow has no types
+    """Wraps the key of each file with the newest of our Fernet keys."""
 
-    def __init__(self, base: UPath, keys: str) -> None:
+    def __init__(self, fernet: MultiFernet) -> None:
+        super().__init__()
+        self._fernet = fernet
+
+    def wrap_key(self, key: bytes, _name: str) -> str:
+        """See KmsClient."""
+        return self._fernet.encrypt(key).decode()
+
+    def unwrap_key(self, wrapped: bytes | str, _name: str) -> bytes:
+        """See KmsClient."""
+        return self._fernet.decrypt(wrapped)
+
+
+class PartitionStore:
+    """Reads and writes the partitions of all assets in one folder. `keys` are Fernet keys, newest first."""
+
+    def __init__(self, base: Path, keys: str) -> None:
         try:
-            self._fernet = MultiFernet([Fernet(key.strip()) for key in keys.split(",") if key.strip()])
+            fernet = MultiFernet([Fernet(key.strip()) for key in keys.split(",") if key.strip()])
         except ValueError:
             raise ConfigError(
                 "PRIMERO_ONA_STORAGE_KEYS is malformed: it takes Fernet keys, separated by commas; make one with `primero-ona keys new`"
             ) from None
-        if base.protocol in {"", "file"}:
-            refuse_open_storage(Path(base.path))
+        refuse_open_storage(base)
         self.base = base
+        self._factory = pe.CryptoFactory(lambda _: _Wrapping(fernet))
+        self._connection = pe.KmsConnectionConfig()
 
-    def writer(self, path: UPath, stored: Stored) -> PartitionWriter:
-        """Begin a new generation of the partition at `path`; nothing counts before its `commit`."""
-        return PartitionWriter(path, stored, self._fernet)
+    def path_of(self, asset: str, partition: str = WHOLE) -> Path:
+        """Where a partition lies, or would."""
+        return self.base / asset / f"{partition}{_SUFFIX}"
 
-    def open(self, path: UPath, stored: Stored) -> Frames:
-        """The partition at `path` as a stream that can be read many times; its summary tells its version, too.
+    def partitions(self, asset: str) -> list[str]:
+        """The partitions of an asset that exist, in the order of their names."""
+        return sorted(path.stem for path in (self.base / asset).glob(f"[!.]*{_SUFFIX}"))
 
-        Raises FileNotFoundError where it does not exist, DataError where its manifest does not fit `stored`.
+    def writer(self, stored: Stored, partition: str = WHOLE) -> PartitionWriter:
+        """Begin a partition; the old one stands until `commit`."""
+        return self.writer_at(self.path_of(stored.asset, partition), stored, partition)
+
+    def writer_at(self, path: Path, stored: Stored, partition: str) -> PartitionWriter:
+        """Begin a file that replaces the one at `path`, whatever place it says it belongs to."""
+        properties = self._factory.file_encryption_properties(self._connection, _ENCRYPTION)
+        return PartitionWriter(path, stored, partition, properties)
+
+    def open(self, stored: Stored, partition: str = WHOLE) -> Frames:
+        """Open a partition as a stream that can be read many times, also after the file was replaced.
+
+        Raises FileNotFoundError where it does not exist; DataError where it is damaged, or does not fit `stored` or its place;
+        ConfigError where no key opens it.
         """
-        manifest = read_manifest(path)
-        _require_fit(manifest, stored, path)
-        summary = self.summary_of(manifest)
+        file = self.open_file(self.path_of(stored.asset, partition))
+        file.require_fit(stored, partition)
 
         def read(columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
-            for part in manifest["parts"]:
-                yield self._read_part(path / manifest["generation"] / part["name"], part, columns)
+            yield from map(to_frame, file.tables(columns))
 
-        return Frames(read, lambda: {**summary, "stored_version": manifest["version"]})
+        return Frames(read, {**file.footer["summary"], "stored_version": file.footer["version"]})
 
-    def _read_part(self, path: UPath, part: Mapping[str, Any], columns: Sequence[str] | None) -> pd.DataFrame:
-        clear = self.unseal(path, part)
-        # Without threads: a part is small, and starting them takes longer.
-        with pq.ParquetFile(pa.BufferReader(clear)) as file:
-            table = file.read(columns=list(columns) if columns is not None else None, use_threads=False)
-        import pandas as pd  # noqa: PLC0415
+    def facts(self, asset: str, partition: str) -> Mapping[str, Any]:
+        """What the footer of a partition says, whatever version made it: `version` and `summary` among others."""
+        return self.open_file(self.path_of(asset, partition)).footer
 
-        frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
-        return frame
+    def open_file(self, path: Path) -> StoredFile:
+        """Open a file of the store; raises as `open`."""
+        return StoredFile(path, lambda: self._factory.file_decryption_properties(self._connection))
 
-    def seal(self, clear: bytes) -> bytes:
-        """Encrypt a part with the newest key."""
-        return self._fernet.encrypt(clear)
 
-    def unseal(self, path: UPath, part: Mapping[str, Any]) -> bytes:
-        """Read a part and decrypt it; `part` is its entry in the manifest.
+class StoredFile:
+    """An open file of the store, which can still be read when another has replaced it.
 
-        Raises TransientError where it was replaced meanwhile, DataError where it is damaged, ConfigError where no
-        key opens it.
-        """
+    `footer` is what it says of itself: `asset`, `partition`, `version` and `summary`.
+    """
+
+    def __init__(self, path: Path, decryption: Callable[[], Any]) -> None:
+        self._name, self._decryption = "/".join(path.parts[-2:]), decryption
+        with self._faults():
+            self._source = pa.OSFile(str(path))
+            file = self._opened()
+        self.schema: pa.Schema = file.schema_arrow.remove_metadata()
+        self._groups = file.num_row_groups
+        known = (file.metadata.metadata or {}).get(_FOOTER, b"{}")
+        self.footer: dict[str, Any] = {**_NO_FOOTER, **orjson.loads(known)}
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Read the rows, at most BATCH_ROWS at once. Raises DataError where they are damaged."""
+        wanted = list(columns) if columns is not None else None
+        for group in range(self._groups):
+            with self._faults():
+                # Opened again for each group: an open file keeps what it needed to decrypt each column of each group.
+                # Without threads: a group is small, and starting them takes longer.
+                batches = self._opened().iter_batches(BATCH_ROWS, row_groups=[group], columns=wanted, use_threads=False)
+                tables = [pa.Table.from_batches([batch]) for batch in batches]
+            yield from tables
+
+    def require_fit(self, stored: Stored, partition: str) -> None:
+        """Raise DataError where the file was made for another place or reader, naming every mismatch."""
+        needed = {
+            "asset": stored.asset,
+            "partition": partition,
+            "version": stored.version,
+            "columns": stored.schema.names,
+        }
+        found = {**self.footer, "columns": self.schema.names}
+        mismatches = [
+            f"{name} is {found[name]!r}, needed {value!r}" for name, value in needed.items() if found[name] != value
+        ]
+        if mismatches:
+            raise DataError(f"the stored partition {self._name} does not fit: {'; '.join(mismatches)}; {_AGAIN}")
+
+    def _opened(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self._source, decryption_properties=self._decryption())
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Name what is damaged, and a key that does not fit; a fault of this machine, which has an errno, passes."""
         try:
-            sealed = path.read_bytes()
-        except FileNotFoundError:
-            raise TransientError("a stored partition was replaced while it was read; run this step again") from None
-        if hashlib.sha256(sealed).hexdigest() != part["sha256"]:
-            raise DataError(f"the stored part {path.name} is damaged; materialize its asset for this quarter again")
-        return self._decrypt(sealed)
-
-    def summary_of(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Decrypt the summary in a manifest; one that an older version left in the clear is read as it is.
-
-        Raises ConfigError where no key opens it.
-        """
-        sealed = manifest["summary"]
-        if not isinstance(sealed, str):
-            return dict(sealed)
-        summary: dict[str, Any] = orjson.loads(self._decrypt(sealed.encode()))
-        return summary
-
-    def seal_summary(self, summary: Mapping[str, Any]) -> str:
-        """Encrypt a summary for a manifest with the newest key."""
-        return _sealed_summary(self._fernet, summary)
-
-    def _decrypt(self, sealed: bytes) -> bytes:
-        try:
-            return self._fernet.decrypt(sealed)
+            yield
         except InvalidToken:
             raise ConfigError(
-                "no key in PRIMERO_ONA_STORAGE_KEYS opens a stored partition; add the key it was made with, or materialize it again"
+                f"no key in PRIMERO_ONA_STORAGE_KEYS opens the stored partition {self._name}; add the key it was made with, or {_AGAIN}"
             ) from None
-
-
-def _sealed_summary(fernet: MultiFernet, summary: Mapping[str, Any]) -> str:
-    """Encrypt a summary (JSON types only) for a manifest: its findings and its quarantine tell of single children."""
-    return fernet.encrypt(orjson.dumps(dict(summary))).decode()
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise DataError(f"the stored partition {self._name} is damaged or no file of ours; {_AGAIN}") from None
 
 
 class PartitionWriter:
-    """Writes one partition, frame by frame. Leaving it without `commit` leaves the old partition as it was.
+    """Writes one partition, frame by frame. Without `commit` the old one stays as it was.
 
-    As a context manager it discards at its end what was not committed.
+    As a context manager it discards at its end what was not committed. Two writers of one partition are kept apart by the
+    lock of the partition (`ona/partition_locks.py`), not here.
     """
 
-    def __init__(self, path: UPath, stored: Stored, fernet: MultiFernet) -> None:
-        self._path, self._stored, self._fernet = path, stored, fernet
-        self._begin()
-
-    def _begin(self) -> None:
-        self._folder = self._path / new_generation()
-        self._parts: list[dict[str, Any]] = []
-        self._committed = False
+    def __init__(self, path: Path, stored: Stored, partition: str, properties: Any) -> None:  # noqa: ANN401
+        self._path, self._stored, self._partition, self._properties = path, stored, partition, properties
+        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        self.rows = 0
 
     def __enter__(self) -> Self:
         return self
@@ -164,145 +199,80 @@ class PartitionWriter:
     def __exit__(self, *_: object) -> None:
         self.discard()
 
-    @property
-    def rows(self) -> int:
-        """Rows written so far."""
-        return sum(part["rows"] for part in self._parts)
+    @cached_property
+    def _file(self) -> pq.ParquetWriter:
+        make_private(self._path.parent)
+        self._temporary.touch(0o600)
+        return pq.ParquetWriter(
+            self._temporary, self._stored.schema, compression="zstd", encryption_properties=self._properties
+        )
 
     def write(self, frame: pd.DataFrame) -> None:
         """Add a frame with the columns of the schema; an empty one adds nothing."""
         if frame.empty:
             return
         # Without pandas' own notes in the schema: pandas cannot read back what it notes of nested types.
-        table = pa.Table.from_pandas(
-            frame, schema=self._stored.schema, preserve_index=False, nthreads=1
-        ).replace_schema_metadata()
-        clear = io.BytesIO()
-        pq.write_table(table, clear, compression="zstd")
-        sealed = self._fernet.encrypt(clear.getvalue())
-        name = f"part-{len(self._parts):05d}.parquet.fernet"
-        write_whole(self._folder / name, sealed)
-        self._parts.append({"name": name, "rows": len(frame), "sha256": hashlib.sha256(sealed).hexdigest()})
+        table = pa.Table.from_pandas(frame, schema=self._stored.schema, preserve_index=False, nthreads=1)
+        self.write_table(table.replace_schema_metadata())
+
+    def write_table(self, table: pa.Table) -> None:
+        """Add a table with the schema."""
+        self._file.write_table(table)
+        self.rows += len(table)
 
     def restart(self) -> None:
         """Forget what was written and begin again."""
         self.discard()
-        self._begin()
+        self.rows = 0
 
     def discard(self) -> None:
-        """Remove what was written, unless it counts by now: a pull may fail between the commits of its partitions."""
-        if not self._committed:
-            with suppress(OSError):  # the failure that led here is the one to show
-                remove(self._folder)
+        """Remove what was written and not committed."""
+        if "_file" in self.__dict__:
+            with suppress(OSError, pa.ArrowException):  # the failure that led here is the one to show
+                self._file.close()
+            del self.__dict__["_file"]
+            self._temporary.unlink(missing_ok=True)
 
     def commit(self, summary: Mapping[str, Any]) -> None:
-        """Make this generation the partition, with what is known beside its rows, and remove older ones.
-
-        Raises TransientError where another run, begun later, has replaced the partition meanwhile.
-        """
-        there = {entry.name for entry in self._folder.iterdir()} if self._folder.exists() else set()
-        if not there.issuperset(part["name"] for part in self._parts):
-            raise TransientError(
-                "another run stored the same partition while this one was at it; its rows stand, run this one again"
-            )
-        manifest = {
-            "format": STORE_FORMAT,
-            "generation": self._folder.name,
+        """Make this the partition, with what is known beside its rows (JSON types)."""
+        footer = {
+            "asset": self._stored.asset,
+            "partition": self._partition,
             "version": self._stored.version,
-            "columns": self._stored.schema.names,
-            "rows": self.rows,
-            "parts": self._parts,
-            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "summary": _sealed_summary(self._fernet, summary),
+            "summary": dict(summary),
         }
-        replaced = _generation(self._path)
-        write_whole(self._path / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
-        self._committed = True
-        for entry in self._path.iterdir():
-            if entry.name != self._folder.name and (entry.name == replaced or _is_abandoned(entry.name)):
-                with suppress(OSError):  # a write of another day tries again
-                    remove(entry)
+        self._file.add_key_value_metadata({_FOOTER.decode(): orjson.dumps(footer).decode()})
+        self._file.close()
+        self._temporary.replace(self._path)
+        del self.__dict__["_file"]
 
 
-def new_generation() -> str:
-    """The name of a new generation; it begins with the time."""
-    return f"g{datetime.now(UTC):%Y%m%d%H%M%S}-{secrets.token_hex(4)}"
+def remove_unfinished(folder: Path, partition: str = WHOLE) -> None:
+    """Remove what killed runs left of a partition in an asset's folder, and what an older format stored there.
 
-
-def _generation(path: UPath) -> str | None:
-    """The generation that counts now, if there is one."""
-    try:
-        return str(read_manifest(path)["generation"])
-    except (FileNotFoundError, DataError):  # a damaged manifest is about to be replaced
-        return None
-
-
-def _is_abandoned(name: str) -> bool:
-    """Whether a folder is a generation that some killed run left behind; a younger one may belong to a run at work."""
-    begun = re.match(r"g(\d{14})-", name)
-    return (
-        begun is not None
-        and datetime.now(UTC) - datetime.strptime(begun[1], "%Y%m%d%H%M%S").replace(tzinfo=UTC) > _ABANDONED
-    )
-
-
-def read_manifest(path: UPath) -> dict[str, Any]:
-    """The manifest of the partition at `path`.
-
-    Raises FileNotFoundError where there is none: then the partition does not exist. DataError where it is damaged.
+    To be called under the lock of the partition: then nothing else is writing it.
     """
-    try:
-        manifest: dict[str, Any] = orjson.loads((path / MANIFEST).read_bytes())
-    except orjson.JSONDecodeError:
-        raise DataError(
-            f"the manifest of the stored partition {'/'.join(path.parts[-2:])} is damaged; "
-            "materialize that asset for this quarter again"
-        ) from None
-    return manifest
+    pattern = re.compile(rf"\.{re.escape(partition)}{re.escape(_SUFFIX)}\.[0-9a-f]{{8}}")
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
+        if pattern.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+        elif path.name == partition and path.is_dir():
+            shutil.rmtree(path)
 
 
-def _require_fit(manifest: Mapping[str, Any], stored: Stored, path: UPath) -> None:
-    """Refuse a partition that was made for something else than what its reader needs, naming every mismatch."""
-    needed = {"format": STORE_FORMAT, "version": stored.version, "columns": stored.schema.names}
-    mismatches = [
-        f"{name} is {manifest.get(name)!r}, needed {value!r}"
-        for name, value in needed.items()
-        if manifest.get(name) != value
-    ]
-    if mismatches:
-        raise DataError(
-            f"the stored partition {'/'.join(path.parts[-2:])} does not fit: {'; '.join(mismatches)}; "
-            "materialize that asset for this quarter again"
-        )
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """A table as a pandas frame with Arrow dtypes."""
+    import pandas as pd  # noqa: PLC0415
+
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
 
 
-def write_whole(path: UPath, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all; for its owner's eyes only where the storage is local."""
-    if path.protocol not in {"", "file"}:
-        path.write_bytes(content)
-        return
-    local = Path(path.path)
-    _make_private(local.parent)
-    write_file(local, content)
-
-
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Make a folder and those above it for the owner only; `mkdir` gives its mode to the last one alone."""
     if not folder.exists():
-        _make_private(folder.parent)
+        make_private(folder.parent)
         folder.mkdir(exist_ok=True, mode=0o700)
-
-
-def remove(path: UPath) -> None:
-    """Remove a file, or a folder with all that is in it. Raises OSError where some of it stays."""
-    if path.protocol in {"", "file"}:
-        local = Path(path.path)
-        while local.is_dir():
-            with suppress(FileNotFoundError):  # another process is removing the same thing
-                shutil.rmtree(local)
-        local.unlink(missing_ok=True)
-    elif path.exists():
-        path.fs.rm(path.path, recursive=True)
 
 
 def refuse_open_storage(folder: Path) -> None:

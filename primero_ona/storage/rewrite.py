@@ -1,144 +1,133 @@
-"""Upkeep of stored partitions: re-encrypting them with the newest key, deleting old ones, and taking single cases out.
+"""Rewrite stored partitions: with the newest key, without single cases, or not at all.
 
-Each partition is rewritten as a new generation, whose manifest replaces the old one by rename, so that whatever is killed
-leaves either the old partition or the new one. What does not belong here: which runs read and write partitions.
+To be called under the lock of all partitions (`ona/partition_locks.py`). Each file is replaced by a rename, so that a kill
+leaves either the old one or the new one, and nothing else that a key opens.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import re
+import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from upath import UPath
 
-from primero_ona.errors import TransientError
-from primero_ona.quarters import Quarter
-from primero_ona.storage.partitions import MANIFEST, PartitionStore, new_generation, read_manifest, remove, write_whole
+from primero_ona.storage.partitions import PartitionStore, Stored
 
 #: Columns that name a case by Primero's own id, in raw cases, exits, mapped cases and mapped services.
 _ID_COLUMNS = ("id", "primero_id", "primero_case_id")
+#: Columns that have its Case ID: as Primero sent it (JSON), and mapped.
+_RAW_CASE_ID, _CASE_ID = "case_id_display", "case_id"
 
 _QUARTER_KEY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
-#: Given the clear content of a part: the content to store instead, and its rows; None for nothing.
-Change = Callable[[bytes, int], tuple[bytes, int] | None]
-Summary = Mapping[str, Any]
-
-
-def stored_partitions(base: UPath) -> Iterator[UPath]:
-    """Every partition that exists, unpartitioned assets among them, in the order of their names."""
-    for asset in sorted(base.iterdir(), key=lambda path: path.name) if base.exists() else ():
-        if not asset.is_dir():
-            continue
-        for path in (asset, *sorted((entry for entry in asset.iterdir()), key=lambda path: path.name)):
-            if (path / MANIFEST).exists():
-                yield path
-
 
 def rotate(store: PartitionStore) -> int:
-    """Re-encrypt every stored partition with the newest key; how many there are. Then older keys open nothing any more."""
+    """Encrypt every stored partition again with the newest key; how many there are."""
+    remove_leftovers(store.base)
     count = 0
-    for path in stored_partitions(store.base):
-        _rewrite(store, path, lambda clear, rows: (clear, rows), lambda summary: summary)
+    for path in _files(store.base):
+        _rewrite(store, path, frozenset())
         count += 1
     return count
 
 
-def purge(base: UPath, before: Quarter) -> int:
-    """Delete the stored partitions of all quarters before `before`, unfinished ones too; how many. No key is needed."""
+def purge(base: Path, before: str) -> int:
+    """Delete the partitions of all quarters before the first day `before` (2022-01-01), and what killed runs left; how many."""
+    remove_leftovers(base)
     count = 0
-    for asset in list(base.iterdir()) if base.exists() else ():
-        for path in list(asset.iterdir()) if asset.is_dir() else ():
-            if _QUARTER_KEY.fullmatch(path.name) and Quarter.parse(path.name) < before:
-                remove(path)
-                count += 1
+    for path in list(_files(base)):
+        if _QUARTER_KEY.fullmatch(path.stem) and path.stem < before:
+            path.unlink()
+            count += 1
     return count
 
 
-def forget(store: PartitionStore, ids: Collection[str]) -> Counter[str]:
-    """Take cases out of every stored partition, and out of what the summaries say of quarantine; rows gone, by case."""
+def forget(store: PartitionStore, ids: Collection[str]) -> tuple[Counter[str], set[str]]:
+    """Take cases out of every stored partition and its summary; the rows removed by case, and the Case IDs found in them."""
+    remove_leftovers(store.base)
     gone: Counter[str] = Counter()
-    for path in stored_partitions(store.base):
-        before = sum(gone.values())
-        found = _holds(store, path, ids)
+    case_ids: set[str] = set()
+    for path in _files(store.base):
+        found, named, in_summary = _holds(store, path, frozenset(ids))
         gone.update(found)
-        summary = store.summary_of(read_manifest(path))
-        if sum(gone.values()) > before or _without(summary, ids) != summary:
-            _rewrite(store, path, lambda clear, rows: _cut(clear, rows, ids), lambda old: _without(old, ids))
-    return gone
+        case_ids |= named
+        if found or in_summary:
+            _rewrite(store, path, frozenset(ids))
+    return gone, case_ids
 
 
-def _holds(store: PartitionStore, path: UPath, ids: Collection[str]) -> Counter[str]:
-    """How many rows of a partition each of the cases has."""
-    manifest = read_manifest(path)
-    column = next((name for name in _ID_COLUMNS if name in manifest["columns"]), None)
+def remove_leftovers(base: Path) -> None:
+    """Remove what killed runs left unfinished, and what versions before the present format stored. Raises OSError."""
+    for folder in base.iterdir() if base.is_dir() else ():
+        for path in list(folder.iterdir()) if folder.is_dir() else ():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name.startswith(".") or path.suffix != ".parquet":
+                path.unlink(missing_ok=True)
+
+
+def _files(base: Path) -> Iterator[Path]:
+    return iter(sorted(base.glob("*/*.parquet")))
+
+
+def _holds(store: PartitionStore, path: Path, ids: frozenset[str]) -> tuple[Counter[str], set[str], bool]:
+    """How many rows of a partition each case has, their Case IDs, and whether the summary names one of the cases."""
+    file = store.open_file(path)
     found: Counter[str] = Counter()
-    if column is None:
-        return found
-    for part in manifest["parts"]:
-        clear = store.unseal(path / manifest["generation"] / part["name"], part)
-        values = pq.read_table(pa.BufferReader(clear), columns=[column]).column(column)
-        for entry in pc.value_counts(values.filter(pc.is_in(values, value_set=pa.array(list(ids))))).to_pylist():
-            found[entry["values"]] += entry["counts"]
-    return found
+    case_ids: set[str] = set()
+    column = _id_column(file.schema.names)
+    if column is not None:
+        named = next((name for name in (_RAW_CASE_ID, _CASE_ID) if name in file.schema.names), None)
+        for table in file.tables([column, *([named] if named else [])]):
+            mine = table.filter(_mine(table, column, ids))
+            found.update(mine.column(column).to_pylist())
+            if named:
+                case_ids |= {_text(value, named) for value in mine.column(named).to_pylist() if value}
+    summary = file.footer["summary"]
+    return found, case_ids, _without(summary, ids) != summary
 
 
-def _cut(clear: bytes, rows: int, ids: Collection[str]) -> tuple[bytes, int] | None:
-    table = pq.read_table(pa.BufferReader(clear))
-    column = next((name for name in _ID_COLUMNS if name in table.column_names), None)
-    if column is None:
-        return clear, rows
-    kept = table.filter(pc.invert(pc.is_in(table.column(column), value_set=pa.array(list(ids)))))
-    if not len(kept):
-        return None
-    content = io.BytesIO()
-    pq.write_table(kept, content, compression="zstd")
-    return content.getvalue(), len(kept)
+def _text(value: str, column: str) -> str:
+    """A Case ID as ONA has it; in raw cases it is JSON."""
+    if column == _CASE_ID:
+        return value.partition("~")[0]
+    try:
+        return str(orjson.loads(value)).strip()
+    except orjson.JSONDecodeError:
+        return value.strip()
 
 
-def _without(summary: Summary, ids: Collection[str]) -> Summary:
+def _rewrite(store: PartitionStore, path: Path, ids: frozenset[str]) -> None:
+    """Store a partition again, without the rows and the entries of these cases."""
+    file = store.open_file(path)
+    footer = file.footer
+    column = _id_column(file.schema.names)
+    stored = Stored(footer["asset"], file.schema, footer["version"])
+    with store.writer_at(path, stored, footer["partition"]) as writer:
+        for table in file.tables():
+            kept = table if column is None or not ids else table.filter(pc.invert(_mine(table, column, ids)))
+            if len(kept):
+                writer.write_table(kept)
+        writer.commit(_without(footer["summary"], ids))
+
+
+def _mine(table: pa.Table, column: str, ids: frozenset[str]) -> pa.ChunkedArray:
+    """For each row whether it is of one of the cases."""
+    return pc.is_in(table.column(column), value_set=pa.array(sorted(ids), pa.string()))
+
+
+def _id_column(names: Collection[str]) -> str | None:
+    return next((name for name in _ID_COLUMNS if name in names), None)
+
+
+def _without(summary: Mapping[str, Any], ids: frozenset[str]) -> Mapping[str, Any]:
     """A summary without the entries of the quarantine that name one of the cases."""
     if "quarantine" not in summary:
         return summary
     return {**summary, "quarantine": [entry for entry in summary["quarantine"] if entry.get("primero_id") not in ids]}
-
-
-def _rewrite(store: PartitionStore, path: UPath, change: Change, summarize: Callable[[Summary], Summary]) -> None:
-    """Store a partition as a new generation; raises TransientError where a run replaced it meanwhile."""
-    manifest = read_manifest(path)
-    folder = path / new_generation()
-    parts: list[dict[str, Any]] = []
-    try:
-        for part in manifest["parts"]:
-            changed = change(store.unseal(path / manifest["generation"] / part["name"], part), part["rows"])
-            if changed is None:
-                continue
-            sealed = store.seal(changed[0])
-            write_whole(folder / part["name"], sealed)
-            parts.append({"name": part["name"], "rows": changed[1], "sha256": hashlib.sha256(sealed).hexdigest()})
-        _require_generation(path, manifest["generation"])
-    except BaseException:
-        remove(folder)
-        raise
-    renewed = {
-        **manifest,
-        "generation": folder.name,
-        "parts": parts,
-        "rows": sum(part["rows"] for part in parts),
-        "summary": store.seal_summary(summarize(store.summary_of(manifest))),
-    }
-    write_whole(path / MANIFEST, orjson.dumps(renewed, option=orjson.OPT_INDENT_2))
-    remove(path / manifest["generation"])
-
-
-def _require_generation(path: UPath, generation: str) -> None:
-    if read_manifest(path)["generation"] != generation:
-        raise TransientError("a run stored a partition while it was being rewritten; try again when no run is at work")

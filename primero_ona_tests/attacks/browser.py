@@ -1,7 +1,4 @@
-"""Chromium without a window, and a web server of somebody else's whose page attacks.
-
-What belongs here: starting both, and asking the browser what it sees. What does not: assertions.
-"""
+"""Chromium without a window, and a foreign web server whose page attacks."""
 
 from __future__ import annotations
 

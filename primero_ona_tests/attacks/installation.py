@@ -1,7 +1,4 @@
-"""A running installation to attack: the guarded webserver as its own process, on a sandbox, a database and a home of its own.
-
-What belongs here: starting it, and asking it over HTTP. What does not: assertions about what was refused.
-"""
+"""A running installation to attack: the guarded webserver as its own process, on a sandbox, a database and a home of its own."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 from primero_ona.definitions import build_defs
-from primero_ona.errors import ConfigError
-from primero_ona.graph.run_guard import CASES, TAGS, guarded, require_plain_run
+from primero_ona.errors import UsageError
+from primero_ona.graph.run_guard import TAGS, guarded, require_plain_run
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.settings import GraphSettings
@@ -39,8 +39,8 @@ MARKER = "find-me-7f3a"
 REFUSED = "refused: the run's configuration sets "
 UNEXPECTED = re.compile("unexpected config entr|at path root")
 
-#: The jobs that an attack is launched in: for a quarter, for assets by the button in the UI, and for single cases.
-JOBS = ("sync_quarter", "__ASSET_JOB", "mend_ona")
+#: The jobs that an attack is launched in: for a quarter, for assets by the button in the UI, and without a quarter.
+JOBS = ("sync_quarter", "__ASSET_JOB", "refresh_reference")
 
 
 def secret(name: str) -> str:
@@ -62,9 +62,9 @@ CONFIGS = {
     "the address of Primero": at("resources", "primero", "config", "url", f"https://{MARKER}.example.org"),
     "the login at Primero": at("resources", "primero", "config", {"username": "mallory", "password": MARKER}),
     "the pace at Primero": at("resources", "primero", "config", "pause", 0.0),
-    "the folder of partitions": at("resources", "io_manager", "config", "url", f"s3://{MARKER}/"),
-    "the keys of partitions": at("resources", "io_manager", "config", "fernet_keys", MARKER),
-    "the policy of partitions": at("resources", "io_manager", "config", "rules", MARKER),
+    "the folder of partitions": at("resources", "partitions", "config", "url", f"s3://{MARKER}/"),
+    "the keys of partitions": at("resources", "partitions", "config", "fernet_keys", MARKER),
+    "the policy of partitions": at("resources", "partitions", "config", "rules", MARKER),
     "a resource that is not there": at("resources", "other", "config", "url", secret("other")),
     "a log level": at("loggers", "console", "config", "log_level", "DEBUG"),
     "the level of our logger": at("loggers", "quiet", "config", "log_level", "DEBUG"),
@@ -82,10 +82,7 @@ CONFIGS = {
     "the output of an asset": at("ops", "mapped_cases", "outputs", "result", "path", f"/tmp/{MARKER}"),
     "the input of an asset": at("ops", "mapped_cases", "inputs", "raw_under18_cases", "value", MARKER),
     "an input": at("inputs", "raw_under18_cases", "value", MARKER),
-    "a variable as a case": at(*CASES, [{"env": "PRIMERO_PASSWORD"}]),
-    "an address as a case": at(*CASES, [f"https://{MARKER}.example.org"]),
-    "a path as a case": at(*CASES, [f"../users/{MARKER}"]),
-    "more than cases": at("ops", "mend", "config", {"cases": [], "url": secret("ona")}),
+    "ids of cases, which an older version took": at("ops", "mend", "config", "cases", [MARKER]),
 }
 
 POD = json.dumps({"container_config": {"image": "elsewhere.example.org/mallory", "command": [MARKER]}})
@@ -138,7 +135,7 @@ def refused(answer: Any) -> str:
 def test_a_plain_launch_is_admitted(installation: Installation, job: str):
     """Else the refusals below would prove nothing."""
     runs, backfills = installation.stored()
-    config = at(*CASES, [str(uuid4())]) if job == "mend_ona" else {"loggers": {"quiet": {}}, "resources": {}}
+    config = {"loggers": {"quiet": {}}, "resources": {}}
     answer = installation.graphql(LAUNCH, execution(job, config, TAGS_ADMITTED))
     assert answer["__typename"] == "LaunchRunSuccess", answer
     assert installation.stored() == (runs + 1, backfills)
@@ -265,7 +262,7 @@ def test_the_pages_of_resources_show_no_setting(installation: Installation):
         "... on ResourceDetailsList { results { name configFields { name } configuredValues { key value } } } } }"
     )
     found = installation.graphql(query, REPOSITORY)["results"]
-    assert {each["name"] for each in found} == {"primero", "ona", "io_manager"}
+    assert {each["name"] for each in found} == {"primero", "ona", "partitions"}
     assert [each for each in found if each["configFields"] or each["configuredValues"]] == []
 
 
@@ -278,17 +275,15 @@ def leaves(config_type: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, 
         yield from leaves(field.config_type, (*path, name))
 
 
-@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
-def test_no_job_has_a_place_for_configuration_but_the_ids_of_cases(executor: str):
+def test_no_job_has_a_place_for_configuration():
     """An asset, a check or an op without a schema takes anything, and an executor's defaults take paths and modules."""
-    chosen = GraphSettings(PRIMERO_ONA_START="2023-Q1", PRIMERO_ONA_EXECUTOR=executor, PRIMERO_ONA_RETENTION_QUARTERS=4)
+    chosen = GraphSettings(PRIMERO_ONA_START="2023-Q1", PRIMERO_ONA_RETENTION_QUARTERS=4)
     jobs = build_defs(settings=chosen).get_repository_def().get_all_jobs()
-    assert len(jobs) == 7
+    assert len(jobs) == 6
     found = {path for job in jobs for path in leaves(job.run_config_schema.config_type)}
-    assert found == {CASES}
+    assert found == set()
 
 
-@pytest.mark.parametrize("executor", [dg.in_process_executor, dg.multiprocess_executor], ids=lambda kind: kind.name)
 @pytest.mark.parametrize(
     ("config", "tags", "plain"),
     [
@@ -297,11 +292,11 @@ def test_no_job_has_a_place_for_configuration_but_the_ids_of_cases(executor: str
     ],
 )
 def test_the_executor_refuses_before_the_first_step_also_without_a_guarded_instance(
-    executor: dg.ExecutorDefinition, config: Any, tags: dict[str, str], *, plain: bool
+    config: Any, tags: dict[str, str], *, plain: bool
 ):
     """An installation that was upgraded may still have the dagster.yaml of before."""
     with dg.DagsterInstance.local_temp() as instance:
-        job = dg.reconstructable(in_process if executor is dg.in_process_executor else multiprocess)
+        job = dg.reconstructable(guarded_job)
         with dg.execute_job(job, instance, run_config=config, tags=tags) as result:
             assert result.success is plain
             events = [event.event_type for event in result.all_events]
@@ -310,19 +305,11 @@ def test_the_executor_refuses_before_the_first_step_also_without_a_guarded_insta
         assert ("refused: the run has the tags dagster-k8s/config" in said) is not plain
 
 
-def in_process() -> dg.JobDefinition:
-    return _tiny(guarded(dg.in_process_executor))
-
-
-def multiprocess() -> dg.JobDefinition:
-    return _tiny(guarded(dg.multiprocess_executor))
-
-
-def _tiny(executor: dg.ExecutorDefinition) -> dg.JobDefinition:
+def guarded_job() -> dg.JobDefinition:
     @dg.op(config_schema={})
     def nothing() -> None: ...
 
-    @dg.job(executor_def=executor)
+    @dg.job(executor_def=guarded(dg.in_process_executor))
     def tiny() -> None:
         nothing()
 
@@ -332,11 +319,11 @@ def _tiny(executor: dg.ExecutorDefinition) -> dg.JobDefinition:
 def test_a_refusal_names_sections_and_tags_and_no_value():
     """It stands in logs and in answers; an operator may have written a secret into the wrong place."""
     for config in CONFIGS.values():
-        with pytest.raises(ConfigError) as found:
+        with pytest.raises(UsageError) as found:
             require_plain_run({**config, MARKER: MARKER}, {})
         assert MARKER not in str(found.value)
-    with pytest.raises(ConfigError) as found:
+    with pytest.raises(UsageError) as found:
         require_plain_run({}, {"image": MARKER})
     assert MARKER not in str(found.value)
-    require_plain_run({"ops": {"mend": {"config": {"cases": ["a", "b"]}}}, "loggers": {}}, dict.fromkeys(TAGS, "x"))
+    require_plain_run({"ops": {}, "loggers": {}}, dict.fromkeys(TAGS, "x"))
     require_plain_run(None, None)

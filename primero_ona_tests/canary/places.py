@@ -1,7 +1,4 @@
-"""All places where something of a child could be left, and looking for the markers in them.
-
-What belongs here: reading a place whole, compressed and encrypted parts too. What does not: what leaves something there.
-"""
+"""All places where something of a child could be left, read whole, and the search for the markers in them."""
 
 from __future__ import annotations
 
@@ -16,11 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import orjson
-from upath import UPath
 
-from primero_ona.pipeline.stored import stored_assets
-from primero_ona.storage.partitions import MANIFEST, read_manifest
-from primero_ona.storage.rewrite import stored_partitions
 from primero_ona_tests.canary.markers import NOWHERE, UNSAID
 from primero_ona_tests.harness import Graph
 
@@ -71,9 +64,9 @@ class Watched:
         return {place: count for place, count in counts.items() if count}
 
     def decrypted(self) -> bytes:
-        """All rows of all stored partitions, and what their manifests tell, the sealed summaries too."""
-        paths = stored_partitions(self.graph.store.base)
-        return b"\n".join(_clear(self.graph, Path(path), (path / MANIFEST).stat().st_mtime_ns) for path in paths)
+        """All rows of all stored partitions, and their summaries."""
+        paths = sorted(self.graph.store.base.glob("*/*.parquet"))
+        return b"\n".join(_clear(self.graph, path, path.stat().st_mtime_ns) for path in paths)
 
 
 _CLEAR: dict[tuple[Path, int], bytes] = {}
@@ -82,10 +75,9 @@ _CLEAR: dict[tuple[Path, int], bytes] = {}
 def _clear(graph: Graph, path: Path, written: int) -> bytes:
     """A partition in clear, decrypted once for each time that it is written."""
     if (path, written) not in _CLEAR:
-        asset = path.name if path.parent == graph.folder else path.parent.name
-        frames = graph.store.open(UPath(path), stored_assets()[asset])
-        rows = [frame.to_csv().encode() for frame in frames]
-        _CLEAR[path, written] = b"\n".join([*rows, orjson.dumps([read_manifest(UPath(path)), dict(frames.summary)])])
+        file = graph.store.open_file(path)
+        rows = b"\n".join(table.to_pandas().to_csv().encode() for table in file.tables())
+        _CLEAR[path, written] = rows + orjson.dumps(file.footer)
     return _CLEAR[path, written]
 
 

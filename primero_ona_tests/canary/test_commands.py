@@ -203,6 +203,6 @@ def test_a_command_that_crashes_shows_no_text_of_the_exception(at_a_terminal, mo
     for arguments in (FAILING[0], *ASKING_ONA):
         assert run(at_a_terminal, arguments) == 1, arguments
         printed = "".join(capfd.readouterr())
-        assert "unexpected RuntimeError" in printed, arguments
+        assert "internal error RuntimeError" in printed, arguments
         at_a_terminal.said.append(printed)
     assert not (at_a_terminal.temporary / "never.csv").exists()

@@ -146,7 +146,7 @@ BROKEN = {
 def test_no_exception_that_quotes_a_row_leaves_a_marker(listening, production, monkeypatch, broken):
     """Whatever a library says, it says it in the middle of a frame of children."""
     monkeypatch.setattr(broken, quoting)
-    assert "unexpected KeyError" in part(listening, production, *BROKEN[broken])()
+    assert "internal error KeyError" in part(listening, production, *BROKEN[broken])()
 
 
 def quoting(*_: Any, **__: Any) -> Any:

@@ -13,11 +13,10 @@ import psycopg
 import pytest
 import requests
 
-from primero_ona.pipeline.stored import stored_assets
 from primero_ona.primero.fields import CASE_FIELDS, SERVICE_FIELDS
 from primero_ona.primero.raw_schema import EXIT_SCHEMA
+from primero_ona.quarters import Quarter
 from primero_ona.sandbox.columns import CANARY, CANARY_BIRTH
-from primero_ona.storage.partitions import remove
 from primero_ona_tests.canary.markers import DAY, PERSONAL, UNSAID, VILLAGE, WHISPER
 from primero_ona_tests.canary.places import Watched, dumped
 from primero_ona_tests.harness import table
@@ -125,12 +124,11 @@ def _in_postgres(url: str, value: str | bytes, name: str = "planted") -> Callabl
 
 
 def _in_partition(watched: Watched, text: str) -> Callable[[], object]:
-    store = watched.graph.store
-    path = store.base / "case_exits" / "2019-01-01"
-    writer = store.writer(path, stored_assets()["case_exits"])
-    writer.write(table([{"id": "x", "case_id_display": text}], EXIT_SCHEMA))
-    writer.commit({})
-    return lambda: remove(path)
+    stored = watched.graph.stored
+    with stored.writer("case_exits", Quarter(2019, 1)) as writer:
+        writer.write(table([{"id": "x", "case_id_display": text}], EXIT_SCHEMA))
+        writer.commit({})
+    return stored.store.path_of("case_exits", "2019-01-01").unlink
 
 
 def _in_words(watched: Watched) -> Callable[[], object]:

@@ -245,11 +245,12 @@ def test_a_failed_check_is_named_without_what_it_counted_and_no_id_of_a_case_is_
         description="3 × sex: unknown label", partition=Q1.key,
     )  # fmt: skip
     watch.event(watch.instance.get_run_by_id(run_id), dg.DagsterEventType.ASSET_CHECK_EVALUATION, check)
-    watch.run(Q1, DataError(f"case {CASE} has no key"), job="mend_ona")
+    watch.run(Q1, DataError(f"case {CASE} has no key"), job="refresh_reference")
     watch.look()
     (post,) = watch.web.posts
     assert "failed checks: contract on mapped_cases" in post["message"]
     assert "the same rows fail again" in post["message"]
+    assert f"See: https://dagster.example.org/runs/{run_id}" in post["message"]
     assert "case (an id) has no key" in post["message"]
     assert not [word for word in ("sex", CASE) if word in json.dumps(post) + str(watch.cursor)]
 
@@ -363,9 +364,9 @@ def test_a_real_run_with_a_wrong_password_is_reported_and_its_end(postgres: Any,
     with wired(postgres, "alerts", small(20), watch.instance) as graph:
         wrong = PrimeroResource(url=graph.primero.url, username=graph.primero.username, password="not-it", pause=0)
         job = graph.wire(primero=wrong).resolve_job_def("sync_quarter")
-        assert sync_quarter(job, watch.instance, Q1).exit_code == 3
+        assert sync_quarter(job, watch.instance, Q1).kind == RefusedError.__name__
         watch.look()
-        assert graph.sync(Q1).exit_code == 0
+        assert graph.sync(Q1).kind is None
         watch.look()
     first, second = watch.web.posts
     assert "refuses the login; check PRIMERO_USERNAME" in first["message"]

@@ -9,9 +9,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.graph.checks import IDENTITY, answer, asset_checks
 from primero_ona.graph.partitions import quarterly_partitions
-from primero_ona.ona.schema import CASES, SERVICES
 from primero_ona.primero.fields import FIELDS_MISSING, WITHOUT_BIRTH
 from primero_ona_tests.harness import Q1, Graph, small, table, wired
 from primero_ona_tests.ona.rows import case, id_of, service

@@ -85,7 +85,7 @@ def test_loading_the_graph_imports_no_library_that_only_steps_need() -> None:
     ("variable", "words"),
     [
         ("PRIMERO_ONA_START", "must be a quarter like 2020-Q1"),
-        ("PRIMERO_ONA_EXECUTOR", "should be 'in_process' or 'multiprocess'"),
+        ("PRIMERO_ONA_CONSENT_POLICY", "should be 'include', 'exclude_refused' or 'given_only'"),
     ],
 )
 def test_a_setting_that_keeps_the_graph_from_loading_is_named_by_dagster(
@@ -113,7 +113,7 @@ def test_of_any_other_exception_while_the_graph_loads_type_and_place_are_shown(m
         raise KeyError("a-secret")
 
     monkeypatch.setattr(definitions, "build_defs", broken)
-    with pytest.raises(ConfigError, match=r"unexpected KeyError at definitions\.py:") as failure:
+    with pytest.raises(ConfigError, match=r"internal error KeyError at definitions\.py:") as failure:
         definitions.load()
     assert "a-secret" not in str(failure.value)
 

@@ -154,13 +154,13 @@ def test_every_materialization_says_rows_quarter_window_and_what_became_of_cases
     outcome = graph.sync()
     shown = materializations(graph, outcome.run_id)
     outcomes = {
-        "raw_reintegration_cases": ("cases in the window", "not included", "kept out as erased"),
-        "raw_under18_cases": ("cases in the window", "not included", "kept out as erased"),
-        "case_exits": ("cases in the window", "not included", "kept out as erased"),
+        "raw_reintegration_cases": ("cases in the window", "not included", "excluded as erased"),
+        "raw_under18_cases": ("cases in the window", "not included", "excluded as erased"),
+        "case_exits": ("cases in the window", "not included", "excluded as erased"),
         "mapped_cases": ("quarantined", "labels version"),
         "mapped_services": ("quarantined", "labels version"),
-        "ona/cases": ("what happened", "inserted", "updated", "unchanged", "stale", "removed", "own_keys"),
-        "ona/services": ("what happened", "inserted", "updated", "unchanged", "stale", "removed", "own_keys"),
+        "ona/cases": ("rows by outcome", "inserted", "updated", "unchanged", "stale", "removed", "own_keys"),
+        "ona/services": ("rows by outcome", "inserted", "updated", "unchanged", "stale", "removed", "own_keys"),
     }
     assert set(shown) == set(outcomes)
     for asset, metadata in shown.items():
@@ -188,7 +188,7 @@ def test_a_blocking_check_that_fails_stops_the_load(graph: Graph, monkeypatch: p
     """Rows that break the contract must not reach the dashboards."""
     monkeypatch.setattr("primero_ona.pipeline.contract.KeyCheck.repeated", 2)
     outcome = graph.sync()
-    assert outcome.exit_code == 1
+    assert outcome.kind == "CheckError"
     assert "identity_unique_and_present on mapped_cases failed: 2 × row occurs again" in (outcome.failure or "")
     assert outcome.load.keys().isdisjoint({"ona/cases", "ona/services"})
     assert graph.sql("SELECT count(*) FROM cases") == [(0,)]

@@ -28,7 +28,7 @@ def graph(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     instance = dg.DagsterInstance.from_config(str(home))
     with wired(postgres, "metrics", small(40), instance) as graph:
-        assert graph.sync(Q1).exit_code == 0
+        assert graph.sync(Q1).kind is None
         instance.add_run(DagsterRun("sync_quarter", status=dg.DagsterRunStatus.NOT_STARTED))
         instance.report_runless_asset_event(dg.AssetMaterialization(PRIMERO.key))
         yield graph

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import ConfigError, UsageError
 from primero_ona.graph.partitions import quarterly_partitions, require_partition
 from primero_ona.quarters import Quarter, quarters_between
 
@@ -36,7 +36,7 @@ def test_a_partition_s_window_is_the_quarter_s() -> None:
 @pytest.mark.parametrize("quarter", [Quarter(2019, 4), Quarter(2190, 1)])
 def test_a_quarter_without_a_partition_is_refused_with_those_there_are(quarter: Quarter) -> None:
     """Dagster itself would take another quarter without a word."""
-    with pytest.raises(ConfigError, match=r"there are 2020-Q1 \(PRIMERO_ONA_START\) to \d{4}-Q\d, which is still"):
+    with pytest.raises(UsageError, match=r"there are 2020-Q1 \(PRIMERO_ONA_START\) to \d{4}-Q\d, which is still"):
         require_partition(quarterly_partitions("2020-01-01"), quarter)
 
 

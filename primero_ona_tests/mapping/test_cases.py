@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primero_ona.mapping.cases import map_cases
-from primero_ona.mapping.values import read_option_name
+from primero_ona.mapping.values import parse_option_name
 from primero_ona_tests.mapping.helpers import LABELS, PLACES, found, framewise, map_all, map_one, rows
 from primero_ona_tests.raw import raw_frame, uuid_of
 
@@ -169,7 +169,7 @@ WORDS = st.lists(st.text(alphabet="abcdefxyz", min_size=1), min_size=1, max_size
 def test_the_numeric_suffix_makes_no_difference(words, suffix):
     """Primero adds it at random; the words are what the dashboards know."""
     bare = "_".join(words)
-    assert read_option_name(bare) == read_option_name(f"{bare}_{suffix:05d}") == (" ".join(words), ())
+    assert parse_option_name(bare) == parse_option_name(f"{bare}_{suffix:05d}") == (" ".join(words), ())
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primero_ona.mapping.dates import read_date, read_dates
+from primero_ona.mapping.dates import parse_date, parse_dates
 from primero_ona.mapping.result import UnmappedCodes
 from primero_ona.primero.fields import json_text
 from primero_ona_tests.mapping.helpers import framewise, map_one, map_service
@@ -118,7 +118,7 @@ def test_these_words_are_no_date_of_a_case():
 
 def days_of(*texts):
     findings = UnmappedCodes()
-    days = read_dates(pa.array([json_text(text) for text in texts], pa.string()), read_date, "day", findings)
+    days = parse_dates(pa.array([json_text(text) for text in texts], pa.string()), parse_date, "day", findings)
     return days.to_pylist(), findings.as_list()
 
 

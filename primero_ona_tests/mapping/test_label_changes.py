@@ -1,14 +1,13 @@
-"""Where labels part, and the text of labels.yaml once they agree."""
+"""Where labels differ, and the lines that would make them agree."""
 
 from __future__ import annotations
 
 import pytest
 import yaml
 
-from primero_ona.errors import DataError
-from primero_ona.mapping.label_changes import Kind, LabelChange, accepted, label_changes
+from primero_ona.mapping.label_changes import Kind, LabelChange, as_lines, label_changes
 from primero_ona.mapping.labels import Labels, source
-from primero_ona.mapping.values import Reading
+from primero_ona.mapping.values import Parsed
 
 
 def test_the_three_findings_are_told_apart():
@@ -32,9 +31,9 @@ def test_marks_that_nobody_sees_are_no_difference(theirs):
 def test_a_code_that_only_primero_knows_gets_its_label_and_is_reported():
     """The option is shown with a text that people know, and somebody learns that the mapping lacks it."""
     labels = Labels({"sex": {"male": "Male"}}, {"sex": {"male": "Man", "x": "Diverse"}})
-    assert labels.read_single("sex", ["male", "x", "y"]) == Reading("Male, Diverse", ("x", "y"))
-    assert labels.read_passing("sex", "x") == Reading("Diverse", ("x",))
-    assert labels.read_passing("sex", "y") == Reading("y", ("y",))
+    assert labels.parse_single("sex", ["male", "x", "y"]) == Parsed("Male, Diverse", ("x", "y"))
+    assert labels.parse_passing("sex", "x") == Parsed("Diverse", ("x",))
+    assert labels.parse_passing("sex", "y") == Parsed("y", ("y",))
 
 
 def test_the_version_changes_with_primeros_labels_but_not_with_those_that_are_not_used():
@@ -44,31 +43,18 @@ def test_the_version_changes_with_primeros_labels_but_not_with_those_that_are_no
     assert labels.version != labels.beside({"sex": {"x": "X"}}).version
 
 
-def test_accepting_changes_just_those_lines():
-    """labels.yaml is read by people: its comments are why the labels are right."""
+def test_the_lines_for_labels_yaml_are_the_labels_that_primero_has():
+    """They are copied into the file as they are: quotes, Khmer and a code that YAML reads as false have to survive."""
     changes = [
         LabelChange(Kind.DIFFERENT, "disability_type", "no", "Physical Disability (Hand Disability)", 'Hand "H"'),
         LabelChange(Kind.ONLY_PRIMERO, "sex", "x", "", "Diverse, ភេទ"),
         LabelChange(Kind.UNKNOWN, "sex", "y", "", ""),
+        LabelChange(Kind.DIFFERENT, "sex", "male", "Male", "Boy"),
     ]
-    before = source().decode()
-    after = accepted(before, changes)
-    assert len(set(after.splitlines()) - set(before.splitlines())) == 2
-    assert [line for line in after.splitlines() if "#" in line] == [line for line in before.splitlines() if "#" in line]
-    tables = yaml.safe_load(after)
-    assert tables["disability_type"]["no"] == 'Hand "H"'
-    assert tables["sex"] == {"male": "Male", "female": "Female", "other": "Other", "x": "Diverse, ភេទ"}
-
-
-def test_accepting_into_the_last_section_and_accepting_nothing():
-    """The file ends with a section that has no blank line after it."""
-    before = source().decode()
-    assert accepted(before, []) == before
-    change = LabelChange(Kind.ONLY_PRIMERO, "protection_concerns", "new_1", "", "New")
-    assert accepted(before, [change]) == before.replace("\n\naccepted:", '\n  "new_1": "New"\n\naccepted:')
-
-
-def test_a_field_without_a_section_is_refused():
-    """A label that is silently dropped would be asked for again and again."""
-    with pytest.raises(DataError, match="no section status"):
-        accepted(source().decode(), [LabelChange(Kind.ONLY_PRIMERO, "status", "x", "", "X")])
+    lines = as_lines(changes)
+    assert yaml.safe_load(lines) == {"disability_type": {"no": 'Hand "H"'}, "sex": {"x": "Diverse, ភេទ", "male": "Boy"}}
+    written = source().decode().splitlines()
+    assert all(
+        line in written for line in as_lines([LabelChange(Kind.DIFFERENT, "sex", "male", "", "Male")]).splitlines()
+    )
+    assert as_lines([changes[2]]) == ""

@@ -90,15 +90,15 @@ def test_padded_codes_and_blanks_in_the_lookup_are_understood():
     """ONA's table was filled by hand once; the codes that go out are Primero's all the same."""
     row = ("0601 ", " Baray", "Kampong Thom", "06")
     places = Places.of(pd.DataFrame([row], columns=["code", "district", "province", "province_code"]))
-    assert places.read("6010101").value == ("6010101", "Kampong Thom", "6", "Baray", "601")
+    assert places.parse("6010101").value == ("6010101", "Kampong Thom", "6", "Baray", "601")
 
 
 def test_a_lookup_with_numbers_and_gaps_is_understood():
     """A column of numbers with a null comes as floats; a null code is no place."""
     rows = [(601.0, "Baray", "Kampong Thom", 6.0), (None, "Nowhere", "Nowhere", None), (602.0, None, None, 6.0)]
     places = Places.of(pd.DataFrame(rows, columns=["code", "district", "province", "province_code"]))
-    assert places.read("601").value == ("601", "Kampong Thom", "6", "Baray", "601")
-    assert places.read("602") == (("602", "Kampong Thom", "6", None, "602"), ())
+    assert places.parse("601").value == ("601", "Kampong Thom", "6", "Baray", "601")
+    assert places.parse("602") == (("602", "Kampong Thom", "6", None, "602"), ())
 
 
 PADDED = st.tuples(st.integers(1, 25), st.lists(st.integers(1, 99), max_size=3))
@@ -118,7 +118,7 @@ def test_a_code_without_its_leading_zero_means_the_same_place(parts):
 @given(st.one_of(st.text(), st.from_regex(r"[0-9]{1,12}", fullmatch=True)))
 def test_whatever_stands_for_a_location_only_known_codes_come_out(code):
     """A code that no lookup knows would be a place that no map has; what is not found is always reported."""
-    place, reported = PLACES.read(code)
+    place, reported = PLACES.parse(code)
     assert place.province_code is None or place.province_code in PLACES.provinces
     assert place.district_code is None or place.district_code in PLACES.districts
     assert bool(reported) == (place.location is not None and (place.province_code, place.district_code) != split(code))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primero_ona.mapping.columns import read_keys
+from primero_ona.mapping.columns import parse_keys
 from primero_ona.mapping.values import codes_of, decode, key_text
 from primero_ona.primero.fields import json_text
 from primero_ona_tests.mapping.helpers import framewise, map_one
@@ -102,4 +102,4 @@ def test_no_value_whatsoever_stops_the_run(fields):
 def test_keys_read_all_at_once_are_the_keys_read_one_by_one(values):
     """The quick way for plain ids and the careful way must agree, or a clash would be overlooked."""
     texts = pa.array([json_text(value) for value in values], pa.string())
-    assert read_keys(texts).to_pylist() == [key_text(decode(text)) for text in texts.to_pylist()]
+    assert parse_keys(texts).to_pylist() == [key_text(decode(text)) for text in texts.to_pylist()]

@@ -11,10 +11,11 @@ import psycopg
 import pyarrow as pa
 from psycopg.rows import dict_row
 
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.bookkeeping import PULL_NUMBER
 from primero_ona.ona.load import LoadResult, TableCounts, load_quarter
 from primero_ona.ona.migrations import apply, plan
-from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.primero.raw_schema import EXIT_SCHEMA
 from primero_ona.quarters import Quarter
 from primero_ona.storage.frames import Frames

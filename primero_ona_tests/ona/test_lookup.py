@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from primero_ona.errors import ConfigError, DataError
+from primero_ona.errors import DataError, UsageError
 from primero_ona.ona.lookup import ChangedName, accept_names, changed_names, sync_lookup
 from primero_ona.ona.migrations import apply, plan
 from primero_ona_tests.ona.rows import read
@@ -159,5 +159,5 @@ def test_districts_that_cannot_be_right_change_nothing(ona_url, ona, districts):
 def test_accepting_what_has_not_changed_is_told(ona):
     """A mistyped code must not look accepted."""
     sync_lookup(ona, [BARAY], NOW)
-    with pytest.raises(ConfigError, match="602"):
+    with pytest.raises(UsageError, match="602"):
         accept_names(ona, ["602"], NOW)

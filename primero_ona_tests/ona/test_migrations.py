@@ -7,10 +7,11 @@ from importlib.resources import files
 import psycopg
 import pytest
 
+from primero_ona.contract.tables import TABLES
 from primero_ona.errors import DataError, RefusedError
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
-from primero_ona.ona.schema import TABLES, VIEWS
+from primero_ona.ona.schema import VIEWS
 from primero_ona.ona.target import BOOKKEEPING
 from primero_ona_tests.ona.rows import LATER, NOW, SHAPES, case, load, make_tables, read, service
 

@@ -8,8 +8,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.mapping.labels import Labels
-from primero_ona.ona.schema import CASES, SERVICES, Table
 from primero_ona.pipeline.contract import ContractCheck, KeyCheck, ParentCheck
 from primero_ona.quarters import Quarter
 from primero_ona_tests.harness import table

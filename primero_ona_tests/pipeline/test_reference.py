@@ -12,12 +12,10 @@ import pytest
 
 from primero_ona.errors import TransientError
 from primero_ona.graph.runs import RunOutcome, run_unpartitioned, sync_quarter
-from primero_ona.ona.connection import connect
-from primero_ona.pipeline.reference import labels_described, labels_in_use, mapped_otherwise, stored_reference
-from primero_ona.pipeline.stored import stored_assets
+from primero_ona.pipeline.reference import labels_in_use, mapped_otherwise, stored_reference
 from primero_ona.primero.reference import LISTS, Reference, refresh
 from primero_ona.sandbox.changes import ReferenceData
-from primero_ona_tests.harness import NOW, Q1, Graph, in_quarter, small, wired
+from primero_ona_tests.harness import NOW, Q1, Graph, in_quarter, seed_reference, small, wired
 
 CONCERNS = "lookup-protection-concerns"
 
@@ -26,9 +24,8 @@ CONCERNS = "lookup-protection-concerns"
 def synced(postgres: Any) -> Iterator[Graph]:
     """A graph whose first quarter was synced on empty ground, without odd cases."""
     with wired(postgres, "reference", small(300, odd=False)) as graph:
-        outcome = graph.sync(Q1)
-        assert outcome.failure is None
-        graph.first = outcome  # type: ignore[attr-defined]
+        graph.first = refreshed(graph)  # type: ignore[attr-defined]
+        assert graph.sync(Q1).failure is None
         yield graph
 
 
@@ -83,13 +80,11 @@ def rows_in_ona(graph: Graph, label: str) -> int:
     return int(graph.sql(query, f", {label}, ")[0][0])
 
 
-def test_the_first_sync_of_all_needs_no_other_command(synced):
-    """Whoever tries it out, or begins with a fresh database, runs one command."""
+def test_the_first_refresh_fills_onas_tables_and_a_sync_asks_for_no_list(synced):
+    """A sync asks Primero for cases only: the lists are whole once a week."""
     loaded = synced.first.load
     assert loaded["ona/locations_lookup"]["inserted"] == 197
     assert loaded["ona/data_dictionary"]["inserted"] > 150
-    key = dg.AssetKey("primero_reference")
-    assert synced.instance.get_latest_materialization_event(key) is not None
     synced.primero.log.clear()
     synced.sync(Q1)
     assert not [entry for entry in synced.primero.log if "locations" in entry.path or "forms" in entry.path]
@@ -162,16 +157,15 @@ def test_stored_quarters_are_mapped_again_without_asking_primero(graph):
     graph.sync(Q1)
     graph.primero.reference.set_option(CONCERNS, "another_54321", en="Second name")
     refreshed(graph)
-    version = stored_assets()["mapped_cases"].version
-    labels = labels_in_use(stored_reference(graph.store))
-    assert mapped_otherwise(graph.store, labels, version) == [Q1]
+    labels = labels_in_use(stored_reference(graph.stored))
+    assert mapped_otherwise(graph.stored, labels) == [Q1]
     graph.primero.log.clear()
     assert remapped(graph).load["ona/cases"]["updated"] == 1
     assert not graph.primero.log
-    assert mapped_otherwise(graph.store, labels, version) == []
+    assert mapped_otherwise(graph.stored, labels) == []
     assert (rows_in_ona(graph, "First name"), rows_in_ona(graph, "Second name")) == (0, 1)
-    with connect(graph.url) as conn:
-        assert labels_described(conn).label("protection_concerns", "another_54321") == "Second name"
+    described = "SELECT option_value FROM data_dictionary WHERE option_id = 'another_54321'"
+    assert graph.sql(described) == [("Second name",)]
 
 
 def test_a_retired_district_stays_and_is_marked(graph):
@@ -197,12 +191,12 @@ def test_a_renamed_district_waits_for_somebody(graph):
 def test_a_refused_list_is_served_by_the_last_one(graph, name):
     """A role that was narrowed over night must not turn the dashboards English, or empty a lookup."""
     refreshed(graph)
-    before = stored_reference(graph.store)
+    before = stored_reference(graph.stored)
     graph.primero.role.refused.add(name)
     outcome = refreshed(graph)
     assert finding(outcome, "lists_current").startswith(f"1 × {name}: that of 20")
     assert all(counts["written"] == 0 for counts in outcome.load.values())
-    after = stored_reference(graph.store)
+    after = stored_reference(graph.stored)
     assert after.refused == [name]
     assert after.lists[name].fetched_at == before.lists[name].fetched_at
     assert after.facts[name]["fingerprint"] == before.facts[name]["fingerprint"]
@@ -216,7 +210,7 @@ def test_a_refused_login_is_no_refused_list(graph):
         outcome = run_unpartitioned(graph.defs.resolve_job_def("refresh_reference"), graph.instance)
     finally:
         graph.primero.login.active = True
-    assert outcome.exit_code == 3
+    assert outcome.kind == "RefusedError"
     assert len(graph.primero.log) == 1
 
 
@@ -224,6 +218,7 @@ def test_where_nothing_is_stored_and_all_is_refused_ona_and_the_labels_serve(pos
     """An account that may read cases only must still be able to sync; nothing is guessed."""
     with wired(postgres, "refused", small(60, odd=False)) as graph:
         graph.primero.role.refused.update(LISTS)
+        refreshed(graph)
         graph.sql("INSERT INTO locations_lookup SELECT '601', 'Baray', 'Kampong Thom', '6'")
         outcome = graph.sync(Q1)
         assert outcome.failure is None
@@ -273,7 +268,7 @@ def test_a_list_that_changes_while_it_is_read_is_read_again_later(graph):
 
 def test_a_fingerprint_tells_content_and_not_order(graph):
     """Lookups come in any order where an older Primero ignores ours."""
-    reference = stored_reference(graph.store)
+    reference = stored_reference(graph.stored)
     options = reference.lists["lookups"]
     assert replace(options, contents=options.contents[::-1]).facts == options.facts
     assert replace(options, contents=options.contents[1:]).facts["fingerprint"] != options.facts["fingerprint"]
@@ -287,3 +282,15 @@ def test_the_reference_is_refreshed_weekly_and_before_a_quarter_is_closed(graph)
     close = graph.defs.resolve_schedule_def("close_quarter")
     assert close.cron_schedule.split()[2:] == schedule.cron_schedule[1].split()[2:]
     assert int(close.cron_schedule.split()[1]) > int(schedule.cron_schedule[1].split()[1])
+
+
+def test_without_reference_data_nothing_is_mapped_and_the_message_says_what_to_run(postgres):
+    """Codes without labels and places without names would stand in ONA as if they were right."""
+    with wired(postgres, "no_reference", small(20, odd=False)) as graph:
+        outcome = sync_quarter(graph.defs.resolve_job_def("sync_quarter"), graph.instance, Q1)
+        assert "run `primero-ona reference refresh`" in (outcome.failure or "")
+        seed_reference(graph.stored, graph.connect, graph.primero.reference)
+        graph.sql("DELETE FROM locations_lookup")
+        outcome = sync_quarter(graph.defs.resolve_job_def("remap_quarter"), graph.instance, Q1)
+        assert "locations_lookup is empty" in (outcome.failure or "")
+        assert graph.sql("SELECT count(*) FROM cases") == [(0,)]

@@ -1,8 +1,6 @@
-"""What ONA's database can do to a load, by name: each fault breaks a real database, and mends it afterwards.
+"""What ONA's database can do to a load, by name: each fault breaks a real database, and repairs it afterwards.
 
-What belongs here: how a fault is made, and what a load that meets it must say. Whether ONA is whole afterwards is asked in
-`test_ona_side.py`, and whether anything of a child was said or left in `canary/`: a fault that is added here is proved in
-both by itself.
+A fault that is added here is proved in `test_ona_side.py`, where ONA has to be whole afterwards, and in `canary/`.
 """
 
 from __future__ import annotations

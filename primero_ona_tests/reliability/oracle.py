@@ -2,8 +2,7 @@
 
 Nothing of `mapping/`, `primero/` or `ona/` is used here: plain loops over plain dicts, slow and easy to check by eye. It
 knows which cases belong, and the values that can be told without label tables. Which of several rows bears a plain key
-depends on history, so it demands that each row bears the plain one or one of its own. What does not belong here: running
-anything.
+depends on history, so it demands that each row bears the plain one or one of its own.
 """
 
 from __future__ import annotations

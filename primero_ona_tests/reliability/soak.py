@@ -4,7 +4,7 @@
 
 Each scenario is made by its own seed, which is printed when it fails; `--only SEED` repeats it. How far a killed process
 had got depends on the machine, so a seed repeats what is done, not the very instant. After its steps, a scenario lets the
-system heal the way it does in production (each quarter synced again, what verify finds mended).
+system heal the way it does in production (each quarter synced again, what verify finds repaired).
 Then ONA is compared with the sandbox's own store by the oracle, which shares no code with the pipeline; and `audit` must
 find nothing either.
 """
@@ -32,8 +32,7 @@ from cryptography.fernet import Fernet
 
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
-from primero_ona.ona.reconcile import ReconciliationTables
-from primero_ona.pipeline.reconcile import Reconciliation, audit, repair
+from primero_ona.pipeline.reconcile import Reconciliation, reconcile, remove_gone
 from primero_ona.pipeline.scope import Scope
 from primero_ona.primero import inventory
 from primero_ona.primero.client import PrimeroClient
@@ -111,7 +110,7 @@ class Scenario:
         self.heal()
         with psycopg.connect(self.place.ona_url, autocommit=True) as conn:
             found = differences(self.primero, lambda query: conn.execute(query.encode()).fetchall())
-        return self.broken + found + self._audited()
+        return self.broken + found + self._reconciled()
 
     def heal(self) -> None:
         """What production does by itself: every quarter is synced again, whoever left without a trace is found by verify."""
@@ -120,22 +119,23 @@ class Scenario:
         for quarter in self.random.sample(self.quarters, len(self.quarters)):
             self._expect([0], self._whole(quarter))
         with self.place.client() as client, connect(self.place.ona_url) as conn:
-            scope = Scope(FIRST)
-            found, tables = self._audit(client, conn)
+            found = self._reconcile(client, conn)
             if found.total.differences:
                 self.told.append(f"repaired {found.total}")
-                repair(client, conn, scope, found, tables, "repair")
+                for quarter in found.to_sync:
+                    self._expect([0], self._whole(quarter))
+                remove_gone(conn, found)
 
-    def _audited(self) -> list[str]:
+    def _reconciled(self) -> list[str]:
         with self.place.client() as client, connect(self.place.ona_url) as conn:
-            found, _ = self._audit(client, conn)
+            found = self._reconcile(client, conn)
         return [f"verify finds {found.total}"] if found.total.differences else []
 
-    def _audit(self, client: PrimeroClient, conn: psycopg.Connection) -> tuple[Reconciliation, ReconciliationTables]:
+    def _reconcile(self, client: PrimeroClient, conn: psycopg.Connection) -> Reconciliation:
         """Compare all, by Primero's clock."""
         _open.quarter = Quarter.of(self.clock.now)
         try:
-            return audit(client, conn, Scope(FIRST), empty_pause=0)
+            return reconcile(client, conn, Scope(FIRST), empty_pause=0)
         finally:
             _open.quarter = None
 

@@ -1,7 +1,7 @@
-"""Syncs in processes of their own, which a test may kill: as real Dagster runs, or as the rooms alone, which is quicker.
+"""Syncs in processes of their own, which a test may kill: as real Dagster runs, or as the steps alone, which is quicker.
 
 Children come from a fork server that has imported everything, so that one starts in a few hundredths of a second and is
-at work when it is killed. What does not belong here: deciding what to kill, and whether ONA is right afterwards.
+at work when it is killed.
 """
 
 from __future__ import annotations
@@ -14,35 +14,30 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from upath import UPath
+import psycopg
 
+from primero_ona.cli.exit_codes import exit_code
 from primero_ona.errors import SyncError
-from primero_ona.graph.io_manager import PartitionIOManager
-from primero_ona.mapping.labels import Labels
-from primero_ona.mapping.locations import Places
-from primero_ona.mapping.streams import map_cases_stream, map_services_stream
-from primero_ona.ona.bookkeeping import PULL_NUMBER, next_pull
 from primero_ona.ona.connection import connect
-from primero_ona.ona.load import load_quarter
-from primero_ona.ona.lookup import read_places
-from primero_ona.pipeline.extract import QuarterSink, window_of
-from primero_ona.pipeline.stored import stored_assets
+from primero_ona.pipeline import extract
+from primero_ona.pipeline.load import load_stored_quarter
+from primero_ona.pipeline.reconcile import Reconciliation, reconcile, remove_gone
+from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import REFERENCE, StoredAssets
+from primero_ona.pipeline.transform import map_quarter_cases, map_quarter_services
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.policy import PullPolicy
-from primero_ona.primero.pull import pull_cases
 from primero_ona.quarters import Quarter
-from primero_ona.storage.frames import Frames
 from primero_ona.storage.partitions import PartitionStore
+from primero_ona_tests.harness import seed_reference
 
 #: Exit code of a child whose sync broke with something else than a failure of ours.
 UNEXPECTED = 70
-
-RAW = ("raw_reintegration_cases", "raw_under18_cases", "case_exits")
 
 
 @dataclass(frozen=True)
@@ -59,8 +54,16 @@ class Place:
     start: str = "2023-Q4"
 
     @property
-    def store(self) -> PartitionStore:
-        return PartitionStore(UPath(self.storage), self.key)
+    def stored(self) -> StoredAssets:
+        return StoredAssets(lambda: PartitionStore(Path(self.storage), self.key), "")
+
+    def connect(self) -> psycopg.Connection:
+        return connect(self.ona_url)
+
+    def seed(self) -> None:
+        """Store the reference data where none is, as the first command of an installation does."""
+        if not self.stored.store.partitions(REFERENCE):
+            seed_reference(self.stored, self.connect)
 
     def client(self) -> PrimeroClient:
         return PrimeroClient(self.primero_url, self.username, self.password, pause=0)
@@ -83,51 +86,47 @@ class Place:
 
 def pull(place: Place, quarter: Quarter) -> None:
     """Pull a quarter into the store, as the raw assets do."""
-    sink = QuarterSink(PartitionIOManager(lambda: place.store, stored_assets("")), quarter.key)
-    with connect(place.ona_url) as conn:
-        number = next_pull(conn)
-    try:
-        with place.client() as client:
-            client.version()
-            # Primero's clock decides which quarter is open: a test's stands in another year than this machine's.
-            window = replace(window_of(quarter, PullPolicy()), is_open=quarter.is_open(client.now()))
-            pull_cases(client, window, sink, empty_pause=0)
-        sink.commit({PULL_NUMBER: number})
-    except BaseException:
-        sink.discard()
-        raise
-
-
-def _numbered(frames: Frames, number: int) -> Frames:
-    return Frames.of(*list(frames), summary={**frames.summary, PULL_NUMBER: number})
+    with place.client() as client:
+        client.version()
+        # Primero's clock decides which quarter is open: a test's stands in another year than this machine's.
+        now = client.now()
+        extract.pull_quarter(client, place.connect, place.stored, quarter, PullPolicy(), now=now, empty_pause=0)
 
 
 def load(place: Place, quarter: Quarter, run_id: str) -> None:
     """Map what is stored of a quarter and load it, as the mapped assets and ONA's do."""
-    store, stored = place.store, stored_assets("")
-    reintegration, under18, exits = (store.open(store.base / asset / quarter.key, stored[asset]) for asset in RAW)
-    labels = Labels.load()
-    with connect(place.ona_url) as conn:
-        places = Places.of(read_places(conn))
-    number = under18.summary[PULL_NUMBER]
-    cases = _numbered(map_cases_stream(reintegration, under18, places, labels), number)
-    services = _numbered(map_services_stream(reintegration, under18, labels), number)
-    with connect(place.ona_url) as conn:
-        load_quarter(
-            conn, quarter=quarter, run_id=run_id, cases=cases, services=services, exits=exits, now=datetime.now(UTC)
-        )
+    map_quarter_cases(place.connect, place.stored, quarter)
+    map_quarter_services(place.connect, place.stored, quarter)
+    with place.connect() as conn:
+        load_stored_quarter(conn, place.stored, quarter, run_id, datetime.now(UTC))
+
+
+def reconciled(place: Place, scope: Scope) -> Reconciliation:
+    """Compare all of Primero with all of ONA."""
+    with place.client() as client, place.connect() as conn:
+        return reconcile(client, conn, scope, empty_pause=0)
+
+
+def repaired(place: Place, scope: Scope) -> Reconciliation:
+    """Repair what a reconciliation finds, as `verify --repair` does; what it found."""
+    found = reconciled(place, scope)
+    for quarter in found.to_sync:
+        assert sync_rooms(place, quarter) == 0
+    if found.removable:
+        with place.connect() as conn:
+            remove_gone(conn, found)
+    return found
 
 
 def sync_rooms(place: Place, quarter: Quarter, *, fresh: bool = True) -> int:
     """Pull (unless stored raw data serves), map and load one quarter in this process; the exit code it deserves."""
     try:
+        place.seed()
         if fresh:
             pull(place, quarter)
         load(place, quarter, f"run-{os.getpid()}-{time.monotonic_ns()}")
     except SyncError as failure:
-        return failure.exit_code
-    except FileNotFoundError:
-        return 1  # nothing stored yet
+        return exit_code(failure.kind)
     except Exception as error:  # noqa: BLE001
         sys.stderr.write(f"unexpected {type(error).__name__}: {error}\n")
         return UNEXPECTED
@@ -144,15 +143,16 @@ def sync_dagster(place: Place, key: str) -> None:
     """Entry point of a child: a real Dagster run of the main job in the instance on disk; exits with its code."""
     logging.disable(logging.CRITICAL)
     os.environ.update(place.environment)
+    place.seed()
     from primero_ona.cli.common import sync_quarters
 
     try:
         (outcome,) = sync_quarters([Quarter.parse(key)], quiet=True)
     except SyncError as failure:
-        os._exit(failure.exit_code)
+        os._exit(exit_code(failure.kind))
     sys.stderr.write(f"{outcome.failure}\n" if outcome.failure else "")
     sys.stderr.flush()
-    os._exit(outcome.exit_code)
+    os._exit(exit_code(outcome.kind))
 
 
 _context = multiprocessing.get_context("forkserver")
@@ -167,6 +167,9 @@ def start(place: Place, quarter: Quarter, *, dagster: bool = False, fresh: bool 
         else _context.Process(target=_rooms, args=(place, quarter.key, fresh))
     )
     child.start()
+    # Each start of a process asks after all earlier children, those of other threads among them; two threads that ask at the
+    # same time read one exit code between them, and the second takes the child for broken (255).
+    multiprocessing.process._children.discard(child)  # type: ignore[attr-defined]
     return child
 
 

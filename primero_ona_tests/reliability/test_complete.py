@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from primero_ona.cli.app import app
 from primero_ona.graph.reconciliation import COMPLETE
-from primero_ona.pipeline.stored import current_versions, stored_assets
+from primero_ona.pipeline.stored import StoredAssets, current_versions
 from primero_ona_tests.harness import Q1, Q2, START, Graph, small, wired
 from primero_ona_tests.reliability.syncing import Place, home_with_settings, sync_rooms
 
@@ -117,13 +117,15 @@ def test_cases_that_were_not_asked_about_are_no_proof(synced, command, monkeypat
     assert "1 of the extra ones, too many, were not asked about" in found["sentence"]
 
 
-def test_a_repair_mends_what_differs_in_a_run(synced, command):
-    """A cron job reads the exit code, a person the table, and an auditor the run."""
-    synced.sql("DELETE FROM cases WHERE primero_id::text = %s", one(synced))
-    mended = command("verify", "--repair", "--json")
-    told = json.loads(mended.stdout)
-    assert (mended.exit_code, told["complete"], told["mended"]["done"]["cases"]["inserted"]) == (0, True, 1)
-    assert told["synced"] == []
+def test_a_repair_syncs_the_quarters_that_differ_and_removes_what_is_gone(synced, command):
+    """A cron job reads the exit code, a person the table, and an auditor the runs."""
+    case, gone = (row[0] for row in synced.sql("SELECT primero_id::text FROM cases ORDER BY 1 LIMIT 2"))
+    synced.sql("DELETE FROM cases WHERE primero_id::text = %s", case)
+    synced.primero.delete(gone)
+    repaired = command("verify", "--repair", "--json")
+    found = json.loads(repaired.stdout)
+    assert (repaired.exit_code, found["complete"], found["removed"]["cases"]) == (0, True, 1)
+    assert len(found["synced"]) == 1
 
 
 def test_a_repair_syncs_the_quarters_that_another_version_loaded(graph, command, monkeypatch):
@@ -135,9 +137,9 @@ def test_a_repair_syncs_the_quarters_that_another_version_loaded(graph, command,
     graph.sql("UPDATE primero_sync.runs SET pull_version = 'older' WHERE quarter = '2024-Q1'")
     assert [row["outdated"] for row in json.loads(command("status", "--json").stdout)] == [True, False]
     repaired = command("verify", "--repair", "--json")
-    told = json.loads(repaired.stdout)
-    assert (repaired.exit_code, told["complete"], told["mended"]) == (0, True, None)
-    assert [outcome["quarter"] for outcome in told["synced"]] == ["2024-Q1"]
+    found = json.loads(repaired.stdout)
+    assert (repaired.exit_code, found["complete"], found["removed"]["cases"]) == (0, True, 0)
+    assert [outcome["quarter"] for outcome in found["synced"]] == ["2024-Q1"]
     assert graph.sql("SELECT quarter, count(*) FROM primero_sync.runs GROUP BY 1 ORDER BY 1") == [
         ("2024-Q1", 2), ("2024-Q2", 1),
     ]  # fmt: skip
@@ -154,9 +156,13 @@ def test_a_quarter_that_was_never_loaded_is_told_by_what_it_lacks(graph, command
 
 def test_rows_mapped_from_an_older_pull_are_refused_by_the_load(monkeypatch):
     """The load records one version of the pull, that of the exits; the mapped rows must be of the same."""
-    before = stored_assets("")["mapped_cases"].version
+    before = assets_of("")
     monkeypatch.setattr("primero_ona.pipeline.stored.PULL_VERSION", "another version")
-    assert stored_assets("")["mapped_cases"].version != before
+    assert assets_of("") != before
+
+
+def assets_of(rules: str) -> str:
+    return StoredAssets(lambda: None, rules).assets["mapped_cases"].version  # type: ignore[arg-type,return-value]
 
 
 def checked(graph: Graph) -> tuple[dg.AssetCheckEvaluation, dg.DagsterRun]:

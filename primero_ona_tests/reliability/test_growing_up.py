@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-from primero_ona.ona.connection import connect
-from primero_ona.pipeline.reconcile import audit, repair
 from primero_ona.pipeline.scope import Scope
-from primero_ona.primero.client import PrimeroClient
 from primero_ona.quarters import Quarter, quarters_between
 from primero_ona.sandbox.cases import Wish
 from primero_ona_tests.harness import NOW, Q1, Graph, wired
 from primero_ona_tests.reliability.oracle import differences
+from primero_ona_tests.reliability.syncing import Place, reconciled, repaired
 from primero_ona_tests.reliability.test_order_and_keys import child, few, right, service, standing, sync
 
 __all__ = ["few", "right"]  # fixtures
@@ -50,10 +48,8 @@ def sync_all(graph: Graph, *, fresh: bool = True, first: Quarter = FIRST) -> Non
 def audited(graph: Graph, *, fix: bool = False, first: Quarter = FIRST) -> tuple[int, int]:
     """The differences that an audit finds, and the cases that it compared; with `fix` it repairs them."""
     primero = graph.primero
-    with PrimeroClient(primero.url, primero.username, primero.password) as client, connect(graph.url) as conn:
-        found, tables = audit(client, conn, Scope(first), empty_pause=0)
-        if fix:
-            repair(client, conn, Scope(first), found, tables, "repair")
+    place = Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key)
+    found = (repaired if fix else reconciled)(place, Scope(first))
     return found.total.differences, found.total.primero
 
 

@@ -29,26 +29,29 @@ def test_a_disk_that_is_full_while_a_part_is_written_leaves_what_was_there(graph
     """A night's sync on a full disk: the next one, on a disk with space, must find nothing half done."""
     folder = Path(graph.folder)
     if asset != "primero_reference":  # a sync stores that one only where it is not there yet
-        assert graph.sync(Q1).exit_code == 0
+        assert graph.sync(Q1).kind is None
     before, rows = stored(folder), sorted(graph.sql(EVERYTHING))
     with monkeypatch.context() as patch:
         onto_a_full_disk(patch, f"/{asset}/", file)
         outcome = graph.sync(Q1)
-    assert outcome.exit_code == 3
+    assert outcome.kind == "TransientError"
     assert outcome.failure.startswith("this machine has no space left on a disk (ENOSPC); nothing is half-written")
     assert sorted(graph.sql(EVERYTHING)) == rows
     assert of(asset, stored(folder)) == of(asset, before)
     run = graph.instance.get_run_by_id(outcome.run_id)
     assert "dagster/retry_on_asset_or_op_failure" not in run.tags, "space may be there at the next try"
-    assert graph.sync(Q1).exit_code == 0
+    assert graph.sync(Q1).kind is None
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "words"),
-    [(errno.EIO, 3, "a disk of this machine fails (EIO"), (errno.EACCES, 2, "does not let this account use a file")],
+    ("number", "kind", "words"),
+    [
+        (errno.EIO, "TransientError", "a disk of this machine fails (EIO"),
+        (errno.EACCES, "ConfigError", "does not let this account use a file"),
+    ],
     ids=["EIO", "EACCES"],
 )
-def test_a_disk_that_fails_while_a_part_is_read_is_named(graph, monkeypatch, number, code, words):
+def test_a_disk_that_fails_while_a_part_is_read_is_named(graph, monkeypatch, number, kind, words):
     """Reading fails in the middle of a stream, far from where the partition was opened."""
     read = Path.read_bytes
 
@@ -60,7 +63,7 @@ def test_a_disk_that_fails_while_a_part_is_read_is_named(graph, monkeypatch, num
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", failing)
         outcome = graph.sync(Q1)
-    assert outcome.exit_code == code
+    assert outcome.kind == kind
     assert words in outcome.failure
     assert graph.sql(EVERYTHING) == []
-    assert graph.sync(Q1).exit_code == 0
+    assert graph.sync(Q1).kind is None

@@ -17,13 +17,13 @@ import psycopg
 import pytest
 
 from primero_ona.errors import ConfigError, RefusedError
-from primero_ona.graph.reconciliation import labelled
 from primero_ona.graph.runs import run_unpartitioned
 from primero_ona.ona.bookkeeping import list_entries, quarter_status
 from primero_ona.ona.connection import connect
 from primero_ona.ona.diagnosis import diagnose
 from primero_ona.ona.migrations import plan
-from primero_ona.pipeline.reconcile import audit, repair
+from primero_ona.pipeline.reconcile import reconcile
+from primero_ona.pipeline.reference import scope_in_use
 from primero_ona.pipeline.scope import Scope
 from primero_ona.primero.client import PrimeroClient
 from primero_ona_tests.harness import Q1, Q2, Graph
@@ -121,15 +121,15 @@ def test_syncs_verify_repair_and_refresh_work_and_leave_nothing_behind(behind, i
     is_right()
     assert run_unpartitioned(behind.defs.resolve_job_def("refresh_reference"), behind.instance).failure is None
     behind.sql("DELETE FROM services WHERE unique_id = (SELECT min(unique_id) FROM services)")
-    primero, scope = behind.primero, labelled(Scope(Q1), behind.store)
+    primero, scope = behind.primero, scope_in_use(Scope(Q1), behind.stored)
     with (
         PrimeroClient(primero.url, primero.username, primero.password, pause=0) as client,
         connect(behind.url) as conn,
     ):
-        found, tables = audit(client, conn, scope, empty_pause=0)
+        found = reconcile(client, conn, scope, empty_pause=0)
         assert found.total.services == found.total.differences == 1
-        repair(client, conn, scope, found, tables, "repair")
-        assert audit(client, conn, scope, empty_pause=0)[0].total.differences == 0
+        assert [behind.sync(quarter).failure for quarter in found.to_sync] == [None]
+        assert reconcile(client, conn, scope, empty_pause=0).total.differences == 0
         assert plan(conn) == []
         assert len(quarter_status(conn)) == 2
         assert list_entries(conn)

@@ -250,7 +250,7 @@ def test_a_wrong_password_is_asked_once_by_a_run_and_the_run_is_not_tried_again(
     wrong = PrimeroResource(url=graph.primero.url, username=graph.primero.username, password="wrong", pause=0)
     graph.defs = graph.wire(primero=wrong)
     outcome = graph.sync(Q1)
-    assert (outcome.exit_code, "refuses the login" in (outcome.failure or "")) == (3, True)
+    assert (outcome.kind, "refuses the login" in (outcome.failure or "")) == ("RefusedError", True)
     assert len([entry for entry in graph.primero.log if entry.status == 401]) == len(graph.primero.log) == 1
     run = graph.instance.get_run_by_id(outcome.run_id)
     assert run.tags["dagster/retry_on_asset_or_op_failure"] == "false"
@@ -259,7 +259,7 @@ def test_a_wrong_password_is_asked_once_by_a_run_and_the_run_is_not_tried_again(
 def test_a_wrong_password_is_asked_once_by_verify(graph):
     """Verify asks for one case after the other; each with a wrong password would lock the account at the sixth."""
     from primero_ona.ona.connection import connect
-    from primero_ona.pipeline.reconcile import audit
+    from primero_ona.pipeline.reconcile import reconcile
     from primero_ona.pipeline.scope import Scope
 
     with (
@@ -267,7 +267,7 @@ def test_a_wrong_password_is_asked_once_by_verify(graph):
         connect(graph.url) as conn,
         pytest.raises(RefusedError, match="refuses the login"),
     ):
-        audit(client, conn, Scope(Q1))
+        reconcile(client, conn, Scope(Q1))
     assert len(graph.primero.log) == 1
 
 
@@ -289,14 +289,14 @@ def test_a_wrong_password_is_asked_once_by_a_tick_of_the_sensor(graph):
 
 def test_a_run_that_primero_breaks_is_transient_for_dagster_and_the_next_one_heals(graph, is_right, monkeypatch):
     """One 502 lost 172 cases; here the run fails, says so, may be tried again by Dagster, and leaves nothing half done."""
-    assert graph.sync(Q1).exit_code == 0
+    assert graph.sync(Q1).kind is None
     before = graph.sql("SELECT xmin::text, * FROM cases ORDER BY case_id")
     graph.primero.fail("html", status=502, after=3, times=None)
     outcome = graph.sync(Q2)
-    assert outcome.exit_code == 3
+    assert outcome.kind == "TransientError"
     assert "try again later" in (outcome.failure or "")
     assert "dagster/retry_on_asset_or_op_failure" not in graph.instance.get_run_by_id(outcome.run_id).tags
     assert graph.sql("SELECT xmin::text, * FROM cases ORDER BY case_id") == before
     graph.primero.faults.clear()
-    assert graph.sync(Q2).exit_code == 0
+    assert graph.sync(Q2).kind is None
     is_right()

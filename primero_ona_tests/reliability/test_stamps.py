@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from primero_ona.cli.output_reconciliation import show_audit
-from primero_ona.ona.connection import connect
-from primero_ona.pipeline.reconcile import audit, repair
+from primero_ona.cli.output_reconciliation import show_reconciliation
+from primero_ona.pipeline.reconcile import repair
 from primero_ona.quarters import Quarter, current_quarter
 from primero_ona_tests.harness import Graph
 from primero_ona_tests.reliability.syncing import Place, sync_rooms
-from primero_ona_tests.reliability.test_verify import SCOPE, asking, look, mend
+from primero_ona_tests.reliability.test_verify import SCOPE, look
 
 AHEAD = datetime(2031, 5, 5, tzinfo=UTC)
 
@@ -76,7 +75,7 @@ def test_an_edit_that_is_stamped_ahead_follows_a_state_of_the_same_quarter(today
 def test_a_repair_brings_a_case_stamped_ahead_into_the_open_quarter(today):
     """Else `verify` would find it missing for ever."""
     case = child(today, last_updated_at=AHEAD)
-    assert mend(today).total.differences == 0
+    assert repair(today).total.differences == 0
     assert [entry[:2] for entry in row(today, case)] == [("Male", current_quarter().start)]
 
 
@@ -117,18 +116,17 @@ def test_a_pull_names_and_counts_the_cases_stamped_ahead(today):
 def test_a_case_whose_stamp_fell_before_the_first_quarter_is_a_difference_with_the_start_to_set(today, capsys):
     """No sync brings it, and `verify` said Complete while ONA's row differed."""
     case = child(today, last_updated_at=SCOPE.first.start + timedelta(days=1))
-    assert mend(today).total.differences == 0
+    assert repair(today).total.differences == 0
     today.primero.update(case, sex="female", last_updated_at=datetime(2019, 8, 1, tzinfo=UTC))
     found = look(today)
     assert (found.total.differences, found.total.early, found.total.extra) == (1, 1, 1)
-    show_audit(found)
+    show_reconciliation(found)
     said = " ".join(capsys.readouterr().out.split())
     assert "set PRIMERO_ONA_START=2019-Q3, then `primero-ona backfill --from 2019-Q3`" in said
     assert case in said
     assert "--repair" not in said
     assert "Complete" not in said
-    with asking(today) as client, connect(today.url) as conn:
-        repair(client, conn, SCOPE, *audit(client, conn, SCOPE, empty_pause=0), "repair")
+    repair(today)
     assert look(today).total.early == 1, "only another start lets the syncs have it"
 
 
@@ -137,5 +135,5 @@ def test_a_case_before_the_first_quarter_that_is_equal_in_ona_is_no_difference(t
     case = child(today, last_updated_at=datetime(2019, 8, 1, tzinfo=UTC))
     sync(today, Quarter(2019, 3))
     assert len(row(today, case)) == 1
-    mend(today)
+    repair(today)
     assert look(today).total.differences == 0

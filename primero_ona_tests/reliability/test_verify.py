@@ -14,13 +14,13 @@ from typer.testing import CliRunner, Result
 from primero_ona.cli.app import app
 from primero_ona.errors import RefusedError, TransientError
 from primero_ona.ona.connection import connect
-from primero_ona.pipeline.reconcile import Reconciliation, audit, repair
+from primero_ona.pipeline.reconcile import Reconciliation, reconcile
 from primero_ona.pipeline.scope import Scope
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.inventory import ID_BATCH, fetch_cases, presence_of, take_inventory
+from primero_ona.primero.inventory import presence_of, take_inventory
 from primero_ona_tests.harness import Q1, Q2, START, Graph
 from primero_ona_tests.primero.test_pull import Kept
-from primero_ona_tests.reliability.syncing import Place, home_with_settings, sync_rooms
+from primero_ona_tests.reliability.syncing import Place, home_with_settings, repaired, sync_rooms
 
 SCOPE = Scope(Q1)
 
@@ -36,24 +36,26 @@ def asking(graph: Graph) -> PrimeroClient:
     return PrimeroClient(graph.primero.url, graph.primero.username, graph.primero.password, pause=0)
 
 
+def place_of(graph: Graph) -> Place:
+    primero = graph.primero
+    return Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key)
+
+
 def look(graph: Graph, **options: Any) -> Reconciliation:
     with asking(graph) as client, connect(graph.url) as conn:
-        return audit(client, conn, SCOPE, empty_pause=0, **options)[0]
+        return reconcile(client, conn, SCOPE, empty_pause=0, **options)
 
 
-def mend(graph: Graph) -> Reconciliation:
-    """Repair what an audit finds; what a second one finds."""
-    with asking(graph) as client, connect(graph.url) as conn:
-        repair(client, conn, SCOPE, *audit(client, conn, SCOPE, empty_pause=0), "repair")
+def repair(graph: Graph) -> Reconciliation:
+    """Repair what a reconciliation finds; what a second one finds."""
+    repaired(place_of(graph), SCOPE)
     return look(graph)
 
 
 @pytest.fixture
 def synced(graph: Graph) -> Graph:
     """Both quarters are in ONA, and time has passed since the last change."""
-    primero = graph.primero
-    place = Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key)
-    assert [sync_rooms(place, quarter) for quarter in (Q1, Q2)] == [0, 0]
+    assert [sync_rooms(place_of(graph), quarter) for quarter in (Q1, Q2)] == [0, 0]
     graph.clock.move(minutes=1)
     return graph
 
@@ -116,15 +118,13 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
 def test_each_damage_is_found_as_what_it_is_and_mended_alone(synced, damage):
     """The syncs believe their own bookkeeping; this must not, and must not rewrite the country to mend one child."""
     kind, harm = DAMAGES[damage]
-    before = synced.sql("SELECT count(*) FROM primero_sync.runs")
     harm(synced)
     total = look(synced).total
     assert getattr(total, kind) == total.differences == 1
     untouched = "SELECT xmin::text, case_id FROM cases WHERE primero_id::text <> %s ORDER BY 2"
     rows = synced.sql(untouched, belonging(synced, 0))
-    assert mend(synced).total.differences == 0
+    assert repair(synced).total.differences == 0
     assert len(set(rows) - set(synced.sql(untouched, belonging(synced, 0)))) <= 1
-    assert synced.sql("SELECT count(*) FROM primero_sync.runs") == before
 
 
 def test_differences_are_told_by_the_quarter_of_the_cases_last_change(synced):
@@ -148,10 +148,10 @@ def test_a_case_out_of_the_accounts_scope_is_told_from_one_that_is_gone(synced):
         assert presence_of(client, belonging(synced, 1)) == "gone"
     total = look(synced).total
     assert (total.extra, total.out_of_scope, total.gone) == (2, 1, 1)
-    assert mend(synced).total.differences == 0
+    assert repair(synced).total.differences == 0
     synced.primero.role.owner = None
     assert look(synced).total.missing == 1
-    assert mend(synced).total.differences == 0, "a case that comes back with its old stamp was barred by its own exit"
+    assert repair(synced).total.differences == 0, "a case that comes back with its old stamp was barred by its own exit"
 
 
 def stamp_of(record: dict[str, Any]) -> Any:
@@ -165,7 +165,7 @@ def test_a_repair_refuses_to_empty_ona_for_an_account_that_has_lost_its_scope(sy
         synced.primero.update(other["id"], owned_by=owner, last_updated_at=stamp_of(other))
     synced.primero.role.owner = "me"
     with pytest.raises(RefusedError, match="scope `all`"):
-        mend(synced)
+        repair(synced)
     assert synced.sql("SELECT count(*) > 30 FROM cases") == [(True,)]
 
 
@@ -206,17 +206,6 @@ def test_an_inventory_that_stays_short_is_no_proof(graph):
     graph.primero.fail("wrong total", times=None, by=3)
     with asking(graph) as client, pytest.raises(TransientError, match="not complete, 3 times"):
         take_inventory(client, Inventory(), empty_pause=0)
-
-
-def test_single_cases_are_fetched_in_addresses_that_the_web_server_takes(graph):
-    """An address above 1,000 bytes is refused with 414; a swallowed error looks as if nobody were there."""
-    ids = [case["id"] for case in graph.primero.cases.records()]
-    graph.primero.fail("swallow", after=1, times=1)
-    with asking(graph) as client:
-        found = [case for frame in fetch_cases(client, ids) for case in frame["id"]]
-    assert sorted(found) == sorted(ids)
-    assert max(len(entry.query) for entry in graph.primero.log) < 900
-    assert ID_BATCH <= 20
 
 
 def test_nothing_of_a_case_but_its_status_is_asked_when_it_is_confirmed(graph):

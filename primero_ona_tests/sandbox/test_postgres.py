@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from primero_ona.errors import ConfigError
-from primero_ona.sandbox import surroundings
+from primero_ona.errors import ConfigError, UsageError
+from primero_ona.sandbox import demo_environment
 from primero_ona.sandbox.postgres import SandboxPostgres, data_directory
 
 
@@ -88,11 +88,11 @@ def test_a_port_that_another_user_has_is_not_taken_for_ours(monkeypatch: pytest.
     """`make dev` said where its UI was, and it was that of the other user, who had begun earlier."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
-        monkeypatch.setattr(surroundings, "_PORT", taken)
-        with pytest.raises(ConfigError, match=f"port {taken} cannot be had"):
-            surroundings.free_port(taken)
-        assert surroundings.free_port(None) not in (taken, 0)
-    assert surroundings.free_port(None) == surroundings.free_port(taken) == taken
+        monkeypatch.setattr(demo_environment, "_PORT", taken)
+        with pytest.raises(UsageError, match=f"port {taken} cannot be had"):
+            demo_environment.free_port(taken)
+        assert demo_environment.free_port(None) not in (taken, 0)
+    assert demo_environment.free_port(None) == demo_environment.free_port(taken) == taken
 
 
 def test_a_missing_library_is_said_in_plain_words(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

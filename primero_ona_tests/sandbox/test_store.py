@@ -58,8 +58,3 @@ def test_a_new_case_has_what_a_registration_gives_it(sandbox: SandboxPrimero) ->
     assert (row["case_id_display"], row["age"], row["last_updated_at"]) == (case[-7:], 4, "2024-05-01T00:00:00.000Z")
     sandbox.update(case, age=5)
     assert _all(sandbox)[case]["age"] == 5
-
-
-def test_the_first_quarter_is_that_of_the_oldest_update(sandbox: SandboxPrimero) -> None:
-    """Where a demo begins its partitions."""
-    assert sandbox.first_quarter == "2022-07-01"

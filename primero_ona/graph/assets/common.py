@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from primero_ona.ona.schema import Table
+from primero_ona.contract.column import Table
 
 OWNERS = ["team:child-protection-data"]
 

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.graph.assets.common import LOAD, OWNERS, QUARTER_NOTE, contract_metadata
 from primero_ona.graph.freshness import LOADED
 from primero_ona.graph.metadata import count_table, quarter_metadata
 from primero_ona.graph.resources import OnaDatabaseResource
-from primero_ona.graph.steps import safe_step
 from primero_ona.mapping.labels import MAPPING_VERSION
-from primero_ona.ona.schema import CASES, SERVICES
+from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, StoredAssets
 from primero_ona.quarters import Quarter
-from primero_ona.storage.frames import Frames
 
 if TYPE_CHECKING:
     from primero_ona.ona.load import TableCounts
@@ -46,7 +45,7 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
         specs=[
             dg.AssetSpec(
                 key,
-                deps=["mapped_cases", "mapped_services", "case_exits"],
+                deps=[MAPPED_CASES, MAPPED_SERVICES, EXITS],
                 description=text
                 + "\n\nUpserted: a row is written only where something changed, an older state never overwrites a newer one, "
                 "and a case that left takes its services with it. `last_updated_date` is the UTC time of the sync that last "
@@ -60,34 +59,22 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
             )
             for key, (table, text) in _TABLES.items()
         ],
-        ins={name: dg.AssetIn(name) for name in ("mapped_cases", "mapped_services", "case_exits")},
         partitions_def=quarters,
         pool="ona_database",
     )
     def load_quarter_into_ona(
         context: dg.AssetExecutionContext,
-        mapped_cases: Frames,
-        mapped_services: Frames,
-        case_exits: Frames,
         ona: dg.ResourceParam[OnaDatabaseResource],
+        partitions: dg.ResourceParam[StoredAssets],
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        """Load the quarter in one transaction and tell by table what was written."""
-        from primero_ona.ona.load import load_quarter
+        """Load the quarter in one transaction and report by table what was written."""
+        from primero_ona.pipeline.load import load_stored_quarter
 
         quarter = Quarter.parse(context.partition_key)
-        with safe_step(context.instance, context.run_id), ona.connection() as connection:
-            protection = ona.protection()
-            result = load_quarter(
-                connection,
-                quarter=quarter,
-                run_id=context.run_id,
-                cases=mapped_cases,
-                services=mapped_services,
-                exits=case_exits,
-                now=datetime.now(UTC),
-            )
+        with ona.connection() as connection:
+            result = load_stored_quarter(connection, partitions, quarter, context.run_id, datetime.now(UTC))
         for key, counts in ((CASES_KEY, result.cases), (SERVICES_KEY, result.services)):
-            metadata = {**_metadata(quarter, counts), "connection to ONA": protection}
+            metadata = {**_metadata(quarter, counts), "connection to ONA": ona.protection()}
             yield dg.MaterializeResult(asset_key=key, metadata=metadata)
 
     return load_quarter_into_ona
@@ -98,5 +85,5 @@ def _metadata(quarter: Quarter, counts: "TableCounts") -> dict[str, Any]:
     return {
         **quarter_metadata(quarter, counts.inserted + counts.updated + counts.unchanged),
         **numbers,
-        "what happened": count_table(numbers, "outcome"),
+        "rows by outcome": count_table(numbers, "outcome"),
     }

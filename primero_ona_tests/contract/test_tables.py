@@ -1,10 +1,14 @@
-"""The table contract: what the other rooms rely on."""
+"""The declarations: what all that follows them relies on."""
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pyarrow as pa
 
-from primero_ona.ona.schema import CASES, SERVICES, TABLES
+from primero_ona.contract.column import PlaceRule
+from primero_ona.contract.tables import CASES, SERVICES, TABLES
+from primero_ona.mapping.labels import Labels
 
 
 def test_the_load_sets_exactly_one_column_itself():
@@ -33,6 +37,23 @@ def test_mapped_frames_have_these_types():
     assert cases.field("age_at_registration").type == pa.int32()
     assert SERVICES.arrow_schema().field("service_date").type == pa.date32()
     assert SERVICES.arrow_schema().field("age_at_service").type == pa.int32()
+
+
+def test_every_column_with_labels_has_its_table_in_labels_yaml_and_every_table_a_column():
+    """A column without its table would fail the mapping of every quarter; a table without a column is dead."""
+    labelled = {column.labels for table in TABLES for column in table.columns if column.labels}
+    assert labelled == set(Labels.load().tables)
+
+
+def test_no_column_of_services_is_a_place():
+    """Sections of services are stored as they come: no place in them is cut to the location precision."""
+    assert not [column for column in SERVICES.columns if column.rule in get_args(PlaceRule)]
+
+
+def test_every_column_of_a_field_has_a_rule_or_is_a_key_or_an_age():
+    """Another one would have no value."""
+    without = [c.name for t in (CASES, SERVICES) for c in t.columns if c.field and not c.rule and not c.day]
+    assert without == ["case_id"]
 
 
 def test_every_column_is_described_for_people():

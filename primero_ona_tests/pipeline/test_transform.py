@@ -7,9 +7,12 @@ import json
 import pandas as pd
 import pytest
 
-from primero_ona.mapping import streams
+from primero_ona.mapping.cases import CASE_FIELDS, map_cases
 from primero_ona.mapping.labels import MAPPING_VERSION
-from primero_ona.mapping.streams import map_cases_stream, map_services_stream
+from primero_ona.mapping.result import Tally
+from primero_ona.mapping.services import SERVICE_CASE_FIELDS, map_services
+from primero_ona.pipeline import transform
+from primero_ona.pipeline.transform import mapped_frames
 from primero_ona.storage.frames import Frames
 from primero_ona_tests.mapping.helpers import LABELS, PLACES
 from primero_ona_tests.raw import raw_frame, uuid_of
@@ -37,53 +40,57 @@ def quarter(size):
     ]
 
 
+def mapped(fields, map_frame, *raw):
+    """The mapped frames of a quarter, and their summary."""
+    tally = Tally()
+    return list(mapped_frames(raw, fields, map_frame, tally)), tally.summary()
+
+
+def mapped_cases(*raw):
+    return mapped(CASE_FIELDS, lambda frame: map_cases(frame, PLACES, LABELS), *raw)
+
+
+def mapped_services(*raw):
+    return mapped(SERVICE_CASE_FIELDS, lambda frame: map_services(frame, LABELS), *raw)
+
+
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_a_quarter_becomes_rows_and_one_summary(size):
     """What the load gets must not depend on where batches end; the case that is in both sets is there once."""
-    cases = map_cases_stream(*quarter(size), PLACES, LABELS)
-    frame = pd.concat(cases)
+    frames, summary = mapped_cases(*quarter(size))
+    frame = pd.concat(frames)
     assert sorted(frame["primero_id"]) == [uuid_of(1), uuid_of(2), uuid_of(3)]
-    assert cases.summary["quarantine"] == [
+    assert summary["quarantine"] == [
         {"table": "cases", "primero_id": uuid_of(4), "reason": "case_id missing"},
     ]
-    assert cases.summary["findings"] == [{"field": "sex", "code": "x_1", "count": 2}]
-    assert (cases.summary["raw_cases"], cases.summary["rows"]) == (4, 3)
-    assert json.loads(json.dumps(cases.summary)) == cases.summary
+    assert summary["findings"] == [{"field": "sex", "code": "x_1", "count": 2}]
+    assert (summary["raw_cases"], summary["rows"]) == (4, 3)
+    assert json.loads(json.dumps(summary)) == summary
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_services_follow_their_cases_into_quarantine(size):
     """A service needs a case_id; every other one comes, whoever shares its case's."""
-    services = map_services_stream(*quarter(size), LABELS)
-    assert sorted(pd.concat(services)["unique_id"]) == ["s-1", "s-2", "s-3"]
-    assert services.summary["quarantine"] == [
-        {"table": "services", "primero_id": uuid_of(4), "reason": "case_id missing"}
-    ]
-    assert (services.summary["raw_cases"], services.summary["rows"]) == (4, 3)
-
-
-def test_reading_twice_gives_the_same_and_counts_once():
-    """The load may read again after a broken connection; figures must not double."""
-    cases = map_cases_stream(*quarter(2), PLACES, LABELS)
-    first, before = pd.concat(cases), dict(cases.summary)
-    pd.testing.assert_frame_equal(first, pd.concat(cases))
-    assert cases.summary == before
+    frames, summary = mapped_services(*quarter(size))
+    assert sorted(pd.concat(frames)["unique_id"]) == ["s-1", "s-2", "s-3"]
+    assert summary["quarantine"] == [{"table": "services", "primero_id": uuid_of(4), "reason": "case_id missing"}]
+    assert (summary["raw_cases"], summary["rows"]) == (4, 3)
 
 
 def test_a_mapped_frame_is_never_larger_than_a_batch(monkeypatch):
     """Cases have several services each, so a full raw batch gives more rows than a frame may have."""
-    monkeypatch.setattr(streams, "BATCH_ROWS", 2)
+    monkeypatch.setattr(transform, "BATCH_ROWS", 2)
     raw = raw_frame(case(1, age=3, services_section=[{"unique_id": str(n)} for n in range(5)]), case(2, age=3))
-    frames = list(map_services_stream(Frames.of(), Frames.of(raw), LABELS))
+    frames, _ = mapped_services(Frames.of(), Frames.of(raw))
     assert [list(frame["unique_id"]) for frame in frames] == [["0", "1"], ["2", "3"], ["4", "s-2"]]
     assert all(list(frame.index) == [0, 1] for frame in frames)
 
 
 def test_an_empty_quarter_has_an_empty_summary():
     """A quarter in which nothing changed is no fault."""
-    cases = map_cases_stream(Frames.of(), Frames.of(raw_frame()), PLACES, LABELS)
-    assert [len(frame) for frame in cases] == [0]
-    assert cases.summary == {
+    frames, summary = mapped_cases(Frames.of(), Frames.of(raw_frame()))
+    assert frames == []
+    assert summary == {
         "findings": [],
         "quarantine": [],
         "raw_cases": 0,
@@ -100,6 +107,6 @@ def test_mapping_reads_only_the_fields_it_names():
         frame = raw_frame(*cases)
         return Frames(lambda columns: iter([frame[list(dict.fromkeys(name.split(".")[0] for name in columns))]]))
 
-    cases = map_cases_stream(only(ADULT), only(CHILD), PLACES, LABELS)
-    services = map_services_stream(only(ADULT), only(CHILD), LABELS)
+    cases, _ = mapped_cases(only(ADULT), only(CHILD))
+    services, _ = mapped_services(only(ADULT), only(CHILD))
     assert len(pd.concat(cases)) == len(pd.concat(services)) == 2

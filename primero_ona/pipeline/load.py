@@ -1,0 +1,35 @@
+"""Load a stored quarter into ONA, and compare it with what stands there afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import psycopg
+
+from primero_ona.ona.checks import Comparison, compare_quarter
+from primero_ona.ona.load import LoadResult, load_quarter
+from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, StoredAssets
+from primero_ona.quarters import Quarter
+
+
+def load_stored_quarter(
+    conn: psycopg.Connection, stored: StoredAssets, quarter: Quarter, run_id: str, now: datetime
+) -> LoadResult:
+    """Load the mapped rows and the exits of a quarter in one transaction; raises as `load_quarter` and `StoredAssets.open`."""
+    return load_quarter(
+        conn,
+        quarter=quarter,
+        run_id=run_id,
+        cases=stored.open(MAPPED_CASES, quarter),
+        services=stored.open(MAPPED_SERVICES, quarter),
+        exits=stored.open(EXITS, quarter),
+        now=now,
+    )
+
+
+def compare_stored_quarter(
+    conn: psycopg.Connection, stored: StoredAssets, quarter: Quarter
+) -> Mapping[str, Comparison]:
+    """Compare the mapped rows of a quarter with ONA's, by table."""
+    return compare_quarter(conn, stored.open(MAPPED_CASES, quarter), stored.open(MAPPED_SERVICES, quarter))
