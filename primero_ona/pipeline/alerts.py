@@ -63,8 +63,8 @@ class Fault:
 
     def described(self) -> str:
         """The fault in some lines."""
-        parts = (self.text, self.stale, WHOLE, self.heals, f"Try: {self.command}", f"See: {self.link}")
-        return "\n".join(_ID.sub("(an id)", part) for part in parts if part)
+        parts = (self.text, self.stale, WHOLE, self.heals, f"Try: {self.command}")
+        return "\n".join([*(_ID.sub("(an id)", part) for part in parts if part), f"See: {self.link}"])
 
 
 @dataclass

@@ -250,6 +250,7 @@ def test_a_failed_check_is_named_without_what_it_counted_and_no_id_of_a_case_is_
     (post,) = watch.web.posts
     assert "failed checks: contract on mapped_cases" in post["message"]
     assert "the same rows fail again" in post["message"]
+    assert f"See: https://dagster.example.org/runs/{run_id}" in post["message"]
     assert "case (an id) has no key" in post["message"]
     assert not [word for word in ("sex", CASE) if word in json.dumps(post) + str(watch.cursor)]
 
