@@ -13,6 +13,7 @@ SANDBOX = [
 ]
 TEST = [
     *SANDBOX,
+    "aiosmtpd>=1.4.6,<2",
     "bandit>=1.9",
     "freezegun>=1.5",
     "hypothesis>=6.150",
@@ -43,6 +44,8 @@ setup(
         "dagster==1.13.27",
         "dagster-webserver==1.13.27",
         "dagster-postgres==0.29.27",
+        "apprise>=1.9,<2",
+        "prometheus-client>=0.22,<1",
         "requests>=2.32,<3",
         "urllib3>=2.6,<3",  # decompresses no more at once than is asked for
         "pandas>=3.0,<4",

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 
 from primero_ona.errors import ConfigError, SyncError
+from primero_ona.graph.alerts import alert_sensor
 from primero_ona.graph.assets.mapped import mapped_assets
 from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets
 from primero_ona.graph.assets.raw import PRIMERO, raw_assets
@@ -76,6 +78,7 @@ def build_defs(
     remap = remap_job(dg.AssetSelection.assets(*from_raw))
     refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), reconcile_job()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
+    jobs = [job, remap, refresh, verify, *purges]
     checks = [
         *reference_checks(),
         *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
@@ -85,7 +88,7 @@ def build_defs(
     return dg.Definitions(
         assets=[PRIMERO, *reference, *quarterly, DASHBOARDS],
         asset_checks=checks,
-        jobs=[job, remap, refresh, verify, *purges],
+        jobs=jobs,
         schedules=[
             reference_schedule(refresh),
             close_schedule(job),
@@ -94,7 +97,14 @@ def build_defs(
             *map(purge_schedule, purges),
         ],
         # The sensor looks at all modules: a case that moves to one that is not included has to leave ONA.
-        sensors=[change_sensor(job, quarters, (), current_versions(settings.policy.suffix))],
+        sensors=[
+            change_sensor(job, quarters, (), current_versions(settings.policy.suffix)),
+            alert_sensor(
+                [*(each.name for each in jobs), IMPLICIT_ASSET_JOB_NAME],
+                [key for check in checks for key in check.check_keys],
+                Quarter.parse(settings.start),
+            ),
+        ],
         resources={
             "primero": PrimeroResource(),
             "ona": OnaDatabaseResource(),

@@ -7,6 +7,7 @@ body or SQL parameters. Raise them `from None`: the text of the original may quo
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -211,6 +212,9 @@ _BY_CONNECT_TEXT: tuple[tuple[str, type[SyncError], str], ...] = (
 _UNREACHED = (TransientError, "ONA's database could not be reached, or the connection broke; try later")
 _UNKNOWN = (DataError, "ONA's database rejects what primero-ona asks; report this with the version of primero-ona")
 
+#: Where a server that admits listed addresses only says which one it sees, in whatever language.
+_NOT_ADMITTED = re.compile(r"pg_hba\.conf\b.*?([0-9a-fA-F]*[.:][0-9a-fA-F.:]*[0-9a-fA-F])")
+
 #: Where COPY says which column it was reading: names only, the value stands behind them.
 _COPY_COLUMN = re.compile(r"COPY (\w+), line \d+, column (\w+)")
 
@@ -221,8 +225,18 @@ def database_error(error: psycopg.Error, action: str) -> SyncError:
     The message names the SQLSTATE and, where the server names them, table and column; never a value.
     """
     kind, text = _judge(error)
-    facts = ", ".join(filter(None, [f"SQLSTATE {error.sqlstate}" if error.sqlstate else "", _place(error)]))
+    state = f"SQLSTATE {error.sqlstate}" if error.sqlstate else ""
+    facts = ", ".join(filter(None, [state, _place(error), _seen_as(error)]))
     return kind(f"{action} failed: {text}" + (f" ({facts})" if facts else ""))
+
+
+def _seen_as(error: psycopg.Error) -> str:
+    """The address by which ONA's server knows this machine, where it names that in refusing it."""
+    found = _NOT_ADMITTED.search(str(error)) if error.sqlstate is None else None
+    try:
+        return f"it sees this machine as {ip_address(found[1])}" if found else ""
+    except ValueError:
+        return ""
 
 
 def _judge(error: psycopg.Error) -> tuple[type[SyncError], str]:

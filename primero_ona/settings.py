@@ -12,7 +12,7 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -32,7 +32,7 @@ FILE_SUFFIX = "_FILE"
 
 def is_secret(field: FieldInfo) -> bool:
     """Whether the value of a setting must never be shown."""
-    return field.annotation is SecretStr
+    return SecretStr in (field.annotation, *get_args(field.annotation))
 
 
 def environment() -> dict[str, str | None]:
@@ -286,8 +286,49 @@ class GraphSettings(_Settings):
         return PullPolicy(self.location_precision, self.consent_policy, modules)
 
 
+class AlertSettings(_Settings):
+    """Who hears of faults, and from when on something is overdue."""
+
+    alert_urls: SecretStr | None = Field(
+        None,
+        validation_alias="PRIMERO_ONA_ALERT_URLS",
+        description=(
+            "where faults are reported: Apprise URLs, separated by blanks, as mailtos://user:password@smtp.example.org?to=a@example.org, "
+            "slack://…, jsons://host/path; default: nowhere"
+        ),
+    )
+    ping_url: SecretStr | None = Field(
+        None,
+        validation_alias="PRIMERO_ONA_PING_URL",
+        description="an address that is asked for once a day as long as nothing is overdue (a dead-man's switch); default: none",
+    )
+    ui_url: str = Field(
+        "http://127.0.0.1:3000",
+        validation_alias="PRIMERO_ONA_UI_URL",
+        pattern=r"^https?://[^\s/]+",
+        description="address of the Dagster UI, for links in messages",
+    )
+    stale_hours: int = Field(
+        24,
+        validation_alias="PRIMERO_ONA_STALE_HOURS",
+        ge=1,
+        description="hours after which what ONA has of the open quarter is overdue",
+    )
+    least_space: int = Field(
+        2,
+        validation_alias="PRIMERO_ONA_LEAST_SPACE_GB",
+        ge=1,
+        description="free space in GB below which a disk of this machine is reported",
+    )
+    keys_backup: str = Field(
+        "",
+        validation_alias="PRIMERO_ONA_KEYS_BACKUP",
+        description="the newest storage key of which a copy is kept elsewhere, by the name that `primero-ona doctor` gives it",
+    )
+
+
 #: All groups, in the order in which they are documented.
-GROUPS: tuple[type[BaseSettings], ...] = (PrimeroSettings, OnaSettings, StorageSettings, GraphSettings)
+GROUPS: tuple[type[BaseSettings], ...] = (PrimeroSettings, OnaSettings, StorageSettings, GraphSettings, AlertSettings)
 
 SettingsClass = TypeVar("SettingsClass", bound=BaseSettings)
 

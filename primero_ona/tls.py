@@ -13,12 +13,12 @@ ONA_OVERRIDE = "PRIMERO_ONA_INSECURE_ONA"
 PRIMERO_OVERRIDE = "PRIMERO_ONA_INSECURE_PRIMERO"
 
 #: How a connection is protected, as `config show` and the metadata of a run tell it.
-LOCAL, VERIFIED = "on this machine", "encrypted, server verified"
+LOCAL, VERIFIED, UNPROTECTED = "on this machine", "encrypted, server verified", "NOT PROTECTED"
 
 
 def unprotected(override: str) -> str:
     """The words for a connection that only an override admits."""
-    return f"NOT PROTECTED, admitted by {override}"
+    return f"{UNPROTECTED}, admitted by {override}"
 
 
 def is_local(host: str) -> bool:
@@ -101,4 +101,19 @@ def web_protection(url: str, *, override: bool) -> str:
         return unprotected(PRIMERO_OVERRIDE)
     raise ConfigError(
         f"PRIMERO_URL names another machine without https; write https://, or set {PRIMERO_OVERRIDE}=yes to accept the risk"
+    )
+
+
+def message_protection(host: str, setting: str, *, verified: bool) -> str:
+    """How a message to this host is protected; `verified`: whether TLS is used, and the server's certificate checked.
+
+    Raises ConfigError, with the `setting` that has the address, where it would be to another machine without that.
+    """
+    if is_local(host or "?"):
+        return LOCAL
+    if verified:
+        return VERIFIED
+    raise ConfigError(
+        f"{setting} has an address on another machine without a verified connection; use https, or mailtos://, jsons:// and the "
+        "like, without verify=no"
     )

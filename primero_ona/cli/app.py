@@ -11,14 +11,17 @@ import typer
 
 from primero_ona.cli import (
     account,
+    alerts,
     config,
     demo,
     dictionary,
+    doctor,
     erasure,
     fields,
     findings,
     keys,
     labels,
+    metrics,
     output,
     places,
     quarantine,
@@ -40,17 +43,19 @@ app = typer.Typer(
 for command in (
     demo.demo,
     demo.dev,
+    doctor.doctor,
     sync.sync,
     sync.backfill,
     sync.remap,
     sync.status,
     findings.findings,
     verify.verify,
+    metrics.metrics,
     erasure.forget,
     erasure.purge,
 ):
     app.command()(command)
-for group in (schema, reference, labels, places, dictionary, quarantine, fields, account, config, keys):
+for group in (schema, reference, labels, places, dictionary, quarantine, fields, account, config, keys, alerts):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 

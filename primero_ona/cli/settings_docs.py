@@ -24,6 +24,9 @@ from primero_ona.tls import dagster_protection, database_protection, web_protect
 #: Where the page of all settings is, seen from the root of the repository.
 PAGE = Path("docs/settings.md")
 
+#: How the value of a connection begins that would not be opened.
+REFUSED = "refused: "
+
 #: Variables that are Dagster's, or PostgreSQL's, and that this project reads or sets.
 _OTHERS = {
     "DAGSTER_HOME": "absolute folder of Dagster's history, cursors and schedules; default: .dagster_home here",
@@ -94,7 +97,7 @@ def _protections() -> Iterator[Shown]:
         try:
             yield Shown(name, protection(), "", "how it is protected")
         except ConfigError as failure:
-            yield Shown(name, f"refused: {failure}", "", "how it is protected")
+            yield Shown(name, f"{REFUSED}{failure}", "", "how it is protected")
 
 
 def _primero_protection() -> str:

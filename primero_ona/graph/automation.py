@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from primero_ona.errors import SyncError
+from primero_ona.graph.assets.raw import PRIMERO
 from primero_ona.graph.cursor import Cursor, read_cursor, write_cursor
 from primero_ona.graph.dead_runs import end_dead_runs
 from primero_ona.graph.due import PULLED, VERSION, Due, attempts, judge
@@ -45,6 +46,9 @@ LOOK_SECONDS = 45
 
 #: A quarter that was pulled so long after its end lacks no edit: each is stamped with the time at which it is made.
 SETTLED = timedelta(days=1)
+
+#: Recorded by each look that Primero answered; its age is what turns red when looks fail.
+SEEN_NOW = dg.AssetMaterialization(PRIMERO.key)
 
 #: Seconds that ONA may take to tell a tick of the sensor what it has loaded: a tick has a minute for all it does.
 ONA_SECONDS = 10
@@ -162,7 +166,8 @@ def change_sensor(
         description=(
             "Every 15 minutes, asks Primero whether cases were created or changed, and syncs the quarters that have changed "
             "since their last load, and those that another version of primero-ona loaded. A quarter whose sync failed or was "
-            "cancelled is asked for again after an hour; one that failed for good, when something has changed since."
+            "cancelled is asked for again after an hour; one that failed for good, when something has changed since. "
+            "Each look that Primero answered is recorded as a materialization of `primero`, without data."
         ),
     )
     def watch_primero(
@@ -202,9 +207,9 @@ def change_sensor(
         said = held + _left_out(sorted(touched - inside)) + unasked
         if requests:
             context.log.info("asks for a sync of %s%s", ", ".join(each.tags[QUARTER_TAG] for each in requests), said)
-            return dg.SensorResult(run_requests=requests, cursor=write_cursor(numbered))
+            return dg.SensorResult(run_requests=requests, cursor=write_cursor(numbered), asset_events=[SEEN_NOW])
         why = "Nothing is asked for now" if held else f"No case was created or changed since {there.newest}"
-        return dg.SensorResult(skip_reason=why + said, cursor=write_cursor(numbered))
+        return dg.SensorResult(skip_reason=why + said, cursor=write_cursor(numbered), asset_events=[SEEN_NOW])
 
     return watch_primero
 

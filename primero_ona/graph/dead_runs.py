@@ -18,7 +18,8 @@ import dagster as dg
 #: Run tag with the name of the lock that the run's process holds; the UI does not show tags that begin like this.
 PROCESS_TAG = ".dagster/primero_ona_process"
 
-_ENDED = (
+#: What is recorded of such a run.
+ENDED = (
     "The process of this run ended before the run did: it was killed, or the machine stopped. ONA holds all of this quarter "
     "or what it held before. Run it again."
 )
@@ -56,7 +57,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> int:
         with suppress(BlockingIOError, FileNotFoundError), lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for run in instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: lock.stem}, statuses=UNFINISHED)):
-                instance.report_run_failed(run, _ENDED)
+                instance.report_run_failed(run, ENDED)
                 ended += 1
             lock.unlink(missing_ok=True)
     return ended

@@ -15,8 +15,8 @@ from typing import Any
 
 import dagster as dg
 
-from primero_ona.errors import UNEXPECTED, ConfigError
-from primero_ona.graph.dead_runs import end_dead_runs, held_by_this_process
+from primero_ona.errors import UNEXPECTED, ConfigError, TransientError
+from primero_ona.graph.dead_runs import ENDED, end_dead_runs, held_by_this_process
 from primero_ona.graph.partitions import QUARTER_TAG
 from primero_ona.graph.steps import kind_of_failure
 from primero_ona.process import recorded_error
@@ -195,6 +195,21 @@ def _read_failure(event: dg.DagsterEvent, outcome: RunOutcome) -> tuple[str, str
     text = f"step {event.step_key} failed; see run {outcome.run_id} in the Dagster UI"
     error = event.step_failure_data.error
     return _of_dagster(error.message if error else "", text)
+
+
+def read_failure(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
+    """The kind of failure that ended a run, as `errors.py` names it, and its plain message; see `_read_failure`."""
+    wanted = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    records = instance.get_records_for_run(run_id, of_type=wanted).records
+    events = [record.event_log_entry.dagster_event for record in records]
+    for event in events:
+        if event is not None and event.event_type == dg.DagsterEventType.STEP_FAILURE:
+            text, kind = _read_failure(event, RunOutcome(run_id))
+            return kind, text
+    messages = [event.message or "" for event in events if event is not None]
+    if ENDED in messages:
+        return TransientError.__name__, ENDED
+    return UNEXPECTED, "the run failed before or after its steps; see it in the Dagster UI"
 
 
 def _of_dagster(message: str, otherwise: str) -> tuple[str, str]:

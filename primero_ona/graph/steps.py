@@ -91,6 +91,16 @@ def _safe_step() -> Iterator[None]:
 
 
 @contextmanager
+def safe_tick() -> Iterator[None]:
+    """Turn what fails inside a sensor or a schedule into a dg.Failure that is safe to show."""
+    try:
+        with unexpected_withheld():
+            yield
+    except SyncError as error:
+        raise _failure(str(error), error.kind, retry=error.retry) from None
+
+
+@contextmanager
 def unexpected_withheld() -> Iterator[None]:
     """Let failures pass, name a fault of this machine, and of any other exception tell its type and place only."""
     try:

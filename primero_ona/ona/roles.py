@@ -8,6 +8,7 @@ and revoked (`grants.py`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import LiteralString
 
@@ -46,6 +47,12 @@ _BOOKKEEPING: dict[str, tuple[LiteralString, LiteralString]] = {
     "partitions": ("SELECT, INSERT, UPDATE", "SELECT"),
 }
 
+#: What the loader may do with each of ONA's tables.
+_LOADING: tuple[LiteralString, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE")
+
+#: One right in the texts above, and the columns that it is for.
+_RIGHTS = re.compile(r"(SELECT|INSERT|UPDATE|DELETE)(?: \(([^)]*)\))?")
+
 
 def roles_sql(conn: psycopg.Connection) -> str:
     """The SQL, for the schema and the database that this connection sees; every statement may be repeated."""
@@ -66,6 +73,25 @@ def roles_sql(conn: psycopg.Connection) -> str:
     text += _FOREIGN if foreign else _NO_FOREIGN
     text += "".join(_comment(grant.described()) + grant.revoke().as_string(conn) + ";\n" for grant in foreign)
     return text + _ABOVE + "".join(map(_comment, unlimited))
+
+
+def lacking_rights(conn: psycopg.Connection) -> list[str]:
+    """Name what the session's login may not do and a sync needs, as GRANT writes it; of tables that are there."""
+    with translate_errors("reading what the login may do in ONA's database"):
+        target = Target.find(conn)
+        needed: list[tuple[str, str, str, str | None]] = [
+            (target.schema, table.name, right, None) for table in TABLES for right in _LOADING
+        ]
+        for table, (rights, _) in _BOOKKEEPING.items():
+            for right, columns in _RIGHTS.findall(rights):
+                named = columns.split(", ") if columns else [None]
+                needed += [(BOOKKEEPING, table, right, name) for name in named]
+        known = {
+            **dict(zip(("schemas", "tables", "rights", "columns"), map(list, zip(*needed, strict=True)), strict=True)),
+            "used": [target.schema, BOOKKEEPING],
+            "bookkeeping": BOOKKEEPING,
+        }
+        return [text for (text,) in conn.execute(_LACKING, known).fetchall()]
 
 
 def _comment(line: str) -> str:
@@ -118,7 +144,7 @@ def _tables(target: Target) -> Iterator[sql.Composed]:
         name = target.name(table)
         yield sql.SQL("ALTER TABLE {} OWNER TO ona_owner").format(name)
         yield sql.SQL("REVOKE ALL ON {} FROM PUBLIC, ona_loader, ona_dashboard, ona_auditor").format(name)
-        yield sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO ona_loader").format(name)
+        yield sql.SQL("GRANT {} ON {} TO ona_loader").format(sql.SQL(", ").join(map(sql.SQL, _LOADING)), name)
 
 
 def _bookkeeping() -> Iterator[sql.Composed]:
@@ -180,3 +206,33 @@ _OWN_ALL = """DO $$ DECLARE entry record; BEGIN
         EXECUTE format('ALTER SEQUENCE %I.%I OWNER TO ona_owner', {name}, entry.sequencename);
     END LOOP;
 END $$"""
+
+_LACKING = """
+WITH needed AS (
+    SELECT * FROM unnest(%(schemas)s::text[], %(tables)s::text[], %(rights)s::text[], %(columns)s::text[])
+        WITH ORDINALITY AS n (schema, name, privilege, column_name, place)
+)
+SELECT 'TEMPORARY on the database' WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')
+UNION ALL
+SELECT 'USAGE on the schema ' || nspname
+  FROM pg_catalog.pg_namespace
+ WHERE nspname = ANY (%(used)s) AND NOT has_schema_privilege(oid, 'USAGE')
+UNION ALL
+SELECT 'USAGE on the sequence ' || n.nspname || '.' || c.relname
+  FROM pg_catalog.pg_class AS c
+  JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE n.nspname = %(bookkeeping)s AND c.relname = 'pulls' AND c.relkind = 'S' AND NOT has_sequence_privilege(c.oid, 'USAGE')
+UNION ALL (
+SELECT lacking.privilege || ' on ' || lacking.schema || '.' || lacking.name
+  FROM (
+    SELECT n.schema, n.name, n.privilege, min(n.place) AS place
+      FROM needed AS n
+      JOIN pg_catalog.pg_namespace AS s ON s.nspname = n.schema
+      JOIN pg_catalog.pg_class AS c ON c.relnamespace = s.oid AND c.relname = n.name
+      LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attname = n.column_name AND a.attnum > 0
+     WHERE CASE WHEN n.column_name IS NULL THEN NOT has_table_privilege(c.oid, n.privilege)
+                ELSE a.attnum IS NOT NULL AND NOT has_column_privilege(c.oid, a.attnum, n.privilege)
+           END
+     GROUP BY n.schema, n.name, n.privilege) AS lacking
+ ORDER BY lacking.place)
+"""

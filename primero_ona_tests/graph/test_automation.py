@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import Iterator
@@ -9,14 +10,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import dagster as dg
 import psycopg
 import pytest
 from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
+from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.dagster_run import DagsterRun
+from dagster._daemon.freshness import FreshnessDaemon
 
 from primero_ona.definitions import build_defs
+from primero_ona.graph.assets.ona import CASES_KEY, SERVICES_KEY
+from primero_ona.graph.assets.raw import PRIMERO
 from primero_ona.graph.automation import quarters_to_refresh
 from primero_ona.graph.cursor import read_cursor
 from primero_ona.graph.dead_runs import PROCESS_TAG, held_by_this_process
@@ -273,6 +279,38 @@ def test_a_database_that_gives_up_is_named_by_the_tick(watch: Watch) -> None:
     assert "Primero's database gave up a question" in watch.look().skip_message
     watch.primero.role.owner = "nobody"
     assert "shows this account no case at all" in watch.look().skip_message
+
+
+def freshness(instance: dg.DagsterInstance, asset: dg.AssetKey, after: timedelta) -> str:
+    """The state that Dagster's daemon gives an asset some time from now."""
+    node = DEFS.resolve_asset_graph().get(asset)
+    then = datetime.now(UTC) + after
+    with mock.patch("dagster._core.definitions.freshness_evaluator.get_current_timestamp", then.timestamp):
+        state = FreshnessDaemon()._compute_asset_freshness_state(LoadingContextForTest(instance), node)
+        return asyncio.run(state).value
+
+
+def test_each_look_that_primero_answered_is_recorded_and_its_age_turns_red(watch: Watch) -> None:
+    """With a wrong password the sensor ticked green, "0 runs requested", as in a quiet night."""
+    for events in (
+        watch.look().asset_events,
+        watch.look().asset_events,
+    ):  # one that asks for runs, and one that does not
+        (seen,) = events
+        assert (seen.asset_key, seen.metadata, seen.partition) == (PRIMERO.key, {}, None)
+    watch.primero.role.refused.add("cases")
+    assert not watch.look().asset_events
+    watch.instance.report_runless_asset_event(seen)
+    states = [freshness(watch.instance, PRIMERO.key, timedelta(hours=hours)) for hours in (0.5, 1.5, 3.5)]
+    assert states == ["PASS", "WARN", "FAIL"]
+
+
+def test_a_load_of_any_quarter_keeps_ona_s_tables_fresh_for_days(watch: Watch) -> None:
+    """The days of Khmer New Year bring no edit; two weeks without one are a fault."""
+    for key in (CASES_KEY, SERVICES_KEY):
+        watch.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition="2024-01-01"))
+        states = [freshness(watch.instance, key, timedelta(days=days)) for days in (4, 6, 15)]
+        assert states == ["PASS", "WARN", "FAIL"]
 
 
 def test_an_unexpected_exception_in_a_tick_quotes_nothing(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:

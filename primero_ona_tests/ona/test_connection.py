@@ -195,3 +195,4 @@ def test_what_libpq_says_while_connecting_is_understood(said, kind):
     failure = database_error(psycopg.OperationalError(f"connection failed: {said}"), "connecting")
     assert type(failure) is kind
     assert said[:30] not in str(failure)
+    assert ("it sees this machine as 203.0.113.5" in str(failure)) == ("pg_hba" in said)

@@ -20,6 +20,7 @@ from primero_ona.errors import ConfigError, RefusedError
 from primero_ona.graph.runs import run_unpartitioned
 from primero_ona.ona.bookkeeping import list_entries, quarter_status
 from primero_ona.ona.connection import connect
+from primero_ona.ona.diagnosis import diagnose
 from primero_ona.ona.migrations import plan
 from primero_ona.pipeline.reconcile import reconcile
 from primero_ona.pipeline.reference import scope_in_use
@@ -133,6 +134,9 @@ def test_syncs_verify_repair_and_refresh_work_and_leave_nothing_behind(behind, i
         assert len(quarter_status(conn)) == 2
         assert list_entries(conn)
     assert sorted(sessions(behind.url)) == sorted(untouched)
+    lines = {line.what: line for line in diagnose(behind.url, insecure=False)}
+    assert "a pooler" in lines["in between"].text
+    assert not [line for line in lines.values() if line.state == "failed"]
 
 
 def test_what_the_pooler_itself_refuses_is_told(behind):

@@ -9,6 +9,7 @@ import dagster as dg
 
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.graph.assets.common import LOAD, OWNERS, QUARTER_NOTE, contract_metadata
+from primero_ona.graph.freshness import LOADED
 from primero_ona.graph.metadata import count_table, quarter_metadata
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.mapping.labels import MAPPING_VERSION
@@ -53,6 +54,7 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
                 owners=OWNERS,
                 kinds={"postgres", "table"},
                 code_version=MAPPING_VERSION,
+                freshness_policy=LOADED,
                 metadata={**contract_metadata(table, loaded=True), "dagster/table_name": table.name},
             )
             for key, (table, text) in _TABLES.items()
