@@ -36,7 +36,16 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.15",
     packages=find_packages(include=["primero_ona", "primero_ona.*"]),
-    package_data={"primero_ona": ["py.typed", "mapping/*.yaml", "ona/migrations/*.sql", "sandbox/*.yaml"]},
+    package_data={
+        "primero_ona": [
+            "py.typed",
+            "mapping/*.yaml",
+            "ona/indicators/*.sql",
+            "ona/indicators/*.yaml",
+            "ona/migrations/*.sql",
+            "sandbox/*.yaml",
+        ]
+    },
     install_requires=[
         "dagster>=1.13.27,<1.14",
         "dagster-webserver>=1.13.27,<1.14",

@@ -380,7 +380,46 @@ DATA_DICTIONARY = Table(
     ),
 )
 
-TABLES = (CASES, SERVICES, LOCATIONS_LOOKUP, DATA_DICTIONARY)
+#: What stands beside every figure, until the ministry has said which variant is meant.
+UNCONFIRMED: LiteralString = "definition not confirmed by the ministry"
+
+_FIGURE_COLUMNS = (
+    Column("indicator", "text", "Indicator", nullable=False, allowed=("4.8", "4.11a")),
+    Column(
+        "variant",
+        "text",
+        "Which definition of the indicator; the ministry has confirmed none",
+        nullable=False,
+        allowed=("event", "registered", "served", "open", "registered_or_served"),
+    ),
+    Column("period", "text", "Kind of period", nullable=False, allowed=("month", "quarter", "year")),
+    Column("period_start", "date", "First day of the period, in Phnom Penh", nullable=False),
+    Column(
+        "dimension",
+        "text",
+        "What the children are grouped by, such as sex or province; `all` for all of them",
+        nullable=False,
+    ),
+    Column(
+        "value",
+        "text",
+        "Value of the dimension; `(empty)` where it is not recorded",
+        "sensitive",
+        nullable=False,
+    ),
+    Column("children", "integer", "Children that count, each once", "quasi-identifier", nullable=False),
+    Column("updated_at", "timestamptz", "When this figure last changed", nullable=False),
+)
+
+INDICATOR_FIGURES = Table(
+    name="indicator_figures",
+    key="indicator",
+    key_rest=("variant", "period", "period_start", "dimension", "value"),
+    description="Children in indicators 4.8 and 4.11a, by each definition, period and dimension.",
+    columns=_FIGURE_COLUMNS,
+)
+
+TABLES = (CASES, SERVICES, LOCATIONS_LOOKUP, DATA_DICTIONARY, INDICATOR_FIGURES)
 
 
 @dataclass(frozen=True)
@@ -393,7 +432,32 @@ class View:
     query: LiteralString
 
 
+_VIEW_COLUMNS = (
+    *_FIGURE_COLUMNS[:2],
+    Column("definition", "text", "Whether the definition is confirmed", allowed=(UNCONFIRMED,)),
+    *_FIGURE_COLUMNS[2:],
+)
+
+_DEFAULT_FIGURES: LiteralString = """
+SELECT f.indicator, f.variant, i.status AS definition, f.period, f.period_start, f.dimension, f.value, f.children, f.updated_at
+  FROM {indicator_figures} AS f
+  JOIN (SELECT indicator, variant, 'definition not confirmed by the ministry'::text AS status FROM primero_sync.indicators) AS i
+    ON i.indicator = f.indicator AND i.variant = f.variant
+ WHERE f.indicator = """
+
 VIEWS = (
+    View(
+        name="indicator_4_8",
+        description="Indicator 4.8 by the definition that the settings choose.",
+        columns=_VIEW_COLUMNS,
+        query=_DEFAULT_FIGURES + "'4.8'",
+    ),
+    View(
+        name="indicator_4_11a",
+        description="Indicator 4.11a by the definition that the settings choose.",
+        columns=_VIEW_COLUMNS,
+        query=_DEFAULT_FIGURES + "'4.11a'",
+    ),
     View(
         name="data_dicitonary",
         description="The table data_dictionary, spelt as older documents spell it.",
