@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from primero_ona.ona.schema import CASES, SERVICES, Column, PersonalData, Table
+from primero_ona.ona.schema import CASES, INDICATOR_FIGURES, SERVICES, Column, PersonalData, Table
 from primero_ona.primero.fields import AGE_COLUMNS, BIRTH_FIELD, EXIT_COLUMNS, SERVICE_AGE
 from primero_ona.primero.policy import LOCATION_FIELDS
 
@@ -93,6 +93,14 @@ _COLUMN_PURPOSES = {
     "unique_id": SERVICE_USES["unique_id"].purpose,
     "case_id": CASE_USES["case_id_display"].purpose,
     "primero_case_id": "which case a service belongs to",
+    "indicator": "which indicator a figure is of",
+    "variant": "by which definition a figure is counted; the ministry has confirmed none",
+    "period": "over which kind of period a figure is counted",
+    "period_start": "over which period a figure is counted",
+    "dimension": "what the children of a figure are grouped by",
+    "value": "which of these children a figure counts; it may be few, in a district or with a concern",
+    "children": f"the figures of {_BOTH} themselves, exact",
+    "updated_at": "how fresh a figure is",
 }
 
 #: What the sync keeps in ONA beside the two tables, and for how long. Named by table of the schema primero_sync.
@@ -114,6 +122,11 @@ BOOKKEEPING = {
         "no limit: it keeps the case out; it tells nothing to whoever does not know the id already",
     ),
     "schema_version": ("which version of this schema stands", "none", "no limit"),
+    "indicators": ("which definition the views show, and from how many rows, when, figures come", "none", "the last computation"),
+    "indicator_history": (
+        "figures of closed periods that were revised: what they were, what they became, and why", "sensitive",
+        "no limit: what was published is answered for by it; it has counts, and no id",
+    ),
     "load_lock": ("nothing: a load locks it, so that one follows the other", "none", "never has a row"),
 }  # fmt: skip
 
@@ -163,7 +176,7 @@ def _field_rows() -> Iterator[str]:
 
 
 def _column_rows() -> Iterator[str]:
-    for table in (CASES, SERVICES):
+    for table in (CASES, SERVICES, INDICATOR_FIGURES):
         for column in table.columns:
             yield f"| `{table.name}.{column.name}` | {purpose_of(column, table)} | {column.personal_data} |"
 
@@ -208,9 +221,10 @@ one girl of nine with a given disability. Everything below follows from that.
    cases in quarantine) is encrypted like a part. `primero-ona keys rotate` also seals what an older version left in the clear.
 4. **ONA** is written over a verified TLS connection. Dashboards read views (`primero-ona schema roles`).
 5. **Logs, events, metadata, tags, messages** hold run ids, what became of cases (received, inserted, removed, not included,
-   quarantined, …), the sizes of the two sets, and Primero's opaque ids where an operator must find a case. No count by value,
-   no code and no place of a case is there, and not why a case is not included: of a case that comes between two syncs a viewer
-   learns that it came, what became of it, how many services it has, and whether it counts in 4.8 and in 4.11a.
+   quarantined, …), the sizes of the two sets, the national totals of the two indicators by quarter, and Primero's opaque ids where
+   an operator must find a case. No other count by value, no code and no place of a case is there, and not why a case is not
+   included: of a case that comes between two syncs a viewer
+   learns that it came, what became of it, how many services it has, whether it counts in 4.8 and in 4.11a, and in which quarters.
 
 No telemetry is sent, and no third party sees anything.
 
@@ -237,6 +251,7 @@ not be known, `none` is neither.
 | --- | --- |
 | raw and mapped partitions | {_STORED_UNTIL} |
 | ONA `cases` and `services` | {_ONA_UNTIL} |
+| ONA `indicator_figures` | as long as it is counted: what is erased or leaves is counted until the next night at the latest |
 | Dagster's history | what became of cases, and sizes, as above; ticks as `dagster.yaml` says, runs without limit |
 | memory, temporary files | the length of a step; nothing is spooled to disk, core dumps are off |
 | backups | **to be filled in by people**: a purge or an erasure does not reach them |

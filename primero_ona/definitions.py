@@ -14,6 +14,7 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from primero_ona.errors import ConfigError, SyncError  # noqa: E402
+from primero_ona.graph.assets.indicators import indicator_assets  # noqa: E402
 from primero_ona.graph.assets.mapped import mapped_assets  # noqa: E402
 from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets  # noqa: E402
 from primero_ona.graph.assets.raw import PRIMERO, raw_assets  # noqa: E402
@@ -21,6 +22,8 @@ from primero_ona.graph.assets.reference import reference_assets  # noqa: E402
 from primero_ona.graph.automation import (  # noqa: E402
     change_sensor,
     close_schedule,
+    figures_job,
+    figures_schedule,
     reference_job,
     reference_schedule,
     refresh_schedule,
@@ -28,6 +31,7 @@ from primero_ona.graph.automation import (  # noqa: E402
     sync_job,
 )
 from primero_ona.graph.checks import asset_checks  # noqa: E402
+from primero_ona.graph.figure_checks import figure_checks  # noqa: E402
 from primero_ona.graph.partitions import quarterly_partitions  # noqa: E402
 from primero_ona.graph.reconciliation import complete_check, mend_job, reconcile_job, reconcile_schedule  # noqa: E402
 from primero_ona.graph.reference_checks import reference_checks  # noqa: E402
@@ -71,24 +75,27 @@ def build_defs(
     settings = settings or read_one(GraphSettings)
     quarters = quarterly_partitions(settings.start)
     raw, from_raw = raw_assets(quarters, settings.policy), [*mapped_assets(quarters), ona_assets(quarters)]
-    quarterly, reference = [raw, *from_raw], reference_assets()
+    quarterly, reference, figures = [raw, *from_raw], reference_assets(), indicator_assets(settings)
     scope = Scope(Quarter.parse(settings.start), settings.policy)
-    job = sync_job(quarters, dg.AssetSelection.assets(*quarterly))
-    remap = remap_job(quarters, dg.AssetSelection.assets(*from_raw))
+    job = sync_job(quarters, dg.AssetSelection.assets(*quarterly, *figures))
+    remap = remap_job(quarters, dg.AssetSelection.assets(*from_raw, *figures))
+    compute = figures_job(dg.AssetSelection.assets(*figures))
     refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), reconcile_job()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
     return dg.Definitions(
-        assets=[PRIMERO, *reference, *quarterly, DASHBOARDS],
+        assets=[PRIMERO, *reference, *quarterly, *figures, DASHBOARDS],
         asset_checks=[
             *reference_checks(),
             *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
+            figure_checks(settings),
             complete_check(scope),
         ],
-        jobs=[job, remap, refresh, verify, mend_job(scope), *purges],
+        jobs=[job, remap, compute, refresh, verify, mend_job(scope), *purges],
         schedules=[
             reference_schedule(refresh),
             close_schedule(job),
             refresh_schedule(job),
+            figures_schedule(compute),
             reconcile_schedule(verify),
             *map(purge_schedule, purges),
         ],

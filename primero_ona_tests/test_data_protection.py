@@ -16,7 +16,7 @@ from primero_ona.data_protection import (
     protection_page,
     purpose_of,
 )
-from primero_ona.ona.schema import CASES, SERVICES
+from primero_ona.ona.schema import CASES, INDICATOR_FIGURES, SERVICES
 from primero_ona.primero.fields import (
     AGE_COLUMNS,
     BIRTH_FIELD,
@@ -59,7 +59,7 @@ def test_the_page_says_of_the_date_of_birth_why_it_is_read_and_that_it_is_stored
 def test_every_column_in_ona_has_a_purpose_and_keeps_the_class_of_its_field():
     """A column that is classed lower than its field would be shown more freely than the child's record allows."""
     rank = {"none": 0, "quasi-identifier": 1, "sensitive": 2, "key": 3}
-    for table, uses in ((CASES, CASE_USES), (SERVICES, SERVICE_USES)):
+    for table, uses in ((CASES, CASE_USES), (SERVICES, SERVICE_USES), (INDICATOR_FIGURES, {})):
         for column in table.columns:
             assert purpose_of(column, table)
             if column.field in uses and column.name != "case_source":

@@ -12,7 +12,7 @@ from primero_ona.graph.metadata import count_table, quarter_metadata
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.graph.steps import safe_step
 from primero_ona.mapping.labels import MAPPING_VERSION
-from primero_ona.ona.schema import CASES, SERVICES
+from primero_ona.ona.schema import CASES, INDICATOR_FIGURES, SERVICES
 from primero_ona.quarters import Quarter
 from primero_ona.storage.frames import Frames
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CASES_KEY = dg.AssetKey(["ona", "cases"])
 SERVICES_KEY = dg.AssetKey(["ona", "services"])
+FIGURES_KEY = dg.AssetKey(["ona", INDICATOR_FIGURES.name])
 
 _TABLES = {
     CASES_KEY: (CASES, "Cases in ONA's database, which the dashboards read."),
@@ -29,8 +30,8 @@ _TABLES = {
 
 DASHBOARDS = dg.AssetSpec(
     "ona_dashboards",
-    deps=[CASES_KEY, SERVICES_KEY],
-    description="The ONA dashboards of UNICEF and the ministries.\n\nFed by the tables `cases` and `services`.",
+    deps=[CASES_KEY, SERVICES_KEY, FIGURES_KEY],
+    description="The ONA dashboards of UNICEF and the ministries.\n\nFed by `cases`, `services` and the indicators' figures.",
     group_name=LOAD,
     owners=OWNERS,
     kinds={"dashboard"},
