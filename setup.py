@@ -37,7 +37,16 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.15",
     packages=find_packages(include=["primero_ona", "primero_ona.*"]),
-    package_data={"primero_ona": ["py.typed", "mapping/*.yaml", "ona/migrations/*.sql", "sandbox/*.yaml"]},
+    package_data={
+        "primero_ona": [
+            "py.typed",
+            "mapping/*.yaml",
+            "ona/indicators/*.sql",
+            "ona/indicators/*.yaml",
+            "ona/migrations/*.sql",
+            "sandbox/*.yaml",
+        ]
+    },
     install_requires=[
         # Exactly these: the graph needs a preview and private modules of Dagster, named in definitions.py. Try a newer release with
         # the whole suite.

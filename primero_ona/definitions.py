@@ -12,6 +12,7 @@ from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NA
 
 from primero_ona.errors import ConfigError, SyncError
 from primero_ona.graph.alerts import alert_sensor
+from primero_ona.graph.assets.indicators import indicator_assets
 from primero_ona.graph.assets.mapped import mapped_assets
 from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets
 from primero_ona.graph.assets.raw import PRIMERO, raw_assets
@@ -19,6 +20,8 @@ from primero_ona.graph.assets.reference import reference_assets
 from primero_ona.graph.automation import (
     change_sensor,
     close_schedule,
+    figures_job,
+    figures_schedule,
     reference_job,
     reference_schedule,
     refresh_schedule,
@@ -26,6 +29,7 @@ from primero_ona.graph.automation import (
     sync_job,
 )
 from primero_ona.graph.checks import asset_checks
+from primero_ona.graph.figure_checks import figure_checks
 from primero_ona.graph.partitions import quarterly_partitions
 from primero_ona.graph.reconciliation import complete_check, reconcile_job, reconcile_schedule
 from primero_ona.graph.reference_checks import reference_checks
@@ -72,27 +76,30 @@ def build_defs(
     settings = settings or read_one(GraphSettings)
     quarters = quarterly_partitions(settings.start)
     raw, from_raw = raw_assets(quarters, settings.policy), [*mapped_assets(quarters), ona_assets(quarters)]
-    quarterly, reference = [raw, *from_raw], reference_assets()
+    quarterly, reference, figures = [raw, *from_raw], reference_assets(), indicator_assets(settings)
     scope = Scope(Quarter.parse(settings.start), settings.policy)
-    job = sync_job(dg.AssetSelection.assets(*quarterly))
-    remap = remap_job(dg.AssetSelection.assets(*from_raw))
+    job = sync_job(dg.AssetSelection.assets(*quarterly, *figures))
+    remap = remap_job(dg.AssetSelection.assets(*from_raw, *figures))
+    compute = figures_job(dg.AssetSelection.assets(*figures))
     refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), reconcile_job()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
-    jobs = [job, remap, refresh, verify, *purges]
+    jobs = [job, remap, compute, refresh, verify, *purges]
     checks = [
         *reference_checks(),
         *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
+        figure_checks(settings),
         complete_check(scope),
     ]
-    attach_safe_step(*(each.op for each in (*reference, *quarterly, *checks)))
+    attach_safe_step(*(each.op for each in (*reference, *quarterly, *figures, *checks)))
     return dg.Definitions(
-        assets=[PRIMERO, *reference, *quarterly, DASHBOARDS],
+        assets=[PRIMERO, *reference, *quarterly, *figures, DASHBOARDS],
         asset_checks=checks,
         jobs=jobs,
         schedules=[
             reference_schedule(refresh),
             close_schedule(job),
             refresh_schedule(job),
+            figures_schedule(compute),
             reconcile_schedule(verify),
             *map(purge_schedule, purges),
         ],

@@ -12,7 +12,7 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -270,6 +270,29 @@ class GraphSettings(_Settings):
         ge=0,
         description="… and by more than so many cases",
     )
+    indicator_4_8: Literal["event", "registered"] = Field(
+        "event",
+        validation_alias="PRIMERO_ONA_INDICATOR_4_8",
+        description="definition of indicator 4.8 that the view `indicator_4_8` shows; the ministry has confirmed none",
+    )
+    indicator_4_11a: Literal["served", "open", "registered_or_served"] = Field(
+        "served",
+        validation_alias="PRIMERO_ONA_INDICATOR_4_11A",
+        description="definition of indicator 4.11a that the view `indicator_4_11a` shows; the ministry has confirmed none",
+    )
+    change_limit: int = Field(
+        50,
+        validation_alias="PRIMERO_ONA_CHANGE_LIMIT",
+        ge=1,
+        description="a check warns where an indicator differs by more than so many percent from the quarter or the year before",
+    )
+    coverage_limit: int = Field(
+        90,
+        validation_alias="PRIMERO_ONA_COVERAGE_LIMIT",
+        ge=0,
+        le=100,
+        description="a check warns where less than so many percent of an indicator's children have a known age and a date",
+    )
 
     @field_validator("start")
     @classmethod
@@ -278,6 +301,11 @@ class GraphSettings(_Settings):
             return Quarter.parse(value).key
         except UsageError:
             raise ValueError("must be a quarter like 2020-Q1, or its first day") from None
+
+    @property
+    def indicators(self) -> dict[str, str]:
+        """Which variant of each indicator the views show."""
+        return {"4.8": self.indicator_4_8, "4.11a": self.indicator_4_11a}
 
     @property
     def policy(self) -> PullPolicy:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from primero_ona.cli import output
-from primero_ona.cli.common import apply_schema, refresh_reference, sync_quarters
+from primero_ona.cli.common import apply_schema, ona_connection, refresh_reference, sync_quarters
 from primero_ona.cli.exit_codes import exit_code
-from primero_ona.quarters import last_quarters
+from primero_ona.quarters import Quarter, last_quarters
 
 CasesOption = Annotated[int, typer.Option(min=1, help="Cases in the synthetic Primero.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the synthetic data; the same seed gives the same cases.")]
@@ -26,12 +27,24 @@ def demo(cases: CasesOption = 3_000, seed: SeedOption = 1) -> None:
         if refreshed.failure:
             output.error(refreshed.failure)
             raise typer.Exit(exit_code(refreshed.kind))
-        outcomes = sync_quarters(last_quarters(QUARTERS))
+        quarters = last_quarters(QUARTERS)
+        outcomes = sync_quarters(quarters)
         output.show_demo(outcomes)
+        _show_figures(quarters)
     code = max(exit_code(outcome.kind) for outcome in outcomes)
     if not code:
         output.note("Next: `make dev` opens the Dagster UI on these quarters.")
     raise typer.Exit(code)
+
+
+def _show_figures(quarters: Sequence[Quarter]) -> None:
+    """Print both indicators for the quarters, as the views have them."""
+    from primero_ona.ona.figure_reads import quarter_totals
+    from primero_ona.settings import GraphSettings, read_one
+
+    variants = read_one(GraphSettings).indicators
+    with ona_connection() as connection:
+        output.show_figures(quarters, quarter_totals(connection, variants), variants)
 
 
 def dev(

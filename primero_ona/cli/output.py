@@ -12,10 +12,10 @@ import os
 import select
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
@@ -24,10 +24,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from primero_ona.cli.exit_codes import exit_code
-from primero_ona.quarters import PHNOM_PENH
+from primero_ona.contract.figures import UNCONFIRMED
+from primero_ona.quarters import PHNOM_PENH, Quarter
 
 if TYPE_CHECKING:
     from primero_ona.graph.runs import Outcome, RunOutcome
+    from primero_ona.ona.figure_reads import Total
 
 #: Where the output is no terminal nothing is folded or cut: a script, or a search, wants each row in its line.
 _UNFOLDED = 10_000
@@ -165,6 +167,23 @@ def show_demo(outcomes: Sequence[Outcome]) -> None:
     )
     _show_checks(outcomes)
     _show_failures(outcomes)
+
+
+def show_figures(
+    quarters: Sequence[Quarter], totals: Mapping[tuple[str, date], Total], variants: Mapping[str, str]
+) -> None:
+    """Children in each indicator by quarter, with what the figures do not cover, and by which definition."""
+    table = _table("children by quarter", *(head for name in variants for head in (name, "age unknown", "undated")))
+    for quarter in quarters:
+        found = [totals.get((name, quarter.start.date())) for name in variants]
+        numbers = [(t.children, t.age_unknown, t.undated) if t else (0, 0, 0) for t in found]
+        table.add_row(quarter.label, *(f"{number:,}" for three in numbers for number in three))
+    out.print(table)
+    definitions = " and ".join(f"{name} by `{variant}`" for name, variant in variants.items())
+    note(
+        f"{definitions}: {UNCONFIRMED}. age unknown: counted, without an age; undated: not counted, for want of a date.\n"
+        "Services that OSCaR sends have no date, and its age 0 may mean that the age is not known."
+    )
 
 
 def _show_checks(outcomes: Sequence[Outcome]) -> None:

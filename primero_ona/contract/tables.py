@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import get_args
 
 from primero_ona.contract.column import Column, Field, PlaceRule, Table
+from primero_ona.contract.figures import INDICATOR_FIGURES
 from primero_ona.contract.reference import DATA_DICTIONARY, LOCATIONS_LOOKUP
 
 #: Read in memory only: the pull turns it into ages (`mapping/ages.py`) and drops it before anything is stored.
@@ -365,7 +366,7 @@ SERVICES = Table(
     ),
 )
 
-TABLES = (CASES, SERVICES, LOCATIONS_LOOKUP, DATA_DICTIONARY)
+TABLES = (CASES, SERVICES, LOCATIONS_LOOKUP, DATA_DICTIONARY, INDICATOR_FIGURES)
 
 #: The fields that say where a child or its caregiver lives: cut to the location precision at the pull, never named in reports.
 LOCATION_FIELDS = tuple(

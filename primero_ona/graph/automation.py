@@ -34,6 +34,9 @@ WEEKLY_CRON = "0 1 * * 1"
 
 REFRESH_CRON = "0 3 * * *"
 
+#: Soon after midnight, when months, quarters and years begin in Phnom Penh.
+FIGURES_CRON = "10 0 * * *"
+
 #: A closed quarter is refreshed for so long after its end; later edits reach it through the sensor.
 GRACE = timedelta(days=30)
 
@@ -81,6 +84,27 @@ def reference_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
         "refresh_reference",
         selection=selection,
         description="Read Primero's places, options and forms again, and bring ONA's lookup and dictionary up to date.",
+    )
+
+
+def figures_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
+    """Compute the indicators' figures, whatever was loaded."""
+    return dg.define_asset_job(
+        "compute_figures",
+        selection=selection,
+        description="Compute all figures of the indicators in ONA and check them; writes only those that differ.",
+    )
+
+
+def figures_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
+    """Compute the figures each night: periods begin without a load."""
+    return dg.ScheduleDefinition(
+        name="compute_figures",
+        cron_schedule=FIGURES_CRON,
+        execution_timezone=TIME_ZONE,
+        job=job,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Each night at 00:10 (Phnom Penh), computes the indicators' figures, since periods begin without a load.",
     )
 
 

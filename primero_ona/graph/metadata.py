@@ -5,6 +5,8 @@ here depends on what a case says, but only on what became of it:
 
 - Exact: cases received, rows by outcome (inserted, updated, removed, quarantined, …), the sizes of the two sets, and how
   many services there are. A case that is not included counts as just that, and one in quarantine too, without the reason.
+- National totals of the two indicators by quarter, exact: they are what the sync is for. They tell of a case what the sizes of
+  the two sets tell of it; no other figure of an indicator is shown, nor how good its coverage is.
 - Never: counts by value; codes, reasons and fields of cases; places. They stand in ONA behind its roles, and commands print
   them: `findings`, `labels diff`, `quarantine list`, `fields list`.
 - Unmapped codes: by field the number of distinct codes, where a whole ONA is looked at (the check `labels`). The checks of
@@ -23,6 +25,7 @@ from typing import Any
 
 import dagster as dg
 
+from primero_ona.contract.figures import UNCONFIRMED
 from primero_ona.quarters import Quarter
 
 #: Rows shown in one table. Where there are more, they have one cause, which the first ones show.
@@ -55,6 +58,33 @@ def traffic_metadata(requests: int, received: int, seconds: float) -> dict[str, 
         "requests (about)": -(-requests // 10) * 10,
         "received (MB, about)": -(-received // 2**20),
         "waited for Primero (s)": round(seconds, 2),
+    }
+
+
+def totals_metadata(
+    children: Mapping[tuple[str, Quarter], int], now: Quarter, variants: Mapping[str, str]
+) -> dict[str, Any]:
+    """National totals of the indicators: of the last quarter that has ended as numbers, which the UI plots, and of eight.
+
+    `children` by indicator and quarter; `now` is the open quarter; `variants`: the definition of each indicator.
+    """
+    quarters = [now]
+    while len(quarters) < 8:
+        quarters.append(quarters[-1].previous())
+    texts = {known: f"{number:,}" for known, number in children.items()}
+    rows = [
+        {"quarter": quarter.label, **{name: texts.get((name, quarter)) for name in variants}}
+        for quarter in quarters
+        if any((name, quarter) in children for name in variants)
+    ]
+    ended = now.previous()
+    numbers = {f"children in {name}": children[name, ended] for name in variants if (name, ended) in children}
+    definitions = ", ".join(f"{name} by `{variant}`" for name, variant in variants.items())
+    return {
+        **numbers,
+        "quarter": ended.label,
+        "definition": f"{definitions}; {UNCONFIRMED}",
+        "last quarters": facts_table(rows),
     }
 
 

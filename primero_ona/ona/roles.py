@@ -1,9 +1,9 @@
-"""Who may do what in ONA's database: four roles, and views for dashboards, as SQL for ONA's administrators to run.
+"""Who may do what in ONA's database: five roles, and views for dashboards, as SQL for ONA's administrators to run.
 
 `ona_owner` owns the tables and changes their schema, `ona_loader` writes rows and cannot change anything else,
 `ona_dashboard` reads views without the ids of Primero and with one age of past days only, `ona_auditor` reads the
-bookkeeping and no child's row. They are groups: a login is made a member of one. Rights that others hold already are listed
-and revoked (`grants.py`).
+bookkeeping and no child's row, `ona_figures` reads the indicators' figures and no child's row. They are groups: a login is
+made a member of one. Rights that others hold already are listed and revoked (`grants.py`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from primero_ona.contract.column import Table
 from primero_ona.contract.tables import TABLES
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.grants import foreign_grants, unlimited_logins
+from primero_ona.ona.schema import VIEWS
 from primero_ona.ona.target import BOOKKEEPING, Target
 
 #: The schema of the dashboards' views. They have the tables' names, so that a dashboard needs another search path only.
 VIEWS_SCHEMA = "ona_views"
 
-ROLES = ("ona_owner", "ona_loader", "ona_dashboard", "ona_auditor")
+ROLES = ("ona_owner", "ona_loader", "ona_dashboard", "ona_auditor", "ona_figures")
+
+#: What `ona_figures` reads of the views: the figures, and what their columns mean.
+_FIGURES = frozenset({"indicator_figures", "indicator_4_8", "indicator_4_11a", "data_dictionary"})
 
 #: What the loader and the auditor may do with each table of the bookkeeping; a table that is not named is the owner's alone.
 #: The loader adds to the history and cannot change it: no UPDATE of `runs`, of `erasures` only the counters, DELETE only where
@@ -45,6 +49,11 @@ _BOOKKEEPING: dict[str, tuple[LiteralString, LiteralString]] = {
     "schema_version": ("SELECT", "SELECT"),
     "load_lock": ("UPDATE", ""),
     "partitions": ("SELECT, INSERT, UPDATE", "SELECT"),
+    "indicators": ("SELECT, INSERT, UPDATE (variant, definition, seen, computed_at)", "SELECT"),
+    "indicator_history": (
+        "SELECT, INSERT (indicator, variant, period, period_start, dimension, value, old, new, run_id, reason)",
+        "SELECT",
+    ),
 }
 
 #: What the loader may do with each of ONA's tables.
@@ -106,11 +115,11 @@ _HEAD = """-- Roles of ONA's database, printed by `primero-ona schema roles`; to
 
 _FOREIGN = """
 -- Rights on ONA's tables, on views over them and on the bookkeeping that others hold as of now. They are taken away here, so
--- that what the four roles allow is all that is allowed. Read them before: put -- before the REVOKE of a right that has to stay.
+-- that what the five roles allow is all that is allowed. Read them before: put -- before the REVOKE of a right that has to stay.
 """
 
 _NO_FOREIGN = """
--- No one but the owners and these four roles holds a right on ONA's tables, on views over them or on the bookkeeping.
+-- No one but the owners and these five roles holds a right on ONA's tables, on views over them or on the bookkeeping.
 """
 
 _ABOVE = """
@@ -143,7 +152,7 @@ def _tables(target: Target) -> Iterator[sql.Composed]:
     for table in TABLES:
         name = target.name(table)
         yield sql.SQL("ALTER TABLE {} OWNER TO ona_owner").format(name)
-        yield sql.SQL("REVOKE ALL ON {} FROM PUBLIC, ona_loader, ona_dashboard, ona_auditor").format(name)
+        yield sql.SQL("REVOKE ALL ON {} FROM PUBLIC, ona_loader, ona_dashboard, ona_auditor, ona_figures").format(name)
         yield sql.SQL("GRANT {} ON {} TO ona_loader").format(sql.SQL(", ").join(map(sql.SQL, _LOADING)), name)
 
 
@@ -154,9 +163,9 @@ def _bookkeeping() -> Iterator[sql.Composed]:
         "ALTER SCHEMA {schema} OWNER TO ona_owner",
         _OWN_ALL,
         # From all of them, so that what an older version granted goes.
-        "REVOKE ALL ON SCHEMA {schema} FROM PUBLIC, ona_loader, ona_dashboard, ona_auditor",
-        "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC, ona_loader, ona_dashboard, ona_auditor",
-        "REVOKE ALL ON ALL SEQUENCES IN SCHEMA {schema} FROM PUBLIC, ona_loader, ona_dashboard, ona_auditor",
+        "REVOKE ALL ON SCHEMA {schema} FROM PUBLIC, ona_loader, ona_dashboard, ona_auditor, ona_figures",
+        "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC, ona_loader, ona_dashboard, ona_auditor, ona_figures",
+        "REVOKE ALL ON ALL SEQUENCES IN SCHEMA {schema} FROM PUBLIC, ona_loader, ona_dashboard, ona_auditor, ona_figures",
         "GRANT USAGE ON SCHEMA {schema} TO ona_loader, ona_auditor",
         "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO ona_loader",
     ):
@@ -172,14 +181,22 @@ def _views(target: Target) -> Iterator[sql.Composed]:
     schema = sql.Identifier(VIEWS_SCHEMA)
     yield sql.SQL("CREATE SCHEMA IF NOT EXISTS {schema}").format(schema=schema)
     yield sql.SQL("ALTER SCHEMA {schema} OWNER TO ona_owner").format(schema=schema)
-    yield sql.SQL("GRANT USAGE ON SCHEMA {schema} TO ona_dashboard").format(schema=schema)
+    yield sql.SQL("GRANT USAGE ON SCHEMA {schema} TO ona_dashboard, ona_figures").format(schema=schema)
     for table in TABLES:
-        view = sql.Identifier(VIEWS_SCHEMA, table.name)
-        yield sql.SQL("CREATE OR REPLACE VIEW {} WITH (security_barrier) AS SELECT {} FROM {}").format(
-            view, sql.SQL(", ").join(map(sql.Identifier, shown_columns(table))), target.name(table)
-        )
-        yield sql.SQL("ALTER VIEW {} OWNER TO ona_owner").format(view)
-        yield sql.SQL("GRANT SELECT ON {} TO ona_dashboard").format(view)
+        columns = sql.SQL(", ").join(map(sql.Identifier, shown_columns(table)))
+        yield from _view(table.name, sql.SQL("SELECT {} FROM {}").format(columns, target.name(table)))
+    for view in VIEWS:
+        yield from _view(view.name, sql.SQL(view.query).format(**target.names))
+
+
+def _view(name: str, query: sql.Composed) -> Iterator[sql.Composed]:
+    """A view of the dashboards' schema, read with the owner's rights."""
+    view = sql.Identifier(VIEWS_SCHEMA, name)
+    yield sql.SQL("CREATE OR REPLACE VIEW {} WITH (security_barrier) AS {}").format(view, query)
+    yield sql.SQL("ALTER VIEW {} OWNER TO ona_owner").format(view)
+    yield sql.SQL("GRANT SELECT ON {} TO {}").format(
+        view, sql.SQL("ona_dashboard, ona_figures" if name in _FIGURES else "ona_dashboard")
+    )
 
 
 def shown_columns(table: Table) -> list[str]:

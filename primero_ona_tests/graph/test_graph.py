@@ -14,7 +14,9 @@ import pytest
 
 from primero_ona.definitions import build_defs
 from primero_ona.graph.checks import asset_checks
+from primero_ona.graph.figure_checks import figure_checks
 from primero_ona.graph.partitions import quarterly_partitions
+from primero_ona.quarters import current_quarter
 from primero_ona.settings import GraphSettings
 from primero_ona_tests.harness import Q1, Q2, Graph, in_quarter, small, wired
 from primero_ona_tests.reliability.oracle import age_at, age_of, registered
@@ -170,6 +172,35 @@ def test_every_materialization_says_rows_quarter_window_and_what_became_of_cases
         assert set(outcomes[asset]) <= set(metadata), asset
 
 
+def figures_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    """The metadata of the figures that a run made."""
+    return dict(result.asset_materializations_for_node("ona__indicator_figures")[0].metadata)
+
+
+def test_a_sync_computes_the_figures_where_it_wrote_something_and_a_night_computes_them_anyway(graph: Graph) -> None:
+    """Figures that wait for the next edit are wrong as soon as a month begins; figures computed for nothing cost each sync."""
+    figures = dg.AssetSelection.assets(dg.AssetKey(["ona", "indicator_figures"]))
+    graph.sync()
+    state = graph.sql("SELECT computed_at FROM primero_sync.indicators")
+    assert graph.sql("SELECT count(*) > 100 FROM indicator_figures WHERE children > 0") == [(True,)]
+    assert "stand" in str(figures_of(graph.execute(figures, Q1))["note"])
+    assert graph.sql("SELECT computed_at FROM primero_sync.indicators") == state
+    night = graph.defs.resolve_job_def("compute_figures").execute_in_process(instance=graph.instance)
+    metadata = figures_of(night)
+    assert graph.sql("SELECT computed_at FROM primero_sync.indicators") > state
+    ended = current_quarter().previous()
+    children = graph.sql(
+        "SELECT children FROM indicator_4_11a WHERE period = 'quarter' AND period_start = %s AND dimension = 'all'",
+        ended.key,
+    )
+    assert [(metadata["children in 4.11a"].value,)] == children
+    assert (metadata["quarter"].value, metadata["definition"].value) == (
+        ended.label,
+        "4.8 by `event`, 4.11a by `served`; definition not confirmed by the ministry",
+    )
+    assert len(metadata["last quarters"].records) == 8
+
+
 def test_all_checks_are_recorded_with_the_quarter_they_are_about(graph: Graph) -> None:
     """Without the key the check's page shows one green dot for all quarters, whatever the other ones said."""
     run_id = graph.sync().run_id
@@ -181,7 +212,8 @@ def test_all_checks_are_recorded_with_the_quarter_they_are_about(graph: Graph) -
     }
     checks = asset_checks(quarterly_partitions("2023-10-01"))
     expected = {(key.asset_key.to_user_string(), key.name) for check in checks for key in check.check_keys}
-    assert recorded == dict.fromkeys(expected, Q1.key)
+    of_figures = {(key.asset_key.to_user_string(), key.name) for key in figure_checks(GraphSettings()).check_keys}
+    assert recorded == dict.fromkeys(expected, Q1.key) | dict.fromkeys(of_figures, None)
 
 
 def test_a_blocking_check_that_fails_stops_the_load(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:

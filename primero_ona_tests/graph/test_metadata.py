@@ -5,7 +5,15 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from primero_ona.graph.metadata import TABLE_ROWS, codes_table, count_table, roughly, stored_metadata, traffic_metadata
+from primero_ona.graph.metadata import (
+    TABLE_ROWS,
+    codes_table,
+    count_table,
+    roughly,
+    stored_metadata,
+    totals_metadata,
+    traffic_metadata,
+)
 from primero_ona.quarters import Quarter
 
 
@@ -65,3 +73,15 @@ def test_traffic_does_not_tell_how_long_a_case_is() -> None:
     few = traffic_metadata(21, 3 * 2**20 + 10, 0.123)
     assert few == {"requests (about)": 30, "received (MB, about)": 4, "waited for Primero (s)": 0.12}
     assert traffic_metadata(30, 3 * 2**20 + 500, 0.123) == few
+
+
+def test_national_totals_are_shown_of_the_quarter_that_has_ended_and_of_eight() -> None:
+    """They are plotted run by run; an open quarter would always look like a fall."""
+    now, ended = Quarter(2024, 2), Quarter(2024, 1)
+    children = {("4.8", now): 3, ("4.8", ended): 12, ("4.11a", ended): 1_234, ("4.8", Quarter(2021, 1)): 9}
+    found = totals_metadata(children, now, {"4.8": "event", "4.11a": "open"})
+    assert (found["children in 4.8"], found["children in 4.11a"], found["quarter"]) == (12, 1_234, "2024-Q1 (Jan–Mar)")
+    assert found["definition"] == "4.8 by `event`, 4.11a by `open`; definition not confirmed by the ministry"
+    assert shown(found["last quarters"]) == [("2024-Q2 (Apr–Jun)", "3", ""), ("2024-Q1 (Jan–Mar)", "12", "1,234")]
+    young = totals_metadata({}, now, {"4.8": "event", "4.11a": "open"})
+    assert "children in 4.8" not in young

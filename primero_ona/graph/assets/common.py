@@ -13,6 +13,7 @@ OWNERS = ["team:child-protection-data"]
 
 #: Groups are numbered in the direction of the data, so that the UI's sidebar reads like the lineage.
 REFERENCE, EXTRACT, MAP, LOAD = "0_reference", "1_extract", "2_map", "3_load"
+INDICATORS = "4_indicators"
 
 #: Closes each description: what people ask first when they open a partition.
 QUARTER_NOTE = (

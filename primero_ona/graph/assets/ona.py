@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from primero_ona.contract.figures import INDICATOR_FIGURES
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.graph.assets.common import LOAD, OWNERS, QUARTER_NOTE, contract_metadata
 from primero_ona.graph.freshness import LOADED
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 CASES_KEY = dg.AssetKey(["ona", "cases"])
 SERVICES_KEY = dg.AssetKey(["ona", "services"])
+FIGURES_KEY = dg.AssetKey(["ona", INDICATOR_FIGURES.name])
 
 _TABLES = {
     CASES_KEY: (CASES, "Cases in ONA's database, which the dashboards read."),
@@ -29,8 +31,8 @@ _TABLES = {
 
 DASHBOARDS = dg.AssetSpec(
     "ona_dashboards",
-    deps=[CASES_KEY, SERVICES_KEY],
-    description="The ONA dashboards of UNICEF and the ministries.\n\nFed by the tables `cases` and `services`.",
+    deps=[CASES_KEY, SERVICES_KEY, FIGURES_KEY],
+    description="The ONA dashboards of UNICEF and the ministries.\n\nFed by `cases`, `services` and the indicators' figures.",
     group_name=LOAD,
     owners=OWNERS,
     kinds={"dashboard"},

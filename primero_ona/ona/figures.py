@@ -1,0 +1,436 @@
+"""Indicators 4.8 and 4.11a, computed in ONA from `cases` and `services` as they are: the table `indicator_figures`.
+
+The definitions are in `indicators/`; here are the temporary tables that they read, and the writing of what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from primero_ona.contract.column import Column, Table
+from primero_ona.contract.figures import INDICATOR_FIGURES
+from primero_ona.contract.tables import CASES, SERVICES
+from primero_ona.errors import DataError
+from primero_ona.ona.connection import translate_errors
+from primero_ona.ona.load import lock_loads
+from primero_ona.ona.revisions import keep_revisions, keep_state, needs_computing
+from primero_ona.ona.target import Target
+from primero_ona.ona.variants import Variant, dimensions, fingerprint, lists, variants
+from primero_ona.quarters import PHNOM_PENH
+
+
+@dataclass(frozen=True)
+class FigureCounts:
+    """What a computation wrote: figures by outcome, and `revised`, how many of closed periods became another.
+
+    `computed` is false where nothing had changed since the last computation, so that none was needed.
+    """
+
+    inserted: int = 0
+    updated: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    revised: int = 0
+    computed: bool = True
+
+
+def compute_figures(
+    conn: psycopg.Connection,
+    *,
+    run_id: str,
+    now: datetime,
+    first_year: int,
+    defaults: Mapping[str, str],
+    always: bool = True,
+) -> FigureCounts:
+    """Compute all figures and write those that differ, in one transaction, while no load writes.
+
+    `now` is aware: it ends the present periods and stamps what is written. `first_year`: where periods begin. `defaults`:
+    the variant of each indicator that the views show. Unless `always`, only where rows or definitions have changed since
+    the last computation, or a day began in Phnom Penh. Raises DataError where ONA lacks something, TransientError where
+    a load holds the lock.
+    """
+    today = now.astimezone(PHNOM_PENH).date()
+    definition = fingerprint(str(first_year))
+    with translate_errors("computing the indicators in ONA"), conn.transaction():
+        lock_loads(conn)
+        target = Target.find(conn)
+        _require_table(conn, target)
+        if not always and not needs_computing(conn, target, definition, defaults, today):
+            return FigureCounts(computed=False)
+        conn.execute(_PLAN_JOINS)
+        _make_calendar(conn, first_year, today)
+        _make_children(conn, target)
+        _make_services(conn, target)
+        _make_dimensions(conn)
+        conn.execute(_NEW_FIGURES)
+        for variant in variants():
+            _add(conn, variant)
+        conn.execute(sql.SQL(_ANALYZE).format(sql.Identifier("new_figures")))
+        target.run(conn, _DIFFERENCES)
+        revised = keep_revisions(conn, target, run_id, definition, today)
+        stamp, same = sql.Literal(now), sql.SQL(_SAME)
+        removed = target.run(conn, _REMOVE, same=same)
+        updated = target.run(conn, _UPDATE, same=same, now=stamp)
+        inserted = target.run(conn, _INSERT, now=stamp)
+        keep_state(conn, target, definition, defaults)
+        row = conn.execute("SELECT count(*) FROM new_figures").fetchone()
+    unchanged = (row[0] if row else 0) - updated - inserted
+    return FigureCounts(inserted, updated, removed, unchanged, revised)
+
+
+def _require_table(conn: psycopg.Connection, target: Target) -> None:
+    if not target.columns(conn, INDICATOR_FIGURES):
+        raise DataError(f"ONA has no table {INDICATOR_FIGURES.name}; run `primero-ona schema apply`")
+
+
+def _make_calendar(conn: psycopg.Connection, first_year: int, today: date) -> None:
+    """Make `periods`, from the first year to the present ones; `calendar`, which month a day is in; `month_periods`."""
+    _make(conn, "periods", _PERIODS, first=sql.Literal(date(first_year, 1, 1)), today=sql.Literal(today))
+    _make(conn, "calendar", _CALENDAR)
+    _make(conn, "month_periods", _MONTH_PERIODS)
+
+
+def _make_children(conn: psycopg.Connection, target: Target) -> None:
+    """Make `children`, and of what many of them share the profiles `places`, `cares` and `concern_sets`."""
+    _make(conn, "case_rows", _CASE_ROWS, columns=_typed(conn, target, CASES, _CASE_COLUMNS), cases=target.name(CASES))
+    _make(conn, "places", _PLACES)
+    _make(conn, "cares", _CARES)
+    _make(conn, "concern_sets", _CONCERN_SETS)
+    _make(conn, "children", _CHILDREN, placements=sql.Literal(list(lists().placements)))
+    conn.execute("DROP TABLE case_rows")
+
+
+def _make_services(conn: psycopg.Connection, target: Target) -> None:
+    """Make `child_services`, and `given_labels`: the types of the services that a child received in a period."""
+    columns = _typed(conn, target, SERVICES, _SERVICE_COLUMNS)
+    _make(conn, "service_rows", _SERVICE_ROWS, columns=columns, services=target.name(SERVICES))
+    _make(conn, "service_types", _SERVICE_TYPES)
+    _make(conn, "type_labels", _TYPE_LABELS)
+    _make(conn, "service_labels", _SERVICE_LABELS)
+    _make(conn, "child_services", _CHILD_SERVICES, subtypes=sql.Literal(list(lists().service_subtypes)))
+    conn.execute("DROP TABLE service_rows")
+    _make(conn, "given_labels", _GIVEN_LABELS)
+
+
+def _make_dimensions(conn: psycopg.Connection) -> None:
+    """Make `known_values`, every dimension with its values, numbered, and `profile_values`, which profile has which."""
+    _make(conn, "named_values", "{}", _query(dimensions()))
+    _make(conn, "known_values", _KNOWN_VALUES)
+    _make(conn, "profile_values", _PROFILE_VALUES)
+
+
+def _add(conn: psycopg.Connection, variant: Variant) -> None:
+    """Add the figures of one variant to `new_figures`."""
+    named = {
+        "indicator": sql.Literal(variant.indicator),
+        "variant": sql.Literal(variant.name),
+        "kinds": sql.Literal(list(variant.periods)),
+    }
+    counted = _COUNTED_PERIODS if variant.by_period else _COUNTED_DAYS
+    _make(conn, "counted", counted, events=_query(variant.sql), age_band=sql.SQL(_AGE_BAND))
+    _make(conn, "cells", _CELLS)
+    conn.execute(sql.SQL(_ADD).format(**named))
+    conn.execute(sql.SQL(_ADD_NONE).format(**named))
+    if variant.undated:
+        conn.execute(sql.SQL(_ADD_UNDATED).format(**named, children=_query(variant.undated)))
+    conn.execute("DROP TABLE counted, cells")
+
+
+def _query(text: str) -> sql.SQL:
+    """A definition, which is part of this package, as a part of a statement."""
+    return sql.SQL(text)
+
+
+def _make(
+    conn: psycopg.Connection, name: str, query: LiteralString, *places: sql.Composable, **parts: sql.Composable
+) -> None:
+    """Make a temporary table of a query, and tell the planner about it."""
+    table = sql.Identifier(name)
+    create = sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS ").format(table)
+    conn.execute(create + sql.SQL(query).format(*places, **parts))
+    conn.execute(sql.SQL(_ANALYZE).format(table))
+
+
+def _typed(conn: psycopg.Connection, target: Target, table: Table, names: Iterable[str]) -> sql.Composed:
+    """The columns with the types of the contract, whatever they are in ONA.
+
+    Raises DataError where ONA lacks one.
+    """
+    found = target.column_types(conn, table)
+    if missing := sorted(set(names) - found.keys()):
+        raise DataError(f"ONA's {table.name} has no {', '.join(missing)}; run `primero-ona schema apply`")
+    typed = [_cast(table.column(name), found[name]) for name in names]
+    return sql.SQL(", ").join(
+        sql.SQL("{} AS {}").format(value, sql.Identifier(name)) for name, value in zip(names, typed, strict=True)
+    )
+
+
+def _cast(column: Column, found: str) -> sql.Composable:
+    name = sql.Identifier(column.name)
+    if found == column.type:
+        return name
+    # By its text: a timestamp becomes a date, and a number with a fraction of zero a whole one.
+    return sql.SQL(_CASTS[column.type]).format(name)
+
+
+_CASTS: dict[str, LiteralString] = {
+    "text": "{}::text",
+    "uuid": "{}::uuid",
+    "date": "NULLIF(btrim({}::text), '')::date",
+    "integer": "NULLIF(btrim({}::text), '')::numeric::integer",
+}
+
+_CASE_COLUMNS = (
+    "primero_id", "registration_date", "care_date", "date_of_reintegration", "date_closure", "case_status", "age",
+    "age_at_registration", "age_at_placement", "age_at_reintegration", "sex", "province_current", "district_current",
+    "placement_type", "type_of_case", "case_source", "consent_status", "disabled", "protection_concerns",
+)  # fmt: skip
+
+_SERVICE_COLUMNS = ("primero_case_id", "service_date", "age_at_service", "service_type", "service_subtypes")
+
+# Joins on several texts at once look to the planner as if they gave one row, and it would go on row by row.
+_PLAN_JOINS = "SELECT set_config('enable_nestloop', 'off', true)"
+
+_ANALYZE = "ANALYZE {}"
+
+# Months are counted from the first: a quarter is three of them, a year twelve. `first_month` is the first of a period.
+_PERIODS = """
+SELECT (row_number() OVER ())::smallint AS period_id, kind AS period, first::date AS first_day,
+       (first + length)::date AS next_first_day,
+       ((EXTRACT(YEAR FROM first) - EXTRACT(YEAR FROM {first}::date)) * 12 + EXTRACT(MONTH FROM first) - 1)::integer AS first_month
+  FROM (VALUES ('month', interval '1 month'), ('quarter', interval '3 months'), ('year', interval '1 year'))
+    AS kinds (kind, length),
+       generate_series({first}::timestamp, {today}::timestamp, length) AS first
+"""
+
+_CALENDAR = """
+SELECT day::date, (12 * (EXTRACT(YEAR FROM day) - EXTRACT(YEAR FROM first)) + EXTRACT(MONTH FROM day) - 1)::integer AS month
+  FROM (SELECT min(first_day) AS first, max(next_first_day) AS next FROM periods) AS known,
+       generate_series(first::timestamp, next - interval '1 day', interval '1 day') AS day
+"""
+
+_MONTH_PERIODS = """
+SELECT month, period_id, period
+  FROM (SELECT DISTINCT month FROM calendar) AS months
+  JOIN periods ON month - first_month BETWEEN 0 AND CASE period WHEN 'month' THEN 0 WHEN 'quarter' THEN 2 ELSE 11 END
+"""
+
+# The legacy pipeline's rows have no Primero id.
+_CASE_ROWS = """
+SELECT {columns} FROM {cases} WHERE primero_id IS NOT NULL AND case_status IS DISTINCT FROM 'duplicate'
+"""
+
+# Profiles: children are counted by these few numbers, and not by texts. Those of places leave eight for each, for the age
+# groups; the others lie between them.
+_PLACES = """
+SELECT (row_number() OVER ())::integer * 8 AS place, *
+  FROM (SELECT DISTINCT COALESCE(NULLIF(sex, ''), '(empty)') AS sex,
+               COALESCE(NULLIF(province_current, ''), '(empty)') AS province_current,
+               COALESCE(NULLIF(district_current, ''), '(empty)') AS district_current
+          FROM case_rows) AS known
+"""
+
+_CARES = """
+SELECT (row_number() OVER ())::integer * 8 + 5 AS care, *
+  FROM (SELECT DISTINCT COALESCE(NULLIF(placement_type, ''), '(empty)') AS placement_type,
+               COALESCE(NULLIF(type_of_case, ''), '(empty)') AS type_of_case,
+               COALESCE(NULLIF(case_source, ''), '(empty)') AS case_source,
+               COALESCE(NULLIF(consent_status, ''), '(empty)') AS consent_status,
+               COALESCE(NULLIF(disabled, ''), '(empty)') AS disabled
+          FROM case_rows) AS known
+"""
+
+_CONCERN_SETS = """
+SELECT (row_number() OVER ())::integer * 8 + 6 AS concerns, *
+  FROM (SELECT DISTINCT COALESCE(NULLIF(protection_concerns, ''), '(empty)') AS protection_concerns FROM case_rows) AS known
+"""
+
+# `registration_month`: the first month, counted as in `periods`, that begins on the day of registration or later; negative
+# before the first.
+_CHILDREN = """
+SELECT (row_number() OVER ())::integer AS child, r.primero_id,
+       r.registration_date, r.care_date, r.date_of_reintegration, r.date_closure,
+       ((EXTRACT(YEAR FROM r.registration_date) - EXTRACT(YEAR FROM f.first_day)) * 12
+           + EXTRACT(MONTH FROM r.registration_date) - 1)::integer
+           + (EXTRACT(DAY FROM r.registration_date) > 1)::integer AS registration_month,
+       r.case_status, r.placement_type, r.type_of_case,
+       COALESCE(string_to_array(r.placement_type, ', ') && {placements}, false) AS placed_in_family,
+       r.age, r.age_at_registration, r.age_at_placement, r.age_at_reintegration,
+       p.place, c.care, s.concerns
+  FROM case_rows AS r
+ CROSS JOIN (SELECT min(first_day) AS first_day FROM periods) AS f
+  JOIN places AS p
+    ON p.sex = COALESCE(NULLIF(r.sex, ''), '(empty)')
+   AND p.province_current = COALESCE(NULLIF(r.province_current, ''), '(empty)')
+   AND p.district_current = COALESCE(NULLIF(r.district_current, ''), '(empty)')
+  JOIN cares AS c
+    ON c.placement_type = COALESCE(NULLIF(r.placement_type, ''), '(empty)')
+   AND c.type_of_case = COALESCE(NULLIF(r.type_of_case, ''), '(empty)')
+   AND c.case_source = COALESCE(NULLIF(r.case_source, ''), '(empty)')
+   AND c.consent_status = COALESCE(NULLIF(r.consent_status, ''), '(empty)')
+   AND c.disabled = COALESCE(NULLIF(r.disabled, ''), '(empty)')
+  JOIN concern_sets AS s
+    ON s.protection_concerns = COALESCE(NULLIF(r.protection_concerns, ''), '(empty)')
+"""
+
+_SERVICE_ROWS = "SELECT {columns} FROM {services} WHERE primero_case_id IS NOT NULL"
+
+_SERVICE_TYPES = """
+SELECT (row_number() OVER ())::integer AS type, *
+  FROM (SELECT DISTINCT COALESCE(NULLIF(service_type, ''), '(empty)') AS service_type FROM service_rows) AS known
+"""
+
+_TYPE_LABELS = """
+SELECT DISTINCT type, dense_rank() OVER (ORDER BY part)::integer * 8 + 7 AS service_label, part AS service_type
+  FROM service_types, unnest(string_to_array(service_type, ', ')) AS part
+"""
+
+_SERVICE_LABELS = "SELECT DISTINCT service_label, service_type FROM type_labels"
+
+_CHILD_SERVICES = """
+SELECT c.child, r.service_date, r.age_at_service, c.age, t.type,
+       COALESCE(string_to_array(r.service_subtypes, ', ') && {subtypes}, false) AS into_family
+  FROM service_rows AS r
+  JOIN children AS c ON c.primero_id = r.primero_case_id
+  JOIN service_types AS t ON t.service_type = COALESCE(NULLIF(r.service_type, ''), '(empty)')
+"""
+
+# A month is there once for each child and label; whether it is the first of its quarter and of its year with it, is marked.
+_GIVEN_LABELS = """
+SELECT child, service_label, month, first_of_quarter, first_of_year
+  FROM (SELECT child, service_label, month, lag(month) OVER earlier IS DISTINCT FROM month AS first_of_month,
+               lag(month / 3) OVER earlier IS DISTINCT FROM month / 3 AS first_of_quarter,
+               lag(month / 12) OVER earlier IS DISTINCT FROM month / 12 AS first_of_year
+          FROM child_services
+          JOIN calendar ON day = service_date
+          JOIN type_labels USING (type)
+        WINDOW earlier AS (PARTITION BY child, service_label ORDER BY month)) AS given
+ WHERE first_of_month
+"""
+
+_KNOWN_VALUES = """
+SELECT (row_number() OVER ())::integer AS value_id, * FROM (SELECT DISTINCT dimension, value FROM named_values) AS named
+"""
+
+_PROFILE_VALUES = "SELECT profile, value_id FROM named_values JOIN known_values USING (dimension, value)"
+
+_AGE_BAND = """
+CASE WHEN age < 5 THEN 0 WHEN age < 10 THEN 1 WHEN age < 15 THEN 2 WHEN age < 18 THEN 3 ELSE 4 END AS age_band
+"""
+
+# The first event that counts gives the age; of several on one day the lowest, unknown last. A month is there once for each
+# child; whether its event is the first of the quarter and of the year, too, is marked.
+_COUNTED_DAYS = """
+SELECT child, month, {age_band}, first_of_quarter, first_of_year
+  FROM (SELECT child, month, age, lag(month) OVER earlier IS DISTINCT FROM month AS first_of_month,
+               lag(month / 3) OVER earlier IS DISTINCT FROM month / 3 AS first_of_quarter,
+               lag(month / 12) OVER earlier IS DISTINCT FROM month / 12 AS first_of_year
+          FROM ({events}) AS event
+          JOIN calendar USING (day)
+         WHERE COALESCE(age, 0) < 18
+        WINDOW earlier AS (PARTITION BY child ORDER BY day, age NULLS LAST)) AS event
+ WHERE first_of_month
+"""
+
+# Quarters and years stand at their first months.
+_COUNTED_PERIODS = """
+SELECT child, first_month AS month, {age_band}, period = 'quarter' AS first_of_quarter, period = 'year' AS first_of_year
+  FROM ({events}) AS event
+  JOIN periods USING (period_id)
+ WHERE COALESCE(age, 0) < 18
+"""
+
+# Children by month and profile; those of a quarter or a year stand at the month that marks it. Of the services those that were
+# given in the period, whatever the child counts by.
+_CELLS = """
+SELECT month, COALESCE(place, care, concerns) AS profile, count(*) AS in_month,
+       count(*) FILTER (WHERE first_of_quarter) AS in_quarter, count(*) FILTER (WHERE first_of_year) AS in_year
+  FROM (SELECT month, place + age_band AS place, care, concerns, first_of_quarter, first_of_year
+          FROM counted
+          JOIN children USING (child)) AS found
+ GROUP BY GROUPING SETS ((month, place), (month, care), (month, concerns))
+UNION ALL
+SELECT c.month, g.service_label, count(*) FILTER (WHERE g.month = c.month),
+       count(*) FILTER (WHERE c.first_of_quarter AND g.first_of_quarter AND g.month / 3 = c.month / 3),
+       count(*) FILTER (WHERE c.first_of_year AND g.first_of_year)
+  FROM counted AS c
+  JOIN given_labels AS g ON g.child = c.child AND g.month / 12 = c.month / 12
+ GROUP BY c.month, g.service_label
+"""
+
+_NEW_FIGURES = """
+CREATE TEMPORARY TABLE new_figures (
+    indicator text, variant text, period text, period_start date, dimension text, value text, children integer
+) ON COMMIT DROP
+"""
+
+_ADD = """
+INSERT INTO new_figures
+SELECT {indicator}, {variant}, p.period, p.first_day, k.dimension, k.value, f.children
+  FROM (SELECT m.period_id, v.value_id,
+               sum(CASE m.period WHEN 'month' THEN v.in_month WHEN 'quarter' THEN v.in_quarter ELSE v.in_year END) AS children
+          FROM (SELECT month, value_id, sum(in_month) AS in_month, sum(in_quarter) AS in_quarter, sum(in_year) AS in_year
+                  FROM cells
+                  JOIN profile_values USING (profile)
+                 GROUP BY month, value_id) AS v
+          JOIN month_periods AS m USING (month)
+         WHERE m.period = ANY ({kinds})
+         GROUP BY m.period_id, v.value_id) AS f
+  JOIN known_values AS k USING (value_id)
+  JOIN periods AS p USING (period_id)
+ WHERE f.children > 0
+"""
+
+_ADD_NONE = """
+INSERT INTO new_figures
+SELECT {indicator}, {variant}, p.period, p.first_day, 'all', 'all', 0
+  FROM periods AS p
+ WHERE p.period = ANY ({kinds})
+   AND (p.period, p.first_day) NOT IN (
+    SELECT period, period_start FROM new_figures WHERE variant = {variant} AND dimension = 'all')
+"""
+
+_ADD_UNDATED = """
+INSERT INTO new_figures
+SELECT {indicator}, {variant}, p.period, p.first_day, 'coverage', 'undated', count(*)
+  FROM ({children}) AS u
+  JOIN children AS c USING (child)
+  JOIN calendar AS d ON d.day = c.registration_date
+  JOIN month_periods AS m USING (month)
+  JOIN periods AS p USING (period_id)
+ WHERE COALESCE(c.age_at_registration, c.age, 0) < 18 AND p.period = ANY ({kinds})
+ GROUP BY p.period, p.first_day
+"""
+
+_DIFFERENCES = """
+CREATE TEMPORARY TABLE changed_figures ON COMMIT DROP AS
+SELECT indicator, variant, period, period_start, dimension, value, f.children AS old, n.children AS new
+  FROM {indicator_figures} AS f
+  FULL JOIN new_figures AS n USING (indicator, variant, period, period_start, dimension, value)
+ WHERE f.children IS DISTINCT FROM n.children
+"""
+
+_SAME: LiteralString = """
+f.indicator = c.indicator AND f.variant = c.variant AND f.period = c.period AND f.period_start = c.period_start
+   AND f.dimension = c.dimension AND f.value = c.value
+"""
+
+_REMOVE = "DELETE FROM {indicator_figures} AS f USING changed_figures AS c WHERE c.new IS NULL AND {same}"
+
+_UPDATE = """
+UPDATE {indicator_figures} AS f SET children = c.new, updated_at = {now}
+  FROM changed_figures AS c
+ WHERE c.old IS NOT NULL AND c.new IS NOT NULL AND {same}
+"""
+
+_INSERT = """
+INSERT INTO {indicator_figures} (indicator, variant, period, period_start, dimension, value, children, updated_at)
+SELECT indicator, variant, period, period_start, dimension, value, new, {now} FROM changed_figures WHERE old IS NULL
+"""

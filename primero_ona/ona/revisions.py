@@ -1,0 +1,169 @@
+"""What is remembered of the figures in `primero_sync`: when and how they were computed, and which of them were revised and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+
+import psycopg
+from psycopg import sql
+
+from primero_ona.ona.target import Target
+
+LATE, CORRECTION, EXIT = "late registration", "correction", "exit"
+FIRST_LOAD, MAPPING, DEFINITION = "first load of a past quarter", "mapping changed", "definition changed"
+UNKNOWN = "unknown"
+
+
+def needs_computing(
+    conn: psycopg.Connection, target: Target, definition: str, defaults: Mapping[str, str], today: date
+) -> bool:
+    """Whether anything that decides about figures has changed since they were computed.
+
+    `definition` is the fingerprint of now, `today` the day in Phnom Penh. Repairs and erasures, which are no loads of a
+    quarter, show in the number of rows or in the newest stamp.
+    """
+    known = conn.execute("SELECT indicator, variant, definition, seen FROM primero_sync.indicators").fetchall()
+    now = (definition, _seen(conn, target))
+    if {row[0]: row[1:] for row in known} != {name: (variant, *now) for name, variant in defaults.items()}:
+        return True
+    row = conn.execute(sql.SQL(_ANYTHING_NEW).format(today=sql.Literal(today))).fetchone()
+    return row is None or bool(row[0])
+
+
+def keep_revisions(conn: psycopg.Connection, target: Target, run_id: str, definition: str, today: date) -> int:
+    """Keep the figures of closed periods in `changed_figures` that were another before, and why; return their number.
+
+    Called before they are written. A period whose first figures these are has none to revise.
+    """
+    target.run(conn, _REVISED, today=sql.Literal(today))
+    row = conn.execute("SELECT count(*) FROM revised_figures").fetchone()
+    if row is None or not row[0]:
+        return 0
+    causes = _causes(conn, target, definition)
+    reasons = {
+        "rising": _reason(causes - {EXIT}),
+        "falling": _reason(causes - {LATE, FIRST_LOAD}),
+        "either": _reason(causes),
+    }
+    parts = {name: sql.Literal(reason) for name, reason in reasons.items()}
+    return conn.execute(sql.SQL(_KEEP).format(run_id=sql.Literal(run_id), **parts)).rowcount
+
+
+def keep_state(conn: psycopg.Connection, target: Target, definition: str, defaults: Mapping[str, str]) -> None:
+    """Remember that all figures are computed by this definition from the present rows, and which variants the views show."""
+    seen = _seen(conn, target)
+    for indicator, variant in defaults.items():
+        conn.execute(_KEEP_STATE, (indicator, variant, definition, seen))
+
+
+def _seen(conn: psycopg.Connection, target: Target) -> str:
+    row = conn.execute(sql.SQL(_SEEN).format(**target.names)).fetchone()
+    return str(row[0]) if row else ""
+
+
+def _reason(causes: Iterable[str]) -> str:
+    """What may have caused a change, in words; where several may have, all of them."""
+    return " or ".join(sorted(causes, key=_ORDER.index)) or UNKNOWN
+
+
+_ORDER = (LATE, FIRST_LOAD, CORRECTION, EXIT, MAPPING, DEFINITION, UNKNOWN)
+
+
+def _causes(conn: psycopg.Connection, target: Target, definition: str) -> set[str]:
+    """What has happened since the last computation, as far as loads and erasures have recorded it."""
+    row = conn.execute("SELECT min(computed_at), min(definition) FROM primero_sync.indicators").fetchone()
+    since, before = row or (None, None)
+    if since is None:
+        return {UNKNOWN}
+    known = {"since": sql.Literal(since)}
+    found = conn.execute(sql.SQL(_HAPPENED).format(**known)).fetchone() or ()
+    names = (LATE, FIRST_LOAD, CORRECTION, EXIT, MAPPING)
+    causes = {name for name, happened in zip(names, found, strict=True) if happened}
+    if before != definition:
+        causes.add(DEFINITION)
+    if conn.execute(sql.SQL(_UNRECORDED).format(**target.names, **known)).fetchone() == (True,):
+        causes.add(UNKNOWN)
+    return causes
+
+
+_ANYTHING_NEW = """
+SELECT EXISTS (
+    SELECT FROM primero_sync.indicators AS i
+     WHERE (i.computed_at AT TIME ZONE 'Asia/Phnom_Penh')::date <> {today}
+        OR EXISTS (
+            SELECT FROM primero_sync.runs AS r, jsonb_each(r.counts) AS t, jsonb_each_text(t.value) AS n
+             WHERE r.finished_at > i.computed_at AND n.key IN ('inserted', 'updated', 'removed') AND n.value <> '0'))
+"""
+
+# The `all` of a period is there from its first computation on.
+_REVISED = """
+CREATE TEMPORARY TABLE revised_figures ON COMMIT DROP AS
+SELECT c.*
+  FROM changed_figures AS c
+ WHERE (c.period_start + CASE c.period WHEN 'month' THEN interval '1 month' WHEN 'quarter' THEN interval '3 months'
+                         ELSE interval '1 year' END)::date <= {today}
+   AND EXISTS (
+    SELECT FROM {indicator_figures} AS f
+     WHERE f.indicator = c.indicator AND f.variant = c.variant AND f.period = c.period
+       AND f.period_start = c.period_start AND f.dimension = 'all')
+"""
+
+# A case that comes makes no figure smaller, but of ages: a service may come that was given at an earlier one, or that has a
+# day. A case that leaves makes none larger.
+_KEEP = """
+INSERT INTO primero_sync.indicator_history
+       (indicator, variant, period, period_start, dimension, value, old, new, run_id, reason)
+SELECT indicator, variant, period, period_start, dimension, value, COALESCE(old, 0), COALESCE(new, 0), {run_id},
+       CASE WHEN COALESCE(new, 0) > COALESCE(old, 0) THEN {rising}
+            WHEN dimension IN ('age_group', 'sex_age', 'coverage') THEN {either}
+            ELSE {falling}
+       END
+  FROM revised_figures
+"""
+
+_SEEN = """
+SELECT concat_ws(' ', c.number, c.newest, (SELECT count(*) FROM {services}))
+  FROM (SELECT count(*) AS number, max(last_updated_date::text) AS newest FROM {cases}) AS c
+"""
+
+_KEEP_STATE = """
+INSERT INTO primero_sync.indicators (indicator, variant, definition, seen, computed_at)
+VALUES (%s, %s, %s, %s, clock_timestamp())
+ON CONFLICT (indicator) DO UPDATE
+   SET variant = excluded.variant, definition = excluded.definition, seen = excluded.seen, computed_at = excluded.computed_at
+"""
+
+# In the order of the causes: of the loads since then, and of the erasures.
+_HAPPENED = """
+WITH loads AS (
+    SELECT finished_at, mapping_version,
+           row_number() OVER of_quarter = 1
+               AND make_date(left(quarter, 4)::integer, right(quarter, 1)::integer * 3 - 2, 1) + interval '3 months'
+                   <= finished_at AT TIME ZONE 'Asia/Phnom_Penh' AS first_of_past,
+           lag(mapping_version) OVER of_quarter AS mapping_before,
+           (counts #>> '{{cases,inserted}}')::bigint + (counts #>> '{{services,inserted}}')::bigint AS inserted,
+           (counts #>> '{{cases,updated}}')::bigint + (counts #>> '{{services,updated}}')::bigint AS updated,
+           (counts #>> '{{cases,removed}}')::bigint AS removed,
+           (counts #>> '{{services,removed}}')::bigint AS services_removed
+      FROM primero_sync.runs
+    WINDOW of_quarter AS (PARTITION BY quarter ORDER BY finished_at)
+)
+SELECT bool_or(inserted > 0 AND NOT first_of_past),
+       bool_or(inserted > 0 AND first_of_past),
+       bool_or(updated > 0 OR (services_removed > 0 AND removed = 0)),
+       COALESCE(bool_or(removed > 0), false)
+           OR EXISTS (SELECT FROM primero_sync.erasures WHERE erased_at >= {since}),
+       bool_or(mapping_before IS DISTINCT FROM mapping_version AND mapping_before IS NOT NULL)
+  FROM loads
+ WHERE finished_at > {since}
+"""
+
+# A load stamps each case that it writes with the time at which it began; repairs and other hands do not record theirs.
+_UNRECORDED = """
+SELECT EXISTS (
+    SELECT FROM {cases} AS c
+     WHERE NULLIF(btrim(c.last_updated_date::text), '')::timestamp > {since}::timestamptz AT TIME ZONE 'UTC'
+       AND NULLIF(btrim(c.last_updated_date::text), '')::timestamp NOT IN (
+        SELECT date_trunc('second', r.started_at AT TIME ZONE 'UTC') FROM primero_sync.runs AS r WHERE r.finished_at > {since}))
+"""
