@@ -105,6 +105,7 @@ def us(bench: Bench, place: Sandbox, what: dict[str, Any], *, change: bool) -> N
     with home(bench) as path:
         environment = environment_of(place, bench.postgres.url("bench_us"), path, Fernet.generate_key().decode())
         run([*bench.program, "schema", "apply"], environment, bench.folder)
+        run([*bench.program, "reference", "refresh"], environment, bench.folder)
         command = [*bench.program, "sync", "--quarter", QUARTER, "--json"]
         for state in ("first", "unchanged", "2 % changed") if change else ("first", "unchanged"):
             if state == "2 % changed":
@@ -154,6 +155,7 @@ def fixed_costs(bench: Bench, repeats: int) -> None:
     with home(bench) as path, sandbox(100, QUARTER) as place:
         environment = environment_of(place, bench.postgres.url("bench_us"), path, Fernet.generate_key().decode())
         run([*bench.program, "schema", "apply"], environment, bench.folder)
+        run([*bench.program, "reference", "refresh"], environment, bench.folder)
         commands = {
             ("dagster", "definitions validate, empty project"): [
                 *dagster,

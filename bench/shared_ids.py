@@ -44,6 +44,7 @@ def main() -> None:
                 for place in (own, shared) if turn % 2 else (shared, own):
                     environment = _environment(place, postgres.url("ona"), f"{name}/{turn}-{place is shared}")
                     run([PROGRAM, "schema", "apply"], environment, Path(name))
+                    run([PROGRAM, "reference", "refresh"], environment, Path(name))
                     for what, command in COMMANDS.items():
                         # The sandbox has cases without a display id: they are in quarantine, so `verify` ends with 1.
                         found = run([PROGRAM, *command], environment, Path(name), fine=(0, 1))

@@ -17,15 +17,15 @@ RATE = 200
 #: A sample belongs to the first of these whose function stands anywhere in its stack.
 _PARTS = (
     ("imports", "_find_and_load ("),
-    ("decode", "_decode (primero_ona/primero/client.py"),
+    ("decode", "decode (primero_ona/primero/decode.py"),
     ("other work on answers", "_ask (primero_ona/primero/client.py"),
     ("encode", "raw_batches (primero_ona/primero/walk.py"),
     ("ages", "with_ages (primero_ona/mapping/ages.py"),
     ("membership", "membership (primero_ona/mapping/membership.py"),
     ("encrypt and store", "PartitionWriter.write (primero_ona/storage/partitions.py"),
-    ("read and decrypt", "PartitionStore._read_part (primero_ona/storage/partitions.py"),
+    ("read and decrypt", "StoredFile.tables (primero_ona/storage/partitions.py"),
     ("other of the pull", "pull_cases (primero_ona/primero/pull.py"),
-    ("map", "dump_to_path (primero_ona/graph/io_manager.py"),
+    ("map", "mapped_frames (primero_ona/pipeline/transform.py"),
     ("load", "load_quarter (primero_ona/ona/load.py"),
     ("check", "primero_ona/graph/checks.py"),
     ("Dagster's events and queries", "dagster/_core/storage/"),
