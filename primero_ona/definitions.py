@@ -33,7 +33,7 @@ from primero_ona.graph.figure_checks import figure_checks
 from primero_ona.graph.partitions import quarterly_partitions
 from primero_ona.graph.reconciliation import complete_check, reconcile_job, reconcile_schedule
 from primero_ona.graph.reference_checks import reference_checks
-from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
+from primero_ona.graph.resources import NoValues, OnaDatabaseResource, PartitionStorage, PrimeroResource
 from primero_ona.graph.retention import purge_job, purge_schedule
 from primero_ona.graph.run_guard import guarded
 from primero_ona.graph.steps import SafeText, attach_safe_step
@@ -116,6 +116,7 @@ def build_defs(
             "primero": PrimeroResource(),
             "ona": OnaDatabaseResource(),
             "partitions": PartitionStorage(rules=settings.policy.suffix),
+            "io_manager": NoValues(),
             **(resources or {}),
         },
         executor=executor or guarded(dg.in_process_executor),

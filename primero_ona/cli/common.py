@@ -66,7 +66,9 @@ def refresh_reference() -> RunOutcome:
 def sync_quarters(wanted: Sequence[Quarter], *, quiet: bool = False, job_name: str = "sync_quarter") -> list[Outcome]:
     """Run the main job, or another one by quarter, for each quarter in turn, showing progress."""
     from primero_ona.graph.partitions import quarterly_partitions, require_partition
-    from primero_ona.graph.runs import ensure_home, open_instance, sync_quarter
+    from primero_ona.graph.resources import PartitionStorage
+    from primero_ona.graph.runs import Outcome, ensure_home, open_instance, run_unpartitioned, sync_quarter
+    from primero_ona.pipeline.stored import REFERENCE
     from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read, read_one
 
     primero = [PrimeroSettings] if job_name == "sync_quarter" else []
@@ -77,9 +79,15 @@ def sync_quarters(wanted: Sequence[Quarter], *, quiet: bool = False, job_name: s
     ensure_home()
     from primero_ona.definitions import build_defs
 
-    job = build_defs().resolve_job_def(job_name)
+    defs = build_defs()
+    job = defs.resolve_job_def(job_name)
     with open_instance() as instance, output.progress(len(wanted), quiet=quiet) as advance:
-        outcomes = []
+        outcomes: list[Outcome] = []
+        if not PartitionStorage().assets(instance).store.partitions(REFERENCE):
+            # The first sync of all: without the reference data nothing could be mapped.
+            first = run_unpartitioned(defs.resolve_job_def("refresh_reference"), instance)
+            if first.failure:
+                return [Outcome(quarter=wanted[0], run_id=first.run_id, failure=first.failure, kind=first.kind)]
         for quarter in wanted:
             advance(quarter.label)
             outcomes.append(sync_quarter(job, instance, quarter))

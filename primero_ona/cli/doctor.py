@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from pydantic_settings import BaseSettings
 
 from primero_ona.cli import output
 from primero_ona.cli.common import AsJson
@@ -29,6 +28,8 @@ from primero_ona.settings import (
 )
 
 if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
+
     from primero_ona.primero.fields import KnownFields
 
 _SETTINGS, _STORAGE, _DAGSTER, _ALERTS = Area("settings"), Area("storage"), Area("Dagster"), Area("alerts")

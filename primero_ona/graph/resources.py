@@ -115,6 +115,27 @@ class PartitionStorage(dg.ResourceDefinition):
         return PartitionStore(settings.folder or default_storage(instance), settings.storage_keys.get_secret_value())
 
 
+class NoValues(dg.IOManagerDefinition):
+    """Refuses to hand a value from one step to another: rows pass through the stored partitions alone.
+
+    Without it Dagster would bring its own IO manager, whose folder a run's configuration may name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(lambda _context: _Refusing(), config_schema={}, description="Steps hand on no values.")
+
+
+class _Refusing(dg.IOManager):
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
+        """See IOManager."""
+        if obj is not None:
+            raise TypeError(f"{context.step_key} returns a value")
+
+    def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
+        """See IOManager."""
+        raise TypeError(f"{context.name} is read as a value")
+
+
 def default_storage(instance: dg.DagsterInstance | None) -> Path:
     """`partitions/` beside Dagster's own storage."""
     home = os.environ.get("DAGSTER_HOME") or (

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import psycopg
 
-from primero_ona.errors import DataError, TransientError
+from primero_ona.errors import TransientError
 from primero_ona.ona.bookkeeping import PULL_NUMBER, Origin, record_run, replace_unmapped, update_quarantine, was_loaded
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.decisions import decide_cases, decide_services, find_stale
@@ -92,12 +92,13 @@ def load_quarter(
 def _number_of(*parts: Frames) -> int | None:
     """The number of the pull that all parts of a quarter come from; None where none of them knows it.
 
-    Raises DataError where they come from several: what left can then not be distinguished from what came.
+    Raises TransientError where they come from several: what left can then not be distinguished from what came.
     """
     numbers = {part.summary.get(PULL_NUMBER) for part in parts}
     if len(numbers) > 1:
-        raise DataError(
-            "the mapped rows and the exits of this quarter come from different pulls; nothing was loaded, map the quarter again"
+        raise TransientError(
+            "the mapped rows and the exits of this quarter come from different pulls: another run stores it, or one was killed; "
+            "nothing was loaded, sync the quarter again"
         )
     return numbers.pop()
 

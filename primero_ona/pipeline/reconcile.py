@@ -25,7 +25,7 @@ from primero_ona.ona.load import lock_loads
 from primero_ona.ona.lookup import read_places
 from primero_ona.ona.merge import remove_exits
 from primero_ona.ona.reconcile import KNOWN_SCHEMA, REMOVABLE, SYNCED, QuarterDifferences, ReconciliationTables
-from primero_ona.ona.staging import stage_exits
+from primero_ona.ona.staging import stage_exits, stage_rows
 from primero_ona.ona.target import Target
 from primero_ona.pipeline.extract import known_fields
 from primero_ona.pipeline.scope import Scope, sort_cases
@@ -207,8 +207,10 @@ def remove_gone(conn: psycopg.Connection, found: Reconciliation, *, out_of_scope
     exits = Frames.of(to_frame(pa.Table.from_pylist(rows, schema=EXIT_SCHEMA)))
     with translate_errors("removing cases from ONA"), conn.transaction():
         lock_loads(conn)
+        target = Target.find(conn)
+        stage_rows(conn, target, Frames.of(), Frames.of())
         stage_exits(conn, exits)
-        return remove_exits(conn, Target.find(conn), next_pull(conn))
+        return remove_exits(conn, target, next_pull(conn))
 
 
 def _exit(case: str | None, case_id: str | None, updated: datetime | None) -> dict[str, object]:

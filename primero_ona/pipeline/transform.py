@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from primero_ona.errors import DataError
+from primero_ona.errors import DataError, TransientError
 from primero_ona.mapping.cases import CASE_FIELDS, map_cases
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.membership import quarter_cases
@@ -88,10 +88,12 @@ def mapped_frames(
 
 
 def _pull_number(raw: Sequence[Frames]) -> int | None:
-    """The number of the pull that brought the raw cases; raises DataError where they come from two."""
+    """The number of the pull that brought the raw cases; raises TransientError where they come from two."""
     numbers = {each.summary.get(PULL_NUMBER) for each in raw}
     if len(numbers) > 1:
-        raise DataError("the raw cases of this quarter come from two pulls; sync the quarter again")
+        raise TransientError(
+            "the raw cases of this quarter come from two pulls: another run stores it, or one was killed; sync the quarter again"
+        )
     return numbers.pop()
 
 

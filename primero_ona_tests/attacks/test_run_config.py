@@ -65,6 +65,7 @@ CONFIGS = {
     "the folder of partitions": at("resources", "partitions", "config", "url", f"s3://{MARKER}/"),
     "the keys of partitions": at("resources", "partitions", "config", "fernet_keys", MARKER),
     "the policy of partitions": at("resources", "partitions", "config", "rules", MARKER),
+    "the folder of values": at("resources", "io_manager", "config", "base_dir", f"/tmp/{MARKER}"),
     "a resource that is not there": at("resources", "other", "config", "url", secret("other")),
     "a log level": at("loggers", "console", "config", "log_level", "DEBUG"),
     "the level of our logger": at("loggers", "quiet", "config", "log_level", "DEBUG"),
@@ -262,7 +263,7 @@ def test_the_pages_of_resources_show_no_setting(installation: Installation):
         "... on ResourceDetailsList { results { name configFields { name } configuredValues { key value } } } } }"
     )
     found = installation.graphql(query, REPOSITORY)["results"]
-    assert {each["name"] for each in found} == {"primero", "ona", "partitions"}
+    assert {each["name"] for each in found} == {"primero", "ona", "partitions", "io_manager"}
     assert [each for each in found if each["configFields"] or each["configuredValues"]] == []
 
 

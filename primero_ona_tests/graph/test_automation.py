@@ -395,6 +395,7 @@ def test_a_failed_sync_that_no_change_asked_for_is_healed_too(watch: Watch, monk
     assert request.run_key.startswith("2024-Q1:failed:")
 
 
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
 def test_a_run_whose_process_was_killed_is_ended_so_that_its_quarter_is_asked_for_again(
     watch: Watch, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus
 ) -> None:
@@ -402,10 +403,10 @@ def test_a_run_whose_process_was_killed_is_ended_so_that_its_quarter_is_asked_fo
     monkeypatch.setattr("primero_ona.graph.due.ASK_AGAIN_AFTER", NOTHING)
     watch.asked()
     with held_by_this_process(watch.instance) as tags:
-        alive = watch.run(Quarter(2024, 2), tags=tags)
+        alive = watch.run(Quarter(2024, 2), status, tags=tags)
         (lock,) = (Path(watch.instance.root_directory) / "processes").iterdir()
         (lock.parent / "abc.lock").touch(mode=0o600)
-        dead = watch.run(Quarter(2024, 1), tags={PROCESS_TAG: "abc"})
+        dead = watch.run(Quarter(2024, 1), status, tags={PROCESS_TAG: "abc"})
         assert watch.asked() == ["2024-01-01"]
         assert watch.instance.get_run_by_id(dead).status == dg.DagsterRunStatus.FAILURE
         assert watch.instance.get_run_by_id(alive).status == status

@@ -33,6 +33,7 @@ from cryptography.fernet import Fernet
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.pipeline.reconcile import Reconciliation, reconcile, remove_gone
+from primero_ona.pipeline.reference import scope_in_use
 from primero_ona.pipeline.scope import Scope
 from primero_ona.primero import inventory
 from primero_ona.primero.client import PrimeroClient
@@ -135,7 +136,7 @@ class Scenario:
         """Compare all, by Primero's clock."""
         _open.quarter = Quarter.of(self.clock.now)
         try:
-            return reconcile(client, conn, Scope(FIRST), empty_pause=0)
+            return reconcile(client, conn, scope_in_use(Scope(FIRST), self.place.stored), empty_pause=0)
         finally:
             _open.quarter = None
 

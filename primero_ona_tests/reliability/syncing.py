@@ -27,6 +27,7 @@ from primero_ona.ona.connection import connect
 from primero_ona.pipeline import extract
 from primero_ona.pipeline.load import load_stored_quarter
 from primero_ona.pipeline.reconcile import Reconciliation, reconcile, remove_gone
+from primero_ona.pipeline.reference import scope_in_use
 from primero_ona.pipeline.scope import Scope
 from primero_ona.pipeline.stored import REFERENCE, StoredAssets
 from primero_ona.pipeline.transform import map_quarter_cases, map_quarter_services
@@ -104,7 +105,7 @@ def load(place: Place, quarter: Quarter, run_id: str) -> None:
 def reconciled(place: Place, scope: Scope) -> Reconciliation:
     """Compare all of Primero with all of ONA."""
     with place.client() as client, place.connect() as conn:
-        return reconcile(client, conn, scope, empty_pause=0)
+        return reconcile(client, conn, scope_in_use(scope, place.stored), empty_pause=0)
 
 
 def repaired(place: Place, scope: Scope) -> Reconciliation:

@@ -73,7 +73,7 @@ def test_the_sensor_knows_what_became_of_the_last_run_of_a_quarter_whatever_it_i
     """It has to ask again for a quarter that a broken connection kept away, and not for one that must fail again."""
     assert attempts(graph.instance, [Q1]) == {}
     graph.primero.fail("status", status=502, times=None)
-    assert graph.sync(Q1).exit_code == 3
+    assert graph.sync(Q1).kind == "TransientError"
     failed = attempts(graph.instance, [Q1])[Q1]
     assert (failed.state, failed.created <= failed.ended) == ("failed", True)
     graph.primero.faults.clear()

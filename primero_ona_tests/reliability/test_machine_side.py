@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from primero_ona.storage.partitions import PartitionWriter, StoredFile
 from primero_ona_tests.harness import Q1
-from primero_ona_tests.test_process_faults import onto_a_full_disk
 
 EVERYTHING = "SELECT xmin::text, c::text FROM cases AS c UNION ALL SELECT xmin::text, s::text FROM services AS s"
 
@@ -21,26 +24,59 @@ def of(asset: str, files: dict[str, bytes]) -> dict[str, bytes]:
     return {name: content for name, content in files.items() if f"{asset}/" in name}
 
 
-@pytest.mark.parametrize(
-    "asset", ["primero_reference", "raw_under18_cases", "case_exits", "mapped_cases", "mapped_services"]
-)
-@pytest.mark.parametrize("file", ["part-", "manifest.json"])
-def test_a_disk_that_is_full_while_a_part_is_written_leaves_what_was_there(graph, monkeypatch, asset, file):
+ASSETS = ["raw_under18_cases", "case_exits", "mapped_cases", "mapped_services"]
+
+
+@pytest.mark.parametrize("asset", ASSETS)
+@pytest.mark.parametrize("moment", ["write_table", "commit"])
+def test_a_disk_that_is_full_while_a_partition_is_written_leaves_what_was_there(graph, monkeypatch, asset, moment):
     """A night's sync on a full disk: the next one, on a disk with space, must find nothing half done."""
     folder = Path(graph.folder)
-    if asset != "primero_reference":  # a sync stores that one only where it is not there yet
-        assert graph.sync(Q1).kind is None
+    assert graph.sync(Q1).kind is None
     before, rows = stored(folder), sorted(graph.sql(EVERYTHING))
+    real = getattr(PartitionWriter, moment)
+
+    def full(writer: PartitionWriter, *arguments: Any) -> None:
+        if f"/{asset}/" in str(writer._path):
+            raise OSError(errno.ENOSPC, "as the kernel says it", str(writer._path))
+        real(writer, *arguments)
+
     with monkeypatch.context() as patch:
-        onto_a_full_disk(patch, f"/{asset}/", file)
+        patch.setattr(PartitionWriter, moment, full)
         outcome = graph.sync(Q1)
     assert outcome.kind == "TransientError"
-    assert outcome.failure.startswith("this machine has no space left on a disk (ENOSPC); nothing is half-written")
+    assert outcome.failure.startswith("this machine has no space left on a disk (ENOSPC")
+    assert "nothing is half-written" in outcome.failure
     assert sorted(graph.sql(EVERYTHING)) == rows
     assert of(asset, stored(folder)) == of(asset, before)
     run = graph.instance.get_run_by_id(outcome.run_id)
     assert "dagster/retry_on_asset_or_op_failure" not in run.tags, "space may be there at the next try"
     assert graph.sync(Q1).kind is None
+
+
+def test_what_the_library_says_of_a_full_disk_has_the_kernels_number(tmp_path):
+    """pyarrow writes by itself: without the number its words would pass for a damaged partition."""
+    script = (
+        "import resource, signal, pyarrow as pa, pathlib, sys\n"
+        "from cryptography.fernet import Fernet\n"
+        "from primero_ona.process import machine_error\n"
+        "from primero_ona.storage.partitions import PartitionStore, Stored\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))\n"
+        "schema = pa.schema([('n', pa.int64())])\n"
+        "store = PartitionStore(pathlib.Path(sys.argv[1]), Fernet.generate_key().decode())\n"
+        "try:\n"
+        "    with store.writer(Stored('asset', schema, '1')) as writer:\n"
+        "        writer.write_table(pa.table({'n': list(range(100_000))}, schema=schema))\n"
+        "        writer.commit({})\n"
+        "except Exception as error:\n"
+        "    print(machine_error(error), list(pathlib.Path(sys.argv[1]).rglob('*.*')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "a file would be larger than this machine allows (EFBIG" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.rstrip().endswith("[]"), "nothing of it is left"
 
 
 @pytest.mark.parametrize(
@@ -51,17 +87,17 @@ def test_a_disk_that_is_full_while_a_part_is_written_leaves_what_was_there(graph
     ],
     ids=["EIO", "EACCES"],
 )
-def test_a_disk_that_fails_while_a_part_is_read_is_named(graph, monkeypatch, number, kind, words):
+def test_a_disk_that_fails_while_a_partition_is_read_is_named(graph, monkeypatch, number, kind, words):
     """Reading fails in the middle of a stream, far from where the partition was opened."""
-    read = Path.read_bytes
+    opened = StoredFile._opened
 
-    def failing(path: Path) -> bytes:
-        if "raw_under18_cases" in str(path) and "part-" in path.name:
-            raise OSError(number, "as the kernel says it", str(path))
-        return read(path)
+    def failing(file: StoredFile) -> Any:
+        if "raw_under18_cases" in file._name:
+            raise OSError(number, "as the kernel says it")
+        return opened(file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", failing)
+        patch.setattr(StoredFile, "_opened", failing)
         outcome = graph.sync(Q1)
     assert outcome.kind == kind
     assert words in outcome.failure

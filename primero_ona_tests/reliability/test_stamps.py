@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from primero_ona.cli.output_reconciliation import show_reconciliation
-from primero_ona.pipeline.reconcile import repair
 from primero_ona.quarters import Quarter, current_quarter
 from primero_ona_tests.harness import Graph
 from primero_ona_tests.reliability.syncing import Place, sync_rooms
-from primero_ona_tests.reliability.test_verify import SCOPE, look
+from primero_ona_tests.reliability.test_verify import SCOPE, look, repair
 
 AHEAD = datetime(2031, 5, 5, tzinfo=UTC)
 
