@@ -18,18 +18,8 @@ from primero_ona.cli.exit_codes import exit_code
 from primero_ona.diagnosis import Area, Diagnosis
 from primero_ona.errors import ConfigError, SyncError
 from primero_ona.process import machine_error, unexpected
-from primero_ona.settings import (
-    AlertSettings,
-    GraphSettings,
-    OnaSettings,
-    PrimeroSettings,
-    StorageSettings,
-    read_one,
-)
 
 if TYPE_CHECKING:
-    from pydantic_settings import BaseSettings
-
     from primero_ona.primero.fields import KnownFields
 
 _SETTINGS, _STORAGE, _DAGSTER, _ALERTS = Area("settings"), Area("storage"), Area("Dagster"), Area("alerts")
@@ -37,9 +27,6 @@ _SETTINGS, _STORAGE, _DAGSTER, _ALERTS = Area("settings"), Area("storage"), Area
 #: Seconds that all questions to Primero may take together.
 _PRIMERO_SECONDS = 60
 
-_GROUPS: dict[str, type[BaseSettings]] = {
-    "Primero": PrimeroSettings, "ONA": OnaSettings, "storage": StorageSettings, "graph": GraphSettings, "alerts": AlertSettings,
-}  # fmt: skip
 _UNSET = "its settings have to be right first"
 
 
@@ -94,10 +81,24 @@ def _guarded(area: Area, look: Callable[[], Iterator[Diagnosis]]) -> Iterator[Di
 def _settings() -> Iterator[Diagnosis]:
     """Each group of settings, and how its connection would be protected."""
     from primero_ona.cli.settings_docs import REFUSED, show_settings
+    from primero_ona.settings import (
+        AlertSettings,
+        GraphSettings,
+        OnaSettings,
+        PrimeroSettings,
+        StorageSettings,
+        read_one,
+    )
     from primero_ona.tls import UNPROTECTED
 
     unset = set()
-    for name, group in _GROUPS.items():
+    for name, group in (
+        ("Primero", PrimeroSettings),
+        ("ONA", OnaSettings),
+        ("storage", StorageSettings),
+        ("graph", GraphSettings),
+        ("alerts", AlertSettings),
+    ):
         try:
             read_one(group)
             yield _SETTINGS.ok(name, "complete")
@@ -130,6 +131,7 @@ class _Sight:
         from primero_ona.ona.connection import connect
         from primero_ona.ona.diagnosis import diagnose, newest_cases
         from primero_ona.pipeline.extract import known_fields
+        from primero_ona.settings import OnaSettings, read_one
 
         settings = read_one(OnaSettings)
         url = settings.database_url.get_secret_value()
@@ -155,6 +157,7 @@ def _storage() -> Iterator[Diagnosis]:
     """The stored partitions, their keys, and the space on this machine's disks."""
     from primero_ona.graph.resources import PartitionStorage, default_storage
     from primero_ona.pipeline.stored import UNDER18
+    from primero_ona.settings import AlertSettings, StorageSettings, read_one
     from primero_ona.storage.diagnosis import folder, keys_noted, space
 
     settings, alerts = read_one(StorageSettings), read_one(AlertSettings)
@@ -197,6 +200,7 @@ def _dagster() -> Iterator[Diagnosis]:
         from primero_ona.definitions import build_defs
         from primero_ona.graph.diagnosis import ages, diagnose
         from primero_ona.quarters import Quarter
+        from primero_ona.settings import AlertSettings, GraphSettings, read_one
 
         defs = build_defs()
         on = {schedule.name: schedule.default_status.value == "RUNNING" for schedule in defs.schedules or ()}
@@ -209,6 +213,7 @@ def _dagster() -> Iterator[Diagnosis]:
 def _alerts() -> Iterator[Diagnosis]:
     """Whether faults are reported to anyone."""
     from primero_ona.pipeline.alerts import channels
+    from primero_ona.settings import AlertSettings, read_one
 
     if to := channels(read_one(AlertSettings)):
         text = f"{', '.join(channel.name for channel in to)}; `primero-ona alerts test` sends each a message"
