@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.errors import DataError
+from primero_ona.errors import TransientError
 from primero_ona.ona.load import load_quarter
 from primero_ona.primero.raw_schema import EXIT_SCHEMA
 from primero_ona.storage.frames import Frames
@@ -288,7 +288,7 @@ def test_a_case_that_a_later_pull_received_comes_back_though_its_exit_is_newer(o
 
 def test_rows_and_exits_of_different_pulls_are_refused(ona_url, ona):
     """A case that left in one pull and stands in another would be loaded and removed at random."""
-    with pytest.raises(DataError, match="different pulls"):
+    with pytest.raises(TransientError, match="different pulls"):
         load_quarter(
             ona,
             quarter=Q1,
