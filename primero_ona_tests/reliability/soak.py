@@ -313,7 +313,8 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 """
 
 _EMPTY = """
-TRUNCATE cases, services, primero_sync.runs, primero_sync.quarantine, primero_sync.unmapped, primero_sync.exits
+TRUNCATE cases, services, primero_sync.runs, primero_sync.quarantine, primero_sync.unmapped, primero_sync.exits,
+         primero_sync.fields, primero_sync.visible_cases, primero_sync.refused_logins
 """
 
 
