@@ -150,6 +150,7 @@ def application(instance: dg.DagsterInstance, ona: OnaDatabaseResource) -> _App:
         return status, f"{line.what}: {line.text}\n"
 
     def answer(environment: dict[str, Any], start: _Start) -> Iterable[bytes]:
+        """Answer a GET or HEAD of /metrics or /health, as WSGI asks; a fault of ours is named without its text."""
         status, kind = HTTPStatus.OK, "text/plain; charset=utf-8"
         try:
             if environment["REQUEST_METHOD"] not in {"GET", "HEAD"}:

@@ -73,7 +73,7 @@ def _names_in_use() -> dg.AssetChecksDefinition:
         config_schema={},
     )
     def check(ona: dg.ResourceParam[OnaDatabaseResource]) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
-        """List the names that Primero has changed and nobody has accepted."""
+        """List the names that Primero has changed and that are not accepted."""
         from primero_ona.ona.lookup import changed_names
 
         with ona.connection() as connection:

@@ -1,8 +1,8 @@
 """Settings in, client or connection out: how the steps reach Primero, ONA and the stored partitions.
 
 A resource takes its settings from the environment when a step asks for it, so that a missing variable is named in one
-sentence; tests give them in Python. None of them is configuration of Dagster, on purpose: what is configuration, whoever
-may start a run can replace, and whoever may open the UI can read.
+sentence; tests give them in Python. None of them is configuration of Dagster, on purpose: configuration can be replaced
+by all who may start a run, and read by all who may open the UI.
 """
 
 import os

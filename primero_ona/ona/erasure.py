@@ -1,7 +1,7 @@
 """Erase a case and its services from ONA on request, with every trace in the bookkeeping, so that it does not come back.
 
 What remains is one line in `primero_sync.erasures`: when, how many rows, and the SHA-256 of Primero's id of the case. That
-id is a random UUID, so its hash tells nothing to whoever does not have the id already; it is what keeps the case out while
+id is a random UUID, so its hash says nothing to those who do not have the id already; it is what keeps the case out while
 it is still in Primero.
 """
 

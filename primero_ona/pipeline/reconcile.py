@@ -233,7 +233,7 @@ class _ExpectingSink:
         self.services_quarantined = 0
 
     def leave(self, frame: pd.DataFrame) -> None:
-        """See Sink; an inventory asks for all modules and lets nobody leave."""
+        """See Sink; an inventory asks for all modules, so no case leaves."""
 
     def write(self, frame: pd.DataFrame) -> None:
         """See Sink."""

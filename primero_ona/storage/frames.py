@@ -59,5 +59,5 @@ def prefetch(items: Iterable[Item]) -> Iterator[Item]:
             yield item  # type: ignore[misc]  # it is not the end, so it is an item
             del item
     finally:
-        # Without waiting: whoever terminates a run should not wait for ten more pages of a slow Primero.
+        # Without waiting: a person who terminates a run should not wait for ten more pages of a slow Primero.
         maker.shutdown(wait=False, cancel_futures=True)

@@ -34,10 +34,10 @@ _DESCRIPTIONS = {
     REFERENCE_KEY: "Primero's places, option lists and forms, whole lists with their date.\n\n"
     "Refreshed weekly, and before a quarter is closed. Where Primero refuses a list, the last one stays, and a check says so.",
     LOOKUP_KEY: "The districts in ONA's database: names for codes.\n\n"
-    "New districts are added, and one that Primero has no more is marked `retired`. A name in use changes only when somebody "
+    "New districts are added, and one that Primero has no more is marked `retired`. A name in use changes only when a person "
     "accepts it: `primero-ona places changes`, `primero-ona places accept`.",
     DICTIONARY_KEY: "What columns and options in ONA mean, in English and Khmer.\n\n"
-    "A row for each column of each table and view, and for each option; Khmer that somebody reviewed is kept.",
+    "A row for each column of each table and view, and for each option; Khmer that a person reviewed is kept.",
 }
 
 
