@@ -20,7 +20,7 @@ def accept_cases(
 
     Ask Primero's administrators first. Cases that are lost from sight stay in ONA as they are. Safe to repeat.
     """
-    from primero_ona.ona.visible import accept_visible
+    from primero_ona.ona.primero_state import accept_visible
 
     with ona_connection() as connection:
         accept_visible(connection, cases)
@@ -34,7 +34,7 @@ def retry_login() -> None:
     For a login that is right: the account was locked or disabled, and is not any more.
     """
     from primero_ona.graph.resources import PrimeroResource
-    from primero_ona.ona.logins import forget_refused_logins
+    from primero_ona.ona.primero_state import forget_refused_logins
 
     with ona_connection() as connection:
         forget_refused_logins(connection)

@@ -26,7 +26,7 @@ def export(
 ) -> None:
     """Write ONA's data dictionary into a CSV file, for reading and for reviewing the Khmer texts."""
     from primero_ona.ona.dictionary import read_dictionary
-    from primero_ona.pipeline.dictionary import as_csv
+    from primero_ona.pipeline.reference import as_csv
 
     with ona_connection() as connection:
         rows = read_dictionary(connection)

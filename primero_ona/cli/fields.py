@@ -18,7 +18,7 @@ app = typer.Typer(help="Fields of cases: what Primero has shown, and accepting a
 @app.command("list")
 def fields_list(*, as_json: AsJson = False) -> None:
     """List the fields that are asked for, when Primero showed each first and last, and which losses were accepted."""
-    from primero_ona.ona.fields import shown_fields
+    from primero_ona.ona.primero_state import shown_fields
 
     with ona_connection() as connection:
         shown = shown_fields(connection)
@@ -36,7 +36,7 @@ def accept(names: Annotated[list[str], typer.Argument(help="Names of fields, lik
 
     Ends by itself when the field comes back. Safe to repeat.
     """
-    from primero_ona.ona.fields import accept_fields
+    from primero_ona.ona.primero_state import accept_fields
 
     with ona_connection() as connection:
         accepted = accept_fields(connection, names, datetime.now(UTC))

@@ -12,8 +12,8 @@ from primero_ona.cli import output
 if TYPE_CHECKING:
     from primero_ona.graph.runs import RunOutcome
     from primero_ona.mapping.label_changes import LabelChange
-    from primero_ona.ona.fields import Field
     from primero_ona.ona.lookup import ChangedName
+    from primero_ona.ona.primero_state import Field
     from primero_ona.quarters import Quarter
 
 

@@ -19,8 +19,7 @@ from primero_ona.contract.column import Table
 from primero_ona.contract.tables import TABLES
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.grants import foreign_grants, unlimited_logins
-from primero_ona.ona.schema import VIEWS
-from primero_ona.ona.target import BOOKKEEPING, Target
+from primero_ona.ona.target import BOOKKEEPING, VIEWS, Target
 
 #: The schema of the dashboards' views. They have the tables' names, so that a dashboard needs another search path only.
 VIEWS_SCHEMA = "ona_views"
