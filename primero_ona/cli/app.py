@@ -11,26 +11,19 @@ import typer
 
 from primero_ona.cli import (
     account,
-    alerts,
     config,
     demo,
-    dictionary,
     doctor,
-    erasure,
-    fields,
-    findings,
-    keys,
-    labels,
-    metrics,
+    monitoring,
     output,
-    places,
     quarantine,
     reference,
     schema,
+    storage,
     sync,
     verify,
 )
-from primero_ona.cli.exit_codes import exit_code
+from primero_ona.cli.common import exit_code
 from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, prepare_process, unexpected
 
@@ -48,15 +41,27 @@ for command in (
     sync.backfill,
     sync.remap,
     sync.status,
-    findings.findings,
+    quarantine.findings,
     verify.verify,
-    metrics.metrics,
-    erasure.forget,
-    erasure.purge,
+    monitoring.metrics,
+    storage.forget,
+    storage.purge,
 ):
     app.command()(command)
-for group in (schema, reference, labels, places, dictionary, quarantine, fields, account, config, keys, alerts):
-    app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
+for name, group in {
+    "schema": schema.app,
+    "reference": reference.reference,
+    "labels": reference.labels,
+    "places": reference.places,
+    "dictionary": reference.dictionary,
+    "quarantine": quarantine.app,
+    "fields": reference.fields,
+    "account": account.app,
+    "config": config.app,
+    "keys": storage.keys,
+    "alerts": monitoring.alerts,
+}.items():
+    app.add_typer(group, name=name)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`metrics`: figures of operation for Prometheus, and a health answer for load balancers."""
+"""`metrics` and `alerts`: figures of operation for Prometheus, a health answer, and a test of the addresses for faults."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from primero_ona.cli import output
-from primero_ona.errors import ConfigError
+from primero_ona.errors import ConfigError, TransientError
 from primero_ona.tls import is_local
 
 
@@ -41,3 +41,30 @@ def metrics(
                 serve(instance, OnaDatabaseResource(), address, port)
         except OSError as error:
             raise ConfigError(f"{address}:{port} cannot be had ({error.strerror}); name another with --port") from None
+
+
+alerts = typer.Typer(help="Messages about faults.", no_args_is_help=True)
+
+
+@alerts.callback()
+def _alerts() -> None:
+    """Messages about faults."""
+
+
+@alerts.command("test")
+def alerts_test() -> None:
+    """Send a message to each address in PRIMERO_ONA_ALERT_URLS, to see that it arrives."""
+    from primero_ona.pipeline.alerts import channels
+    from primero_ona.settings import AlertSettings, read_one
+
+    to = channels(read_one(AlertSettings))
+    if not to:
+        raise ConfigError("PRIMERO_ONA_ALERT_URLS is not set, so faults are reported to no one; see docs/settings.md")
+    silent = [
+        channel.name for channel in to if not channel.send("primero-ona: a test", "Faults will be reported here.")
+    ]
+    if silent:
+        raise TransientError(
+            f"no message is taken by {', '.join(silent)}; check the address, the login and the network"
+        )
+    output.note(f"Sent to {', '.join(channel.name for channel in to)}.")
