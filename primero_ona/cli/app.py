@@ -9,20 +9,7 @@ import sys
 
 import typer
 
-from primero_ona.cli import (
-    account,
-    config,
-    demo,
-    doctor,
-    monitoring,
-    output,
-    quarantine,
-    reference,
-    schema,
-    storage,
-    sync,
-    verify,
-)
+from primero_ona.cli import demo, doctor, installation, output, quarantine, reference, storage, sync, verify
 from primero_ona.cli.common import exit_code
 from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, prepare_process, unexpected
@@ -43,23 +30,23 @@ for command in (
     sync.status,
     quarantine.findings,
     verify.verify,
-    monitoring.metrics,
+    installation.metrics,
     storage.forget,
     storage.purge,
 ):
     app.command()(command)
 for name, group in {
-    "schema": schema.app,
+    "schema": installation.schema,
     "reference": reference.reference,
     "labels": reference.labels,
     "places": reference.places,
     "dictionary": reference.dictionary,
     "quarantine": quarantine.app,
     "fields": reference.fields,
-    "account": account.app,
-    "config": config.app,
+    "account": installation.account,
+    "config": installation.config,
     "keys": storage.keys,
-    "alerts": monitoring.alerts,
+    "alerts": installation.alerts,
 }.items():
     app.add_typer(group, name=name)
 

@@ -1,4 +1,4 @@
-"""Check a load afterwards, by SQL that ends in counts: keys, services without their case, and each mapped row against ONA's."""
+"""Look for what stands in the way of a load before it, and check it afterwards, by SQL that ends in counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Remember which fields of cases Primero has shown, and whose loss an operator has accepted. Names of fields only."""
+"""Remember what Primero has shown: fields of cases, how many cases are visible, refused logins, and what operators accepted.
+
+Names of fields, counts and keyed hashes only.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find ONA's tables: the schema they stand in, their names as identifiers, and the columns they have."""
+"""Find ONA's tables: the schema they stand in, their identifiers, the columns they have, and the views made beside them."""
 
 from __future__ import annotations
 

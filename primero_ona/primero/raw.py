@@ -1,4 +1,4 @@
-"""Decode JSON whatever numbers and characters are in it."""
+"""Raw cases in Arrow: JSON decoded whatever is in it, and each allowed value encoded again as the JSON text that Primero sent."""
 
 from __future__ import annotations
 
