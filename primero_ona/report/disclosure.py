@@ -46,11 +46,6 @@ class Relation:
     terms: tuple[tuple[int, int], ...]
     equal: bool
 
-    def holds(self, counts: Sequence[int]) -> bool:
-        """Whether it is so of these counts."""
-        total = sum(factor * counts[cell] for cell, factor in self.terms)
-        return total == 0 if self.equal else total <= 0
-
 
 class Known:
     """What is known of counts: an interval of each, and relations between them. Intervals become narrower or wider by `put`."""
@@ -102,12 +97,19 @@ class Known:
         """Whether any counts agree with all that is known."""
         return self._solve({}) is not None
 
-    def window(self, cell: int) -> Interval:
-        """The least and the greatest count that a cell can have."""
-        least, greatest = self._solve({cell: 1.0}), self._solve({cell: -1.0})
-        if least is None or greatest is None:
+    def least(self, cell: int) -> int:
+        """The least count that a cell can have."""
+        return ceil(self._furthest(cell, 1.0) - _EPSILON)
+
+    def greatest(self, cell: int) -> int:
+        """The greatest count that a cell can have."""
+        return floor(self._furthest(cell, -1.0) + _EPSILON)
+
+    def _furthest(self, cell: int, cost: float) -> float:
+        counts = self._solve({cell: cost})
+        if counts is None:
             raise ValueError("what is known contradicts itself")
-        return ceil(least[cell] - _EPSILON), floor(greatest[cell] + _EPSILON)
+        return counts[cell]
 
     def pinned(self, cells: Iterable[int]) -> set[int]:
         """Those of the cells that can have one count only, which is below 5; all where nothing is possible.
@@ -185,23 +187,27 @@ class Known:
         return [float(count) for count in whole] if agree else None
 
 
-def disclose(known: Known, counts: Sequence[int | None], cells: Sequence[int]) -> set[int]:
-    """Narrow the intervals of `cells` to how their counts are published; returns the cells that stay given away.
+def disclose(known: Known, counts: Sequence[int | None], tables: Sequence[Sequence[int]]) -> None:
+    """Narrow the intervals of the tables' cells to those that are published; the first tables go first.
 
     `counts`: the true ones, none where they are not known. Each step cuts one interval, and is decided by what is published
-    by then, not by the count: so who knows this algorithm finds out nothing more from where it stopped. Only what was given
-    away before stays so.
+    by then, not by the count: so who knows this algorithm finds out nothing more from where it stopped. No cell is given
+    away by them that was not before.
     """
-    known_before = known.unproven(range(len(counts))) if len(cells) < len(counts) else set()
-    watched = sorted(set(range(len(counts))) - known_before)
-    for cut in _CUTS:
-        for cell in cells:
-            _halve(known, _true(counts, cell), cell, cut, watched)
-    # The smallest last: they give way to the others.
-    for cell in sorted(cells, key=lambda cell: (-known.intervals[cell][0], cell)):
-        _round(known, _true(counts, cell), cell, watched)
+    cells = [cell for table in tables for cell in table]
+    if not cells:
+        return
+    every = range(len(counts))
+    lost = known.unproven(every) if len(cells) < len(counts) else set()
+    watched = [cell for cell in every if cell not in lost]
+    for table in tables:
+        for cut in _CUTS:
+            for cell in table:
+                _halve(known, _true(counts, cell), cell, cut, watched)
+        # The smallest last: they give way to the others.
+        for cell in sorted(table, key=lambda cell: (-known.intervals[cell][0], cell)):
+            _round(known, _true(counts, cell), cell, watched)
     _widen(known, cells, watched)
-    return known_before
 
 
 def _true(counts: Sequence[int | None], cell: int) -> int:
@@ -216,7 +222,9 @@ def _halve(known: Known, count: int, cell: int, cut: int, watched: Sequence[int]
     low, high = known.intervals[cell]
     if not low < cut <= high:
         return
-    least, greatest = known.window(cell)
+    # The true count is possible, which spares looking for one as good.
+    least = count if count < cut - 1 else known.least(cell)
+    greatest = count if count > cut else known.greatest(cell)
     ends = {least} & {cut - 1} | {greatest} & {cut}
     if least >= cut or greatest < cut or not any(_gives_away(known, cell, end, watched) for end in ends):
         known.put(cell, (low, cut - 1) if count < cut else (cut, high))
@@ -228,7 +236,7 @@ def _round(known: Known, count: int, cell: int, watched: Sequence[int]) -> None:
     Only the first and the last that are possible can, and only if one of their counts is possible: between them what the other
     cells can be is as wide as a convex set.
     """
-    least, greatest = known.window(cell)
+    least, greatest = known.least(cell), known.greatest(cell)
     first, last = rounded(least), rounded(greatest)
     joined: list[Interval] = []
     if first != last and first[1] == least and _gives_away(known, cell, least, watched):

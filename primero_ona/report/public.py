@@ -233,8 +233,12 @@ def _publish_together(
     for group in _outdated(cells, rows, true, kept):
         kept = {cell: interval for cell, interval in kept.items() if cell in true or cell[0].group != group}
     known = Known([kept.get(cell, ANY) for cell in cells], rows)
-    free = [numbers[cell] for cell in cells if cell in true and cell not in kept]
-    disclose(known, [true.get(cell) for cell in cells], free)
+    free: dict[_Key, list[int]] = {cell[0]: [] for cell in cells if cell in true and cell not in kept}
+    for key, numbered in free.items():
+        numbered += (numbers[cell] for cell in cells if cell[0] == key)
+    order = list(PUBLIC)
+    tables = [free[key] for key in sorted(free, key=lambda key: (order.index(key.name), key))]
+    disclose(known, [true.get(cell) for cell in cells], tables)
     return {cell: known.intervals[numbers[cell]] for cell in cells if cell in true}
 
 
@@ -269,7 +273,7 @@ def _logical(relations: Iterable[_Related], true: Mapping[_Place, int]) -> Itera
         if terms.keys() <= true.keys():
             total = sum(factor * true[cell] for cell, factor in terms.items())
             if equal and total:
-                raise ValueError(f"the table {max(key.name for key, _ in terms)} does not add up")
+                raise ValueError(f"the table {next(iter(terms))[0].name} does not add up")
             if total > 0:
                 continue
         yield terms, equal
