@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
@@ -104,7 +105,7 @@ def publish(
     """
     by_dimension = {**public_labels(), **(labels or {})}
     new = {_key(table): table for table in tables if _allowed(table)}
-    counts = {key: _counts(table, by_dimension) for key, table in new.items()}
+    counts = {key: _counts(table, by_dimension, new.get(_key(table).of("total"))) for key, table in new.items()}
     years = {key.start.year for key in new}
     before = {_key(table): table for table in published_before if _allowed(table) and table.period_start.year in years}
     intervals = {key: {cell: bounds(text) for cell, text in table.cells.items()} for key, table in before.items()}
@@ -157,9 +158,9 @@ class _Key:
         return self.indicator, self.variant, self.period, self.start
 
     @property
-    def months(self) -> set[int]:
-        """Its months of the year."""
-        return set(range(self.start.month, self.start.month + _MONTHS[self.period]))
+    def months(self) -> set[tuple[int, int]]:
+        """Its months, each with the year."""
+        return {(self.start.year, self.start.month + number) for number in range(_MONTHS[self.period])}
 
     def of(self, name: str) -> _Key:
         """Another table of the same children."""
@@ -185,8 +186,11 @@ def _allowed(table: Table | PublicTable) -> bool:
     return PUBLIC.get(table.name) == table.dimensions and (table.period != "month" or table.name == "total")
 
 
-def _counts(table: Table, labels: Mapping[str, Sequence[str]]) -> dict[_Cell, int]:
-    """The table with a cell for each label, and those without a label under `other`."""
+def _counts(table: Table, labels: Mapping[str, Sequence[str]], total: Table | None) -> dict[_Cell, int]:
+    """The table with a cell for each label, and those without a label under `other`.
+
+    There a child that has several of them counts for each, but no more children than there are.
+    """
     counts: dict[_Cell, int] = dict.fromkeys(product(*(labels[name] for name in table.dimensions)), 0)
     for cell, count in table.cells.items():
         known = tuple(
@@ -195,6 +199,8 @@ def _counts(table: Table, labels: Mapping[str, Sequence[str]]) -> dict[_Cell, in
         if known not in counts:
             raise ValueError(f"the table {table.name} has a label of its own")
         counts[known] += count
+    if total is not None and not table.adds_up:
+        return {cell: min(count, total.cells.get((), 0)) for cell, count in counts.items()}
     return counts
 
 
@@ -233,9 +239,10 @@ def _publish_together(
     for group in _outdated(cells, rows, true, kept):
         kept = {cell: interval for cell, interval in kept.items() if cell in true or cell[0].group != group}
     known = Known([kept.get(cell, ANY) for cell in cells], rows)
-    free: dict[_Key, list[int]] = {cell[0]: [] for cell in cells if cell in true and cell not in kept}
-    for key, numbered in free.items():
-        numbered += (numbers[cell] for cell in cells if cell[0] == key)
+    free: defaultdict[_Key, list[int]] = defaultdict(list)
+    for number, cell in enumerate(cells):
+        if cell in true and cell not in kept:
+            free[cell[0]].append(number)
     order = list(PUBLIC)
     tables = [free[key] for key in sorted(free, key=lambda key: (order.index(key.name), key))]
     disclose(known, [true.get(cell) for cell in cells], tables)
