@@ -14,18 +14,26 @@ import numpy as np
 LIMIT = 5
 
 #: No count is larger.
-MOST = 10_000_000
+MOST = 10_000_002
 
 Interval = tuple[int, int]
 ANY: Interval = (0, MOST)
 
 #: Where the first steps cut, by which only the size of a count is published; each is an edge of rounding as well.
-_CUTS = (LIMIT, *(factor * 10**power + 3 for power in range(1, 7) for factor in (1, 2, 5)), MOST)
+_CUTS = (LIMIT, *(factor * 10**power + 3 for power in range(1, 7) for factor in (1, 2, 5)))
 
 _EPSILON = 1e-5
 
-#: The primal simplex (4) goes on from the last solution, which another cost leaves possible.
-_OPTIONS = {"output_flag": False, "threads": 1, "simplex_strategy": 4, "mip_rel_gap": 0.0, "mip_abs_gap": 0.0}
+#: The primal simplex (4) goes on from the last solution, which another cost leaves possible. What is not found among so many
+#: nodes counts as impossible, so that the search ends, alike on every machine, and a count is rather widened than given away.
+_OPTIONS = {
+    "output_flag": False,
+    "threads": 1,
+    "simplex_strategy": 4,
+    "mip_rel_gap": 0.0,
+    "mip_abs_gap": 0.0,
+    "mip_max_nodes": 1000,
+}
 
 #: Counts at the least cost by cell; null where none agree with what is known.
 _Solve = Callable[[Mapping[int, float]], list[float] | None]
