@@ -300,7 +300,7 @@ def _relations(tables: _Tables[Any], single: AbstractSet[_Key]) -> Iterator[_Rel
                     # Who counts by a service has one.
                     yield {whole: 1} | dict.fromkeys(sum_of, -1), False
         yield from _margins(key, tables, single)
-        yield from _longer(key, tables)
+        yield from _longer(key, tables, single)
         for part, of in _INCLUDED:
             larger = replace(key, indicator=of[0], variant=of[1])
             if (key.indicator, key.variant) == part and larger in tables and "age_group" not in PUBLIC[key.name]:
@@ -316,8 +316,11 @@ def _margins(key: _Key, tables: _Tables[Any], single: AbstractSet[_Key]) -> Iter
                 yield {(key, cell): 1 for cell in tables[key] if cell[number] == label} | {(margin, (label,)): -1}, True
 
 
-def _longer(key: _Key, tables: _Tables[Any]) -> Iterator[_Related]:
-    """Who counts in a month or a quarter counts in its year, but may be older then; who counts in the year counts in one of them."""
+def _longer(key: _Key, tables: _Tables[Any], single: AbstractSet[_Key]) -> Iterator[_Related]:
+    """Who counts in a month or a quarter counts in its year, but may be older then; who counts in the year counts in one of them.
+
+    Not with each service of the year: there may be one in a quarter in which the child does not count.
+    """
     within = [
         other
         for other in tables
@@ -326,7 +329,7 @@ def _longer(key: _Key, tables: _Tables[Any]) -> Iterator[_Related]:
     for cell in tables[key]:
         if "age_group" not in PUBLIC[key.name]:
             yield from (({(other, cell): 1, (key, cell): -1}, False) for other in within if cell in tables[other])
-        for period in _MONTHS:
+        for period in _MONTHS if key in single else ():
             parts = [other for other in within if other.period == period and cell in tables[other]]
             if set().union(*(part.months for part in parts)) == key.months:
                 yield {(key, cell): 1} | {(part, cell): -1 for part in parts}, False
