@@ -66,6 +66,7 @@ def found(postgres: Any, tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.proves("new-column")
+@pytest.mark.proves("new-column")
 def test_a_column_that_is_declared_is_in_every_place(found: dict[str, Any]) -> None:
     """Forgotten in one place, it would be asked for without a purpose, or stay empty without a word."""
     versions = found.pop("versions")
