@@ -111,9 +111,11 @@ def test_what_a_page_names_exists(page):
     for name in re.findall(r"\b(?:PRIMERO|ONA)_[A-Z_]+[A-Z]\b", text):
         assert name.removesuffix("_FILE") in settings or name in OTHER_VARIABLES, name
     for name in re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|yaml|sql))`", EXAMPLE.sub("", text)):
-        assert name in OTHER_FILES or any((at / name).exists() for at in (ROOT, PACKAGE)) or [*PACKAGE.rglob(name)], (
-            name
-        )
+        assert (
+            name in OTHER_FILES
+            or any((at / name).exists() for at in (ROOT, PACKAGE))
+            or [*PACKAGE.rglob(name), *TESTS.rglob(name)]
+        ), name
 
 
 def test_each_page_and_place_that_the_code_names_exists():

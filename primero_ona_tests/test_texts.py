@@ -71,7 +71,7 @@ def test_null_and_blank_are_the_same_but_letters_are_not():
         ("[1", "[1"),
     ],
 )
-@pytest.mark.proves("first-version")
+@pytest.mark.proves("odd-value")
 def test_a_text_that_is_a_list_is_read_to_the_last_digit(text, value):
     """Rounded, two codes would become one."""
     assert listed(text) == value
