@@ -79,7 +79,7 @@ def test_anchors_are_short_and_unique(page):
 def test_each_line_of_these_pages_is_a_claim(page):
     """A line without an anchor would be believed without a test."""
     rows = [line for line in text_of(ROOT / "docs" / f"{page}.md").splitlines() if " | " in line]
-    bare = [row for row in rows if not row.startswith(("---", "what goes wrong", "who |", '<a id="'))]
+    bare = [row for row in rows if not row.startswith(("---", "fault |", "who |", '<a id="'))]
     # What only an agreement can prevent has no test.
     assert [row for row in bare if "| agreement;" not in row] == []
     assert len(rows) > 25
@@ -116,6 +116,13 @@ def test_what_a_page_names_exists(page):
             or any((at / name).exists() for at in (ROOT, PACKAGE))
             or [*PACKAGE.rglob(name), *TESTS.rglob(name)]
         ), name
+
+
+def test_operations_has_each_check():
+    """Who sees a failed check in the UI has to find what it means."""
+    checks = set(re.findall(r"^  \? (\w+)", (TESTS / "graph" / "graph.txt").read_text(encoding="utf-8"), re.MULTILINE))
+    assert len(checks) > 15
+    assert sorted(checks - set(re.findall(r"`(\w+)`", text_of(FAULTS)))) == []
 
 
 def test_each_page_and_place_that_the_code_names_exists():
