@@ -95,6 +95,7 @@ def figures(eight: str, request: pytest.FixtureRequest) -> tuple[Figures, Figure
         return stored(conn), plain_figures(*frames(conn), 2022, TODAY)
 
 
+@pytest.mark.proves("figures-right")
 def test_every_figure_is_that_of_the_plain_computation(figures: tuple[Figures, Figures]) -> None:
     """Ministries decide on these numbers: all variants, periods and dimensions, counted a second time from the words."""
     found, expected = figures
