@@ -75,13 +75,30 @@ class Bar:
 
 @dataclass(frozen=True)
 class Point:
-    """A quarter of a line: x in percent and y in pixels; y is None where there is no number."""
+    """A quarter of a line: x in percent and y in pixels; y is None where there is no number.
 
+    `change`: since the quarter before, where both are known.
+    """
+
+    name: str
     label: str
     number: Number
+    change: str
     x: float
     y: float | None
     is_open: bool
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Words of a definition: names of columns and files, which stand between backticks, are code."""
+
+    parts: Sequence[tuple[str, bool]]
+
+    @classmethod
+    def of(cls, text: str) -> Definition:
+        """Take a text apart."""
+        return cls([(part, place % 2 == 1) for place, part in enumerate(text.split("`"))])
 
 
 @dataclass(frozen=True)
@@ -124,7 +141,7 @@ class Figure:
     indicator: str
     variant: str
     title: str
-    definition: str
+    definition: Definition
     total: Number
     changes: Sequence[tuple[str, str]]
     age_unknown: Number
@@ -188,7 +205,7 @@ class _Reader:
             self.indicator,
             self.variant,
             title=_sentence(head.partition(": ")[2]),
-            definition=rest.strip("\n"),
+            definition=Definition.of(rest.strip("\n")),
             total=self.total,
             changes=[(_compared(self.report.period, before), self._change(before)) for before in self.report.period.earlier()],
             age_unknown=self._number("age_group", "unknown"),
@@ -218,14 +235,9 @@ class _Reader:
 
     def _change(self, before: Period) -> str:
         earlier = self._total(before)
-        if self.total.value is None or earlier.value is None:
-            return "no figure to compare with"
-        difference = self.total.value - earlier.value
-        if not difference:
-            return f"the same as {earlier.text}"
-        sign = "+" if difference > 0 else "\u2212"
-        percent = f" ({sign}{abs(difference) * 100 / earlier.value:.0f} %)" if earlier.value else ""
-        return f"{sign}{abs(difference):,}{percent} from {earlier.text}"
+        if difference := _difference(earlier, self.total):
+            return f"{difference} from {earlier.text}"
+        return "no figure to compare with"
 
     def _line(self) -> Line:
         quarters = self.report.period.quarters()
@@ -233,8 +245,10 @@ class _Reader:
         top = _round_up(max((number.value or 0 for number in numbers), default=0))
         points = [
             Point(
+                quarter.name,
                 f"{quarter.year % 100:02d}-Q{quarter.number}",
                 number,
+                _difference(numbers[place - 1], number) if place else "",
                 x=5 + 90 * place / (len(quarters) - 1),
                 y=None if number.value is None else _TOP + _HEIGHT * (1 - number.value / top),
                 is_open=self.report.open and quarter == quarters[-1],
@@ -273,7 +287,7 @@ class _Reader:
         if number.value is None or not self.total.value:
             return ""
         share = 100 * number.value / self.total.value
-        return "<1 %" if 0 < share < 0.5 else f"{share:.0f} %"
+        return "<1\u00a0%" if 0 < share < 0.5 else f"{share:.0f}\u00a0%"
 
     def _most(self, bars: Sequence[Bar]) -> str:
         """Say what is most, in words."""
@@ -320,6 +334,16 @@ def _tiles(bars: Sequence[Bar]) -> dict[str, tuple[Bar, int]]:
     }
 
 
+def _difference(before: Number, after: Number) -> str:
+    """The change in children and percent, from what is shown; empty where one of the two is not known."""
+    if before.value is None or after.value is None:
+        return ""
+    difference = after.value - before.value
+    sign = "+" if difference > 0 else "\u2212" if difference else "±"
+    percent = f" ({sign}{abs(difference) * 100 / before.value:.0f}\u00a0%)" if before.value else ""
+    return f"{sign}{abs(difference):,}{percent}"
+
+
 def _percent(value: int | None, most: int) -> float:
     return round(100 * (value or 0) / most, 2) if most else 0
 
@@ -359,7 +383,7 @@ def _revised(report: Report, revision: Any) -> Text:  # noqa: ANN401
         sex, _, age = revision.value.rpartition(" × ")
         return both((report.words.value("sex", sex), report.words.value("age_group", age)))
     named = report.words.value(revision.dimension, revision.value)
-    heading = report.words.heading(revision.dimension)
+    heading = Text("Coverage") if revision.dimension == "coverage" else report.words.heading(revision.dimension)
     return Text(f"{heading.en}: {named.en}", f"{heading.km}: {named.km}" if heading.km and named.km else None)
 
 

@@ -252,6 +252,7 @@ def _facts(conn: psycopg.Connection, target: Target, period: Period, variants: M
         "quarters": [date.fromisoformat(quarter.key) for quarter in shown],
         "indicators": [*variants],
         "variants": [*variants.values()],
+        "dimensions": ["all", "coverage", *(dimension for dimension, _ in _TABLES.values())],
     }
     computed, synced, period_synced = _row(conn.execute(_TIMES, known).fetchone(), 3)
     counts = _row(conn.execute(sql.SQL(_COUNTS).format(**target.names)).fetchone(), 4)
@@ -323,7 +324,7 @@ _REVISIONS = """
 SELECT h.indicator, h.period, h.period_start, h.dimension, h.value, h.old, h.new, h.changed_at, h.reason
   FROM primero_sync.indicator_history AS h
   JOIN unnest(%(indicators)s::text[], %(variants)s::text[]) AS wanted (indicator, variant) USING (indicator, variant)
- WHERE (h.period = %(kind)s AND h.period_start = %(start)s)
+ WHERE (h.period = %(kind)s AND h.period_start = %(start)s AND h.dimension = ANY (%(dimensions)s))
     OR (h.period = 'quarter' AND h.period_start = ANY (%(quarters)s) AND h.dimension = 'all')
- ORDER BY h.changed_at DESC, h.dimension <> 'all', h.period_start DESC, h.indicator, h.dimension, h.value
+ ORDER BY date_trunc('minute', h.changed_at) DESC, h.dimension <> 'all', h.period_start DESC, h.indicator, h.dimension, h.value
 """

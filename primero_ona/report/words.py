@@ -28,17 +28,20 @@ _HEADINGS: dict[str, tuple[str, str, str]] = {
     "age_group": ("cases", "age", "Age"),
     "placement_type": ("cases", "placement_type", "Type of placement"),
     "type_of_case": ("cases", "type_of_case", "Type of case"),
+    "disability": ("cases", "disabled", "Recorded disability"),
     "disability_type": ("cases", "disabled", "Recorded disability"),
     "service_type": ("services", "service_type", "Type of service"),
     "case_source": ("cases", "case_source", "Source of the case"),
 }
 
-#: Values that the figures have, and no option of Primero's.
+#: What the figures have where a column is empty.
+EMPTY = "(empty)"
+
+#: Values of the figures that are no options of Primero's, by dimension.
 _OWN = {
-    "(empty)": Text("not recorded"),
-    "unknown": Text("age unknown"),
-    "recorded": Text("disability recorded"),
-    "not recorded": Text("no disability recorded"),
+    ("age_group", "unknown"): Text("unknown"),
+    ("disability", "recorded"): Text("disability recorded"),
+    ("disability", "not recorded"): Text("no disability recorded"),
 }
 
 
@@ -77,8 +80,10 @@ class Words:
 
     def value(self, dimension: str, value: str) -> Text:
         """What a value of a dimension is called; of several labels joined by `, `, all of them."""
-        if value in _OWN:
-            return _OWN[value]
+        if value == EMPTY:
+            return Text("not recorded")
+        if (dimension, value) in _OWN:
+            return _OWN[dimension, value]
         if dimension == "province":
             return self._by_name.get(value, Text(value))
         options = self.options(dimension)
