@@ -12,16 +12,12 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from primero_ona.contract.figures import UNCONFIRMED
 from primero_ona.ona.variants import variants
 from primero_ona.quarters import PHNOM_PENH, Quarter
-from primero_ona.report.tables import Period, Report, Shown
+from primero_ona.report.tables import Cell, Period, Report, Shown
 from primero_ona.report.words import Text, both
-
-#: Where a count is not given exactly it is a text, as the public edition has it.
-Cell = int | str
 
 #: What the public edition writes for a count below 5, zero included.
 FEW = "<5"
@@ -80,8 +76,7 @@ class Point:
     `change`: since the quarter before, where both are known.
     """
 
-    name: str
-    label: str
+    quarter: Quarter
     number: Number
     change: str
     x: float
@@ -157,23 +152,27 @@ class Figure:
 def page(report: Report, tables: Sequence[Shown], edition: str, now: datetime) -> str:
     """The page; `tables` are the report's own, or what is published of them, `edition` is `internal` or `public`."""
     style, script = _part("page.css") + _fonts(), _part("page.js")
-    return _environment().get_template("page.html").render(
-        report=report,
-        figures=[_Reader(report, tables, edition, indicator).figure() for indicator in report.variants],
-        edition=edition,
-        unconfirmed=UNCONFIRMED,
-        made=_moment(now),
-        moment=_moment,
-        heading=report.words.heading,
-        revisions=report.facts.revisions[:_ROWS],
-        more_revisions=max(0, len(report.facts.revisions) - _ROWS),
-        revised_value=lambda each: _revised(report, each),
-        revised_period=_revised_period,
-        tile_places=TILES,
-        style=Markup(style),  # noqa: S704 a file of this package
-        script=Markup(script),  # noqa: S704 a file of this package
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            figures=[_Reader(report, tables, edition, indicator).figure() for indicator in report.variants],
+            edition=edition,
+            unconfirmed=UNCONFIRMED,
+            made=_moment(now),
+            moment=_moment,
+            heading=report.words.heading,
+            revisions=report.facts.revisions[:_ROWS],
+            more_revisions=max(0, len(report.facts.revisions) - _ROWS),
+            revised_value=lambda each: _revised(report, each),
+            revised_period=_revised_period,
+            tile_places=TILES,
+            style=style,
+            script=script,
+            style_hash=_hash(style),
+            script_hash=_hash(script),
+        )
     )
 
 
@@ -231,7 +230,9 @@ class _Reader:
         return Number.of(self.totals.get((variant or self.variant, period.kind, period.start)))
 
     def _number(self, table: str, *labels: str) -> Number:
-        return Number.of(self.tables[table].cells.get(labels, self.lacking)) if table in self.tables else Number.of(None)
+        return (
+            Number.of(self.tables[table].cells.get(labels, self.lacking)) if table in self.tables else Number.of(None)
+        )
 
     def _change(self, before: Period) -> str:
         earlier = self._total(before)
@@ -245,8 +246,7 @@ class _Reader:
         top = _round_up(max((number.value or 0 for number in numbers), default=0))
         points = [
             Point(
-                quarter.name,
-                f"{quarter.year % 100:02d}-Q{quarter.number}",
+                quarter,
                 number,
                 _difference(numbers[place - 1], number) if place else "",
                 x=5 + 90 * place / (len(quarters) - 1),
@@ -296,7 +296,7 @@ class _Reader:
             return "There is no count to rank."
         named = [f"{bar.label.en} {bar.number.text}" + (f" ({bar.share})" if bar.share else "") for bar in known[:3]]
         unknown = sum(bar.number.value is None for bar in bars)
-        few = f" {unknown} with fewer than 5 children are hatched and have no length." if unknown else ""
+        few = f" {unknown} that are not shown exactly are hatched and have no length." if unknown else ""
         return f"Most children: {', '.join(named)}.{few}"
 
     def _crossed(self) -> Crossed:
@@ -372,7 +372,9 @@ def _trend(quarters: Sequence[Quarter], numbers: Sequence[Number]) -> str:
 def _compared(period: Period, before: Period) -> str:
     if period.kind == "year":
         return f"since the year before ({before.name})"
-    return f"since {'the quarter before' if before.first == period.first.previous() else 'a year before'} ({before.name})"
+    return (
+        f"since {'the quarter before' if before.first == period.first.previous() else 'a year before'} ({before.name})"
+    )
 
 
 def _revised(report: Report, revision: Any) -> Text:  # noqa: ANN401

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -19,6 +19,9 @@ from primero_ona.ona.target import Target
 from primero_ona.ona.variants import VARIANTS
 from primero_ona.quarters import Quarter
 from primero_ona.report.words import Words
+
+#: A count, or where it is not given exactly a text, as the public edition has it.
+Cell = int | str
 
 #: Quarters that the lines show, the last one included.
 QUARTERS = 8
@@ -72,7 +75,7 @@ class Shown(Protocol):
     @property
     def dimensions(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
-    def cells(self) -> Mapping[tuple[str, ...], int] | Mapping[tuple[str, ...], str]: ...  # noqa: D102
+    def cells(self) -> Mapping[tuple[str, ...], Cell]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, order=True)
@@ -205,9 +208,7 @@ def _one_moment(conn: psycopg.Connection) -> Iterator[None]:
         conn.isolation_level, conn.read_only = before
 
 
-def _tables(
-    conn: psycopg.Connection, target: Target, period: Period, variants: Mapping[str, str]
-) -> Iterator[Table]:
+def _tables(conn: psycopg.Connection, target: Target, period: Period, variants: Mapping[str, str]) -> Iterator[Table]:
     """The totals, what would count but for a date, and the tables of the period."""
     totals = [Period("quarter", quarter) for quarter in period.quarters()] + [period, *period.earlier()]
     dimensions = [dimension for dimension, _ in _TABLES.values()]
@@ -228,7 +229,9 @@ def _tables(
         for variant in names:
             for each in sorted(set(totals)):
                 if "all" in (cells := found.get((indicator, variant, each.kind, each.start, "all"), {})):
-                    yield Table("total", indicator, variant, each.kind, each.start, (), {(): cells["all"]}, adds_up=True)
+                    yield Table(
+                        "total", indicator, variant, each.kind, each.start, (), {(): cells["all"]}, adds_up=True
+                    )
         chosen = indicator, variants[indicator], period.kind, period.start
         undated = found.get((*chosen, "coverage"), {}).get("undated", 0)
         yield Table("undated", *chosen, (), {(): undated} if undated else {}, adds_up=True)
@@ -254,13 +257,17 @@ def _facts(conn: psycopg.Connection, target: Target, period: Period, variants: M
         "variants": [*variants.values()],
         "dimensions": ["all", "coverage", *(dimension for dimension, _ in _TABLES.values())],
     }
-    computed, synced, period_synced = _row(conn.execute(_TIMES, known).fetchone(), 3)
-    counts = _row(conn.execute(sql.SQL(_COUNTS).format(**target.names)).fetchone(), 4)
+    computed, synced, period_synced = conn.execute(_TIMES, known).fetchone() or (None, None, None)
+    counts = conn.execute(sql.SQL(_COUNTS).format(**target.names)).fetchone() or (0, 0, 0, 0)
+    legacy_rows, oscar_age_zero, oscar_undated, keys_made = map(int, counts)
     return Facts(
-        computed,
-        synced,
-        period_synced,
-        *(int(number or 0) for number in counts),
+        computed_at=computed,
+        synced_at=synced,
+        period_synced_at=period_synced,
+        legacy_rows=legacy_rows,
+        oscar_age_zero=oscar_age_zero,
+        oscar_undated=oscar_undated,
+        keys_made=keys_made,
         unmapped=tuple((field, int(codes), int(rows)) for field, codes, rows in conn.execute(_UNMAPPED).fetchall()),
         quarantine=tuple(
             (table, reason, int(cases), int(entries))
@@ -268,10 +275,6 @@ def _facts(conn: psycopg.Connection, target: Target, period: Period, variants: M
         ),
         revisions=tuple(Revision(*row) for row in conn.execute(_REVISIONS, known).fetchall()),
     )
-
-
-def _row(row: Sequence[object] | None, length: int) -> Iterable:
-    return row or (None,) * length
 
 
 _FIGURES = """
