@@ -12,7 +12,7 @@ from typing import Literal
 import psycopg
 import xlsxwriter
 
-from primero_ona.contract.figures import UNCONFIRMED
+from primero_ona.contract.figures import INDICATOR_REPORT, UNCONFIRMED
 from primero_ona.errors import ConfigError, UsageError
 from primero_ona.report.page import Number, page
 from primero_ona.report.tables import Cell, Period, Report, Shown, Table, read_report
@@ -66,10 +66,7 @@ def as_csv(words: Words, tables: Sequence[Shown], edition: Edition) -> str:
     """All cells of all tables, one in a row, with labels in both languages; Khmer is empty where there is none."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(
-        ["edition", "indicator", "definition", "period", "period_start", "table", "label_1", "label_1_km", "label_2",
-         "label_2_km", "children", "note"]
-    )  # fmt: skip
+    writer.writerow([column.name for column in INDICATOR_REPORT.columns])
     for table in tables:
         place = [edition, table.indicator, table.variant, table.period, table.period_start.isoformat(), table.name]
         for labels, cell in _rows(words, table):

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from primero_ona.contract.figures import INDICATOR_FIGURES
+from primero_ona.contract.figures import INDICATOR_FIGURES, INDICATOR_REPORT
 from primero_ona.graph.assets.common import INDICATORS, OWNERS, QUARTER_NOTE, contract_metadata
 from primero_ona.graph.assets.ona import CASES_KEY, FIGURES_KEY, REPORT_KEY, SERVICES_KEY
 from primero_ona.graph.metadata import report_metadata, totals_metadata
@@ -23,9 +23,9 @@ _TEXT = (
 )
 
 _REPORT_TEXT = (
-    "The report of a quarter: both indicators with their definitions, by sex, age, placement, province, disability and service, "
-    "and how far they can be relied on.\n\n"
-    "Written as HTML, XLSX and CSV into the folder of PRIMERO_ONA_REPORTS on the machine of the run. This is the internal edition, "
+    "The report of a quarter, for people: indicators 4.8 and 4.11a.\n\n"
+    "Their figures with their definitions, by sex, age, placement, province, disability and service, and how far they can be relied "
+    "on. Written as HTML, XLSX and CSV into the folder of PRIMERO_ONA_REPORTS on the machine of the run. This is the internal edition, "
     "which is exact and may not be passed on; `primero-ona report` makes the public one. Each night for the quarters that still "
     "change, and by hand for any other."
 )
@@ -88,6 +88,8 @@ def report_asset(settings: GraphSettings, quarters: dg.PartitionsDefinition[str]
         group_name=INDICATORS,
         owners=OWNERS,
         kinds={"html", "excel"},
+        code_version=fingerprint(),
+        metadata=contract_metadata(INDICATOR_REPORT),
         pool="ona_database",
         config_schema={},
     )
