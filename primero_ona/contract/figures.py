@@ -62,7 +62,12 @@ INDICATOR_REPORT = Table(
         Column("label_1_km", "text", "The same in Khmer, where Primero has it", "sensitive"),
         Column("label_2", "text", "Value of the second grouping", "sensitive"),
         Column("label_2_km", "text", "The same in Khmer, where Primero has it", "sensitive"),
-        Column("children", "text", "Children that count, each once; in the public edition a text such as `<5`", "quasi-identifier"),
+        Column(
+            "children",
+            "text",
+            "Children that count, each once; in the public edition a text such as `<5`",
+            "quasi-identifier",
+        ),
         Column("note", "text", "That the ministry has confirmed no definition"),
     ),
 )

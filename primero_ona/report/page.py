@@ -206,7 +206,7 @@ class _Reader:
             title=_sentence(head.partition(": ")[2]),
             definition=Definition.of(rest.strip("\n")),
             total=self.total,
-            changes=[(_compared(self.report.period, before), self._change(before)) for before in self.report.period.earlier()],
+            changes=[self._change(before) for before in self.report.period.earlier()],
             age_unknown=self._number("age_group", "unknown"),
             undated=Number.of(self.tables["undated"].cells.get((), self.lacking)) if "undated" in self.tables else Number.of(None),
             line=self._line(),
@@ -234,11 +234,11 @@ class _Reader:
             Number.of(self.tables[table].cells.get(labels, self.lacking)) if table in self.tables else Number.of(None)
         )
 
-    def _change(self, before: Period) -> str:
-        earlier = self._total(before)
-        if difference := _difference(earlier, self.total):
-            return f"{difference} from {earlier.text}"
-        return "no figure to compare with"
+    def _change(self, before: Period) -> tuple[str, str]:
+        """Since when, with the figure of then, and by how much; a dash where one of the two is not known."""
+        period, earlier = self.report.period, self._total(before)
+        since = "a year before" if before == period.earlier()[-1] else "the quarter before"
+        return f"since {since} ({before.name}: {earlier.text})", _difference(earlier, self.total) or "–"
 
     def _line(self) -> Line:
         quarters = self.report.period.quarters()
@@ -366,14 +366,6 @@ def _trend(quarters: Sequence[Quarter], numbers: Sequence[Number]) -> str:
     return (
         f"{first[1].text} in {first[0]}, {last[1].text} in {last[0]}; "
         f"most in {highest[0]} ({highest[1].text}), fewest in {lowest[0]} ({lowest[1].text})."
-    )
-
-
-def _compared(period: Period, before: Period) -> str:
-    if period.kind == "year":
-        return f"since the year before ({before.name})"
-    return (
-        f"since {'the quarter before' if before.first == period.first.previous() else 'a year before'} ({before.name})"
     )
 
 

@@ -23,7 +23,7 @@ from primero_ona.report.page import TILES
 from primero_ona.report.tables import Period, read_report
 from primero_ona.report.words import PROVINCE
 from primero_ona.sandbox.changes import ReferenceData
-from primero_ona_tests.harness import NOW, Q1, Q2, reference_lists
+from primero_ona_tests.harness import NOW, Q1, reference_lists
 from primero_ona_tests.ona.figures import DEFAULTS, computed, stored
 from primero_ona_tests.ona.rows import case, load, service
 
@@ -204,15 +204,16 @@ def test_khmer_is_that_of_the_sources_and_what_has_none_is_marked(
 def test_a_revision_is_named_with_its_reason(figures: psycopg.Connection[Any], tmp_path: Path) -> None:
     """Two reports of one quarter that differ without a word are not believed."""
     assert "has changed since its period closed" in written(figures, tmp_path)[".html"].read_text(encoding="utf-8")
-    load(figures, [case(99, age=3)], [service(99, 99)], quarter=Q2, run_id="late")
+    load(figures, [case(99, age=3)], [service(99, 99)], run_id="late")
     computed(figures, run_id="late")
     page = read_page(written(figures, tmp_path)[".html"])
-    assert any(
-        row[1:4] == ["4.11a, 2024-Q1: all children", "40", "41"] and "late registration" in row[4] for row in page.rows if len(row) == 5
-    )  # fmt: skip
+    told = {tuple(row[1:]) for row in page.rows if len(row) == 5}
+    assert ("4.11a, 2024-Q1:all children", "40", "41", "late registration") in told, told
     year = written(figures, tmp_path, Period.of_year(2024))
     assert year[".html"].name == "primero-ona-2024-internal.html"
-    assert any(row[0].startswith("2024-Q1") and row[1] == "41" for row in read_page(year[".html"]).rows if len(row) == 3)
+    assert any(
+        row[0].startswith("2024-Q1") and row[1] == "41" for row in read_page(year[".html"]).rows if len(row) == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -240,4 +241,6 @@ def test_files_say_their_edition_and_are_their_owners_alone(figures: psycopg.Con
     assert {path.name for path in paths} == {f"primero-ona-2024-Q1-internal.{kind}" for kind in ("html", "xlsx", "csv")}
     assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
     assert (tmp_path / "reports").stat().st_mode & 0o777 == 0o700
-    assert "Internal edition: not to be passed on" in (tmp_path / "reports/primero-ona-2024-Q1-internal.html").read_text()
+    assert (
+        "Internal edition: not to be passed on" in (tmp_path / "reports/primero-ona-2024-Q1-internal.html").read_text()
+    )
