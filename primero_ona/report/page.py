@@ -296,7 +296,7 @@ class _Reader:
             return "There is no count to rank."
         named = [f"{bar.label.en} {bar.number.text}" + (f" ({bar.share})" if bar.share else "") for bar in known[:3]]
         unknown = sum(bar.number.value is None for bar in bars)
-        few = f" {unknown} that are not shown exactly are hatched and have no length." if unknown else ""
+        few = f" Hatched, without a length: what is not shown exactly ({unknown})." if unknown else ""
         return f"Most children: {', '.join(named)}.{few}"
 
     def _crossed(self) -> Crossed:

@@ -38,7 +38,7 @@ _TOO_WIDE = """[...document.querySelectorAll("main *, header *")].filter(each =>
 _UNMARKED = r"""(() => { const found = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) { const node = walk.currentNode, parent = node.parentElement;
     if (/[A-Za-z]{3}/.test(node.data) && parent.getClientRects().length && !parent.closest(
-      ".u, code, .by, nav, .untranslated, .period, .hidden, .code, .switch, script, style, .edition")) found.push(node.data.trim()); }
+      ".u, code, .untranslated, .hidden, .switch, script, style")) found.push(node.data.trim()); }
   return found; })()"""
 
 _SERIOUS = """axe.run().then(found => JSON.stringify(found.violations.filter(each => ["serious", "critical"].includes(each.impact))
