@@ -15,7 +15,7 @@ import xlsxwriter
 from primero_ona.contract.figures import INDICATOR_REPORT, UNCONFIRMED
 from primero_ona.errors import ConfigError, UsageError
 from primero_ona.report.page import Number, page
-from primero_ona.report.tables import Cell, Period, Report, Shown, Table, read_report
+from primero_ona.report.tables import Cell, Period, Report, Shown, read_report
 from primero_ona.report.words import Text, Words
 from primero_ona.storage.files import write_file
 
@@ -38,7 +38,7 @@ def write_report(
     the folder cannot be written to.
     """
     report = read_report(conn, period, variants, now)
-    tables = report.tables if edition == "internal" else published(report.tables)
+    tables = report.tables if edition == "internal" else published(conn, report, now)
     contents = {
         "html": page(report, tables, edition, now).encode(),
         "xlsx": workbook(report, tables, edition, now),
@@ -55,8 +55,8 @@ def write_report(
     return paths
 
 
-def published(tables: Sequence[Table]) -> Sequence[Shown]:  # noqa: ARG001 of the public edition
-    """What the public edition shows of the tables."""
+def published(conn: psycopg.Connection, report: Report, now: datetime) -> Sequence[Shown]:  # noqa: ARG001 of the public edition
+    """What the public edition shows of the report, beside all that was published before; it is kept before it is given out."""
     raise UsageError(
         "the public edition cannot be made by this version; `--internal` makes the exact one, which may not be passed on"
     )
