@@ -19,7 +19,7 @@ from primero_ona.errors import ConfigError, DataError, SyncError, UsageError
 from primero_ona.ona.dictionary import read_dictionary
 from primero_ona.pipeline.reference import fill_dictionary, fill_lookup
 from primero_ona.report.files import write_report
-from primero_ona.report.page import TILES
+from primero_ona.report.page import TILES, page
 from primero_ona.report.tables import Period, read_report
 from primero_ona.report.words import PROVINCE
 from primero_ona.sandbox.changes import ReferenceData
@@ -121,7 +121,7 @@ def test_page_workbook_and_csv_have_the_figures_of_ona(figures: psycopg.Connecti
     known = stored(figures)
     report = read_report(figures, PERIOD, DEFAULTS, NOW)
     files = written(figures, tmp_path)
-    page = read_page(files[".html"])
+    shown = read_page(files[".html"])
     rows = list(csv.DictReader(io.StringIO(files[".csv"].read_text(encoding="utf-8-sig"))))
     in_csv = {
         (row["indicator"], row["definition"], row["period"], row["period_start"], row["table"], row["label_1"], row["label_2"]):
@@ -141,7 +141,7 @@ def test_page_workbook_and_csv_have_the_figures_of_ona(figures: psycopg.Connecti
         if table.name in RANKED:
             for labels, number in table.cells.items():
                 label = report.words.value(table.dimensions[0], labels[0]).en
-                assert any(label in row and f"{number:,}" in row for row in page.rows), (label, number)
+                assert any(label in row and f"{number:,}" in row for row in shown.rows), (label, number)
         start = table.period_start.isoformat()
         for labels, number in table.cells.items():
             english = [report.words.value(name, label).en for name, label in zip(table.dimensions, labels, strict=True)]
@@ -167,8 +167,7 @@ def test_what_people_wrote_is_shown_and_never_run(figures: psycopg.Connection[An
     html = files[".html"].read_text(encoding="utf-8")
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)" in html
-    page = read_page(files[".html"])
-    assert page.scripts == 1
+    assert read_page(files[".html"]).scripts == 1
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', html)
     assert policy.startswith(("default-src &#39;none&#39;;", "default-src 'none';"))
     assert not re.findall(r"(?:src|href)\s*=\s*\"(?!#)", html)
@@ -186,12 +185,12 @@ def test_khmer_is_that_of_the_sources_and_what_has_none_is_marked(
     figures: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
     """A word that a program made up would stand in a report of the ministry's."""
-    page = read_page(written(figures, tmp_path)[".html"])
+    shown = read_page(written(figures, tmp_path)[".html"])
     rows = read_dictionary(figures)
     known = {str(row[name]) for row in rows for name in ("field_label_km", "option_value_km")} | {str(PROVINCE.km)}
     known |= {str(name) for (name,) in figures.execute("SELECT province_km FROM locations_lookup")}
-    assert {text for text in page.khmer if re.search("[\u1780-\u17ff]", text)} <= known
-    assert {"ភេទ", "ស្រី", "គ្រួសារសាច់ញាតិ", "ខេត្ត"} <= set(page.khmer)
+    assert {text for text in shown.khmer if re.search("[\u1780-\u17ff]", text)} <= known
+    assert {"ភេទ", "ស្រី", "គ្រួសារសាច់ញាតិ", "ខេត្ត"} <= set(shown.khmer)
     html = written(figures, tmp_path)[".html"].read_text(encoding="utf-8")
     assert '<span class="u" lang="en">Anti-Trafficking</span>' in html
     words = read_report(figures, PERIOD, DEFAULTS, NOW).words
@@ -206,9 +205,12 @@ def test_a_revision_is_named_with_its_reason(figures: psycopg.Connection[Any], t
     assert "has changed since its period closed" in written(figures, tmp_path)[".html"].read_text(encoding="utf-8")
     load(figures, [case(99, age=3)], [service(99, 99)], run_id="late")
     computed(figures, run_id="late")
-    page = read_page(written(figures, tmp_path)[".html"])
-    told = {tuple(row[1:]) for row in page.rows if len(row) == 5}
+    told = {tuple(row[1:]) for row in read_page(written(figures, tmp_path)[".html"]).rows if len(row) == 5}
     assert ("4.11a, 2024-Q1:all children", "40", "41", "late registration") in told, told
+    report = read_report(figures, PERIOD, DEFAULTS, NOW)
+    public = page(report, report.tables, "public", NOW)
+    assert "late registration" in public
+    assert "all children" not in public
     year = written(figures, tmp_path, Period.of_year(2024))
     assert year[".html"].name == "primero-ona-2024-internal.html"
     assert any(
