@@ -16,8 +16,8 @@ from primero_ona.contract.figures import INDICATOR_REPORT, UNCONFIRMED
 from primero_ona.errors import ConfigError, UsageError
 from primero_ona.ona.locks import lock_loads
 from primero_ona.ona.revisions import keep_published, read_published
-from primero_ona.report.public import OTHER, PublicTable, publish
 from primero_ona.report.page import Number, page
+from primero_ona.report.public import OTHER, PublicTable, publish
 from primero_ona.report.tables import Cell, Period, Report, Shown, read_report
 from primero_ona.report.words import Text, Words
 from primero_ona.storage.files import write_file

@@ -19,11 +19,11 @@ from primero_ona.errors import ConfigError, DataError, SyncError, UsageError
 from primero_ona.ona.dictionary import read_dictionary
 from primero_ona.ona.revisions import read_published
 from primero_ona.pipeline.reference import fill_dictionary, fill_lookup
+from primero_ona.quarters import Quarter
 from primero_ona.report.files import write_report
 from primero_ona.report.page import TILES, page
 from primero_ona.report.tables import Period, read_report
 from primero_ona.report.words import PROVINCE
-from primero_ona.quarters import Quarter
 from primero_ona.sandbox.changes import ReferenceData
 from primero_ona_tests.harness import NOW, Q1, reference_lists
 from primero_ona_tests.ona.figures import DEFAULTS, computed, stored
@@ -260,6 +260,6 @@ def test_the_public_edition_says_so_and_has_no_exact_count(figures: psycopg.Conn
     assert all(text == "<5" or int(text) % 5 == 0 for text in shown if text.removeprefix("<").isdigit())
     assert "<5" in shown
     kept = {table["name"] for table in read_published(figures)}
-    assert kept == {row["dimension"] for row in rows} > {"total", "sex_age", "province"}
+    assert kept == {row["table"] for row in rows} > {"total", "sex_age", "province"}
     again = write_report(figures, PERIOD, DEFAULTS, "public", tmp_path / "again", NOW)[2]
     assert again.read_text() == table.read_text()
