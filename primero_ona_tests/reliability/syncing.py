@@ -12,15 +12,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import psycopg
 
+from primero_ona.cli.app import main
 from primero_ona.cli.exit_codes import exit_code
 from primero_ona.errors import SyncError
 from primero_ona.ona.connection import connect
@@ -173,6 +176,40 @@ def start(place: Place, quarter: Quarter, *, dagster: bool = False, fresh: bool 
     # same time read one exit code between them, and the second takes the child for broken (255).
     multiprocessing.process._children.discard(child)  # type: ignore[attr-defined]
     return child
+
+
+def start_command(
+    words: Sequence[str], folder: Path, variables: Mapping[str, str], output: Path, *, pauses: bool = True
+) -> BaseProcess:
+    """Start `primero-ona` with these words and variables in a process of its own; `output` gets .out and .err.
+
+    Without pauses, the client of Primero asks again at once.
+    """
+    child = _context.Process(target=_command, args=(words, folder, dict(variables), output, pauses))
+    child.start()
+    multiprocessing.process._children.discard(child)  # type: ignore[attr-defined]  # see start
+    return child
+
+
+def _command(words: Sequence[str], folder: Path, variables: Mapping[str, str], output: Path, pauses: bool) -> None:
+    """Entry point of a child: what the interpreter and the shell do before a command, and the command."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(variables)
+    for descriptor, name in ((1, "out"), (2, "err")):
+        with output.with_suffix(f".{name}").open("wb") as file:
+            os.dup2(file.fileno(), descriptor)
+    sys.stdout, sys.stderr = open(1, "w", encoding="utf-8"), open(2, "w", encoding="utf-8")  # noqa: SIM115
+    sys.argv = ["primero-ona", *words]
+    code: Any = 0
+    with nullcontext() if pauses else mock.patch("primero_ona.primero.client.time.sleep"):
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def locks(place: Place) -> set[Path]:
