@@ -24,7 +24,7 @@ from unittest import mock
 import psycopg
 
 from primero_ona.cli.app import main
-from primero_ona.cli.exit_codes import exit_code
+from primero_ona.cli.output import exit_code
 from primero_ona.errors import SyncError
 from primero_ona.ona.connection import connect
 from primero_ona.pipeline import extract
