@@ -21,20 +21,17 @@ from hypothesis import settings
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.sandbox.postgres import postgres_library
-from primero_ona_tests import SCRATCH, TEMPLATE
+from primero_ona_tests import ALL, SCRATCH, TEMPLATE
 
 #: By marker: the program that such tests need, and the Debian package that has it.
 PROGRAMS = {"nginx": ("nginx", "nginx-light"), "chromium": ("chromium", "chromium")}
 
-#: Set by `.ci/run`, which installs the programs first: then a missing one is a failure.
-ALL = "PRIMERO_ONA_TESTS_ALL"
-
 _LACKING = "tests were left out: there is no "
-_CI = f"tests run in .ci/run only ({ALL}=1)"
+_CI = "tests run in .ci/run only (PRIMERO_ONA_TESTS_ALL=1)"
 
 settings.register_profile("quick", max_examples=20, deadline=None)
 settings.register_profile("all", max_examples=200, deadline=None)
-settings.load_profile("all" if os.environ.get(ALL) else "quick")
+settings.load_profile("all" if ALL else "quick")
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -44,7 +41,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the tests whose program is not there, and those of CI elsewhere."""
-    if os.environ.get(ALL):
+    if ALL:
         return
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
     skipped = {

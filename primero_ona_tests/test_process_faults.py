@@ -214,15 +214,9 @@ def test_a_command_under_a_faulty_machine_ends_with_one_sentence(applied: Termin
 def test_a_history_that_cannot_be_written_ends_with_one_sentence(applied: Terminal) -> None:  # noqa: F811
     """Dagster fails there by itself, where no step of ours could name it; afterwards the same folder serves."""
     home = str(applied.folder / "limited_home")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    try:
-        started = applied.start("sync", "--quarter", "2024-Q1", DAGSTER_HOME=home)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    out, err = started.communicate(timeout=180)
-    assert started.returncode == 3, err
-    assert "primero-ona: Dagster's history in DAGSTER_HOME cannot be read or written (SQLITE_IOERR" in err
-    assert out == ""
+    limited = applied.interpret("sync", "--quarter", "2024-Q1", script='ulimit -f 20; "$@"', DAGSTER_HOME=home)
+    assert limited.code == 3, limited.err
+    assert "primero-ona: Dagster's history in DAGSTER_HOME cannot be read or written (SQLITE_IOERR" in limited.err
+    assert limited.out == ""
     again = applied.run("sync", "--quarter", "2024-Q1", "--json", DAGSTER_HOME=home)
     assert (again.code, json.loads(again.out)[0]["failure"]) == (0, None)

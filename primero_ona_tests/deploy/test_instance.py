@@ -132,6 +132,7 @@ def test_hashes_of_passwords_are_made_at_a_cost():
     not os.environ.get(ALL) and (os.geteuid() != 0 or shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin") is None),
     reason="needs root and nft (Debian: nftables), for a network of its own",
 )
+@pytest.mark.ci
 def test_other_accounts_of_the_machine_do_not_reach_the_ports():
     """The operators' webserver starts runs for each that connects: any account of the machine had an operator's rights."""
     users = {"www-data": 33, "primero-ona": 61_001, "primero-ona-web": 61_002, "nobody": 65_534}

@@ -24,7 +24,7 @@ from requests.adapters import HTTPAdapter
 
 from primero_ona_tests.certificates import Authority
 
-pytestmark = pytest.mark.nginx
+pytestmark = [pytest.mark.nginx, pytest.mark.ci]
 
 SITE = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 GUIDE = Path(__file__).parents[2] / "docs" / "deployment.md"

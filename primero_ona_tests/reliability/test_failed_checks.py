@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from primero_ona.cli.app import app
 from primero_ona.graph.due import attempts
+from primero_ona_tests import quick
 from primero_ona_tests.harness import Q1, START, Graph, small, wired
 from primero_ona_tests.reliability.syncing import Place, home_with_settings
 
@@ -50,7 +51,7 @@ def spoil(graph: Graph, name: str) -> list[str]:
     return failing
 
 
-@pytest.mark.parametrize("name", SPOILS)
+@pytest.mark.parametrize("name", quick(SPOILS, "a case gone"))
 def test_a_check_that_fails_after_the_load_fails_the_run_and_nothing_tries_it_again(graph, name):
     """An alert sees failed runs only; an hourly repetition of what must fail hides the next failure."""
     failing = spoil(graph, name)
@@ -87,7 +88,7 @@ def test_the_sensor_knows_what_became_of_the_last_run_of_a_quarter_whatever_it_i
     assert attempts(graph.instance, [Q1])[Q1].run_id == outcome.run_id, "a run that pulls nothing is no attempt"
 
 
-@pytest.mark.parametrize("command", ["sync", "backfill", "remap"])
+@pytest.mark.parametrize("command", quick(("sync", "backfill", "remap"), "remap"))
 def test_every_command_that_loads_ends_with_one_where_a_check_fails(graph, tmp_path, monkeypatch, command):
     """A cron job reads nothing but the exit code."""
     primero = graph.primero

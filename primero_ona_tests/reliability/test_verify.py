@@ -18,6 +18,7 @@ from primero_ona.pipeline.reconcile import Reconciliation, reconcile
 from primero_ona.pipeline.scope import Scope
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import presence_of, take_inventory
+from primero_ona_tests import quick
 from primero_ona_tests.harness import Q1, Q2, START, Graph
 from primero_ona_tests.primero.test_pull import Kept
 from primero_ona_tests.reliability.syncing import Place, home_with_settings, repaired, sync_rooms
@@ -114,7 +115,9 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "damage", quick(DAMAGES, "missing", "service changed", "edited, no sync since", "gone without a trace")
+)
 def test_each_damage_is_found_as_what_it_is_and_mended_alone(synced, damage):
     """The syncs believe their own bookkeeping; this must not, and must not rewrite the country to mend one child."""
     kind, harm = DAMAGES[damage]
