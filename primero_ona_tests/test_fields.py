@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from primero_ona.cli.app import app
 from primero_ona.quarters import current_quarter
 from primero_ona.sandbox.cases import Wish
-from primero_ona_tests.harness import Q1, START, Graph, small, wired
-from primero_ona_tests.reliability.syncing import home_with_settings
+from primero_ona_tests.harness import Q1, Graph, small, wired
+from primero_ona_tests.reliability.syncing import terminal_of
 
 Command = Callable[..., Result]
 
@@ -43,20 +42,7 @@ def graph(postgres: Any) -> Iterator[Graph]:
 def command(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs `primero-ona` on the graph that the test uses."""
     graph = request.getfixturevalue("young" if "young" in request.fixturenames else "graph")
-    settings = {
-        "PRIMERO_URL": graph.primero.url,
-        "PRIMERO_USERNAME": graph.primero.username,
-        "PRIMERO_PASSWORD": graph.primero.password,
-        "ONA_DATABASE_URL": graph.url,
-        "PRIMERO_ONA_STORAGE_URL": str(graph.folder),
-        "PRIMERO_ONA_STORAGE_KEYS": graph.key,
-        "PRIMERO_ONA_START": START,
-        "DAGSTER_HOME": home_with_settings(tmp_path / "home"),
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return lambda *words: CliRunner().invoke(app, list(words))
+    return terminal_of(graph, tmp_path, monkeypatch)
 
 
 def test_a_young_primero_is_synced_and_verified_and_its_empty_columns_are_warned_of(young: Graph, command: Command):

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,8 +22,10 @@ from typing import Any
 from unittest import mock
 
 import psycopg
+import pytest
+from typer.testing import CliRunner, Result
 
-from primero_ona.cli.app import main
+from primero_ona.cli.app import app, main
 from primero_ona.cli.output import exit_code
 from primero_ona.errors import SyncError
 from primero_ona.ona.connection import connect
@@ -38,7 +40,7 @@ from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.policy import PullPolicy
 from primero_ona.quarters import Quarter
 from primero_ona.storage.partitions import PartitionStore
-from primero_ona_tests.harness import seed_reference
+from primero_ona_tests.harness import START, Graph, seed_reference
 
 #: Exit code of a child whose sync broke with something else than a failure of ours.
 UNEXPECTED = 70
@@ -55,7 +57,7 @@ class Place:
     storage: str
     key: str = field(repr=False)
     home: str | None = None
-    start: str = "2023-Q4"
+    start: str = START
 
     @property
     def stored(self) -> StoredAssets:
@@ -86,6 +88,20 @@ class Place:
             "DAGSTER_HOME": self.home or "",
             "DAGSTER_DISABLE_TELEMETRY": "1",
         }
+
+
+def place_of(graph: Graph, home: str | None = None) -> Place:
+    """Where the syncs of a graph work."""
+    primero = graph.primero
+    return Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key, home)
+
+
+def terminal_of(graph: Graph, folder: Path, environment: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs `primero-ona` with these arguments on a graph, in this process, with a DAGSTER_HOME in the folder."""
+    for name, value in place_of(graph, home_with_settings(folder / "home")).environment.items():
+        environment.setenv(name, value)
+    environment.chdir(folder)
+    return lambda *words: CliRunner().invoke(app, list(words))
 
 
 def pull(place: Place, quarter: Quarter) -> None:

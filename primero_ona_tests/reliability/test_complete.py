@@ -9,14 +9,13 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from primero_ona.cli.app import app
 from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.pipeline.stored import StoredAssets, current_versions
 from primero_ona_tests import quick
-from primero_ona_tests.harness import Q1, Q2, START, Graph, small, wired
-from primero_ona_tests.reliability.syncing import Place, home_with_settings, sync_rooms
+from primero_ona_tests.harness import Q1, Q2, Graph, small, wired
+from primero_ona_tests.reliability.syncing import place_of, sync_rooms, terminal_of
 
 Do = Callable[[Graph], object]
 
@@ -26,11 +25,6 @@ def graph(postgres: Any) -> Iterator[Graph]:
     """40 plain cases in two quarters: nothing of them is in quarantine."""
     with wired(postgres, "complete", small(40, odd=False)) as made:
         yield made
-
-
-def place_of(graph: Graph, home: str | None = None) -> Place:
-    primero = graph.primero
-    return Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key, home, START)
 
 
 @pytest.fixture
@@ -44,12 +38,8 @@ def synced(graph: Graph) -> Graph:
 @pytest.fixture
 def command(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Runs `primero-ona` with these arguments on the sandbox."""
-    place = place_of(graph, home_with_settings(tmp_path / "home"))
-    place.seed()
-    for name, value in place.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+    place_of(graph).seed()
+    return terminal_of(graph, tmp_path, monkeypatch)
 
 
 def one(graph: Graph) -> str:

@@ -16,16 +16,14 @@ from primero_ona.pipeline import extract, upkeep
 from primero_ona.primero.policy import PullPolicy
 from primero_ona.storage.partitions import PartitionStore
 from primero_ona_tests.harness import Q1, Q2, Graph
-from primero_ona_tests.reliability.syncing import Place, finish, kill, start, sync_rooms
+from primero_ona_tests.reliability.syncing import finish, kill, start, sync_rooms
 
 
 class Installation:
     """A place whose storage keys change, and all keys that it ever had."""
 
     def __init__(self, graph: Graph) -> None:
-        primero = graph.primero
-        self.graph, self.keys = graph, [graph.key]
-        self.place = Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key)
+        self.graph, self.keys, self.place = graph, [graph.key], place_of(graph)
         self.erased: set[str] = set()
 
     def rotate(self) -> None:

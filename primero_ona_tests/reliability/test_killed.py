@@ -28,6 +28,7 @@ from primero_ona_tests.reliability.syncing import (
     home_with_settings,
     kill,
     locks,
+    place_of,
     start,
     sync_rooms,
     wait_for_run,
@@ -41,11 +42,7 @@ STATE = (
 
 @pytest.fixture
 def place(graph: Graph, tmp_path: Path) -> Place:
-    primero = graph.primero
-    return Place(
-        primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key,
-        home_with_settings(tmp_path / "home"),
-    )  # fmt: skip
+    return place_of(graph, home_with_settings(tmp_path / "home"))
 
 
 def state(graph: Graph) -> list[Any]:

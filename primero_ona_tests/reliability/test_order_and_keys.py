@@ -18,7 +18,7 @@ from primero_ona.sandbox.columns import ABSENT
 from primero_ona_tests import quick
 from primero_ona_tests.harness import Q1, Q2, Graph, wired
 from primero_ona_tests.reliability.oracle import TYPE, differences
-from primero_ona_tests.reliability.syncing import Place, sync_rooms
+from primero_ona_tests.reliability.syncing import place_of, sync_rooms
 
 JAN, APR = datetime(2024, 1, 20, 5, tzinfo=UTC), datetime(2024, 4, 20, 5, tzinfo=UTC)
 
@@ -60,9 +60,7 @@ def aside(graph: Graph) -> list[tuple[Any, ...]]:
 
 def sync(graph: Graph, quarter: Quarter, *, fresh: bool = True) -> None:
     """Pull, map and load a quarter; or map and load again what is stored of it, without asking Primero."""
-    primero = graph.primero
-    place = Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key)
-    assert sync_rooms(place, quarter, fresh=fresh) == 0
+    assert sync_rooms(place_of(graph), quarter, fresh=fresh) == 0
 
 
 ORDERS = list(itertools.permutations(("fresh Q1", "stored Q1", "fresh Q2", "stored Q2")))[::4]
