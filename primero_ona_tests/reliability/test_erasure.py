@@ -16,7 +16,7 @@ from primero_ona.pipeline import extract, upkeep
 from primero_ona.primero.policy import PullPolicy
 from primero_ona.storage.partitions import PartitionStore
 from primero_ona_tests.harness import Q1, Q2, Graph
-from primero_ona_tests.reliability.syncing import finish, kill, start, sync_rooms
+from primero_ona_tests.reliability.syncing import finish, kill, place_of, start, sync_rooms
 
 
 class Installation:
