@@ -269,6 +269,25 @@ def test_a_host_that_does_not_exist_is_told_as_such(applied: Terminal) -> None:
     result.refused(3, "the host primero.invalid of PRIMERO_URL is not known")
 
 
+def test_a_command_under_a_faulty_machine_ends_with_one_sentence(applied: Terminal) -> None:
+    """Scripts tell by the exit code whether to wait or to call an operator."""
+    result = applied.run("sync", "--quarter", "2024-Q1", DAGSTER_HOME="/dev/null/home")
+    result.refused(2, "does not let this account use a file or a folder (ENOTDIR, /dev)")
+    result = applied.run("sync", "--quarter", "2024-Q1", PRIMERO_ONA_STORAGE_URL="/dev/null/partitions")
+    result.refused(2, "2024-Q1: this machine does not let this account", "nothing is half-written")
+
+
+def test_a_history_that_cannot_be_written_ends_with_one_sentence(applied: Terminal) -> None:
+    """Dagster fails there by itself, where no step of ours could name it; afterwards the same folder serves."""
+    home = str(applied.folder / "limited_home")
+    limited = applied.interpret("sync", "--quarter", "2024-Q1", script='ulimit -f 20; "$@"', DAGSTER_HOME=home)
+    assert limited.code == 3, limited.err
+    assert "primero-ona: Dagster's history in DAGSTER_HOME cannot be read or written (SQLITE_IOERR" in limited.err
+    assert limited.out == ""
+    again = applied.run("sync", "--quarter", "2024-Q1", "--json", DAGSTER_HOME=home)
+    assert (again.code, json.loads(again.out)[0]["failure"]) == (0, None)
+
+
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     yield path
     for name, command in getattr(group, "commands", {}).items():
