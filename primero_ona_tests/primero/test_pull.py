@@ -3,62 +3,19 @@
 The truth is read from the sandbox's own store, never from its answers.
 """
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
 
 from primero_ona.errors import DataError, RefusedError, SyncError, TransientError
-from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, KnownFields
-from primero_ona.primero.pull import PullReport, pull_cases
-from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero
+from primero_ona_tests.primero.pulling import CLOSED, NOW, OPEN, primero, pull, truth
 
-CLOSED, OPEN = Quarter(2026, 3), Quarter(2026, 4)
-NOW = datetime(2026, 11, 20, 3, 0, tzinfo=UTC)
-
-
-class Kept:
-    """A sink that keeps all frames."""
-
-    def restart(self) -> None:
-        self.frames: list[pd.DataFrame] = []
-
-    def write(self, frame: pd.DataFrame) -> None:
-        self.frames.append(frame)
-
-    @property
-    def ids(self) -> list[str]:
-        return [case for frame in self.frames for case in frame["id"]]
-
-
-@pytest.fixture
-def primero() -> Iterator[SandboxPrimero]:
-    """3,200 cases in two quarters, so that each takes more than one page."""
-    with SandboxPrimero(Wish(3_200, seed=3, now=NOW, quarters=2)).serve() as server:
-        yield server
-
-
-def window(quarter: Quarter) -> Window:
-    return Window(quarter.start, quarter.end, quarter is OPEN)
-
-
-def pull(
-    primero: SandboxPrimero, quarter: Quarter = CLOSED, sink: Kept | None = None, known: KnownFields | None = None
-) -> tuple[PullReport, Kept]:
-    sink = sink or Kept()
-    with PrimeroClient(primero.url, primero.username, primero.password, pause=0) as client:
-        return pull_cases(client, window(quarter), sink, known, empty_pause=0), sink
-
-
-def truth(primero: SandboxPrimero, quarter: Quarter = CLOSED) -> set[str]:
-    """The cases that lie in the window now."""
-    stamps = {case["id"]: datetime.fromisoformat(case["last_updated_at"]) for case in primero.cases.records()}
-    return {case for case, stamp in stamps.items() if quarter.start <= stamp < quarter.end}
+__all__ = ["primero"]  # fixture
 
 
 @pytest.mark.parametrize("quarter", [CLOSED, OPEN], ids=["closed", "open"])
@@ -381,16 +338,6 @@ def test_a_fault_that_passes_does_not_disturb_the_pull(primero, kind, details):
     primero.fail(kind, after=4, times=1, **details)
     _, sink = pull(primero)
     assert set(sink.ids) == truth(primero)
-
-
-def test_a_wrong_password_is_asked_exactly_once(primero):
-    """Six failed logins lock the account for everybody who uses it."""
-    with (
-        PrimeroClient(primero.url, primero.username, "wrong", pause=0) as client,
-        pytest.raises(RefusedError, match="login"),
-    ):
-        pull_cases(client, window(CLOSED), Kept())
-    assert len(primero.log) == 1
 
 
 def test_no_message_holds_a_query_or_a_body(primero):

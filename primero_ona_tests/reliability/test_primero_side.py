@@ -24,8 +24,8 @@ from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona_tests import quick
 from primero_ona_tests.harness import NOW, Q1, Q2, Clock
+from primero_ona_tests.primero.pulling import Kept, truth
 from primero_ona_tests.primero.test_bounds import serving
-from primero_ona_tests.primero.test_pull import Kept, truth
 
 
 def asked(primero: SandboxPrimero) -> PrimeroClient:

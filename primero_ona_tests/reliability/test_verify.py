@@ -19,7 +19,7 @@ from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import presence_of, take_inventory
 from primero_ona_tests import quick
 from primero_ona_tests.harness import Q1, Q2, Graph
-from primero_ona_tests.primero.test_pull import Kept
+from primero_ona_tests.primero.pulling import Kept
 from primero_ona_tests.reliability.syncing import place_of, repaired, sync_rooms, terminal_of
 
 SCOPE = Scope(Q1)
