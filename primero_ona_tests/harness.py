@@ -106,8 +106,9 @@ class Graph:
         """Run only some assets or checks for a quarter."""
         job = dg.define_asset_job("a_part", selection=selection)
         part = dg.Definitions(
-            assets=self.defs.assets, asset_checks=self.defs.asset_checks, jobs=[job], resources=self.defs.resources
-        )
+            assets=self.defs.assets, asset_checks=self.defs.asset_checks, jobs=[job], resources=self.defs.resources,
+            loggers=self.defs.loggers,
+        )  # fmt: skip
         return part.resolve_job_def("a_part").execute_in_process(
             instance=self.instance, raise_on_error=False, tags={"dagster/partition": quarter.key, **tags}
         )

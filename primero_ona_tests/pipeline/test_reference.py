@@ -33,7 +33,7 @@ def synced(postgres: Any) -> Iterator[Graph]:
 def graph(synced: Graph) -> Iterator[Graph]:
     """The same, with Primero's lists as they were at first; a test leaves its own traces in ONA only."""
     yield synced
-    synced.primero._endpoints.reference = ReferenceData()
+    vars(synced.primero.reference).update(vars(ReferenceData()))
     synced.primero.role.refused.clear()
 
 
@@ -173,7 +173,7 @@ def test_a_retired_district_stays_and_is_marked(graph):
     graph.primero.reference.retire_place("601")
     assert refreshed(graph).load["ona/locations_lookup"]["retired"] == 2
     assert graph.sql("SELECT district, status FROM locations_lookup WHERE code = '601'") == [("Baray", "retired")]
-    graph.primero._endpoints.reference = ReferenceData()
+    vars(graph.primero.reference).update(vars(ReferenceData()))
     refreshed(graph)
     assert graph.sql("SELECT status FROM locations_lookup WHERE code = '601'") == [("current",)]
 
