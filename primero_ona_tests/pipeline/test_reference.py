@@ -15,7 +15,9 @@ from primero_ona.graph.runs import RunOutcome, run_unpartitioned, sync_quarter
 from primero_ona.pipeline.reference import labels_in_use, mapped_otherwise, stored_reference
 from primero_ona.primero.reference import LISTS, Reference, refresh
 from primero_ona.sandbox.changes import ReferenceData
+from primero_ona_tests import quick
 from primero_ona_tests.harness import NOW, Q1, Graph, in_quarter, seed_reference, small, wired
+from primero_ona_tests.reliability.syncing import sync_plainly
 
 CONCERNS = "lookup-protection-concerns"
 
@@ -139,7 +141,7 @@ def test_a_new_option_gets_primeros_label_and_is_reported(graph):
 def test_codes_that_only_cases_have_are_fields_with_the_number_of_codes(graph):
     """A code may be a word that somebody wrote about one child; who has the database can print it."""
     edit_a_case(graph, 1, protection_concerns=["typed_by_hand", "typed_again", "typed_again"], sex="typed")
-    assert graph.sync(Q1).failure is None
+    sync_plainly(graph)
     outcome = refreshed(graph)
     assert "3 × code unknown to Primero, too" in finding(outcome, "labels")
     assert shown(graph, outcome, "labels") == [
@@ -149,6 +151,7 @@ def test_codes_that_only_cases_have_are_fields_with_the_number_of_codes(graph):
     assert "typed_" not in graph.events(outcome.run_id)
 
 
+@pytest.mark.ci
 def test_stored_quarters_are_mapped_again_without_asking_primero(graph):
     """A pull of years only to change a label would burden Primero, and might bring other rows."""
     edit_a_case(graph, 2, protection_concerns=["another_54321"])
@@ -187,7 +190,7 @@ def test_a_renamed_district_waits_for_somebody(graph):
     assert graph.sql("SELECT district FROM locations_lookup WHERE code = '601'") == [("Baray",)]
 
 
-@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("name", quick(LISTS, "locations"))
 def test_a_refused_list_is_served_by_the_last_one(graph, name):
     """A role that was narrowed over night must not turn the dashboards English, or empty a lookup."""
     refreshed(graph)

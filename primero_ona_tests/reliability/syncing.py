@@ -182,7 +182,9 @@ def sync_dagster(place: Place, key: str) -> None:
 
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__, "primero_ona.definitions", "primero_ona.cli.common"])
+_context.set_forkserver_preload(
+    [__name__, "primero_ona.definitions", "primero_ona.cli.common", "pandera.pandas", "upath"]
+)
 
 
 def start(place: Place, quarter: Quarter, *, dagster: bool = False, fresh: bool = True) -> BaseProcess:
