@@ -54,6 +54,7 @@ def everything(*folders: Path) -> bytes:
     return b"\n".join(path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.proves("logs")
 def test_a_sync_of_odd_values_leaves_nothing_of_them_outside_ona(
     graph: Graph, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_sync_of_odd_values_leaves_nothing_of_them_outside_ona(
         pytest.param("primero_ona.ona.load.stage_rows", "1", id="load, with Dagster's own redaction"),
     ],
 )
+@pytest.mark.proves("logs")
 def test_an_exception_that_quotes_a_row_leaves_nothing_of_it(
     graph: Graph,
     monkeypatch: pytest.MonkeyPatch,

@@ -107,6 +107,7 @@ REAL = {
 
 
 @pytest.mark.parametrize("name", REAL)
+@pytest.mark.proves("machine-fault")
 def test_a_fault_of_the_machine_is_named_with_what_to_do(tmp_path: Path, name: str) -> None:
     """ "Unexpected OSError, please report this line" leaves an operator beside a full disk without a word about the disk."""
     fault, kind, words = REAL[name]
@@ -129,6 +130,7 @@ def test_a_fault_of_the_machine_is_named_with_what_to_do(tmp_path: Path, name: s
     ],
     ids=lambda number: errno.errorcode[number],
 )  # fmt: skip
+@pytest.mark.proves("machine-fault")
 def test_what_cannot_be_brought_about_here_is_named_too(tmp_path: Path, number: int) -> None:
     """The folder shown is the nearest that exists: what a file was to be called might hold anything."""
     failure = machine_error(OSError(number, SECRET, str(tmp_path / SECRET / "part")))
@@ -179,6 +181,7 @@ def onto_a_full_disk(monkeypatch: pytest.MonkeyPatch, *parts: str) -> None:
     monkeypatch.setattr(os, "open", open_full)
 
 
+@pytest.mark.proves("machine-fault")
 def test_a_file_that_cannot_be_written_stays_as_it_was_and_nothing_lies_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,7 @@ def test_a_second_sync_writes_nothing_and_status_tells_the_quarters(applied: Ter
         pytest.param({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, marks=pytest.mark.ci, id="LC_ALL=C"),
     ],
 )  # fmt: skip
+@pytest.mark.proves("output")
 def test_a_terminal_that_knows_few_letters_does_not_make_a_sync_fail(
     applied: Terminal, changed: dict[str, str]
 ) -> None:
@@ -182,6 +183,7 @@ QUICK = {(STATUS, "reader left"), (STATUS, "all closed"), (SYNC, "disk full")}
         for name, redirect, said in OUTPUTS
     ],
 )
+@pytest.mark.proves("output")
 def test_output_that_cannot_be_written_does_not_change_the_exit_code(
     applied: Terminal, arguments: tuple[str, ...], redirect: str, said: str
 ) -> None:
@@ -277,6 +279,7 @@ def test_a_command_under_a_faulty_machine_ends_with_one_sentence(applied: Termin
     result.refused(2, "2024-Q1: this machine does not let this account", "nothing is half-written")
 
 
+@pytest.mark.proves("machine-fault")
 def test_a_history_that_cannot_be_written_ends_with_one_sentence(applied: Terminal) -> None:
     """Dagster fails there by itself, where no step of ours could name it; afterwards the same folder serves."""
     home = str(applied.folder / "limited_home")

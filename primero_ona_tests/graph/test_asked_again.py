@@ -23,6 +23,7 @@ NOTHING = timedelta()
 
 @pytest.mark.parametrize("job", ["sync_quarter", "__ASSET_JOB", "remap_quarter"])
 @pytest.mark.parametrize("how", ["failed", "cancelled"])
+@pytest.mark.proves("due")
 def test_a_sync_that_did_not_end_well_is_asked_for_again_after_an_hour_whatever_its_job_is_called(
     watch: Watch, monkeypatch: pytest.MonkeyPatch, job: str, how: str
 ) -> None:
@@ -41,6 +42,7 @@ def test_a_sync_that_did_not_end_well_is_asked_for_again_after_an_hour_whatever_
         assert WAITS in watch.look().skip_message
 
 
+@pytest.mark.proves("due")
 def test_a_sync_that_failed_for_good_is_asked_for_again_only_when_something_has_changed(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +57,7 @@ def test_a_sync_that_failed_for_good_is_asked_for_again_only_when_something_has_
     assert watch.asked() == ["2025-01-01"]
 
 
+@pytest.mark.proves("due")
 def test_what_changes_while_a_quarter_is_pulled_is_asked_for_when_that_run_has_ended(watch: Watch) -> None:
     """The run may have read the case before it was edited: its number says so, and no clock could."""
     watch.look()
@@ -74,6 +77,7 @@ def test_what_changes_while_a_quarter_is_pulled_is_asked_for_when_that_run_has_e
     assert watch.asked() == []
 
 
+@pytest.mark.proves("due")
 def test_a_failed_sync_that_no_change_asked_for_is_healed_too(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backfill, or the closing of a quarter, that a broken connection ended."""
     watch.asked()
@@ -86,6 +90,7 @@ def test_a_failed_sync_that_no_change_asked_for_is_healed_too(watch: Watch, monk
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
+@pytest.mark.proves("killed")
 def test_a_run_whose_process_was_killed_is_ended_so_that_its_quarter_is_asked_for_again(
     watch: Watch, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus
 ) -> None:
@@ -104,6 +109,7 @@ def test_a_run_whose_process_was_killed_is_ended_so_that_its_quarter_is_asked_fo
     assert not list(lock.parent.iterdir())
 
 
+@pytest.mark.proves("other-version")
 def test_a_quarter_that_another_version_loaded_is_asked_for_once_and_after_the_others(
     watch: Watch, ona: psycopg.Connection
 ) -> None:
@@ -129,6 +135,7 @@ def test_a_quarter_that_another_version_loaded_is_asked_for_once_and_after_the_o
 AHEAD = datetime(2031, 5, 5, tzinfo=UTC)
 
 
+@pytest.mark.proves("stamped-ahead")
 def test_a_case_stamped_ahead_does_not_blind_the_sensor_and_asks_for_the_open_quarter(watch: Watch) -> None:
     """One case stamped 2031 was the newest for five years, and no edit was seen."""
     watch.asked()
@@ -144,6 +151,7 @@ def test_a_case_stamped_ahead_does_not_blind_the_sensor_and_asks_for_the_open_qu
     assert watch.asked() == []
 
 
+@pytest.mark.proves("stamped-ahead")
 def test_the_turn_of_a_quarter_asks_for_the_cases_stamped_ahead(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """They belong to the open quarter, whichever that is."""
     watch.primero.create(case_id_display="ahead", last_updated_at=AHEAD)
@@ -153,6 +161,7 @@ def test_the_turn_of_a_quarter_asks_for_the_cases_stamped_ahead(watch: Watch, mo
     assert "2026-01-01" in watch.asked()
 
 
+@pytest.mark.proves("stamped-ahead")
 def test_more_cases_stamped_ahead_than_a_page_hide_no_edit(watch: Watch) -> None:
     """A server whose clock was wrong for days has stamped thousands."""
     watch.primero.switches.per_cap = 3
@@ -171,6 +180,7 @@ def test_where_every_case_is_stamped_ahead_the_tick_says_so(watch: Watch) -> Non
     assert watch.look().skip_message.startswith("Primero could not be asked: every case of Primero is stamped ahead")
 
 
+@pytest.mark.proves("stamped-ahead")
 def test_quarters_that_have_not_begun_are_not_blamed_on_the_setting(watch: Watch) -> None:
     """A server whose own clock is years ahead stamps in quarters that no setting names."""
     for days in (0, 100):

@@ -129,6 +129,7 @@ def test_a_change_asks_for_all_quarters_between_the_last_look_and_now(watch: Wat
     assert watch.asked() == []
 
 
+@pytest.mark.proves("late-commit")
 def test_a_late_commit_with_an_older_stamp_is_seen(watch: Watch) -> None:
     """A stamp is taken before its row can be seen; a cursor that only grows would lose the row for ever."""
     watch.asked()
@@ -138,6 +139,7 @@ def test_a_late_commit_with_an_older_stamp_is_seen(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["error", "swallowed", "unreachable", "refused", "two slow answers"])
+@pytest.mark.proves("slow-answer")
 def test_a_failed_look_keeps_the_cursor_and_says_so(
     watch: Watch, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +170,7 @@ def test_a_failed_look_keeps_the_cursor_and_says_so(
     assert watch.asked() == ["2025-01-01"]
 
 
+@pytest.mark.proves("primero-gave-up")
 def test_a_database_that_gives_up_is_named_by_the_tick(watch: Watch) -> None:
     """An account that sees nothing is for other people to look at."""
     watch.primero.switches.scans_time_out = True
@@ -185,6 +188,7 @@ def freshness(instance: dg.DagsterInstance, asset: dg.AssetKey, after: timedelta
         return asyncio.run(state).value
 
 
+@pytest.mark.proves("seen")
 def test_each_look_that_primero_answered_is_recorded_and_its_age_turns_red(watch: Watch) -> None:
     """With a wrong password the sensor ticked green, "0 runs requested", as in a quiet night."""
     for events in (
@@ -200,6 +204,7 @@ def test_each_look_that_primero_answered_is_recorded_and_its_age_turns_red(watch
     assert states == ["PASS", "WARN", "FAIL"]
 
 
+@pytest.mark.proves("seen")
 def test_a_load_of_any_quarter_keeps_ona_s_tables_fresh_for_days(watch: Watch) -> None:
     """The days of Khmer New Year bring no edit; two weeks without one are a fault."""
     for key in (CASES_KEY, SERVICES_KEY):
@@ -224,6 +229,7 @@ def test_an_unexpected_exception_in_a_tick_quotes_nothing(watch: Watch, monkeypa
 
 
 @pytest.mark.parametrize("trouble", ["unreachable", "no column"])
+@pytest.mark.proves("ona-unasked")
 def test_an_ona_that_cannot_be_asked_is_told_and_keeps_no_change_from_being_seen(
     watch: Watch, ona: psycopg.Connection, trouble: str
 ) -> None:
@@ -271,6 +277,7 @@ def test_the_cursor_holds_a_stamp_and_a_number_and_nothing_of_a_case(watch: Watc
 
 
 @pytest.mark.parametrize("lost", ["reset in the UI", "of an older version", "of a Primero that was restored"])
+@pytest.mark.proves("lost-cursor")
 def test_a_forgotten_cursor_asks_for_all_that_may_have_been_missed(watch: Watch, lost: str) -> None:
     """Edits of the last evening of a quarter lie on the other side of its border, and nothing would ask for them again."""
     pulled = {Quarter(2024, 1): True, Quarter(2024, 2): False, Quarter(2024, 3): True}

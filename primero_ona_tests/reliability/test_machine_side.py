@@ -35,6 +35,7 @@ PLACES = [
 ]
 
 
+@pytest.mark.proves("machine-fault")
 def test_a_disk_that_is_full_while_a_partition_is_written_leaves_what_was_there(graph, monkeypatch):
     """A night's sync on a full disk: the next one, on a disk with space, must find nothing half done."""
     folder = Path(graph.folder)
@@ -96,6 +97,7 @@ def test_what_the_library_says_of_a_full_disk_has_the_kernels_number(tmp_path):
     assert done.stdout.rstrip().endswith("[]"), "nothing of it is left"
 
 
+@pytest.mark.proves("machine-fault")
 def test_a_disk_that_fails_while_a_partition_is_read_is_named(graph, monkeypatch):
     """Reading fails in the middle of a stream, far from where the partition was opened."""
     opened = ParquetFile.iter_batches
