@@ -222,6 +222,7 @@ def test_a_refused_login_is_no_refused_list(graph):
 
 
 @pytest.mark.proves("refused-list")
+@pytest.mark.ci
 def test_where_nothing_is_stored_and_all_is_refused_ona_and_the_labels_serve(postgres):
     """An account that may read cases only must still be able to sync; nothing is guessed."""
     with wired(postgres, "refused", small(60, odd=False)) as graph:
@@ -238,6 +239,7 @@ def test_where_nothing_is_stored_and_all_is_refused_ona_and_the_labels_serve(pos
 
 
 @pytest.mark.proves("odd-place")
+@pytest.mark.ci
 def test_districts_without_a_province_cost_a_new_ona_no_other_and_are_named(postgres):
     """One mistake in a tree of 16,000 places kept every child out of a new ONA."""
     with wired(postgres, "odd_places", small(60, odd=False)) as graph:
