@@ -14,6 +14,7 @@ from primero_ona.graph.dead_runs import PROCESS_TAG, held_by_this_process
 from primero_ona.graph.due import FOR_GOOD, TOO_SOON, WAITS
 from primero_ona.pipeline.stored import current_versions
 from primero_ona.quarters import Quarter, current_quarter
+from primero_ona_tests import quick
 from primero_ona_tests.graph.watching import NEW_YEAR, Watch, loaded, watch
 
 __all__ = ["watch"]  # fixture
@@ -21,7 +22,7 @@ __all__ = ["watch"]  # fixture
 NOTHING = timedelta()
 
 
-@pytest.mark.parametrize("job", ["sync_quarter", "__ASSET_JOB", "remap_quarter"])
+@pytest.mark.parametrize("job", quick(("sync_quarter", "__ASSET_JOB", "remap_quarter"), "sync_quarter"))
 @pytest.mark.parametrize("how", ["failed", "cancelled"])
 @pytest.mark.proves("due")
 def test_a_sync_that_did_not_end_well_is_asked_for_again_after_an_hour_whatever_its_job_is_called(
