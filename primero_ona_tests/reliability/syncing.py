@@ -194,6 +194,10 @@ def start(place: Place, quarter: Quarter, *, dagster: bool = False, fresh: bool 
         if dagster
         else _context.Process(target=_rooms, args=(place, quarter.key, fresh))
     )
+    return _begun(child)
+
+
+def _begun(child: BaseProcess) -> BaseProcess:
     child.start()
     # Each start of a process asks after all earlier children, those of other threads among them; two threads that ask at the
     # same time read one exit code between them, and the second takes the child for broken (255).
@@ -208,10 +212,7 @@ def start_command(
 
     Without pauses, the client of Primero asks again at once.
     """
-    child = _context.Process(target=_command, args=(words, folder, dict(variables), output, pauses))
-    child.start()
-    multiprocessing.process._children.discard(child)  # type: ignore[attr-defined]  # see start
-    return child
+    return _begun(_context.Process(target=_command, args=(words, folder, dict(variables), output, pauses)))
 
 
 def _command(words: Sequence[str], folder: Path, variables: Mapping[str, str], output: Path, pauses: bool) -> None:
