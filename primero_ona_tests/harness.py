@@ -141,11 +141,15 @@ class Graph:
         return "\n".join(str(entry) for entry in self.instance.all_logs(run_id))
 
 
+def reference_lists(data: ReferenceData) -> Reference:
+    """The sandbox's reference data as if they had just been read."""
+    lists = {"lookups": data.lookups(), "forms": reference.forms(), "locations": data.locations(hierarchy=True)}
+    return _read_once(tuple((name, contents_of(rows)) for name, rows in lists.items()))  # type: ignore[misc]
+
+
 def seed_reference(stored: StoredAssets, connect: Connect, data: ReferenceData | None = None) -> None:
     """Store the sandbox's reference data and bring it into ONA, without asking its server, whose faults are a test's."""
-    data = data or ReferenceData()
-    lists = {"lookups": data.lookups(), "forms": reference.forms(), "locations": data.locations(hierarchy=True)}
-    made = _read_once(tuple((name, contents_of(rows)) for name, rows in lists.items()))  # type: ignore[misc]
+    made = reference_lists(data or ReferenceData())
     frames = made.frames()
     with stored.writer(REFERENCE) as writer:
         for frame in frames:
