@@ -125,6 +125,7 @@ def test_a_repair_syncs_the_quarters_that_differ_and_removes_what_is_gone(synced
 
 
 @pytest.mark.proves("other-version")
+@pytest.mark.ci
 def test_a_repair_syncs_the_quarters_that_another_version_loaded(graph, command, monkeypatch):
     """After an update the old quarters stay as the old rules made them, until they are synced."""
     assert command("backfill", "--from", "2024-Q1", "--to", "2024-Q2").exit_code == 0

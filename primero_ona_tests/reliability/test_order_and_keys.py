@@ -87,8 +87,11 @@ def test_in_any_order_of_re_runs_an_older_state_never_overwrites_a_newer_one(few
 
 @pytest.mark.parametrize(
     "change",
-    [{"record_state": False}, {"age": 18}, {"age": None, "type_of_case": None}],
-    ids=["disabled", "aged out", "type and age gone"],
+    [
+        pytest.param({"record_state": False}, id="disabled"),
+        pytest.param({"age": 18}, marks=pytest.mark.ci, id="aged out"),
+        pytest.param({"age": None, "type_of_case": None}, marks=pytest.mark.ci, id="type and age gone"),
+    ],
 )
 @pytest.mark.proves("exits")
 def test_an_exit_takes_the_case_and_its_services_with_it_and_a_return_brings_them_back(few, right, change):
@@ -144,7 +147,9 @@ def test_two_children_of_different_quarters_who_swap_their_display_ids_both_stay
     right()
 
 
-@pytest.mark.parametrize("second", [JAN, APR], ids=["one quarter", "two quarters"])
+@pytest.mark.parametrize(
+    "second", [pytest.param(JAN, marks=pytest.mark.ci, id="one quarter"), pytest.param(APR, id="two quarters")]
+)
 @pytest.mark.proves("keys")
 def test_two_children_with_one_display_id_both_come_and_the_second_keeps_its_key(few, right, second):
     """About nineteen pairs are expected in 100,000 cases; merged, one child has another one's services."""
@@ -163,7 +168,9 @@ def test_two_children_with_one_display_id_both_come_and_the_second_keeps_its_key
     right()
 
 
-@pytest.mark.parametrize("second", [JAN, APR], ids=["one quarter", "two quarters"])
+@pytest.mark.parametrize(
+    "second", [pytest.param(JAN, marks=pytest.mark.ci, id="one quarter"), pytest.param(APR, id="two quarters")]
+)
 @pytest.mark.proves("keys")
 def test_a_service_id_under_two_children_brings_a_service_to_each(few, right, second):
     """OSCaR sends the id of the service's type, which all its children share."""
@@ -176,7 +183,13 @@ def test_a_service_id_under_two_children_brings_a_service_to_each(few, right, se
     right()
 
 
-@pytest.mark.parametrize("change", [{"sex": "female"}, {"record_state": False}], ids=["changed", "disabled"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"sex": "female"}, id="changed"),
+        pytest.param({"record_state": False}, marks=pytest.mark.ci, id="disabled"),
+    ],
+)
 @pytest.mark.proves("any-order")
 def test_a_state_with_an_older_stamp_comes_with_the_next_pull(few, right, change):
     """Primero was restored from a backup, or its clock had been ahead; ONA kept what is no longer true for ever."""
