@@ -53,10 +53,11 @@ class Place:
     key: str = field(repr=False)
     home: str | None = None
     start: str = "2023-Q4"
+    policy: PullPolicy = PullPolicy()
 
     @property
     def stored(self) -> StoredAssets:
-        return StoredAssets(lambda: PartitionStore(Path(self.storage), self.key), "")
+        return StoredAssets(lambda: PartitionStore(Path(self.storage), self.key), self.policy.suffix)
 
     def connect(self) -> psycopg.Connection:
         return connect(self.ona_url)
@@ -85,13 +86,13 @@ class Place:
         }
 
 
-def pull(place: Place, quarter: Quarter) -> None:
+def pull(place: Place, quarter: Quarter, *, whole: bool = False) -> extract.Pulled:
     """Pull a quarter into the store, as the raw assets do."""
     with place.client() as client:
         client.version()
         # Primero's clock decides which quarter is open: a test's stands in another year than this machine's.
         now = client.now()
-        extract.pull_quarter(client, place.connect, place.stored, quarter, PullPolicy(), now=now, empty_pause=0)
+        return extract.pull_quarter(client, place.connect, place.stored, quarter, place.policy, whole=whole, now=now)
 
 
 def load(place: Place, quarter: Quarter, run_id: str) -> None:
