@@ -215,8 +215,8 @@ class QuarterSink:
     def commit(self, facts: dict[str, Any]) -> dict[str, int]:
         """Make the three partitions count, with `facts` in their summaries; return their rows."""
         for asset, waiting in self._waiting.items():
-            for table in waiting:
-                self._writers[asset].write_table(table)
+            if waiting:
+                self._writers[asset].write_table(pa.concat_tables(waiting))
         for writer in self._writers.values():
             writer.commit(facts)
         return {asset: writer.rows for asset, writer in self._writers.items()}
