@@ -93,7 +93,9 @@ def edits(world: World) -> dict[str, Callable[[], Any]]:
         "renamed": lambda: primero.update(own[2], case_id_display="another"),
         "retyped": lambda: primero.update(own[3], type_of_case=TYPE),
         "of neither set": lambda: primero.update(young, type_of_case="other", date_of_birth="1980-01-01", age=44),
-        "services": lambda: primero.update(own[4], services_section=[{"unique_id": "s", "service_type": "counselling"}]),
+        "services": lambda: primero.update(
+            own[4], services_section=[{"unique_id": "s", "service_type": "counselling"}]
+        ),
         "from another quarter": lambda: primero.update(elsewhere[0], status="closed"),
         "new": lambda: primero.create(age=7, date_of_birth="2017-01-01", type_of_case=TYPE),
         "stamped ahead": lambda: primero.update(own[5], last_updated_at=world.clock.now + timedelta(days=3)),
@@ -102,7 +104,12 @@ def edits(world: World) -> dict[str, Callable[[], Any]]:
 
 def _is_young(primero: SandboxPrimero, case: str) -> bool:
     record = primero.cases.record(primero.cases.row_of(case) or 0)
-    return record.get("record_state") is True and str(record.get("date_of_birth"))[:4] in {"2012", "2013", "2014", "2015"}
+    return record.get("record_state") is True and str(record.get("date_of_birth"))[:4] in {
+        "2012",
+        "2013",
+        "2014",
+        "2015",
+    }
 
 
 def test_whatever_happens_to_a_case_only_it_comes_and_the_rest_is_carried_over(world):
