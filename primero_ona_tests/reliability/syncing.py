@@ -53,7 +53,7 @@ class Place:
     key: str = field(repr=False)
     home: str | None = None
     start: str = "2023-Q4"
-    policy: PullPolicy = PullPolicy()
+    policy: PullPolicy = field(default_factory=PullPolicy)
 
     @property
     def stored(self) -> StoredAssets:
