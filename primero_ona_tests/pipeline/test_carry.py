@@ -14,12 +14,10 @@ import pytest
 from cryptography.fernet import Fernet
 
 from primero_ona.errors import TransientError
-from primero_ona.ona.bookkeeping import RECEIVED
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
-from primero_ona.pipeline import carry
-from primero_ona.pipeline.extract import ERASED_REASON, EXIT_REASON, GBV_REASON, PRESENT_AGE_REASON, Pulled
-from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18
+from primero_ona.pipeline.extract import Pulled
+from primero_ona.pipeline.stored import EXITS, UNDER18
 from primero_ona.pipeline.upkeep import forget
 from primero_ona.primero.policy import PullPolicy
 from primero_ona.quarters import Quarter, local_today
@@ -28,13 +26,11 @@ from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.storage.partitions import PartitionWriter
 from primero_ona_tests.conftest import ALL
 from primero_ona_tests.harness import Clock, database
-from primero_ona_tests.reliability.syncing import Place, pull
+from primero_ona_tests.reliability.syncing import Place, pull, stored_content
 
 OPEN = Quarter(2024, 2)
 NOW = datetime(2024, 5, 15, 3, 0, tzinfo=UTC)
 
-#: The reasons that stored rows show, so that they are counted again.
-SHOWN = ("undergoing reintegration", "under 18", "in both", EXIT_REASON, PRESENT_AGE_REASON, GBV_REASON, ERASED_REASON)
 TYPE = "children_undergoing_reintegration_55427"
 
 
@@ -81,15 +77,7 @@ def world(migrated: str, tmp_path: Path) -> Iterator[World]:
 
 
 def content(place: Place) -> dict[str, Any]:
-    """What is stored of the open quarter: rows by asset, in the order of their ids, and the reasons that rows show."""
-    found: dict[str, Any] = {}
-    for asset in (REINTEGRATION, UNDER18, EXITS):
-        file = place.stored.open_file(asset, OPEN)
-        rows = [row for table in file.tables() for row in table.to_pylist()]
-        found[asset] = sorted(rows, key=lambda row: str(row["id"]))
-    summary = file.footer["summary"]
-    found["reasons"] = {reason: summary["reasons"].get(reason, 0) for reason in SHOWN}
-    return found | {"erased": summary[carry.CARRY]["erased"], "ahead": sorted(summary[RECEIVED]["ahead"])}
+    return stored_content(place, OPEN)
 
 
 def edits(world: World) -> dict[str, Callable[[], Any]]:
