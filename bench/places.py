@@ -116,6 +116,17 @@ class Sandbox:
             done, page = done + len(rows), page + 1
         return done
 
+    def edit(self, cases: int) -> None:
+        """Save so many cases with another sex now, as case workers do."""
+        asked: dict[str, Any] = {"fields": "sex", "order_by": "unique_identifier", "order": "asc", "per": cases}
+        answer = requests.get(
+            f"{self.url}/api/v2/cases", params=asked, auth=(self.username, self.password), timeout=600
+        )
+        edits = [_edit(row) for row in answer.json()["data"]]
+        for edit in edits:
+            del edit["changes"]["last_updated_at"]
+        self.tell({"edits": edits})
+
 
 def _edit(row: dict[str, Any]) -> dict[str, Any]:
     from datetime import datetime, timedelta  # noqa: PLC0415
