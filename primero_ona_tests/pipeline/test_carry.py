@@ -26,7 +26,8 @@ from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.storage.partitions import PartitionWriter
 from primero_ona_tests.conftest import ALL
 from primero_ona_tests.harness import Clock, database
-from primero_ona_tests.reliability.syncing import Place, pull, stored_content
+from primero_ona_tests.reliability.oracle import differences
+from primero_ona_tests.reliability.syncing import Place, kill, pull, start, stored_content, sync_rooms
 
 OPEN = Quarter(2024, 2)
 NOW = datetime(2024, 5, 15, 3, 0, tzinfo=UTC)
@@ -69,6 +70,7 @@ def migrated(postgres: Any) -> Iterator[str]:
 def world(migrated: str, tmp_path: Path) -> Iterator[World]:
     clock, ona_url = Clock(NOW), migrated
     with connect(ona_url) as conn:
+        conn.execute("TRUNCATE cases, services, primero_sync.runs, primero_sync.exits")
         conn.execute("TRUNCATE primero_sync.erasures, primero_sync.fields, primero_sync.visible_cases")
     with SandboxPrimero(Wish(60, seed=11, now=NOW, quarters=2), clock=clock).serve() as primero:
         key = Fernet.generate_key().decode()
@@ -80,11 +82,14 @@ def content(place: Place) -> dict[str, Any]:
     return stored_content(place, OPEN)
 
 
+POLICIES = PullPolicy(), PullPolicy(consent="exclude_refused"), PullPolicy(modules=("primeromodule-cp",))
+
+
 def edits(world: World) -> dict[str, Callable[[], Any]]:
     """What may happen to cases between two pulls, each within what the next pull asks for."""
     primero, own = world.primero, world.open_ids()
     elsewhere = sorted({case["id"] for case in primero.cases.records()} - set(own))
-    young = next(case for case in own if len(case) and _is_young(primero, case))
+    young = next((case for case in own if _is_young(primero, case)), own[0])
     return {
         "nothing": lambda: None,
         "edited": lambda: primero.update(own[0], status="closed", protection_concerns=["refugee"]),
@@ -97,6 +102,7 @@ def edits(world: World) -> dict[str, Callable[[], Any]]:
         ),
         "from another quarter": lambda: primero.update(elsewhere[0], status="closed"),
         "new": lambda: primero.create(age=7, date_of_birth="2017-01-01", type_of_case=TYPE),
+        "of another module": lambda: primero.update(own[6], module_id="primeromodule-gbv"),
         "stamped ahead": lambda: primero.update(own[5], last_updated_at=world.clock.now + timedelta(days=3)),
     }
 
@@ -268,6 +274,21 @@ def test_a_pull_that_fails_or_is_ended_while_it_stores_is_made_good_by_the_next(
         assert content(world.place) == content(world.whole())
 
 
+def test_a_sync_that_is_killed_is_made_good_by_the_next(world):
+    """With -9, at random moments of pulls by changes and of the loads after them."""
+    assert sync_rooms(world.place, OPEN) == 0
+    pick = Random(3)
+    for _ in range(8 if os.environ.get(ALL) else 2):
+        world.clock.move(hours=1)
+        pick.choice(list(edits(world).values()))()
+        world.clock.move(minutes=1)
+        kill(start(world.place, OPEN), pick.uniform(0.05, 0.6))
+    assert sync_rooms(world.place, OPEN) == 0
+    assert content(world.place) == content(world.whole())
+    with connect(world.place.ona_url) as conn:
+        assert differences(world.primero, lambda query: conn.execute(query.encode()).fetchall(), since=OPEN.start) == []
+
+
 def test_small_parts_do_not_pile_up(world):
     """Each pull adds a handful of rows; a part of its own for each would slow down all who read them."""
     for _ in range(4):
@@ -281,6 +302,8 @@ def test_small_parts_do_not_pile_up(world):
 def test_after_any_sequence_of_pulls_and_edits_what_is_stored_is_a_whole_walks(world, seed, monkeypatch):
     """Random edits, late commits, erasures, changes of the rules, failures and demands."""
     pick, pulls = Random(seed), 0
+    world.primero.switches.server_offset = pick.choice((0, 7))
+    world.place = replace(world.place, policy=pick.choice(POLICIES))
     for _ in range(25 if os.environ.get(ALL) else 7):
         for _ in range(pick.randint(0, 3)):
             pick.choice(list(edits(world).values()))()
@@ -293,7 +316,7 @@ def test_after_any_sequence_of_pulls_and_edits_what_is_stored_is_a_whole_walks(w
         elif rare < 0.2:
             world.primero.delete(world.open_ids()[-1])
         elif rare < 0.26:
-            world.place = replace(world.place, policy=PullPolicy(consent=pick.choice(("include", "exclude_refused"))))
+            world.place = replace(world.place, policy=pick.choice(POLICIES))
         elif rare < 0.32:
             world.primero.switches.version = pick.choice(("2.11.0", "2.15.2.1"))
         elif rare < 0.4:

@@ -114,7 +114,7 @@ def stored_content(place: Place, quarter: Quarter) -> dict[str, Any]:
         found[asset] = sorted(rows, key=lambda row: str(row["id"]))
     summary = file.footer["summary"]
     return found | {
-        "reasons": {reason: summary["reasons"].get(reason, 0) for reason in _SHOWN},
+        "reasons": {reason: summary["reasons"].get(reason, 0) for reason in _SHOWN if not place.policy.modules},
         "erased": summary[CARRY]["erased"],
         "ahead": sorted(summary[RECEIVED]["ahead"]),
     }
