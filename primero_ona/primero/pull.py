@@ -16,22 +16,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from primero_ona.errors import DataError, RefusedError, TransientError
+from primero_ona.errors import DataError, TransientError
 from primero_ona.primero.client import AHEAD, Page, PrimeroClient
-from primero_ona.primero.fields import (
-    CASE_FIELDS,
-    ESSENTIAL_FIELDS,
-    LEAVING_FIELDS,
-    FieldsFound,
-    KnownFields,
-    json_text,
-)
+from primero_ona.primero.fields import LEAVING_FIELDS, FieldsFound, KnownFields, json_text
 from primero_ona.primero.visible import (
     EMPTY_ASKED,
     EMPTY_PAUSE,
     GAVE_UP,
     KnownScope,
+    check_fields,
     emptiness,
+    find_fields,
     require_windows,
     retry_while_empty,
 )
@@ -56,9 +51,6 @@ _EXAMPLES = 8
 
 #: The count leaves out what was stamped in the last seconds before the walk began: such cases may not be committed yet.
 SETTLE_SECONDS = 2
-
-#: Cases among which each essential field must occur. Of fewer, as of a Primero that has just begun, none may have it yet.
-YOUNG = 20
 
 #: Where answers have no time, the newest stamp is looked for among the last ones first, which is a smaller question.
 _RECENT = timedelta(days=1)
@@ -374,57 +366,6 @@ def _count(asked: _Question, question: Mapping[str, str], walk: Walk, *, some: b
     return total
 
 
-def check_fields(
-    client: PrimeroClient, seen_fields: Collection[str], known: KnownFields, pause: float = EMPTY_PAUSE
-) -> FieldsFound:
-    """Which of the asked-for fields occur among the cases; `seen_fields` did among those received.
-
-    A field that no case of a small quarter has is absent without fault, so the newest 1,000 cases of all time are asked
-    for those not seen, and for those whose loss was accepted: seen in an old quarter, they are not back yet. Raises
-    RefusedError where an essential field does not occur among twenty cases or more, or one that earlier pulls were
-    shown does not occur any more and its loss was not accepted.
-    """
-    found, rows = _find_fields(client, seen_fields, known, pause)
-    missing = found.missing
-    refused = [name for name in missing if name in ESSENTIAL_FIELDS]
-    if refused and rows >= YOUNG:
-        raise RefusedError(
-            f"no case has the field{_s(refused)} {', '.join(refused)}; Primero leaves out what the account's role may not "
-            "read: let its administrators grant the forms with these fields"
-        )
-    lost = [name for name in missing if name in known.shown and name not in known.accepted]
-    if lost:
-        raise RefusedError(
-            f"earlier pulls were shown the field{_s(lost)} {', '.join(lost)}, and none of Primero's newest {rows:,} cases "
-            "has it any more; nothing was stored. If the account's role has lost it, let Primero's administrators grant its "
-            f"form again; if it is gone for good, run `primero-ona fields accept {' '.join(lost)}`, and its columns become empty"
-        )
-    return found
-
-
-def _find_fields(
-    client: PrimeroClient, seen_fields: Collection[str], known: KnownFields, pause: float
-) -> tuple[FieldsFound, int]:
-    """Which fields occur among the cases seen and the newest 1,000, and how many of these came; none, where none was needed."""
-    asked = [name for name in CASE_FIELDS if name not in seen_fields or name in known.accepted]
-    if not asked:
-        return FieldsFound(CASE_FIELDS), 0
-    question: dict[str, str | int] = {
-        "order_by": "created_at",
-        "order": "desc",
-        "per": 1000,
-        "fields": ",".join(asked),
-    }
-    rows = retry_while_empty(lambda: client.page("cases", question).rows, pause)
-    if not rows:
-        raise TransientError(f"Primero shows no case where it has just shown some: {GAVE_UP}")
-    newest = set[str]().union(*rows)
-    missing = tuple(name for name in CASE_FIELDS if name not in seen_fields and name not in newest)
-    shown = tuple(name for name in CASE_FIELDS if name not in missing)
-    returned = tuple(name for name in asked if name in known.accepted and name in newest)
-    return FieldsFound(shown, missing, returned), len(rows)
-
-
 def _fields_of_changes(asked: _Question, seen_fields: Collection[str], carried: Carried) -> FieldsFound:
     """Which fields occur, where only changes came: a stored case that had a rare one is asked for it, by its id."""
     seen = set(seen_fields)
@@ -434,8 +375,4 @@ def _fields_of_changes(asked: _Question, seen_fields: Collection[str], carried: 
         ids = sorted({examples[name] for name in names})
         page = asked.client.page("cases", {"id": ",".join(ids), "fields": ",".join(names), "per": len(ids)})
         seen.update(*page.rows)
-    return _find_fields(asked.client, seen, asked.known, asked.pause)[0]
-
-
-def _s(names: Collection[str]) -> str:
-    return "s" if len(names) > 1 else ""
+    return find_fields(asked.client, seen, asked.known, asked.pause)[0]
