@@ -117,14 +117,22 @@ class Sandbox:
         return done
 
     def edit(self, cases: int) -> None:
-        """Save so many cases with another sex now, as case workers do."""
-        asked: dict[str, Any] = {"fields": "sex", "order_by": "unique_identifier", "order": "asc", "per": cases}
+        """Save so many cases now, closed where they were open and open where not, as case workers do.
+
+        Another sex would change thousands of figures of the indicators besides.
+        """
+        asked: dict[str, Any] = {"fields": "status", "order_by": "unique_identifier", "order": "asc", "per": cases}
         answer = requests.get(
             f"{self.url}/api/v2/cases", params=asked, auth=(self.username, self.password), timeout=600
         )
-        edits = [_edit(row) for row in answer.json()["data"]]
-        for edit in edits:
-            del edit["changes"]["last_updated_at"]
+        edits = [
+            {
+                "edit": "update",
+                "id": row["id"],
+                "changes": {"status": "closed" if row.get("status") == "open" else "open"},
+            }
+            for row in answer.json()["data"]
+        ]
         self.tell({"edits": edits})
 
 
