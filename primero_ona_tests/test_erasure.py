@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from primero_ona.cli.app import app
 from primero_ona.errors import UsageError
-from primero_ona_tests.harness import Q1, Q2, Graph, small, wired
+from primero_ona.ona.erasure import without_erased
+from primero_ona.primero.raw import PULLED_SCHEMA
+from primero_ona_tests.harness import Q1, Q2, Graph, small, table, wired
 
 
 @pytest.fixture
@@ -25,6 +27,12 @@ def graph(postgres: Any, monkeypatch: Any) -> Iterator[Graph]:
         monkeypatch.setenv("PRIMERO_ONA_STORAGE_KEYS", graph.key)
         assert graph.sync().failure is None
         yield graph
+
+
+def test_a_pull_that_has_seen_no_case_is_not_ended_by_an_earlier_erasure() -> None:
+    """A page without cases of other modules lost its columns as soon as anybody was erased."""
+    empty = table([], PULLED_SCHEMA)
+    assert list(without_erased(empty, frozenset({"subject"}))) == PULLED_SCHEMA.names
 
 
 def run(*arguments: str) -> Any:
@@ -56,6 +64,7 @@ def ids_stored(graph: Graph) -> set[str]:
     }  # fmt: skip
 
 
+@pytest.mark.proves("erasure")
 def test_a_forgotten_case_is_nowhere_and_stays_away(graph):
     """A family was promised that the record is gone; the next nightly sync must not break the promise."""
     case, shown = victim(graph)
@@ -77,6 +86,7 @@ def test_a_forgotten_case_is_nowhere_and_stays_away(graph):
     assert case not in graph.events(outcome.run_id)
 
 
+@pytest.mark.proves("erasure")
 def test_the_audit_line_tells_when_and_how_much_and_not_who(graph):
     """An audit line that names the child would be one more copy."""
     case, shown = victim(graph)
@@ -89,6 +99,7 @@ def test_the_audit_line_tells_when_and_how_much_and_not_who(graph):
     assert shown not in str(lines)
 
 
+@pytest.mark.proves("erasure")
 def test_what_a_pull_stored_before_the_erasure_is_not_loaded_after_it(graph):
     """A run that is at work while somebody erases must not write the case a minute later."""
     case, _ = victim(graph)
@@ -122,6 +133,7 @@ def test_what_is_no_primero_id_is_refused_and_not_repeated(graph):
     assert graph.sql("SELECT count(*) FROM primero_sync.erasures") == [(0,)]
 
 
+@pytest.mark.proves("key-rotation")
 def test_keys_rotate_and_purge_work_from_the_command_line(graph, monkeypatch):
     """The operator has nothing else."""
     from cryptography.fernet import Fernet
