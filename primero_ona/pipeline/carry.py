@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -247,16 +248,17 @@ class CarriedQuarter:
         return "" if held == counted else f"Primero counts {counted:,} cases, where {held:,} are held"
 
     def examples(self, names: Sequence[str]) -> dict[str, str]:
-        """See Carried."""
+        """See Carried; none of what is damaged."""
         columns = {name: _REGISTERED_AT if name == BIRTH_FIELD else name for name in names}
         found: dict[str, str] = {}
-        for asset in (UNDER18, REINTEGRATION):
-            for table in self._stored.files[asset].tables(["id", *columns.values()]) if columns else ():
-                for name in [name for name in columns if name not in found]:
-                    with_value = table.column("id").filter(pc.is_valid(table.column(columns[name])))
-                    found |= {name: with_value[0].as_py()} if len(with_value) else {}
-                if len(found) == len(columns):
-                    return found
+        with suppress(DataError):
+            for asset in (UNDER18, REINTEGRATION):
+                for table in self._stored.files[asset].tables(["id", *columns.values()]) if columns else ():
+                    for name in columns.keys() - found.keys():
+                        with_value = table.column("id").filter(pc.is_valid(table.column(columns[name])))
+                        found |= {name: with_value[0].as_py()} if len(with_value) else {}
+                    if len(found) == len(columns):
+                        return found
         return found
 
     def carry(self) -> int:
