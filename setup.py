@@ -60,6 +60,7 @@ setup(
         "pandas>=3.0,<4",
         "pyarrow>=22",
         "cryptography>=45",
+        "highspy>=1.14,<1.16",  # 1.16 writes a banner to stdout
         "numpy>=2",
         "orjson>=3.11,<4",
         "pandera>=0.35,<0.36",
