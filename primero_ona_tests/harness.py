@@ -96,11 +96,11 @@ class Graph:
     def connect(self) -> Any:
         return connect(self.url)
 
-    def sync(self, quarter: Quarter = Q1) -> Outcome:
+    def sync(self, quarter: Quarter = Q1, *, whole: bool = False) -> Outcome:
         """Run the main job for a quarter, after a refresh of the reference data where none is stored."""
         if not self.store.partitions(REFERENCE):
             seed_reference(self.stored, self.connect, self.primero.reference)
-        return sync_quarter(self.defs.resolve_job_def("sync_quarter"), self.instance, quarter)
+        return sync_quarter(self.defs.resolve_job_def("sync_quarter"), self.instance, quarter, whole=whole)
 
     def execute(self, selection: dg.AssetSelection, quarter: Quarter = Q1, **tags: str) -> dg.ExecuteInProcessResult:
         """Run only some assets or checks for a quarter."""

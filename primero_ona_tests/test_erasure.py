@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from primero_ona.cli.app import app
 from primero_ona.errors import UsageError
-from primero_ona_tests.harness import Q1, Q2, Graph, small, wired
+from primero_ona.ona.erasure import without_erased
+from primero_ona.primero.raw import PULLED_SCHEMA
+from primero_ona_tests.harness import Q1, Q2, Graph, small, table, wired
 from primero_ona_tests.reliability.syncing import sync_plainly, terminal_of
 
 
@@ -22,6 +24,12 @@ def graph(postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         terminal_of(graph, tmp_path, monkeypatch)
         sync_plainly(graph)
         yield graph
+
+
+def test_a_pull_that_has_seen_no_case_is_not_ended_by_an_earlier_erasure() -> None:
+    """A page without cases of other modules lost its columns as soon as anybody was erased."""
+    empty = table([], PULLED_SCHEMA)
+    assert list(without_erased(empty, frozenset({"subject"}))) == PULLED_SCHEMA.names
 
 
 def run(*arguments: str) -> Any:

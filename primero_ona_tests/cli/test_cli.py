@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from cryptography.fernet import Fernet
 from typer.testing import CliRunner
 
 from primero_ona.cli.app import app
+from primero_ona.quarters import current_quarter
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona_tests.harness import database, small
 from primero_ona_tests.reliability.syncing import finish, start_command
@@ -313,3 +315,19 @@ def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
     assert "Usage: " in result.output
     lines = [line.strip() for line in result.output.splitlines() if line.strip()]
     assert len(lines[1]) > 10, "a sentence about what it does"
+
+
+@pytest.mark.parametrize(
+    ("words", "whole"), [(("sync",), False), (("sync", "--full"), True), (("verify", "--repair"), True)], ids=str
+)
+def test_a_full_sync_and_a_repair_demand_a_walk_of_the_whole_quarter(monkeypatch, words, whole):
+    """Where somebody doubts what is stored, or it was found wrong, nothing of it may be carried over."""
+    demanded = []
+    found = SimpleNamespace(to_sync=[current_quarter()], removable=[], passed=True)
+    monkeypatch.setattr("primero_ona.cli.verify._reconcile", lambda _: found)
+    monkeypatch.setattr("primero_ona.cli.output.show_reconciliation", lambda _: None)
+    for module in ("sync", "verify"):
+        replaced = f"primero_ona.cli.{module}.sync_quarters"
+        monkeypatch.setattr(replaced, lambda *_, whole, **__: demanded.append(whole) or [])
+    CliRunner().invoke(app, list(words))
+    assert demanded == [whole]

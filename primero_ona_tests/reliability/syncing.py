@@ -28,13 +28,15 @@ from typer.testing import CliRunner, Result
 from primero_ona.cli.app import app, main
 from primero_ona.cli.output import exit_code
 from primero_ona.errors import SyncError
+from primero_ona.ona.bookkeeping import RECEIVED
 from primero_ona.ona.connection import connect
 from primero_ona.pipeline import extract
+from primero_ona.pipeline.carry import CARRY
 from primero_ona.pipeline.load import load_stored_quarter
 from primero_ona.pipeline.reconcile import Reconciliation, reconcile, remove_gone
 from primero_ona.pipeline.reference import scope_in_use
 from primero_ona.pipeline.scope import Scope
-from primero_ona.pipeline.stored import REFERENCE, StoredAssets
+from primero_ona.pipeline.stored import EXITS, REFERENCE, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.pipeline.transform import map_quarter_cases, map_quarter_services
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.policy import PullPolicy
@@ -58,10 +60,11 @@ class Place:
     key: str = field(repr=False)
     home: str | None = None
     start: str = START
+    policy: PullPolicy = field(default_factory=PullPolicy)
 
     @property
     def stored(self) -> StoredAssets:
-        return StoredAssets(lambda: PartitionStore(Path(self.storage), self.key), "")
+        return StoredAssets(lambda: PartitionStore(Path(self.storage), self.key), self.policy.suffix)
 
     def connect(self) -> psycopg.Connection:
         return connect(self.ona_url)
@@ -109,13 +112,35 @@ def terminal_of(graph: Graph, folder: Path, environment: pytest.MonkeyPatch) -> 
     return lambda *words: CliRunner().invoke(app, list(words))
 
 
-def pull(place: Place, quarter: Quarter) -> None:
+#: The reasons that stored rows show, so that they are counted again where rows are carried over.
+_SHOWN = (
+    "undergoing reintegration", "under 18", "in both",
+    extract.EXIT_REASON, extract.PRESENT_AGE_REASON, extract.GBV_REASON, extract.ERASED_REASON,
+)  # fmt: skip
+
+
+def pull(place: Place, quarter: Quarter, *, whole: bool = False) -> extract.Pulled:
     """Pull a quarter into the store, as the raw assets do."""
     with place.client() as client:
         client.version()
         # Primero's clock decides which quarter is open: a test's stands in another year than this machine's.
         now = client.now()
-        extract.pull_quarter(client, place.connect, place.stored, quarter, PullPolicy(), now=now, empty_pause=0)
+        return extract.pull_quarter(client, place.connect, place.stored, quarter, place.policy, whole=whole, now=now)
+
+
+def stored_content(place: Place, quarter: Quarter) -> dict[str, Any]:
+    """What is stored of a quarter as pulled: rows by asset, in the order of their ids, and the reasons that rows show."""
+    found: dict[str, Any] = {}
+    for asset in (REINTEGRATION, UNDER18, EXITS):
+        file = place.stored.open_file(asset, quarter)
+        rows = [row for table in file.tables() for row in table.to_pylist()]
+        found[asset] = sorted(rows, key=lambda row: str(row["id"]))
+    summary = file.footer["summary"]
+    return found | {
+        "reasons": {reason: summary["reasons"].get(reason, 0) for reason in _SHOWN if not place.policy.modules},
+        "erased": summary[CARRY]["erased"],
+        "ahead": sorted(summary[RECEIVED]["ahead"]),
+    }
 
 
 def load(place: Place, quarter: Quarter, run_id: str) -> None:
@@ -137,19 +162,19 @@ def repaired(place: Place, scope: Scope) -> Reconciliation:
     """Repair what a reconciliation finds, as `verify --repair` does; what it found."""
     found = reconciled(place, scope)
     for quarter in found.to_sync:
-        assert sync_rooms(place, quarter) == 0
+        assert sync_rooms(place, quarter, whole=True) == 0
     if found.removable:
         with place.connect() as conn:
             remove_gone(conn, found)
     return found
 
 
-def sync_rooms(place: Place, quarter: Quarter, *, fresh: bool = True) -> int:
+def sync_rooms(place: Place, quarter: Quarter, *, fresh: bool = True, whole: bool = False) -> int:
     """Pull (unless stored raw data serves), map and load one quarter in this process; the exit code it deserves."""
     try:
         place.seed()
         if fresh:
-            pull(place, quarter)
+            pull(place, quarter, whole=whole)
         load(place, quarter, f"run-{os.getpid()}-{time.monotonic_ns()}")
     except SyncError as failure:
         return exit_code(failure.kind)

@@ -105,7 +105,7 @@ def test_a_case_that_is_erased_while_it_is_pulled_is_not_stored(graph: Graph):
 
     graph.primero.after(4, lambda _: graph.sql(line, subject_of(lost)))
     with place.client() as client, pytest.raises(TransientError, match="erased while 2024-Q1"):
-        extract.pull_quarter(client, place.connect, place.stored, Q1, PullPolicy(), empty_pause=0)
+        extract.pull_quarter(client, place.connect, place.stored, Q1, PullPolicy())
     assert place.stored.store.partitions("raw_under18_cases") == []
     assert not [path for path in Path(place.storage).rglob(".*") if path.is_file()]
 

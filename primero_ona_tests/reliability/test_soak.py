@@ -13,7 +13,7 @@ from primero_ona_tests.reliability.soak import play
 @pytest.mark.proves("soak")
 def test_after_edits_faults_and_kills_by_seed_nothing_differs(ona, ona_url, seed):
     """See `soak.py`: the scenario is repeated by its seed."""
-    found, told = play(seed, ona_url)
+    found, told, _ = play(seed, ona_url)
     assert found == [], told
 
 
