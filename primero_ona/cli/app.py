@@ -6,12 +6,15 @@ Heavy imports are inside the commands, so that `--help` answers at once.
 from __future__ import annotations
 
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
 from primero_ona.cli import (
     account,
     alerts,
+    code_server,
     config,
     demo,
     dictionary,
@@ -35,7 +38,6 @@ from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, prepare_process, unexpected
 
 app = typer.Typer(
-    help="Child-protection cases from Primero to the ONA dashboards, quarter by quarter.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -55,8 +57,37 @@ for command in (
     erasure.purge,
 ):
     app.command()(command)
-for group in (schema, reference, labels, places, dictionary, quarantine, fields, account, config, keys, alerts):
-    app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
+for group in (
+    schema,
+    reference,
+    labels,
+    places,
+    dictionary,
+    quarantine,
+    fields,
+    account,
+    config,
+    keys,
+    alerts,
+    code_server,
+):
+    app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"))
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        output.note(f"primero-ona {metadata.version('primero-ona')}")
+        raise typer.Exit
+
+
+@app.callback()
+def primero_ona(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and leave.")
+    ] = False,
+) -> None:
+    """Child-protection cases from Primero to the ONA dashboards, quarter by quarter."""
 
 
 def main() -> None:
