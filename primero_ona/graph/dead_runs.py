@@ -16,17 +16,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import dagster as dg
-from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, GRPC_INFO_TAG, WILL_RETRY_TAG
 
 #: Run tag with the name of the lock that the run's process holds; the UI does not show tags that begin like this.
 PROCESS_TAG = ".dagster/primero_ona_process"
 
 #: How Dagster begins the record that a run's process was started.
 _STARTED = re.compile(r"Started process for run \(pid: (\d+)\)")
+
+#: A retry that was lost longer ago is not worth it: the sensor has asked since.
+_LOST_SINCE = timedelta(hours=1)
 
 #: Seconds by which a clock may have been set since.
 _CLOCK_MOVES = 60
@@ -78,6 +82,29 @@ def end_dead_runs(instance: dg.DagsterInstance) -> int:
     for run in dead:
         instance.report_run_failed(run, ENDED)
     return len(dead)
+
+
+def ask_for_lost_retries(instance: dg.DagsterInstance) -> int:
+    """Have runs tried again whose retry Dagster gave up since no code server answered; how many there were.
+
+    For a code server that answers again. Dagster asks once, seconds after a run has failed, and what ends a code server ends its runs.
+    """
+    since = datetime.now(UTC) - _LOST_SINCE
+    lost = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], tags={WILL_RETRY_TAG: "false"}, updated_after=since)
+    found = [
+        run for run in instance.get_runs(lost) if AUTO_RETRY_RUN_ID_TAG not in run.tags and _retry_failed(instance, run)
+    ]
+    for run in found:
+        # Of the same failure once more: Dagster judges then again whether to try.
+        instance.report_run_failed(run, ENDED)
+    return len(found)
+
+
+def _retry_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the last that Dagster did about a run is that it failed to retry it."""
+    records = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+    event = records[0].event_log_entry.dagster_event if records else None
+    return event is not None and event.message == "Failed to retry run"
 
 
 def _was_launched_and_died(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

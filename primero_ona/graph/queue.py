@@ -34,6 +34,9 @@ _LAUNCHES, _ALIVE = "QUEUED_RUN_COORDINATOR", 120
 #: Seconds between two looks at a run.
 _LOOK_EVERY = 1.0
 
+#: So many looks a run that failed may lack the word whether it is tried again.
+_DOUBTS = 5
+
 _WORDS = {
     dg.DagsterRunStatus.QUEUED: "waits in the queue",
     dg.DagsterRunStatus.CANCELING: "is being terminated",
@@ -86,20 +89,25 @@ def follow(instance: dg.DagsterInstance, run_id: str, outcome: RunOutcome, show:
 
     Raises NotLaunchedError, or TransientError where the daemon died while the run waited; DataError where it was deleted.
     """
-    handed, attempts = last_beat(instance), [run_id]
+    handed, attempts, looks = last_beat(instance), [run_id], 0
     while True:
         run = instance.get_run_by_id(attempts[-1])
         if run is None:
             raise DataError(f"the run {attempts[-1]} was deleted while it was followed; sync its quarter again")
-        will_retry = run.status == dg.DagsterRunStatus.FAILURE and run.tags.get(WILL_RETRY_TAG) == "true"
-        if will_retry and (retry := run.tags.get(AUTO_RETRY_RUN_ID_TAG)):
-            attempts.append(retry)
-            continue
-        if run.is_finished and not (will_retry and is_served(instance)):
+        # Whether it is tried again is written a moment after its failure.
+        will_retry = run.tags.get(WILL_RETRY_TAG, str(looks < _DOUBTS).lower()) == "true"
+        if run.status == dg.DagsterRunStatus.FAILURE and will_retry:
+            if retry := run.tags.get(AUTO_RETRY_RUN_ID_TAG):
+                attempts.append(retry)
+                continue
+            looks += 1
+            if not is_served(instance):
+                break
+        elif run.is_finished:
             break
-        show(_WORDS.get(run.status) or _step(instance, run.run_id))
-        if run.status == dg.DagsterRunStatus.QUEUED and not is_served(instance):
+        elif run.status == dg.DagsterRunStatus.QUEUED and not is_served(instance):
             _give_up(instance, run.run_id, handed)
+        show(_WORDS.get(run.status) or _step(instance, run.run_id))
         time.sleep(_LOOK_EVERY)
     outcome.run_id = run.run_id
     events = [

@@ -27,6 +27,11 @@ from primero_ona.storage.files import write_file
 #: What the console shows of a run comes from its outcome; Dagster's own log would repeat it with every event.
 _QUIET: Mapping[str, Any] = {"loggers": {"quiet": {}}}
 
+#: What is said of a run that a person ended, and of one that says no more.
+TERMINATED = "The run was terminated. ONA holds all of its quarter or what it held before"
+_INTERRUPTED = dg.DagsterExecutionInterruptedError.__name__
+_SEE = "the run failed; see it in the Dagster UI"
+
 #: What tells a checkout of this project from another folder.
 _CHECKOUT = ("dagster.yaml", "workspace.yaml", "primero_ona")
 
@@ -180,19 +185,27 @@ def _subject(event: dg.DagsterEvent) -> tuple[object, ...]:
 
 
 def _ended_by(events: Iterable[dg.DagsterEvent]) -> tuple[str, str]:
-    """Read why a run ended in which no step failed."""
+    """Read why a run ended in which no step failed by itself."""
     for event in events:
         if event.event_type == dg.DagsterEventType.RUN_CANCELED:
-            return (
-                "the run was terminated; ONA holds all of its quarter or what it held before",
-                TransientError.__name__,
-            )
+            return TERMINATED, TransientError.__name__
         if event.event_type == dg.DagsterEventType.RUN_FAILURE:
-            if event.message == ENDED:
+            if event.message == ENDED or _was_interrupted(event):
                 return ENDED, TransientError.__name__
-            error = event.job_failure_data.error
-            return _of_dagster(error.message if error else "", "the run failed; see it in the Dagster UI")
-    return "the run failed; see it in the Dagster UI", UNEXPECTED
+            return _of_dagster(_error_text(event), _SEE)
+    return _SEE, UNEXPECTED
+
+
+def _was_interrupted(event: dg.DagsterEvent) -> bool:
+    """Whether a step or a run failed since its process was told to end."""
+    return _INTERRUPTED in _error_text(event)
+
+
+def _error_text(event: dg.DagsterEvent) -> str:
+    """What Dagster recorded of the exception behind the failure of a step or a run: its class and, unless masked, its text."""
+    data: Any = event.event_specific_data
+    error = getattr(data, "error", None)
+    return error.message if error else ""
 
 
 def _take(event: dg.DagsterEvent, outcome: RunOutcome) -> None:
@@ -203,7 +216,7 @@ def _take(event: dg.DagsterEvent, outcome: RunOutcome) -> None:
         data = event.asset_check_evaluation_data
         name = data.asset_key.to_user_string()
         outcome.checks.append(Check(name, data.check_name, data.passed, data.severity.value, data.description or ""))
-    elif event.event_type == dg.DagsterEventType.STEP_FAILURE and outcome.failure is None:
+    elif event.event_type == dg.DagsterEventType.STEP_FAILURE and not outcome.failure and not _was_interrupted(event):
         outcome.failure, outcome.kind = _read_failure(event, outcome)
 
 
@@ -230,8 +243,7 @@ def _read_failure(event: dg.DagsterEvent, outcome: RunOutcome) -> tuple[str, str
     if failure is not None and failure.description:
         return failure.description, kind_of_failure(event) or UNEXPECTED
     text = f"step {event.step_key} failed; see run {outcome.run_id} in the Dagster UI"
-    error = event.step_failure_data.error
-    return _of_dagster(error.message if error else "", text)
+    return _of_dagster(_error_text(event), text)
 
 
 def read_failure(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
@@ -239,7 +251,8 @@ def read_failure(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
     wanted = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
     records = instance.get_records_for_run(run_id, of_type=wanted).records
     events = [event for record in records if (event := record.event_log_entry.dagster_event)]
-    failed = [event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
+    steps = [event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
+    failed = [event for event in steps if not _was_interrupted(event)]
     text, kind = _read_failure(failed[0], RunOutcome(run_id)) if failed else _ended_by(events)
     return kind, text
 

@@ -23,11 +23,9 @@ import pytest
 import yaml
 from cryptography.fernet import Fernet
 from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG, REPOSITORY_LABEL_TAG
-from dagster._grpc.client import DagsterGrpcClient
 
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona_tests.cli.test_cli import Terminal, finish
@@ -52,16 +50,11 @@ class Services:
         return dg.DagsterInstance.from_config(self.terminal.variables["DAGSTER_HOME"])
 
     def start_code(self) -> None:
-        """As the unit does: it is started when it answers."""
-        self.code = self._start("primero_ona.cli.app", "code-server", "start", "-h", "127.0.0.1", "-p", str(self.port))
-        wait_for(self.answers)
-
-    def answers(self) -> bool:
-        try:
-            DagsterGrpcClient(host="127.0.0.1", port=self.port).ping("")
-        except DagsterUserCodeUnreachableError:
-            return False
-        return True
+        """As the unit does."""
+        words = ("code-server", "start", "-h", "127.0.0.1", "-p", str(self.port), "-m", "primero_ona.definitions")
+        self.code = self._start("dagster", *words)
+        ready = self.terminal.run("code-server", "ready", "-p", str(self.port))
+        assert ready.code == 0, ready.err
 
     def start_daemon(self) -> None:
         self.daemon = self._start("dagster._daemon", "run", "-w", str(self.workspace))
