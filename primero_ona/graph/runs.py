@@ -93,23 +93,32 @@ class Check:
     text: str
 
 
-def ensure_home() -> Path:
-    """DAGSTER_HOME, in a checkout by default `.dagster_home`; one without dagster.yaml gets that of this package.
+def find_home() -> Path:
+    """DAGSTER_HOME; in a checkout it is `.dagster_home` by default.
 
-    Raises ConfigError where it is not an absolute path, as Dagster requires; where it is not set outside a checkout; and where it
-    has no dagster.yaml though Dagster's history is to be in PostgreSQL, which ours does not say.
+    Raises ConfigError where it is not an absolute path, as Dagster requires, or is not set elsewhere.
+    """
+    if not os.environ.get("DAGSTER_HOME") and all(Path(name).exists() for name in _CHECKOUT):
+        return Path.cwd() / ".dagster_home"
+    home = Path(os.environ.get("DAGSTER_HOME") or "")
+    if not home.is_absolute():
+        raise ConfigError(
+            "DAGSTER_HOME must be an absolute path, that of the folder with Dagster's history; only in a checkout it may be left out. On "
+            "a server use the command /usr/local/bin/primero-ona of docs/deployment.md, which sets it"
+        )
+    return home
+
+
+def ensure_home() -> Path:
+    """Make the folder of DAGSTER_HOME where it is not there, and give it the dagster.yaml of this package where it has none.
+
+    Raises ConfigError as `find_home`, and where Dagster's history is to be in PostgreSQL, which this dagster.yaml does not say.
     """
     # Defence in depth behind `safe_step`: what Dagster itself records of an exception then quotes nothing.
     os.environ.setdefault("DAGSTER_REDACT_USER_CODE_ERRORS", "1")
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
-    if not os.environ.get("DAGSTER_HOME") and all(Path(name).exists() for name in _CHECKOUT):
-        os.environ["DAGSTER_HOME"] = str(Path.cwd() / ".dagster_home")
-    home = Path(os.environ.get("DAGSTER_HOME") or "")
-    if not home.is_absolute():
-        raise ConfigError(
-            "DAGSTER_HOME must be an absolute path: the folder of this installation. Only in a checkout it may be left out; on a server "
-            "use the command that the deployment installs, which sets it"
-        )
+    home = find_home()
+    os.environ["DAGSTER_HOME"] = str(home)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not (home / "dagster.yaml").exists():
         if os.environ.get("DAGSTER_POSTGRES_URL"):
