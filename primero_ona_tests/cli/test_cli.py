@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,12 @@ def test_an_unknown_option_ends_with_two(applied: Terminal) -> None:
 def test_a_host_that_does_not_exist_is_told_as_such(applied: Terminal, unknown_host: subprocess.Popen[str]) -> None:
     """A typing error in PRIMERO_URL is the commonest fault of all."""
     finish(unknown_host).refused(3, "the host primero.invalid of PRIMERO_URL is not known")
+
+
+def test_the_version_is_that_of_the_installed_package(applied: Terminal) -> None:
+    """The first question of who is asked for help."""
+    result = applied.run("--version")
+    assert (result.code, result.out.strip()) == (0, f"primero-ona {metadata.version('primero-ona')}")
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
