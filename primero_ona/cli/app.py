@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from primero_ona.cli import demo, doctor, installation, output, quarantine, reference, storage, sync, verify
+from primero_ona.cli import demo, doctor, installation, output, quarantine, reference, report, storage, sync, verify
 from primero_ona.cli.output import exit_code
 from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, prepare_process, unexpected
@@ -31,6 +31,7 @@ for command in (
     sync.status,
     quarantine.findings,
     verify.verify,
+    report.report,
     installation.metrics,
     storage.forget,
     storage.purge,
