@@ -12,6 +12,7 @@ import typer
 from primero_ona.cli import (
     account,
     alerts,
+    compare,
     config,
     demo,
     dictionary,
@@ -50,6 +51,7 @@ for command in (
     sync.status,
     findings.findings,
     verify.verify,
+    compare.compare,
     metrics.metrics,
     erasure.forget,
     erasure.purge,
