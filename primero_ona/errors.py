@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     import psycopg
@@ -22,10 +22,53 @@ NAMED_CASES = 5
 UNEXPECTED = "unexpected"
 
 
+#: The page that says by fault what it means and what to do, and its sections that messages name.
+PAGE = "docs/operations.md"
+Anchor = Literal[
+    "primero-not-reached",
+    "primero-login-refused",
+    "primero-refuses",
+    "primero-fewer-cases",
+    "primero-answers-oddly",
+    "ona-not-reached",
+    "ona-refuses",
+    "ona-tables",
+    "another-in-the-way",
+    "stored-partitions",
+    "settings",
+    "wrong-usage",
+    "run-refused",
+    "this-machine",
+    "failed-checks",
+    "not-complete",
+    "overdue",
+    "internal-error",
+    "exit-codes",
+]
+
+
+def with_anchor(text: str, anchor: Anchor) -> str:
+    """A message as people see it: with the section that says more, once."""
+    return text if PAGE in text else f"{text} (see {PAGE}#{anchor})"
+
+
 class SyncError(Exception):
-    """Any failure of a sync; its text is safe to show to anybody who may open the UI."""
+    """Any failure of a sync; its text is safe to show to anybody who may open the UI.
+
+    `see`: the section of the documents where the class has one that says too little.
+    """
 
     retry: ClassVar[bool] = False
+    anchor: Anchor = "exit-codes"
+
+    def __init__(self, *args: object, see: Anchor | None = None) -> None:
+        super().__init__(*args)
+        self.anchor = see or self.anchor
+
+    @property
+    def shown(self) -> str:
+        """The text as people see it; `str` has the text alone, for other texts to hold."""
+        return with_anchor(str(self), self.anchor)
 
     @property
     def kind(self) -> str:
@@ -44,13 +87,19 @@ class DataError(PermanentError):
 class CheckError(DataError):
     """An asset check of severity ERROR failed: the same rows would fail it again."""
 
+    anchor = "failed-checks"
+
 
 class ConfigError(PermanentError):
     """A setting, a permission or the installation has to change."""
 
+    anchor = "settings"
+
 
 class UsageError(PermanentError):
     """A command or a run was started wrongly: not a quarter, an unknown name, options that exclude each other."""
+
+    anchor = "wrong-usage"
 
 
 class RefusedError(PermanentError):
@@ -212,6 +261,13 @@ _BY_CONNECT_TEXT: tuple[tuple[str, type[SyncError], str], ...] = (
 _UNREACHED = (TransientError, "ONA's database could not be reached, or the connection broke; try later")
 _UNKNOWN = (DataError, "ONA's database rejects what primero-ona asks; report this with the version of primero-ona")
 
+#: Where the documents say more about a fault of ONA's database.
+_SECTIONS: dict[type[SyncError], Anchor] = {
+    RefusedError: "ona-refuses",
+    DataError: "ona-tables",
+    TransientError: "ona-not-reached",
+}
+
 #: Where a server that admits listed addresses only says which one it sees, in whatever language.
 _NOT_ADMITTED = re.compile(r"pg_hba\.conf\b.*?([0-9a-fA-F]*[.:][0-9a-fA-F.:]*[0-9a-fA-F])")
 
@@ -227,7 +283,8 @@ def database_error(error: psycopg.Error, action: str) -> SyncError:
     kind, text = _judge(error)
     state = f"SQLSTATE {error.sqlstate}" if error.sqlstate else ""
     facts = ", ".join(filter(None, [state, _place(error), _seen_as(error)]))
-    return kind(f"{action} failed: {text}" + (f" ({facts})" if facts else ""))
+    message = f"{action} failed: {text}" + (f" ({facts})" if facts else "")
+    return kind(message, see=_SECTIONS.get(kind))
 
 
 def _seen_as(error: psycopg.Error) -> str:
