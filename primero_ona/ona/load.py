@@ -10,9 +10,16 @@ import psycopg
 from primero_ona.errors import TransientError
 from primero_ona.ona.bookkeeping import PULL_NUMBER, Origin, record_run, replace_unmapped, update_quarantine, was_loaded
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.decisions import decide_cases, decide_services, find_stale
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.merge import remove_exits, remove_services, write_cases, write_services
+from primero_ona.ona.merge import (
+    decide_cases,
+    decide_services,
+    find_stale,
+    remove_exits,
+    remove_services,
+    write_cases,
+    write_services,
+)
 from primero_ona.ona.staging import refuse_unusable, stage_exits, stage_rows
 from primero_ona.ona.target import Target
 from primero_ona.quarters import Quarter
