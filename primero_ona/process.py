@@ -13,7 +13,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from primero_ona.errors import ConfigError, SyncError, TransientError
+from primero_ona.errors import PAGE, ConfigError, SyncError, TransientError
 
 _PACKAGE = Path(__file__).parent
 
@@ -56,7 +56,7 @@ def unexpected(error: BaseException) -> str:
     """Say of an unforeseen exception its type and place, never its text."""
     return (
         f"internal error {type(error).__name__} at {_place(error)}; please report this line "
-        "(details withheld because they may contain data)"
+        f"(details withheld because they may contain data; see {PAGE}#internal-error)"
     )
 
 

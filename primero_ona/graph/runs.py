@@ -177,7 +177,7 @@ def _take_materialization(materialization: dg.AssetMaterialization, outcome: Run
         for name, value in materialization.metadata.items()
         if isinstance(value, dg.IntMetadataValue)
     }
-    outcome.rows[asset] = numbers.get("dagster/row_count", 0)
+    outcome.rows[asset] = numbers.get("dagster/partition_row_count", numbers.get("dagster/row_count", 0))
     # Neither the mapping nor the load counts what the other put into quarantine.
     table = _TABLES.get(asset, asset)
     outcome.quarantined[table] += numbers.get("quarantined", 0)

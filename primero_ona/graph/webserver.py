@@ -19,13 +19,13 @@ from typing import Any
 import dagster as dg
 
 from primero_ona.errors import ConfigError
-from primero_ona.graph.assets.common import EXTRACT, INDICATORS, LOAD, MAP, REFERENCE
+from primero_ona.graph.assets.common import EXTRACT, INDICATORS, LOAD, MAP, READERS, REFERENCE, SOURCE
 from primero_ona.graph.run_guard import GuardedInstance
 from primero_ona.graph.runs import open_instance
 
 #: The lineage with its groups opened; Dagster shows them folded otherwise.
 LINEAGE = "/asset-groups?expanded=" + ",".join(
-    f"global@global:{group}" for group in (REFERENCE, EXTRACT, MAP, LOAD, INDICATORS)
+    f"global@global:{group}" for group in (SOURCE, REFERENCE, EXTRACT, MAP, LOAD, INDICATORS, READERS)
 )
 
 #: The code location, seen from the working directory.

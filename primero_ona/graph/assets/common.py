@@ -1,4 +1,4 @@
-"""What all assets share: owners, groups, the note that explains partition keys, and the column schema shown in the UI."""
+"""What all assets share: groups, the note that explains partition keys, and the column schema shown in the UI."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import dagster as dg
 
 from primero_ona.contract.column import Table
 
-OWNERS = ["team:child-protection-data"]
-
-#: Groups are numbered in the direction of the data, so that the UI's sidebar reads like the lineage.
-REFERENCE, EXTRACT, MAP, LOAD = "0_reference", "1_extract", "2_map", "3_load"
-INDICATORS = "4_indicators"
+#: Groups are numbered in the direction of the data, and no two need each other: so the UI's sidebar, and the lineage with its
+#: groups folded, read like the lineage itself.
+SOURCE, REFERENCE, EXTRACT, MAP = "0_primero", "0_reference", "1_extract", "2_map"
+LOAD, INDICATORS, READERS = "3_load", "4_indicators", "5_dashboards"
 
 #: Closes each description: what people ask first when they open a partition.
 QUARTER_NOTE = (

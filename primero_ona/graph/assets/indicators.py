@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from primero_ona.contract.figures import INDICATOR_FIGURES
-from primero_ona.graph.assets.common import INDICATORS, OWNERS, contract_metadata
+from primero_ona.graph.assets.common import INDICATORS, contract_metadata
 from primero_ona.graph.assets.ona import CASES_KEY, FIGURES_KEY, SERVICES_KEY
 from primero_ona.graph.metadata import totals_metadata
 from primero_ona.graph.resources import OnaDatabaseResource
@@ -31,7 +31,6 @@ def indicator_assets(settings: GraphSettings) -> list[dg.AssetsDefinition]:
         deps=[CASES_KEY, SERVICES_KEY],
         description=_TEXT,
         group_name=INDICATORS,
-        owners=OWNERS,
         kinds={"postgres", "table"},
         code_version=fingerprint(),
         metadata={**contract_metadata(INDICATOR_FIGURES), "dagster/table_name": INDICATOR_FIGURES.name},

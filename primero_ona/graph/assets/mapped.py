@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.graph.assets.common import MAP, OWNERS, QUARTER_NOTE, contract_metadata
+from primero_ona.graph.assets.common import MAP, QUARTER_NOTE, contract_metadata
 from primero_ona.graph.assets.reference import LOOKUP_KEY, REFERENCE_KEY
 from primero_ona.graph.metadata import stored_metadata
 from primero_ona.graph.resources import OnaDatabaseResource
@@ -23,7 +23,6 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
         description="Cases as rows of ONA's table: codes became labels, places have names." + QUARTER_NOTE,
         metadata=contract_metadata(CASES),
         group_name=MAP,
-        owners=OWNERS,
         kinds={"pandas", "parquet"},
         code_version=MAPPING_VERSION,
         partitions_def=quarters,
@@ -47,7 +46,6 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
         description="Services of the mapped cases, one row each." + QUARTER_NOTE,
         metadata=contract_metadata(SERVICES),
         group_name=MAP,
-        owners=OWNERS,
         kinds={"pandas", "parquet"},
         code_version=MAPPING_VERSION,
         partitions_def=quarters,

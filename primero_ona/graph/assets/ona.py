@@ -9,7 +9,7 @@ import dagster as dg
 
 from primero_ona.contract.figures import INDICATOR_FIGURES
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.graph.assets.common import LOAD, LOADED, OWNERS, QUARTER_NOTE, contract_metadata
+from primero_ona.graph.assets.common import LOAD, LOADED, QUARTER_NOTE, READERS, contract_metadata
 from primero_ona.graph.metadata import count_table, quarter_metadata
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.mapping.labels import MAPPING_VERSION
@@ -32,8 +32,7 @@ DASHBOARDS = dg.AssetSpec(
     "ona_dashboards",
     deps=[CASES_KEY, SERVICES_KEY, FIGURES_KEY],
     description="The ONA dashboards of UNICEF and the ministries.\n\nFed by `cases`, `services` and the indicators' figures.",
-    group_name=LOAD,
-    owners=OWNERS,
+    group_name=READERS,
     kinds={"dashboard"},
 )
 
@@ -52,7 +51,6 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
                 "and a case that left takes its services with it. `last_updated_date` is the UTC time of the sync that last "
                 "changed the row." + QUARTER_NOTE,
                 group_name=LOAD,
-                owners=OWNERS,
                 kinds={"postgres", "table"},
                 code_version=MAPPING_VERSION,
                 freshness_policy=LOADED,
