@@ -5,7 +5,6 @@ Read only, in one snapshot, and all in SQL. Whether ours hold what Primero holds
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString, get_args
@@ -111,45 +110,34 @@ def compare(conn: psycopg.Connection, legacy: str) -> Comparison:
         here, there = Target.find(conn), Target(legacy)
         if here.schema == legacy:
             raise UsageError(f"{legacy} is the schema that primero-ona loads; name the legacy pipeline's")
-        columns = {table.name: (there.columns(conn, table), here.columns(conn, table)) for table in TABLES}
         for table in TABLES:
-            _require(legacy, table, columns[table.name][0])
-        names = {
-            **{f"there_{table.name}": there.name(table) for table in TABLES},
-            **{f"here_{table.name}": here.name(table) for table in TABLES},
-            "exits": sql.Identifier(BOOKKEEPING, "exits"),
-        }
-        row = conn.execute(sql.SQL("SELECT max(at) FROM ({stamps}) AS t").format(stamps=_stamps(names))).fetchone()
-        tables = [_compare(conn, table, names, *columns[table.name]) for table in TABLES]
+            _require(table, there.schema, there.columns(conn, table))
+        row = conn.execute(sql.SQL("SELECT max(at) FROM ({}) AS t").format(_stamps(there))).fetchone()
+        tables = [_compare(conn, table, there, here) for table in TABLES]
     return Comparison(legacy, here.schema, row[0] if row else None, tables)
 
 
-def _require(schema: str, table: Table, found: Iterable[str]) -> None:
-    if missing := [name for name in _NEEDED[table.name] if name not in set(found)]:
+def _require(table: Table, schema: str, found: frozenset[str]) -> None:
+    if missing := [name for name in _NEEDED[table.name] if name not in found]:
         raise UsageError(
             f"the schema {schema} has no table {table.name} of the legacy pipeline with {', '.join(missing)}, or this login may "
             "not see it; --legacy names the schema"
         )
 
 
-def _compare(
-    conn: psycopg.Connection,
-    table: Table,
-    names: dict[str, sql.Identifier],
-    there: frozenset[str],
-    here: frozenset[str],
-) -> TableComparison:
-    shared = [
-        column
-        for column in table.mapped
-        if column.name in there & here and not column.added and column.name != table.key
-    ]
+def _compare(conn: psycopg.Connection, table: Table, there: Target, here: Target) -> TableComparison:
+    theirs, ours = there.columns(conn, table), here.columns(conn, table)
+    # The keys pair the rows; whose a service is follows from the key of its case, which may be one of our own.
+    both = [column for column in table.mapped if column.name in theirs & ours and not column.added]
+    compared = sql.SQL(", ").join(_both(column) for column in both if column.name not in {table.key, CASES.key})
     query = sql.SQL(_QUERY).format(
         rows=sql.SQL(_CASES if table is CASES else _SERVICES).format(
-            **names,
-            stamps=_stamps(names),
+            **{f"there_{name}": identifier for name, identifier in there.names.items()},
+            **{f"here_{name}": identifier for name, identifier in here.names.items()},
+            exits=sql.Identifier(BOOKKEEPING, "exits"),
+            stamps=_stamps(there),
             why=sql.SQL(_WHY),
-            columns=sql.SQL(", ").join(map(_both, (column for column in shared if column.name != "case_id"))),
+            columns=compared,
         )
     )
     found = conn.execute(query, _kinds(table)).fetchall()
@@ -163,22 +151,17 @@ def _compare(
     equal = differences.pop("equal", None)
     return TableComparison(
         table.name,
-        _count(conn, names[f"there_{table.name}"]),
-        _count(conn, names[f"here_{table.name}"]),
+        there.size(conn, table),
+        here.size(conn, table),
         equal.rows if equal else 0,
         [differences[name] for name in (*KNOWN, *UNEXPLAINED) if name in differences],
-        sorted(there - {column.name for column in table.columns}),
-        sorted(here - there),
+        sorted(theirs - {column.name for column in table.columns}),
+        sorted(ours - theirs),
     )
 
 
-def _count(conn: psycopg.Connection, name: sql.Identifier) -> int:
-    row = conn.execute(sql.SQL("SELECT count(*) FROM {}").format(name)).fetchone()
-    return int(row[0]) if row else 0
-
-
-def _stamps(names: dict[str, sql.Identifier]) -> sql.Composed:
-    return sql.SQL(_STAMPS).format(**names)
+def _stamps(there: Target) -> sql.Composed:
+    return sql.SQL(_STAMPS).format(there_cases=there.name(CASES))
 
 
 def _both(column: Column) -> sql.Composed:

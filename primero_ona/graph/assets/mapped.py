@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.graph.assets.common import MAP, QUARTER_NOTE, contract_metadata
+from primero_ona.graph.assets.common import MAP, QUARTER_NOTE, contract_metadata, lineage_from_raw
 from primero_ona.graph.assets.reference import LOOKUP_KEY, REFERENCE_KEY
 from primero_ona.graph.metadata import stored_metadata
 from primero_ona.graph.resources import OnaDatabaseResource
@@ -21,7 +21,7 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
         name=MAPPED_CASES,
         deps=[REINTEGRATION, UNDER18, REFERENCE_KEY, LOOKUP_KEY],
         description="Cases as rows of ONA's table: codes became labels, places have names." + QUARTER_NOTE,
-        metadata=contract_metadata(CASES),
+        metadata={**contract_metadata(CASES), **lineage_from_raw((REINTEGRATION, UNDER18), CASES)},
         group_name=MAP,
         kinds={"pandas", "parquet"},
         code_version=MAPPING_VERSION,
@@ -44,7 +44,7 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
         name=MAPPED_SERVICES,
         deps=[REINTEGRATION, UNDER18, REFERENCE_KEY],
         description="Services of the mapped cases, one row each." + QUARTER_NOTE,
-        metadata=contract_metadata(SERVICES),
+        metadata={**contract_metadata(SERVICES), **lineage_from_raw((REINTEGRATION, UNDER18), SERVICES)},
         group_name=MAP,
         kinds={"pandas", "parquet"},
         code_version=MAPPING_VERSION,
