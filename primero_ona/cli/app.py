@@ -10,7 +10,7 @@ import sys
 import typer
 
 from primero_ona.cli import compare, demo, doctor, installation, output, quarantine, reference, storage, sync, verify
-from primero_ona.cli.common import exit_code
+from primero_ona.cli.output import exit_code
 from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, prepare_process, unexpected
 

@@ -92,21 +92,3 @@ def sync_quarters(wanted: Sequence[Quarter], *, quiet: bool = False, job_name: s
             advance(quarter.label)
             outcomes.append(sync_quarter(job, instance, quarter))
         return outcomes
-
-
-#: 1: the data or a check; 2: a setting or the usage; 3: unreachable, refused or transient. Any other error counts as 1.
-CODES = {
-    "SyncError": 1,
-    "PermanentError": 1,
-    "DataError": 1,
-    "CheckError": 1,
-    "ConfigError": 2,
-    "UsageError": 2,
-    "RefusedError": 3,
-    "TransientError": 3,
-}
-
-
-def exit_code(kind: str | None) -> int:
-    """Return the exit code for the kind of an error; 0 where there was none."""
-    return 0 if kind is None else CODES.get(kind, 1)

@@ -23,7 +23,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from primero_ona.cli.common import exit_code
 from primero_ona.contract.figures import UNCONFIRMED
 from primero_ona.contract.tables import BIRTH_FIELD
 from primero_ona.errors import NAMED_CASES
@@ -316,3 +315,21 @@ def show_quarantine(entries: Sequence[Entry]) -> None:
             entry.quarter, entry.table_name, entry.primero_id, entry.reason, f"{entry.entries:,}", *seen, resolved
         )
     out.print(table)
+
+
+#: 1: the data or a check; 2: a setting or the usage; 3: unreachable, refused or transient. Any other error counts as 1.
+CODES = {
+    "SyncError": 1,
+    "PermanentError": 1,
+    "DataError": 1,
+    "CheckError": 1,
+    "ConfigError": 2,
+    "UsageError": 2,
+    "RefusedError": 3,
+    "TransientError": 3,
+}
+
+
+def exit_code(kind: str | None) -> int:
+    """Return the exit code for the kind of an error; 0 where there was none."""
+    return 0 if kind is None else CODES.get(kind, 1)

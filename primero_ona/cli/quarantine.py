@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from primero_ona.cli import output
-from primero_ona.cli.common import AsJson, exit_code, ona_connection, stored_assets, sync_quarters
+from primero_ona.cli.common import AsJson, ona_connection, stored_assets, sync_quarters
+from primero_ona.cli.output import exit_code
 from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from primero_ona.cli import output
-from primero_ona.cli.common import AsJson, exit_code, ona_connection, refresh_reference, stored_assets
+from primero_ona.cli.common import AsJson, ona_connection, refresh_reference, stored_assets
+from primero_ona.cli.output import exit_code
 from primero_ona.errors import UsageError
 from primero_ona.primero.fields import CASE_FIELDS
 from primero_ona.storage.files import write_file

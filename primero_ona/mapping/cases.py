@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from primero_ona.contract.tables import CASES
-from primero_ona.mapping.columns import Reader, column, flags, parse_keys, to_arrow, to_frame
+from primero_ona.mapping.columns import column, flags, parse_keys, to_arrow, to_frame
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.result import Mapped, Reason, UnmappedCodes, quarantine_entry
+from primero_ona.mapping.rules import Reader
 from primero_ona.texts import UUID
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 
 from primero_ona.contract.tables import SERVICES
 from primero_ona.mapping.cases import Reasons, case_reasons, key_reasons
-from primero_ona.mapping.columns import WHOLE, Flags, Reader, column, flags, holds, parse_keys, to_arrow, to_frame
+from primero_ona.mapping.columns import WHOLE, Flags, column, flags, holds, parse_keys, to_arrow, to_frame
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.result import Mapped, Reason, UnmappedCodes, quarantine_entry
+from primero_ona.mapping.rules import Reader
 from primero_ona.mapping.values import is_true
 
 #: What is read of a raw frame.

@@ -21,7 +21,7 @@ from primero_ona.mapping.services import map_services
 from primero_ona.ona.bookkeeping import next_pull, outdated_quarters
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.erasure import erased_subjects, not_erased, without_erased
-from primero_ona.ona.load import lock_loads
+from primero_ona.ona.locks import lock_loads
 from primero_ona.ona.lookup import read_places
 from primero_ona.ona.merge import remove_exits
 from primero_ona.ona.reconcile import KNOWN_SCHEMA, REMOVABLE, SYNCED, QuarterDifferences, ReconciliationTables

@@ -16,7 +16,8 @@ from primero_ona.definitions import build_defs
 from primero_ona.errors import ConfigError, DataError, TransientError
 from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage
 from primero_ona.graph.retention import oldest_kept
-from primero_ona.ona.connection import connect, lock_of_all, partition_lock
+from primero_ona.ona.connection import connect
+from primero_ona.ona.locks import lock_of_all, partition_lock
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.pipeline import upkeep
 from primero_ona.pipeline.stored import StoredAssets
