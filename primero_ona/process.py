@@ -170,7 +170,8 @@ def _failure(verdict: _Verdict, facts: str) -> SyncError:
     kind, text, todo = verdict
     return kind(
         f"{text} ({facts}); nothing is half-written: ONA and each stored partition hold all of the new state or what they held "
-        f"before; {todo}, then run it again"
+        f"before; {todo}, then run it again",
+        see="dagster" if text.startswith("Dagster") else "machine",
     )
 
 

@@ -84,7 +84,8 @@ def refuse_open_secret(path: Path, what: str) -> None:
     """
     if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
         raise ConfigError(
-            f"{what} holds a secret and is open to every account of this machine; take their rights away (chmod o= FILE)"
+            f"{what} holds a secret and is open to every account of this machine; take their rights away (chmod o= FILE)",
+            see="open-secret",
         )
 
 

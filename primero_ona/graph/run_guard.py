@@ -59,7 +59,7 @@ def require_plain_run(config: object, tags: Mapping[str, str] | None, *, launche
 
 def _refused(text: str) -> UsageError:
     """Dagster shows the text of what a run is refused with as it is."""
-    return UsageError(with_anchor(f"refused: {text}", "run-refused"))
+    return UsageError(with_anchor(f"refused: {text}", "refused-run"))
 
 
 def _named(tags: Mapping[str, str] | None) -> dict[str, str]:

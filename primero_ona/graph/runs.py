@@ -15,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from primero_ona.errors import UNEXPECTED, ConfigError, TransientError
+from primero_ona.errors import UNEXPECTED, ConfigError, TransientError, with_anchor
 from primero_ona.graph.dead_runs import ENDED, end_dead_runs, held_by_this_process
 from primero_ona.graph.partitions import QUARTER_TAG
 from primero_ona.graph.steps import kind_of_failure
@@ -93,7 +93,7 @@ def ensure_home() -> Path:
     os.environ.setdefault("DAGSTER_REDACT_USER_CODE_ERRORS", "1")
     home = Path(os.environ.setdefault("DAGSTER_HOME", str(Path.cwd() / ".dagster_home")))
     if not home.is_absolute():
-        raise ConfigError("DAGSTER_HOME must be an absolute path")
+        raise ConfigError("DAGSTER_HOME must be an absolute path", see="dagster")
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not (home / "dagster.yaml").exists() and Path("dagster.yaml").exists():
         # Whole or not at all: with half of it Dagster would keep what our steps print, and send telemetry.
@@ -208,11 +208,13 @@ def read_failure(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
             return kind, text
     messages = [event.message or "" for event in events if event is not None]
     if ENDED in messages:
-        return TransientError.__name__, ENDED
-    return UNEXPECTED, "the run failed before or after its steps; see it in the Dagster UI"
+        return TransientError.__name__, with_anchor(ENDED, "stuck-run")
+    return UNEXPECTED, with_anchor(
+        "the run failed before or after its steps; see it in the Dagster UI", "internal-error"
+    )
 
 
 def _of_dagster(message: str, otherwise: str) -> tuple[str, str]:
     """Read the message and the kind of what Dagster itself failed at: no step of ours was there to name it."""
     failure = recorded_error(message)
-    return (str(failure), failure.kind) if failure else (otherwise, UNEXPECTED)
+    return (failure.shown, failure.kind) if failure else (with_anchor(otherwise, "internal-error"), UNEXPECTED)

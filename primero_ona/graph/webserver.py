@@ -114,7 +114,8 @@ def run_ui_and_daemon(port: int) -> int:
     with open_instance() as instance:
         if not isinstance(instance, GuardedInstance):
             raise ConfigError(
-                "dagster.yaml in DAGSTER_HOME is that of an older version and lacks instance_class; copy the new one there"
+                "dagster.yaml in DAGSTER_HOME is that of an older version and lacks instance_class; copy the new one there",
+                see="dagster",
             )
     environment = {**os.environ, "DAGSTER_REDACT_USER_CODE_ERRORS": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
     # A shell that starts us in the background lets us inherit an ignored SIGINT, and with it Dagster's processes, which

@@ -147,7 +147,8 @@ def pull_cases(
     else:
         raise TransientError(
             f"Primero counted {lacking} cases more than it gave (or gave {walk.duplicate_count()} twice), {WALKS} times over; "
-            "nothing was stored; the next run tries again"
+            "nothing was stored; the next run tries again",
+            see="moving-list",
         )
     report.walks = number
     report.received, report.kept, report.ahead = walk.received, walk.kept, walk.ahead
@@ -195,7 +196,8 @@ def survey(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> Survey:
     if not known:
         raise DataError(
             f"none of Primero's newest {len(shown.rows)} cases has a readable id and a time of its last change; its "
-            "administrators have to look at these cases"
+            "administrators have to look at these cases",
+            see="unreliable-answers",
         )
     return Survey(_zone(client, known[:3], pause), shown.total)
 
@@ -215,7 +217,8 @@ def _zone(client: PrimeroClient, rows: list[dict[str, Any]], pause: float) -> ti
     require_windows(client, pause)
     raise DataError(
         "Primero does not find a case by the time stamp it gives for it, in any time zone, so no quarter could be cut right; "
-        "its administrators have to look at the server's time zone"
+        "its administrators have to look at the server's time zone",
+        see="unreliable-answers",
     )
 
 
@@ -261,7 +264,9 @@ def _missing_count(client: PrimeroClient, window: Window, walk: Walk, zone: time
         lambda: client.page("cases", question).total, pause, times=EMPTY_ASKED if walk.received else 1
     )
     if not total and walk.counted:
-        raise TransientError(f"Primero counted no case in the quarter just after it gave some: {GAVE_UP}")
+        raise TransientError(
+            f"Primero counted no case in the quarter just after it gave some: {GAVE_UP}", see="primero-gave-up"
+        )
     return total - walk.counted
 
 
@@ -286,21 +291,23 @@ def check_fields(
     }
     rows = retry_while_empty(lambda: client.page("cases", question).rows, pause)
     if not rows:
-        raise TransientError(f"Primero shows no case where it has just shown some: {GAVE_UP}")
+        raise TransientError(f"Primero shows no case where it has just shown some: {GAVE_UP}", see="primero-gave-up")
     newest = set[str]().union(*rows)
     missing = tuple(name for name in CASE_FIELDS if name not in seen_fields and name not in newest)
     refused = [name for name in missing if name in ESSENTIAL_FIELDS]
     if refused and len(rows) >= YOUNG:
         raise RefusedError(
             f"no case has the field{_s(refused)} {', '.join(refused)}; Primero leaves out what the account's role may not "
-            "read: let its administrators grant the forms with these fields"
+            "read: let its administrators grant the forms with these fields",
+            see="missing-field",
         )
     lost = [name for name in missing if name in known.shown and name not in known.accepted]
     if lost:
         raise RefusedError(
             f"earlier pulls were shown the field{_s(lost)} {', '.join(lost)}, and none of Primero's newest {len(rows):,} cases "
             "has it any more; nothing was stored. If the account's role has lost it, let Primero's administrators grant its "
-            f"form again; if it is gone for good, run `primero-ona fields accept {' '.join(lost)}`, and its columns become empty"
+            f"form again; if it is gone for good, run `primero-ona fields accept {' '.join(lost)}`, and its columns become empty",
+            see="lost-field",
         )
     shown = tuple(name for name in CASE_FIELDS if name not in missing)
     return FieldsFound(shown, missing, tuple(name for name in asked if name in known.accepted and name in newest))

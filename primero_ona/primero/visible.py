@@ -42,9 +42,10 @@ def emptiness(client: PrimeroClient, pause: float = EMPTY_PAUSE, times: int = EM
     TransientError where it counts some, RefusedError where the account sees none.
     """
     if retry_while_empty(lambda: client.page("cases", {"per": 0, "fields": "status"}).total, pause, times):
-        return TransientError(GAVE_UP)
+        return TransientError(GAVE_UP, see="primero-gave-up")
     return RefusedError(
-        "Primero shows this account no case at all, of any time; check that its role may read cases with the scope `all`"
+        "Primero shows this account no case at all, of any time; check that its role may read cases with the scope `all`",
+        see="lost-scope",
     )
 
 
@@ -71,7 +72,8 @@ class KnownScope:
         raise RefusedError(
             f"Primero shows this account {visible:,} cases, where {seen}{self.in_ona:,} stand in ONA; nothing was stored. Ask "
             "Primero's administrators whether its role still reads cases with the scope `all`, and whether cases were deleted; "
-            f"if {visible:,} are right, run `primero-ona account accept-cases {visible}`"
+            f"if {visible:,} are right, run `primero-ona account accept-cases {visible}`",
+            see="lost-scope",
         )
 
 
