@@ -36,6 +36,13 @@ LINKS = {
 }
 
 
+#: Pages live by it: without the websocket of its events, a run would stand still until the page is opened again.
+WEBSOCKET = (
+    "new Promise(done => { const each = new WebSocket(location.origin.replace('http', 'ws') + '/graphql', 'graphql-ws');"
+    " each.onopen = () => done('open'); each.onerror = () => done('refused'); })"
+)
+
+
 @pytest.fixture(scope="module")
 def graph(postgres: Any) -> Iterator[Graph]:
     with wired(postgres, "browser", small(60)) as graph:
@@ -167,6 +174,7 @@ def test_a_quarter_by_hand(page: Page, installation: Installation, picture: Any)
     page.goto(f"{installation.url}/runs?q[0]=tag:quarter=2024-Q1")
     expect(page.get_by_text(run.run_id[:8]).first).to_be_visible()
     expect(page.get_by_text("Success").first).to_be_visible()
+    assert page.evaluate(WEBSOCKET) == "open"
     picture("runs-by-quarter")
     page.goto(f"{installation.url}/runs/{run.run_id}")
     expect(page.get_by_text("Success").first).to_be_visible()

@@ -33,7 +33,7 @@ KNOWN = {
     "place": "a province, or a code with leading zeros, that the legacy pipeline does not find",
     "precision": "the location, which PRIMERO_ONA_LOCATION_PRECISION cuts here",
     "day": "the day in Phnom Penh here, the one before in UTC there",
-    "age": "ages grow in Primero without an edit, and each side has that of the day of its last write",
+    "age": "the present age, which Primero raises by itself: each side has that of the day on which it last wrote",
 }
 
 #: What no known difference explains: somebody has to look.
