@@ -218,7 +218,7 @@ def failed_checks(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKe
         yield Fault(
             key=f"check:{key.to_user_string()}",
             text=with_anchor(
-                f"The check {key.name} on {key.asset_key.to_user_string()} failed{''.join(f' for {one}' for one in quarter)}",
+                f"The check {key.name} on {key.asset_key.to_user_string()} failed{''.join(f' for {one}' for one in quarter)}.",
                 "what-verify-says" if key == COMPLETE else "checks",
             ),
             stale="",

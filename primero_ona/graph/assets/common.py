@@ -45,7 +45,10 @@ def _described(table: Table, column: Column) -> str:
 
 
 def lineage_from(asset: dg.AssetKey, table: Table) -> dict[str, Any]:
-    """The column lineage of a loaded table: each column from the mapped one of the same name."""
+    """The column lineage of a loaded table: each column from the mapped one of the same name.
+
+    The UI shows that of a materialization, and none of a definition.
+    """
     deps = {name: [dg.TableColumnDep(asset, name)] for name in table.mapped_names}
     return {"dagster/column_lineage": dg.TableColumnLineage(deps)}
 

@@ -56,11 +56,10 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
                 freshness_policy=LOADED,
                 metadata={
                     **contract_metadata(table, loaded=True),
-                    **lineage_from(dg.AssetKey(mapped), table),
                     "dagster/table_name": table.name,
                 },
             )
-            for key, (table, mapped, text) in _TABLES.items()
+            for key, (table, _, text) in _TABLES.items()
         ],
         partitions_def=quarters,
         pool="ona_database",
@@ -78,8 +77,9 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
             result = load_stored_quarter(connection, partitions, quarter, context.run_id, datetime.now(UTC))
             sizes = table_sizes(connection)
         for key, counts in ((CASES_KEY, result.cases), (SERVICES_KEY, result.services)):
-            rows = {"dagster/row_count": sizes[_TABLES[key][0].name]}
-            metadata = {**_metadata(quarter, counts), **rows, "connection to ONA": ona.protection()}
+            table, mapped, _ = _TABLES[key]
+            size = {"dagster/row_count": sizes[table.name], "connection to ONA": ona.protection()}
+            metadata = {**_metadata(quarter, counts), **size, **lineage_from(dg.AssetKey(mapped), table)}
             yield dg.MaterializeResult(asset_key=key, metadata=metadata)
 
     return load_quarter_into_ona
