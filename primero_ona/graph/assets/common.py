@@ -47,7 +47,7 @@ def _described(table: Table, column: Column) -> str:
 def lineage_from(asset: dg.AssetKey, table: Table) -> dict[str, Any]:
     """The column lineage of a loaded table: each column from the mapped one of the same name.
 
-    The UI shows that of a materialization, and none of a definition.
+    Dagster keeps it with each materialization; its open-source UI draws no picture of it.
     """
     deps = {name: [dg.TableColumnDep(asset, name)] for name in table.mapped_names}
     return {"dagster/column_lineage": dg.TableColumnLineage(deps)}
