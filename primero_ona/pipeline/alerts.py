@@ -213,7 +213,7 @@ def _silent_others(channel: Channel, to: Sequence[Channel], state: State, now: d
             "",
             "Each message is tried again every few minutes.",
             f"check its address in {_URLS}, then primero-ona alerts test",
-            f"{PAGE}#overdue",
+            f"{PAGE}#alert-address",
         )
         for other in to
         if other is not channel
