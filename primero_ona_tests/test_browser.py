@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from primero_ona.graph.webserver import LINEAGE
-from primero_ona_tests.attacks.browser import chromium
+from primero_ona_tests.attacks.browser import driven
 from primero_ona_tests.attacks.installation import LAUNCH, Installation, execution, installed, process
 from primero_ona_tests.harness import Graph, seed_reference, small, wired
 
@@ -68,7 +68,7 @@ def installation(graph: Graph, tmp_path_factory: Any) -> Iterator[Installation]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium() as browser:
+    with driven() as browser:
         yield browser
 
 

@@ -9,7 +9,19 @@ import sys
 
 import typer
 
-from primero_ona.cli import compare, demo, doctor, installation, output, quarantine, reference, storage, sync, verify
+from primero_ona.cli import (
+    compare,
+    demo,
+    doctor,
+    installation,
+    output,
+    quarantine,
+    reference,
+    report,
+    storage,
+    sync,
+    verify,
+)
 from primero_ona.cli.output import exit_code
 from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, prepare_process, unexpected
@@ -31,6 +43,7 @@ for command in (
     quarantine.findings,
     verify.verify,
     compare.compare,
+    report.report,
     installation.metrics,
     storage.forget,
     storage.purge,

@@ -17,7 +17,7 @@ import requests
 
 from primero_ona.errors import ConfigError
 from primero_ona.graph.webserver import run_ui_and_daemon
-from primero_ona_tests.attacks.browser import EVIL, chromium, foreign_site
+from primero_ona_tests.attacks.browser import EVIL, driven, foreign_site
 from primero_ona_tests.attacks.installation import (
     Installation,
     free_port,
@@ -181,7 +181,7 @@ def test_a_foreign_page_starts_a_run_through_dagster_s_own_webserver_and_none_th
     words = ["dagster_webserver", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(plain)]
     with (
         process(words, installation.folder, installation.environment) as started,
-        chromium() as browser,
+        driven() as browser,
     ):
         bare = Installation(plain, installation.folder, installation.environment, installation.instance)
         wait(bare, started)
