@@ -30,6 +30,7 @@ Anchor = Literal[
     "ona-unreachable", "ona-refuses", "ona-schema", "ona-value", "ona-rule", "ona-busy", "ona-server", "pooler",
     "settings", "open-secret", "unverified", "storage-keys", "stored-partition", "two-pulls", "machine", "dagster",
     "stuck-run", "refused-run", "usage", "alert-address", "internal-error", "checks", "what-verify-says", "overdue",
+    "figures",
 ]  # fmt: skip
 
 
