@@ -6,7 +6,6 @@ import html
 import json
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,25 +24,12 @@ from primero_ona_tests.attacks.installation import (
     process,
     wait,
 )
-from primero_ona_tests.harness import Graph, small, wired
+from primero_ona_tests.harness import Graph
 
 MUTATION = (
     'mutation { launchRun(executionParams: {selector: {repositoryName: "__repository__", '
     'repositoryLocationName: "primero_ona", jobName: "refresh_reference"}}) { __typename } }'
 )
-
-
-@pytest.fixture(scope="module")
-def graph(postgres: Any) -> Iterator[Graph]:
-    with wired(postgres, "own_pages", small(60)) as graph:
-        yield graph
-
-
-@pytest.fixture(scope="module")
-def installation(graph: Graph, tmp_path_factory: Any) -> Iterator[Installation]:
-    """No daemon: what was launched stays in the queue, and nothing starts a run but a request."""
-    with installed(graph, tmp_path_factory.mktemp("installation")) as found:
-        yield found
 
 
 def asked(installation: Installation, method: str, path: str, **headers: str) -> int:
@@ -171,6 +157,7 @@ def attack(url: str) -> str:
 
 
 @pytest.mark.chromium
+@pytest.mark.ci
 @pytest.mark.proves("dev-ui")
 def test_a_foreign_page_starts_a_run_through_dagster_s_own_webserver_and_none_through_ours(
     installation: Installation,
@@ -200,6 +187,7 @@ def test_a_foreign_page_starts_a_run_through_dagster_s_own_webserver_and_none_th
     assert told["ours"] == (0, "websocket refused")
 
 
+@pytest.mark.ci
 def test_dev_runs_behind_the_guard_with_a_daemon_and_leaves_nothing_behind(graph: Graph, tmp_path: Any):
     """The whole command: what it starts is guarded, launches runs, and ends with it."""
     with installed(graph, tmp_path, daemon=True) as found:

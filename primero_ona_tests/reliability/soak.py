@@ -93,17 +93,9 @@ class Scenario:
     def run(self) -> list[str]:
         """Do the steps, heal, and return every difference."""
         steps = (
-            self.edit,
-            self.edit,
-            self.sync,
-            self.sync,
-            self.faulty,
-            self.killed,
-            self.twins,
-            self.cut_off,
-            self.again,
+            self.edit, self.edit, self.sync, self.sync, self.faulty, self.killed, self.twins, self.cut_off, self.again,
             self.night,
-        )
+        )  # fmt: skip
         for _ in range(self.random.randint(3, 6)):
             step = self.random.choice(steps)
             self.told.append(step.__name__)
@@ -296,16 +288,8 @@ def _changes(pick: Random) -> list[dict[str, Any]]:
 
 #: Dates of birth that are none, beyond belief, or written as a time.
 _BIRTHS = (
-    None,
-    ABSENT,
-    "",
-    "2012-02-30",
-    "1850-01-01",
-    "2090-01-01",
-    "2007-03-31T20:00:00.000Z",
-    20070101,
-    ["2007-01-01"],
-)
+    None, ABSENT, "", "2012-02-30", "1850-01-01", "2090-01-01", "2007-03-31T20:00:00.000Z", 20070101, ["2007-01-01"],
+)  # fmt: skip
 
 _CUT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
