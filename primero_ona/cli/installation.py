@@ -146,13 +146,17 @@ def alerts_test() -> None:
 
     to = channels(read_one(AlertSettings))
     if not to:
-        raise ConfigError("PRIMERO_ONA_ALERT_URLS is not set, so faults are reported to no one; see docs/settings.md")
+        raise ConfigError(
+            "PRIMERO_ONA_ALERT_URLS is not set, so faults are reported to no one; see docs/settings.md",
+            see="alert-address",
+        )
     silent = [
         channel.name for channel in to if not channel.send("primero-ona: a test", "Faults will be reported here.")
     ]
     if silent:
         raise TransientError(
-            f"no message is taken by {', '.join(silent)}; check the address, the login and the network"
+            f"no message is taken by {', '.join(silent)}; check the address, the login and the network",
+            see="alert-address",
         )
     output.note(f"Sent to {', '.join(channel.name for channel in to)}.")
 
