@@ -130,6 +130,7 @@ def test_a_plain_launch_is_admitted(installation: Installation, job: str):
     assert installation.stored() == (runs + 1, backfills)
 
 
+@pytest.mark.proves("found-by-quarter")
 def test_a_run_is_found_by_its_quarter_whoever_started_it(installation: Installation):
     """The button of an asset knows nothing of our tag; people look for runs by the quarter as they write it."""
     answer = installation.graphql(LAUNCH, execution("__ASSET_JOB"))

@@ -327,6 +327,7 @@ def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("words", "whole"), [(("sync",), False), (("sync", "--full"), True), (("verify", "--repair"), True)], ids=str
 )
+@pytest.mark.proves("whole-walk")
 def test_a_full_sync_and_a_repair_demand_a_walk_of_the_whole_quarter(monkeypatch, words, whole):
     """Where somebody doubts what is stored, or it was found wrong, nothing of it may be carried over."""
     demanded = []

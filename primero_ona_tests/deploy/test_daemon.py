@@ -127,6 +127,7 @@ def services(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             found.kill(process)
 
 
+@pytest.mark.proves("queue")
 def test_commands_hand_their_runs_to_the_daemon_and_say_what_came_of_them(services: Services) -> None:
     """Executed in the command's own process they were on no job's page, beside the queue, and never tried again."""
     done = services.terminal.run("backfill", "--from", "2024-Q1", "--to", "2024-Q2", "--json")
@@ -144,6 +145,7 @@ def test_commands_hand_their_runs_to_the_daemon_and_say_what_came_of_them(servic
 
 
 @pytest.mark.parametrize("ended", ["killed", "terminated"])
+@pytest.mark.proves("code-server")
 def test_a_run_that_died_with_its_code_server_is_tried_again_when_that_is_back(services: Services, ended: str) -> None:
     """A power cut left the run as started for half a day, and the queue waiting for it."""
     services.primero.fail("silence", seconds=30)
@@ -166,6 +168,7 @@ def test_a_run_that_died_with_its_code_server_is_tried_again_when_that_is_back(s
     assert not services.runs(dg.DagsterRunStatus.STARTED)
 
 
+@pytest.mark.proves("code-server")
 def test_stopping_the_code_server_waits_for_the_run_under_way(services: Services) -> None:
     """A restart after a change of the settings must not cost a pull of half an hour."""
     services.primero.fail("silence", seconds=6)
@@ -179,6 +182,7 @@ def test_stopping_the_code_server_waits_for_the_run_under_way(services: Services
     services.start_code()
 
 
+@pytest.mark.proves("queue")
 def test_an_interrupted_command_says_that_its_run_goes_on_and_where(services: Services) -> None:
     """An operator who presses Ctrl-C believes that nothing is loaded any more."""
     services.primero.fail("silence", seconds=5)

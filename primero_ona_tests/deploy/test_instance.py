@@ -131,6 +131,7 @@ SETTINGS = {
         "dev",
     ],
 )
+@pytest.mark.proves("away-from-checkout")
 def test_away_from_a_checkout_no_command_runs_without_a_home(words, tmp_path, monkeypatch):
     """It ran on Dagster's defaults, in a folder of its own that nothing else looked at."""
     monkeypatch.chdir(tmp_path)
@@ -143,6 +144,7 @@ def test_away_from_a_checkout_no_command_runs_without_a_home(words, tmp_path, mo
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.proves("away-from-checkout")
 def test_a_home_gets_our_settings_of_dagster_and_none_that_another_storage_needs(tmp_path, monkeypatch):
     """Dagster's own: telemetry is on, and what steps print is kept for all to read."""
     monkeypatch.chdir(tmp_path)

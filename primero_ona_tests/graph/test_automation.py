@@ -50,6 +50,7 @@ def test_closing_takes_the_quarter_that_has_just_ended(at: str, key: str) -> Non
     assert tick("close_quarter", at) == [(key, f"{Quarter.parse(key)}:closed:{at[:10]}")]
 
 
+@pytest.mark.proves("urgent-runs")
 def test_closing_a_quarter_goes_before_a_backfill() -> None:
     """With ten years waiting in the queue, the report of the quarter would be made without its last entries."""
     context = dg.build_schedule_context(

@@ -143,6 +143,7 @@ def test_owners_and_links_are_those_of_the_settings() -> None:
         ),
     ],
 )
+@pytest.mark.proves("ui-links")
 def test_an_owner_or_a_link_that_is_none_is_refused(variable: str, value: str) -> None:
     """Dagster would refuse the whole graph, or show a link that runs a script."""
     with pytest.raises(ValidationError, match=variable):

@@ -106,6 +106,7 @@ def test_a_second_sync_writes_nothing_and_leaves_the_change_date_alone(graph: Gr
     assert graph.sql("SELECT case_id, last_updated_date FROM cases ORDER BY 1") == before
 
 
+@pytest.mark.proves("changes-only")
 def test_the_open_quarter_is_pulled_by_its_changes_and_says_so(graph: Graph) -> None:
     """What the metadata and `status` say decides whether a person trusts the figures of today, or asks for a whole walk."""
     quarter, now = current_quarter(), datetime.now(UTC)

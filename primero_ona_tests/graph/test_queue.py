@@ -127,6 +127,7 @@ def test_a_run_is_followed_to_its_end(instance: dg.DagsterInstance, happens: Any
     assert words in (outcome.failure or "")
 
 
+@pytest.mark.proves("queue")
 def test_a_run_whose_daemon_died_or_that_was_deleted_ends_the_command(instance: dg.DagsterInstance) -> None:
     """A command that waits for ever in a job of cron keeps all later ones from running."""
     run_id = submitted(instance)
@@ -220,6 +221,7 @@ def test_a_retry_that_no_code_server_answered_is_asked_for_again(instance: dg.Da
     assert ask_for_lost_retries(instance) == 0
 
 
+@pytest.mark.proves("old-runs")
 def test_runs_that_newer_ones_have_made_needless_are_removed_and_no_other() -> None:
     """With a run Dagster forgets what it loaded; with none removed its database grows for ever."""
     fail, well, stop = ENDS

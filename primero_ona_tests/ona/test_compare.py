@@ -171,6 +171,7 @@ def test_a_schema_that_is_not_the_legacy_pipeline_s_is_refused(ona: psycopg.Conn
         compare(ona, schema)
 
 
+@pytest.mark.proves("compare")
 def test_the_command_counts_changes_nothing_and_fails_where_something_is_unexplained(
     ona: psycopg.Connection, ona_url: str, monkeypatch: pytest.MonkeyPatch
 ):

@@ -313,6 +313,7 @@ SPANS = {
 
 @pytest.mark.parametrize("leaves", [False, True], ids=["a case", "an exit"])
 @pytest.mark.parametrize("name", SPANS)
+@pytest.mark.proves("carried-rows")
 def test_a_row_that_is_carried_over_has_no_more_authority_than_it_had(ona_url, ona, name, leaves):
     """A case that was stored days ago would else put a newer state of it back, each time its quarter is pulled."""
     spans, ahead, quarter, pull, wins = SPANS[name]

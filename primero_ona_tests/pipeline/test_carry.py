@@ -201,6 +201,7 @@ def stamp(world: World, case: str) -> str:
 
 
 @pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.proves("whole-walk")
 def test_where_what_is_stored_will_not_do_the_whole_quarter_is_walked_and_says_why(world, monkeypatch, name):
     """Anything else would carry over what a walk of the whole quarter would not have stored."""
     world.primero.role.withheld = {"oscar_number"} if name == "a field withheld" else set()
@@ -237,6 +238,7 @@ def test_a_quarter_of_which_all_has_just_changed_is_walked_whole(world):
     ("kind", "after"),
     [("swallow", 2), ("swallow", 3), ("swallow", 4), ("short page", 2), ("wrong total", 2), ("wrong total", 4)],
 )
+@pytest.mark.proves("lacking-changes")
 def test_an_answer_that_lacks_changes_is_not_believed(world, kind, after):
     """A time-out in Primero's database looks like no change at all: then an edit would be lost until the next whole walk."""
     world.pull()
@@ -274,6 +276,7 @@ def test_a_pull_that_fails_or_is_ended_while_it_stores_is_made_good_by_the_next(
         assert content(world.place) == content(world.whole())
 
 
+@pytest.mark.proves("changes-only")
 def test_a_sync_that_is_killed_is_made_good_by_the_next(world):
     """With -9, at random moments of pulls by changes and of the loads after them."""
     assert sync_rooms(world.place, OPEN) == 0
@@ -299,6 +302,7 @@ def test_small_parts_do_not_pile_up(world):
 
 
 @pytest.mark.parametrize("seed", range(12) if os.environ.get(ALL) else [1])
+@pytest.mark.proves("changes-only")
 def test_after_any_sequence_of_pulls_and_edits_what_is_stored_is_a_whole_walks(world, seed, monkeypatch):
     """Random edits, late commits, erasures, changes of the rules, failures and demands."""
     pick, pulls = Random(seed), 0

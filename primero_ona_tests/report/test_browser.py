@@ -91,6 +91,7 @@ def shown(browser: Browser, path: Path, language: str, width: int) -> None:
     browser.run("document.fonts.ready.then(() => true)")
 
 
+@pytest.mark.proves("report-markup")
 def test_both_languages_at_both_widths_and_printed(pages: dict[str, Path], browser: Browser, axe: str) -> None:
     """What a ministry opens, on a telephone or at a desk, must be whole, readable by all, and tell nobody that it was opened."""
     for edition, path in pages.items():

@@ -110,6 +110,7 @@ small = st.one_of(st.integers(0, 4), st.integers(0, 13))
     st.lists(st.integers(0, 3), min_size=2, max_size=2),
     st.data(),
 )
+@pytest.mark.proves("public-edition")
 def test_no_count_below_5_can_be_worked_out(counts, yes, services, data):
     """Nor by somebody who knows the algorithm: whatever looks like what is published is published like that."""
     crossed = dict(zip(product(FEW["sex"], FEW["age_group"]), counts, strict=True))
@@ -264,6 +265,7 @@ def test_all_labels_are_there_and_all_else_is_other():
     assert {cell[0]: text for cell, text in services.cells.items() if text != "<5"} == {"Other": "5", OTHER: "10"}
 
 
+@pytest.mark.proves("public-edition")
 def test_only_the_fixed_tables_leave():
     """Of months the total only, and nothing by district, by several dimensions of place, or by what is not in the list."""
     tables = [
@@ -279,6 +281,7 @@ def test_only_the_fixed_tables_leave():
     assert not {name for name, dimensions in PUBLIC.items() if {"district"} & {name, *dimensions}}
 
 
+@pytest.mark.proves("published-before")
 def test_what_was_published_is_repeated_until_it_does_not_hold():
     """Each other way to say the same would say more."""
     labels = {"sex": ("Female", "Male", "Other")}
@@ -346,6 +349,7 @@ def test_the_smallest_counts_go_where_the_steps_miss_something(monkeypatch):
     assert not known.unproven(range(4))
 
 
+@pytest.mark.proves("published-before")
 def test_what_is_published_is_kept(ona):
     """The next editions are made beside it; the same edition once more is no other."""
     first = publish([table("total", {(): 28})], [])

@@ -118,6 +118,7 @@ def written(conn: psycopg.Connection[Any], folder: Path, period: Period = PERIOD
     return {path.suffix: path for path in paths}
 
 
+@pytest.mark.proves("report")
 def test_page_workbook_and_csv_have_the_figures_of_ona(figures: psycopg.Connection[Any], tmp_path: Path) -> None:
     """A number that differs from the table's is a wrong number; each stands beside the definition and that none is confirmed."""
     known = stored(figures)
@@ -163,6 +164,7 @@ def test_page_workbook_and_csv_have_the_figures_of_ona(figures: psycopg.Connecti
     assert sorted(map(int, re.findall(r'<c r="C\d+"><v>(\d+)</v>', sheet))) == sorted(provinces.cells.values())
 
 
+@pytest.mark.proves("report-markup")
 def test_what_people_wrote_is_shown_and_never_run(figures: psycopg.Connection[Any], tmp_path: Path) -> None:
     """A value of Primero's is anybody's text: in a page it is no markup, in a spreadsheet no formula."""
     files = written(figures, tmp_path)
@@ -183,6 +185,7 @@ def test_what_people_wrote_is_shown_and_never_run(figures: psycopg.Connection[An
     assert "<hyperlink" not in content
 
 
+@pytest.mark.proves("report-khmer")
 def test_khmer_is_that_of_the_sources_and_what_has_none_is_marked(
     figures: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
@@ -202,6 +205,7 @@ def test_khmer_is_that_of_the_sources_and_what_has_none_is_marked(
     assert words.value("placement_type", "kinship care, something else").km is None
 
 
+@pytest.mark.proves("report")
 def test_a_revision_is_named_with_its_reason(figures: psycopg.Connection[Any], tmp_path: Path) -> None:
     """Two reports of one quarter that differ without a word are not believed."""
     assert "has changed since its period closed" in written(figures, tmp_path)[".html"].read_text(encoding="utf-8")
@@ -239,6 +243,7 @@ def test_what_cannot_be_written_is_refused_in_one_sentence_and_leaves_no_file(
     assert not list(tmp_path.glob("**/primero-ona*"))
 
 
+@pytest.mark.proves("internal-report")
 def test_files_say_their_edition_and_are_their_owners_alone(figures: psycopg.Connection[Any], tmp_path: Path) -> None:
     """They hold exact counts of children."""
     paths = written(figures, tmp_path).values()
