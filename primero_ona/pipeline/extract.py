@@ -30,7 +30,6 @@ from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter, local_today
 from primero_ona.settings import GraphSettings, read_one
 from primero_ona.storage.frames import BATCH_ROWS
-from primero_ona.storage.partitions import remove_unfinished
 
 #: The column of the membership that sorts cases into each raw asset.
 SETS = {REINTEGRATION: "reintegration", UNDER18: "under18", EXITS: "exit"}
@@ -83,7 +82,7 @@ def pull_quarter(
         erased, known, scope = erased_subjects(conn), known_fields(conn), known_scope(conn)
     with connect() as lock, partition_lock(lock, quarter.key):
         for asset in SETS:
-            remove_unfinished(stored.store.base / asset, quarter.key)
+            stored.store.remove_unfinished(asset, quarter.key)
         sink = QuarterSink(stored, quarter, policy, erased)
         try:
             report = pull_cases(client, window_of(quarter, policy, now), sink, known, scope, empty_pause=empty_pause)

@@ -350,7 +350,7 @@ BROKEN: dict[str, tuple[Any, str, str, int, str]] = {
     "the keys": (
         setting(PRIMERO_ONA_STORAGE_KEYS=OTHER_KEY, PRIMERO_ONA_KEYS_BACKUP=fingerprint(OTHER_KEY)),
         "storage",
-        "keys and folder",
+        "keys and place",
         2,
         "add the key",
     ),
@@ -364,7 +364,7 @@ BROKEN: dict[str, tuple[Any, str, str, int, str]] = {
     "an open folder": (
         on_disk(lambda home: (home / "partitions").chmod(0o777), lambda home: (home / "partitions").chmod(0o700)),
         "storage",
-        "keys and folder",
+        "keys and place",
         2,
         "chmod o-w",
     ),

@@ -106,7 +106,7 @@ def test_purge_deletes_older_quarters_unfinished_ones_too_and_nothing_else(tmp_p
     stored(tmp_path).writer(ASSET, Quarter(2021, 2)).write(raw_frame({"id": uuid_of(1)}))
     with stored(tmp_path).writer("primero_reference") as writer:
         writer.commit({})
-    assert purge(tmp_path, "2022-01-01") == 2
+    assert purge(stored(tmp_path).store, "2022-01-01") == 2
     assert [path.name for path in (tmp_path / ASSET).iterdir()] == ["2022-01-01.parquet"]
     assert [path.name for path in (tmp_path / "primero_reference").iterdir()] == ["whole.parquet"]
 
@@ -173,7 +173,7 @@ def test_a_forgotten_case_is_in_no_file_and_everything_else_stays(tmp_path):
     old = tmp_path / ASSET / Q1.key / "g20240101000000-0a0a0a0a"
     old.mkdir(parents=True)
     (old / "part-00000.parquet.fernet").write_bytes(b"of the format before")
-    untouched = kept.store.path_of(ASSET, Q2.key).stat().st_mtime_ns
+    untouched = kept.store.place.path(f"{ASSET}/{Q2.key}").stat().st_mtime_ns
     gone, case_ids = forget(kept.store, [lost, other])
     assert (gone, case_ids) == ({lost: 2, other: 1}, {f"K-{lost[-3:]}", f"K-{other[-3:]}"})
     assert ids_of(kept, Q1) == [case for case in ids if case not in (lost, other)]
@@ -183,7 +183,7 @@ def test_a_forgotten_case_is_in_no_file_and_everything_else_stays(tmp_path):
         "stored_version": kept.assets[ASSET].version,
     }
     assert list(kept.open("case_exits", Q2)) == []
-    assert kept.store.path_of(ASSET, Q2.key).stat().st_mtime_ns == untouched
+    assert kept.store.place.path(f"{ASSET}/{Q2.key}").stat().st_mtime_ns == untouched
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
         "2024-01-01.parquet", "2024-04-01.parquet", "2024-04-01.parquet",
     ]  # fmt: skip
