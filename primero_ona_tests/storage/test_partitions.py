@@ -14,13 +14,8 @@ import pytest
 from cryptography.fernet import Fernet
 
 from primero_ona.errors import ConfigError, DataError
-<<<<<<< HEAD
 from primero_ona.primero.raw_schema import RAW_SCHEMA
-from primero_ona.storage.partitions import PartitionStore, Stored, remove_unfinished
-=======
-from primero_ona.primero.raw import RAW_SCHEMA
 from primero_ona.storage.partitions import PartitionStore, Stored
->>>>>>> 7a863ec (Stored partitions may lie in an S3 bucket: whole by one PUT, without old versions, out of reach of local folders under a remote launcher)
 from primero_ona_tests.raw import raw_frame
 
 SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int32())])
