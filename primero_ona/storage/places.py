@@ -155,7 +155,7 @@ class Bucket:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         retries = {"mode": "standard", "total_max_attempts": 5}
         with _translated():
-            self._s3 = boto3.client("s3", config=Config(retries=retries, connect_timeout=10, read_timeout=60))
+            self._s3 = boto3.Session().client("s3", config=Config(retries=retries, connect_timeout=10, read_timeout=60))
             bucket_protection(self._s3.meta.endpoint_url)
             status = self._s3.get_bucket_versioning(Bucket=self._bucket).get("Status")
         if status:
@@ -252,7 +252,7 @@ def _translated() -> Iterator[None]:
         raise ConfigError(
             "no verified connection to the bucket of the stored partitions; check AWS_ENDPOINT_URL and AWS_CA_BUNDLE"
         ) from None
-    except (s3.HTTPClientError, s3.IncompleteReadError, s3.ResponseStreamingError) as error:
+    except (s3.ConnectionError, s3.HTTPClientError, s3.IncompleteReadError, s3.ResponseStreamingError) as error:
         raise TransientError(
             f"the bucket of the stored partitions could not be reached, or broke off ({type(error).__name__}); each file in it is all "
             "of the new one or what it was before; try later"

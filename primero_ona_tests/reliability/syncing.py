@@ -53,10 +53,12 @@ class Place:
     key: str = field(repr=False)
     home: str | None = None
     start: str = "2023-Q4"
+    #: Variables with which a bucket is found.
+    bucket: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def stored(self) -> StoredAssets:
-        return StoredAssets(lambda: PartitionStore(Path(self.storage), self.key), "")
+        return StoredAssets(lambda: PartitionStore(self.storage, self.key), "")
 
     def connect(self) -> psycopg.Connection:
         return connect(self.ona_url)
@@ -138,6 +140,7 @@ def sync_rooms(place: Place, quarter: Quarter, *, fresh: bool = True) -> int:
 def _rooms(place: Place, key: str, fresh: bool) -> None:
     """Entry point of a child."""
     logging.disable(logging.CRITICAL)
+    os.environ.update(place.bucket)
     os._exit(sync_rooms(place, Quarter.parse(key), fresh=fresh))
 
 

@@ -16,16 +16,20 @@ from primero_ona.pipeline import extract, upkeep
 from primero_ona.primero.policy import PullPolicy
 from primero_ona.storage.partitions import PartitionStore
 from primero_ona_tests.harness import Q1, Q2, Graph
+from primero_ona_tests.storage.buckets import BucketServer, bucket_server
 from primero_ona_tests.reliability.syncing import Place, finish, kill, start, sync_rooms
 
 
 class Installation:
     """A place whose storage keys change, and all keys that it ever had."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, bucket: BucketServer | None = None) -> None:
         primero = graph.primero
-        self.graph, self.keys = graph, [graph.key]
-        self.place = Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key)
+        self.graph, self.keys, self.bucket = graph, [graph.key], bucket
+        storage = bucket.url if bucket else str(graph.folder)
+        self.place = Place(primero.url, primero.username, primero.password, graph.url, storage, graph.key)
+        if bucket:
+            self.place = replace(self.place, bucket=bucket.environment)
         self.erased: set[str] = set()
 
     def rotate(self) -> None:
@@ -40,11 +44,16 @@ class Installation:
 
     def files_that_hold_the_erased(self) -> list[str]:
         """Files of the storage that some key opens to an erased case, or that nobody can account for."""
-        return [path.name for path in Path(self.place.storage).rglob("*") if path.is_file() and self._holds(path)]
+        return [Path(name).name for name, content in self.contents().items() if self._holds(content)]
 
-    def _holds(self, path: Path) -> bool:
-        content = path.read_bytes()
-        copy = Path(self.place.storage).with_name("looked_at") / "one" / "file.parquet"
+    def contents(self) -> dict[str, bytes]:
+        """All that lies in the storage, whatever it is."""
+        if self.bucket:
+            return self.bucket.contents()
+        return {str(path): path.read_bytes() for path in self.graph.folder.rglob("*") if path.is_file()}
+
+    def _holds(self, content: bytes) -> bool:
+        copy = self.graph.folder.with_name("looked_at") / "one" / "file.parquet"
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(content)
         for key in self.keys:
@@ -60,7 +69,23 @@ class Installation:
 @pytest.mark.parametrize("seed", range(4))
 def test_after_any_sequence_no_file_opens_to_an_erased_child(graph: Graph, seed: int):
     """Temporary files of a killed run, an old key, an old quarter: one copy that is left breaks the promise."""
-    pick, installed = Random(seed), Installation(graph)
+    after_any_sequence(Installation(graph), seed)
+
+
+@pytest.mark.ci
+def test_after_any_sequence_no_object_of_a_bucket_opens_to_an_erased_child(graph: Graph, monkeypatch):
+    """A bucket is copied, replicated and audited by others: there, too, nothing of the child may be left."""
+    with bucket_server() as bucket:
+        for name, value in bucket.environment.items():
+            monkeypatch.setenv(name, value)
+        installed = Installation(graph, bucket)
+        after_any_sequence(installed, 1)
+        assert bucket.unfinished() == []
+        assert installed.contents()
+
+
+def after_any_sequence(installed: Installation, seed: int) -> None:
+    pick, graph = Random(seed), installed.graph
     cases = [case["id"] for case in graph.primero.cases.records()]
     steps = ("sync", "sync", "kill", "kill", "forget", "rotate", "purge", "both")
     for step in ("sync", "kill", *(pick.choice(steps) for _ in range(7)), "forget"):
@@ -136,7 +161,8 @@ def test_rows_of_the_legacy_pipeline_are_named_and_erased_only_by_their_case_id(
 
 def test_files_of_two_pulls_are_not_mapped_or_loaded_together(graph: Graph):
     """A pull that is killed between its three renames leaves the children of one and the removals of another."""
-    from primero_ona_tests.reliability.syncing import load, pull
+    from primero_ona_tests.storage.buckets import BucketServer, bucket_server
+from primero_ona_tests.reliability.syncing import load, pull
 
     place = Installation(graph).place
     assert sync_rooms(place, Q1) == 0

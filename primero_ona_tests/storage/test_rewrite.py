@@ -34,11 +34,11 @@ ASSET = "raw_under18_cases"
 Q1, Q2 = Quarter(2024, 1), Quarter(2024, 2)
 
 
-def stored(folder: Path, keys: str = OLD) -> StoredAssets:
+def stored(folder: Path | str, keys: str = OLD) -> StoredAssets:
     return StoredAssets(lambda: PartitionStore(folder, keys), "")
 
 
-def write(folder: Path, quarter: Quarter, *sizes: int, summary: dict | None = None) -> list[str]:
+def write(folder: Path | str, quarter: Quarter, *sizes: int, summary: dict | None = None) -> list[str]:
     """Store a partition with frames of so many cases; their ids, numbered from 1."""
     ids, number = [], 0
     with stored(folder).writer(ASSET, quarter) as writer:
