@@ -16,8 +16,8 @@ from primero_ona.pipeline import extract, upkeep
 from primero_ona.primero.policy import PullPolicy
 from primero_ona.storage.partitions import PartitionStore
 from primero_ona_tests.harness import Q1, Q2, Graph
-from primero_ona_tests.storage.buckets import BucketServer, bucket_server
 from primero_ona_tests.reliability.syncing import Place, finish, kill, start, sync_rooms
+from primero_ona_tests.storage.buckets import BucketServer, bucket_server
 
 
 class Installation:
@@ -161,8 +161,7 @@ def test_rows_of_the_legacy_pipeline_are_named_and_erased_only_by_their_case_id(
 
 def test_files_of_two_pulls_are_not_mapped_or_loaded_together(graph: Graph):
     """A pull that is killed between its three renames leaves the children of one and the removals of another."""
-    from primero_ona_tests.storage.buckets import BucketServer, bucket_server
-from primero_ona_tests.reliability.syncing import load, pull
+    from primero_ona_tests.reliability.syncing import load, pull
 
     place = Installation(graph).place
     assert sync_rooms(place, Q1) == 0
