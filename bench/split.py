@@ -17,10 +17,10 @@ RATE = 200
 #: A sample belongs to the first of these whose function stands anywhere in its stack.
 _PARTS = (
     ("imports", "_find_and_load ("),
-    ("decode", "decode (primero_ona/primero/decode.py"),
+    ("decode", "decode (primero_ona/primero/raw.py"),
     ("other work on answers", "_ask (primero_ona/primero/client.py"),
     ("encode", "raw_batches (primero_ona/primero/walk.py"),
-    ("ages", "with_ages (primero_ona/mapping/ages.py"),
+    ("ages", "with_ages (primero_ona/mapping/dates.py"),
     ("membership", "membership (primero_ona/mapping/membership.py"),
     ("encrypt and store", "PartitionWriter.write (primero_ona/storage/partitions.py"),
     ("read and decrypt", "StoredFile.tables (primero_ona/storage/partitions.py"),

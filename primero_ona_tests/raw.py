@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from primero_ona.mapping.ages import with_ages
+from primero_ona.mapping.dates import with_ages
 from primero_ona.primero.fields import SERVICE_FIELDS, json_text
-from primero_ona.primero.raw_schema import PULLED_SCHEMA
+from primero_ona.primero.raw import PULLED_SCHEMA
 
 _STAMPS = ("last_updated_at", "created_at")
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 
 from primero_ona.cli.app import app
 from primero_ona.errors import RefusedError
-from primero_ona.graph import logins
-from primero_ona.graph.logins import OnaLoginMemory
+from primero_ona.graph import due
+from primero_ona.graph.due import OnaLoginMemory
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.visible import KnownScope
@@ -182,7 +182,7 @@ def test_where_ona_cannot_be_asked_the_process_remembers_the_refusal(
     graph: Graph, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two troubles at once must not lock the account either."""
-    monkeypatch.setattr(logins, "_seen_here", {})
+    monkeypatch.setattr(due, "_seen_here", {})
     monkeypatch.setenv("PRIMERO_PASSWORD", "wrong")
     settings = PrimeroSettings()
     memory = OnaLoginMemory(OnaDatabaseResource("postgresql://sync:s3cret@127.0.0.1:9/ona"), settings)

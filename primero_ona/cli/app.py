@@ -9,28 +9,8 @@ import sys
 
 import typer
 
-from primero_ona.cli import (
-    account,
-    alerts,
-    config,
-    demo,
-    dictionary,
-    doctor,
-    erasure,
-    fields,
-    findings,
-    keys,
-    labels,
-    metrics,
-    output,
-    places,
-    quarantine,
-    reference,
-    schema,
-    sync,
-    verify,
-)
-from primero_ona.cli.exit_codes import exit_code
+from primero_ona.cli import demo, doctor, installation, output, quarantine, reference, storage, sync, verify
+from primero_ona.cli.output import exit_code
 from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, prepare_process, unexpected
 
@@ -48,15 +28,27 @@ for command in (
     sync.backfill,
     sync.remap,
     sync.status,
-    findings.findings,
+    quarantine.findings,
     verify.verify,
-    metrics.metrics,
-    erasure.forget,
-    erasure.purge,
+    installation.metrics,
+    storage.forget,
+    storage.purge,
 ):
     app.command()(command)
-for group in (schema, reference, labels, places, dictionary, quarantine, fields, account, config, keys, alerts):
-    app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
+for name, group in {
+    "schema": installation.schema,
+    "reference": reference.reference,
+    "labels": reference.labels,
+    "places": reference.places,
+    "dictionary": reference.dictionary,
+    "quarantine": quarantine.app,
+    "fields": reference.fields,
+    "account": installation.account,
+    "config": installation.config,
+    "keys": storage.keys,
+    "alerts": installation.alerts,
+}.items():
+    app.add_typer(group, name=name)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import typer
 
 from primero_ona.cli import output
 from primero_ona.cli.common import AsJson
-from primero_ona.cli.exit_codes import exit_code
+from primero_ona.cli.output import exit_code
 from primero_ona.diagnosis import Area, Diagnosis
 from primero_ona.errors import ConfigError, SyncError
 from primero_ona.process import machine_error, unexpected

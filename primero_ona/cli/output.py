@@ -23,13 +23,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from primero_ona.cli.exit_codes import exit_code
 from primero_ona.contract.figures import UNCONFIRMED
+from primero_ona.contract.tables import BIRTH_FIELD
+from primero_ona.errors import NAMED_CASES
+from primero_ona.primero.fields import WITHOUT_BIRTH
 from primero_ona.quarters import PHNOM_PENH, Quarter
 
 if TYPE_CHECKING:
     from primero_ona.graph.runs import Outcome, RunOutcome
+    from primero_ona.ona.bookkeeping import Entry
     from primero_ona.ona.figure_reads import Total
+    from primero_ona.pipeline.reconcile import Reconciliation
 
 #: Where the output is no terminal nothing is folded or cut: a script, or a search, wants each row in its line.
 _UNFOLDED = 10_000
@@ -247,3 +251,85 @@ def _table(*columns: str) -> Table:
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number < 1 else "right", no_wrap=number < 1)
     return table
+
+
+def text_table(*columns: str) -> Table:
+    """A table of texts that are folded, never cut; columns of counts stand to the right."""
+    table = Table(header_style="bold")
+    for column in columns:
+        right = column in {"rows", "count", "inserted", "updated", "unchanged"}
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    return table
+
+
+_COLUMNS = (
+    "primero", "ona", "missing", "extra", "stale", "different", "services", "quarantined", "pending",
+)  # fmt: skip
+
+
+def show_reconciliation(found: Reconciliation) -> None:
+    """One line for each quarter and one for all, then what it means."""
+    table = Table(header_style="bold")
+    table.add_column("quarter", no_wrap=True)
+    for name in _COLUMNS:
+        table.add_column("other services" if name == "services" else name, justify="right")
+    for quarter in found.quarters:
+        table.add_row(quarter.quarter, *_cells(quarter))
+    table.add_section()
+    table.add_row("total", *_cells(found.total), style="bold")
+    out.print(table)
+    if BIRTH_FIELD in found.inventory.fields.missing:
+        note(f"Note: {WITHOUT_BIRTH}.")
+    total = found.total
+    if total.extra:
+        note(f"Of {total.extra:,} extra, {total.gone:,} are gone from Primero, {total.out_of_scope:,} out of scope.")
+    if total.early:
+        note(f"Of the extra, {total.early:,} were changed before PRIMERO_ONA_START. {_named(found.early)}")
+    if ahead := found.inventory.ahead:
+        note(
+            f"{len(ahead):,} cases are stamped more than an hour ahead of Primero's own time and count for the open quarter; "
+            f"let Primero's administrators look at the server's clock. {_named(ahead)}"
+        )
+    sentence = found.sentence()
+    note(f"{sentence[0].upper()}{sentence[1:]}.")
+
+
+def _named(cases: Sequence[str]) -> str:
+    return f"{'The first' if len(cases) > NAMED_CASES else 'Primero ids'}: {', '.join(cases[:NAMED_CASES])}."
+
+
+def _cells(quarter: Any) -> list[str]:  # noqa: ANN401
+    return [f"{getattr(quarter, name):,}" for name in _COLUMNS]
+
+
+def show_quarantine(entries: Sequence[Entry]) -> None:
+    """The entries, one line each."""
+    if not entries:
+        note("The quarantine is empty.")
+        return
+    table = text_table("quarter", "table", "Primero id", "reason", "rows", "first seen", "last seen", "resolved")
+    for entry in entries:
+        resolved = f"{entry.resolved_at:%Y-%m-%d %H:%M}" if entry.resolved_at else "open"
+        seen = (f"{moment:%Y-%m-%d %H:%M}" for moment in (entry.first_seen, entry.last_seen))
+        table.add_row(
+            entry.quarter, entry.table_name, entry.primero_id, entry.reason, f"{entry.entries:,}", *seen, resolved
+        )
+    out.print(table)
+
+
+#: 1: the data or a check; 2: a setting or the usage; 3: unreachable, refused or transient. Any other error counts as 1.
+CODES = {
+    "SyncError": 1,
+    "PermanentError": 1,
+    "DataError": 1,
+    "CheckError": 1,
+    "ConfigError": 2,
+    "UsageError": 2,
+    "RefusedError": 3,
+    "TransientError": 3,
+}
+
+
+def exit_code(kind: str | None) -> int:
+    """Return the exit code for the kind of an error; 0 where there was none."""
+    return 0 if kind is None else CODES.get(kind, 1)

@@ -1,16 +1,21 @@
-"""`quarantine`: rows that were not loaded, and syncing them again."""
+"""`quarantine` and `findings`: rows that were not loaded, and what the syncs noted of stored quarters."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from primero_ona.cli import output, output_reconciliation
-from primero_ona.cli.common import AsJson, ona_connection, sync_quarters
-from primero_ona.cli.exit_codes import exit_code
+from primero_ona.cli import output
+from primero_ona.cli.common import AsJson, ona_connection, stored_assets, sync_quarters
+from primero_ona.cli.output import exit_code
 from primero_ona.quarters import Quarter
+
+if TYPE_CHECKING:
+    from primero_ona.pipeline.stored import StoredAssets
 
 app = typer.Typer(help="Rows that were not loaded: which and why, and syncing them again.", no_args_is_help=True)
 
@@ -33,7 +38,7 @@ def quarantine_list(
     if as_json:
         output.print_json([asdict(entry) for entry in entries])
     else:
-        output_reconciliation.show_quarantine(entries)
+        output.show_quarantine(entries)
 
 
 @app.command("retry")
@@ -58,5 +63,62 @@ def quarantine_retry(quarter: QuarterOption = None, *, as_json: AsJson = False) 
         output.note(
             f"{len(quarters):,} quarters were synced again; {len(before):,} entries before, {len(after):,} now."
         )
-        output_reconciliation.show_quarantine(after)
+        output.show_quarantine(after)
     raise typer.Exit(max([1 if after else 0, *(exit_code(outcome.kind) for outcome in outcomes)]))
+
+
+def findings(
+    quarter: Annotated[
+        str | None, typer.Option(help="Only this quarter, like 2024-Q1; default: all that are stored.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show why cases were included or not, codes that no table knows, and what has to be decided about them, with counts.
+
+    Reads the stored partitions, so it needs their key. Counts of few children can point at one: do not pass them on.
+    """
+    from primero_ona.pipeline.stored import MAPPED_CASES
+
+    with stored_assets() as stored:
+        wanted = [Quarter.parse(quarter)] if quarter else stored.quarters(MAPPED_CASES)
+        found = [entry for each in wanted for entry in _findings(stored, each)]
+    if as_json:
+        output.print_json(found)
+    else:
+        show_findings(found)
+
+
+def _findings(stored: StoredAssets, quarter: Quarter) -> Iterator[dict[str, Any]]:
+    """What the summaries of a quarter's partitions say, one entry for each reason, code and thing to decide."""
+    from primero_ona.mapping.labels import Labels
+    from primero_ona.mapping.result import to_decide
+    from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, UNDER18
+
+    accepted = Labels.load().accepted
+    for asset in (UNDER18, MAPPED_CASES, MAPPED_SERVICES):
+        try:
+            summary = stored.summary(asset, quarter)
+        except FileNotFoundError:
+            continue
+        codes = {f"{e['field']}: {e['code'] or '(not shown)'}": e["count"] for e in summary.get("findings", ())}
+        kinds = {
+            "reason": summary.get("reasons", {}),
+            "quarantined": Counter(entry["reason"] for entry in summary.get("quarantine", ())),
+            "not mapped": codes,
+            "to decide": to_decide(summary.get("findings", ()), accepted, summary.get("rows", 0)),
+        }
+        for kind, counts in kinds.items():
+            for what, count in counts.items():
+                yield {"quarter": quarter.name, "asset": asset, "kind": kind, "what": what, "count": count}
+
+
+def show_findings(found: Sequence[Mapping[str, object]]) -> None:
+    """What the syncs noted of stored quarters, one line for each reason, code and thing to decide."""
+    if not found:
+        output.note("Nothing is stored of these quarters.")
+        return
+    table = output.text_table("quarter", "asset", "kind", "what", "count")
+    for entry in found:
+        table.add_row(*(str(entry[name]) for name in ("quarter", "asset", "kind", "what")), f"{entry['count']:,}")
+    output.out.print(table)

@@ -9,7 +9,7 @@ import typer
 
 from primero_ona.cli import output
 from primero_ona.cli.common import AsJson, ona_connection, stored_assets, sync_quarters
-from primero_ona.cli.exit_codes import exit_code
+from primero_ona.cli.output import exit_code
 from primero_ona.errors import DataError, UsageError
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 

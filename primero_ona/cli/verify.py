@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from primero_ona.cli import output, output_reconciliation
+from primero_ona.cli import output
 from primero_ona.cli.common import AsJson, ona_connection, stored_assets, sync_quarters
-from primero_ona.cli.exit_codes import exit_code
+from primero_ona.cli.output import exit_code
 from primero_ona.errors import NAMED_CASES
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def verify(
     removed = {"cases": 0, "services": 0}
     if repair and (found.to_sync or found.removable):
         if not as_json:
-            output_reconciliation.show_reconciliation(found)
+            output.show_reconciliation(found)
         if found.to_sync:
             outcomes = sync_quarters(found.to_sync, quiet=as_json)
             if not as_json:
@@ -62,7 +62,7 @@ def verify(
         synced = [output.as_json_of(outcome) for outcome in outcomes]
         output.print_json({**_as_json(found), "synced": synced, "removed": removed})
     else:
-        output_reconciliation.show_reconciliation(found)
+        output.show_reconciliation(found)
     raise typer.Exit(max([0 if found.passed else 1, *(exit_code(outcome.kind) for outcome in outcomes)]))
 
 

@@ -11,7 +11,7 @@ from primero_ona.contract.column import Column, Field, PlaceRule, Table
 from primero_ona.contract.figures import INDICATOR_FIGURES
 from primero_ona.contract.reference import DATA_DICTIONARY, LOCATIONS_LOOKUP
 
-#: Read in memory only: the pull turns it into ages (`mapping/ages.py`) and drops it before anything is stored.
+#: Read in memory only: the pull turns it into ages (`mapping/dates.py`) and drops it before anything is stored.
 BIRTH_FIELD = "date_of_birth"
 
 

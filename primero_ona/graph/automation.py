@@ -12,9 +12,8 @@ import dagster as dg
 
 from primero_ona.errors import SyncError
 from primero_ona.graph.assets.raw import PRIMERO
-from primero_ona.graph.cursor import Cursor, read_cursor, write_cursor
 from primero_ona.graph.dead_runs import end_dead_runs
-from primero_ona.graph.due import PULLED, VERSION, Due, attempts, judge
+from primero_ona.graph.due import PULLED, VERSION, Cursor, Due, attempts, judge, read_cursor, write_cursor
 from primero_ona.graph.partitions import QUARTER_TAG
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.graph.steps import unexpected_withheld

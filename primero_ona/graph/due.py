@@ -3,18 +3,26 @@
 `judge` is pure; `attempts` reads Dagster's own record of who was to pull a quarter last.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import hashlib
+import hmac
+import json
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
 
+from primero_ona.errors import SyncError
 from primero_ona.graph.steps import NO_RUN_RETRY
 from primero_ona.quarters import Quarter
+from primero_ona.settings import PrimeroSettings, StorageSettings, read_one
 
 if TYPE_CHECKING:
+    from primero_ona.graph.resources import OnaDatabaseResource
     from primero_ona.ona.bookkeeping import LastLoad
+    from primero_ona.primero.changes import Changes
 
 #: Materialized by every pull, and by nothing else.
 PULLED = dg.AssetKey("raw_under18_cases")
@@ -145,3 +153,123 @@ def _attempt(record: dg.RunRecord) -> Attempt:
     created = record.create_timestamp.replace(tzinfo=record.create_timestamp.tzinfo or UTC)
     ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else created
     return Attempt(run.run_id, state, created, None if state == "waiting" else ended)
+
+
+#: Raised when the cursor's shape changes. One of version 2 knows the look alone; an older one is forgotten, see `unsettled`.
+CURSOR_VERSION = 3
+_LOOK_ONLY = 2
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The last look at Primero, the changes that no load is known to have, and the versions that loads must have."""
+
+    look: "Changes"
+    versions: Versions
+    changes: Mapping[Quarter, Change] = field(default_factory=dict)
+
+    @classmethod
+    def after(
+        cls,
+        before: "Cursor | None",
+        look: "Changes",
+        touched: Collection[Quarter],
+        versions: tuple[str, str],
+        now: datetime,
+    ) -> "Cursor":
+        """The cursor after a look: the `touched` quarters have changed, as those that had changed `before`."""
+        known = before.versions if before else None
+        since = known.since if known and (known.pull, known.mapping) == versions else now
+        changes = {**(before.changes if before else {}), **{quarter: Change(now, None) for quarter in touched}}
+        return cls(look, Versions(*versions, since), changes)
+
+    @property
+    def unnumbered(self) -> bool:
+        """Whether there are changes without the number of a pull."""
+        return any(change.pull is None for change in self.changes.values())
+
+    def known(self, number: int | None, loads: "Mapping[Quarter, LastLoad]") -> "Cursor":
+        """The cursor whose changes without a number have this one, without those that are loaded."""
+        numbered = {q: change if change.pull else replace(change, pull=number) for q, change in self.changes.items()}
+        return replace(self, changes={q: change for q, change in numbered.items() if not change.is_in(loads.get(q))})
+
+
+def read_cursor(text: str | None) -> Cursor | None:
+    """Read the cursor; None where there was none, or where an older version wrote it."""
+    from primero_ona.primero.changes import Changes
+
+    state = json.loads(text) if text else {}
+    if state.get("version") not in {CURSOR_VERSION, _LOOK_ONLY}:
+        return None
+    look = Changes(state["newest"], state["total"], ahead=state["ahead"])
+    pull, mapping, since = state.get("versions", ("", "", "0001-01-01T00:00:00+00:00"))
+    changes = {
+        Quarter.parse(quarter): Change(datetime.fromisoformat(at), number)
+        for quarter, (at, number) in state.get("changes", {}).items()
+    }
+    return Cursor(look, Versions(pull, mapping, datetime.fromisoformat(since)), changes)
+
+
+def write_cursor(cursor: Cursor) -> str:
+    """Write the cursor as text."""
+    look, versions = cursor.look, cursor.versions
+    return json.dumps(
+        {
+            "version": CURSOR_VERSION,
+            "newest": look.newest,
+            "total": look.total,
+            "ahead": look.ahead,
+            "versions": [versions.pull, versions.mapping, versions.since.isoformat()],
+            "changes": {
+                quarter.name: [change.at.isoformat(), change.pull] for quarter, change in sorted(cursor.changes.items())
+            },
+        }
+    )
+
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that ONA may take to answer: a tick of the sensor has a minute for all it does.
+_ONA_SECONDS = 5
+
+#: What this process has seen itself, by login, for when ONA cannot be asked.
+_seen_here: dict[tuple[str, str, str], datetime] = {}
+
+
+class OnaLoginMemory:
+    """A `LoginMemory` in ONA's bookkeeping, where all processes see it.
+
+    The login is kept as a hash keyed with the storage key, so that no reader of the bookkeeping can try passwords on it.
+    """
+
+    def __init__(self, ona: "OnaDatabaseResource", settings: PrimeroSettings) -> None:
+        self._ona = ona
+        self._login = (settings.url, settings.username, settings.password.get_secret_value())
+
+    def refused_at(self) -> datetime | None:
+        """When Primero refused this login (aware, UTC); None where nothing is known of that."""
+        from primero_ona.ona.primero_state import login_refused_at
+
+        try:
+            with self._ona.connection(statement_timeout=_ONA_SECONDS) as connection:
+                found = login_refused_at(connection, self._subject())
+        except SyncError as failure:
+            logger.warning("ONA could not be asked whether Primero has refused the login: %s", failure)
+            return _seen_here.get(self._login)
+        _seen_here.pop(self._login, None)  # a person may have said that it is good again
+        return found
+
+    def note_refused(self) -> None:
+        """Remember that Primero has refused this login."""
+        from primero_ona.ona.primero_state import note_refused_login
+
+        _seen_here[self._login] = datetime.now(UTC)
+        try:
+            with self._ona.connection(statement_timeout=_ONA_SECONDS) as connection:
+                note_refused_login(connection, self._subject())
+        except SyncError as failure:
+            logger.warning("that Primero has refused the login is known to this process only: %s", failure)
+
+    def _subject(self) -> str:
+        key = read_one(StorageSettings).storage_keys.get_secret_value().split(",")[0].strip()
+        return hmac.new(key.encode(), "\0".join(self._login).encode(), hashlib.sha256).hexdigest()

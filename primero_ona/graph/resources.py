@@ -47,7 +47,7 @@ class PrimeroResource(dg.ResourceDefinition):
 
     def client(self, total: float | None = None) -> "PrimeroClient":
         """A client; use it as a context manager. `total`: seconds that all its questions may take together."""
-        from primero_ona.graph.logins import OnaLoginMemory
+        from primero_ona.graph.due import OnaLoginMemory
         from primero_ona.primero.client import PrimeroClient
 
         url, username, password = self._given

@@ -10,9 +10,17 @@ import psycopg
 from primero_ona.errors import TransientError
 from primero_ona.ona.bookkeeping import PULL_NUMBER, Origin, record_run, replace_unmapped, update_quarantine, was_loaded
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.decisions import decide_cases, decide_services, find_stale
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.merge import remove_exits, remove_services, write_cases, write_services
+from primero_ona.ona.locks import lock_loads
+from primero_ona.ona.merge import (
+    decide_cases,
+    decide_services,
+    find_stale,
+    remove_exits,
+    remove_services,
+    write_cases,
+    write_services,
+)
 from primero_ona.ona.staging import refuse_unusable, stage_exits, stage_rows
 from primero_ona.ona.target import Target
 from primero_ona.quarters import Quarter
@@ -103,50 +111,9 @@ def _number_of(*parts: Frames) -> int | None:
     return numbers.pop()
 
 
-def lock_loads(conn: psycopg.Connection) -> None:
-    """Let one load after the other into ONA: two at once would decide on rows that the other is about to change.
-
-    `conn` is in a transaction, which holds the lock until it ends. The lock is on a table: an advisory lock may be taken by
-    any login that may connect. Raises TransientError, which names the holder, where it is not free in time.
-    """
-    try:
-        # In a savepoint, so that the transaction can still ask for the holder after a failure.
-        with conn.transaction():
-            conn.execute(_LOCK)
-    except psycopg.errors.LockNotAvailable:
-        raise TransientError(
-            f"another sync is loading into ONA and did not end in time ({_holder(conn)}); nothing was changed, "
-            "the next try may succeed"
-        ) from None
-
-
-def _holder(conn: psycopg.Connection) -> str:
-    """Say which session holds the lock of the loads; PostgreSQL says since when only to logins that may see the session."""
-    row = conn.execute(_FIND_HOLDER).fetchone()
-    if row is None:
-        return "its session has ended meanwhile"
-    pid, application, since = row
-    return f"process {pid} of the server, {application or 'no application name'}, since {since or 'an unknown time'}"
-
-
 def _count(received: int, decided: dict[str, int], removed: int, own_keys: int) -> TableCounts:
     """Unchanged are those of which nothing else was decided: unchanged services are not listed."""
     listed = {name: decided.get(name, 0) for name in ("inserted", "updated", "stale")}
     return TableCounts(
         received=received, unchanged=received - sum(listed.values()), removed=removed, own_keys=own_keys, **listed
     )
-
-
-# SHARE UPDATE EXCLUSIVE is the weakest mode that conflicts with itself. It needs UPDATE, DELETE or TRUNCATE on the table; what
-# a login may take with SELECT or INSERT alone (ACCESS SHARE, ROW SHARE, ROW EXCLUSIVE) does not conflict with it.
-_LOCK = "LOCK TABLE primero_sync.load_lock IN SHARE UPDATE EXCLUSIVE MODE"
-
-_FIND_HOLDER = """
-SELECT l.pid, a.application_name, to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')
-  FROM pg_catalog.pg_locks AS l
-  LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
- WHERE l.relation = to_regclass('primero_sync.load_lock')
-   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-   AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
- LIMIT 1
-"""

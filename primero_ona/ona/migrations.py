@@ -15,10 +15,9 @@ from psycopg import sql
 from primero_ona.contract.column import Column, Table
 from primero_ona.contract.tables import CASES, SERVICES, TABLES
 from primero_ona.errors import DataError
+from primero_ona.ona.checks import obstacles
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.obstacles import obstacles
-from primero_ona.ona.schema import VIEWS, View
-from primero_ona.ona.target import BOOKKEEPING, Target, commas
+from primero_ona.ona.target import BOOKKEEPING, VIEWS, Target, View, commas
 
 #: Columns that must hold every value once: the keys that a load's ON CONFLICT needs, and Primero's id, so that no case
 #: stands in ONA twice.

@@ -13,7 +13,7 @@ from pyarrow import csv
 from primero_ona.contract.column import Table
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import DataError
-from primero_ona.ona.erased import remove_erased
+from primero_ona.ona.erasure import remove_erased
 from primero_ona.ona.target import Target, commas
 from primero_ona.storage.frames import Frames, prefetch
 from primero_ona.texts import UUID

@@ -1,4 +1,4 @@
-"""Find ONA's tables: the schema they stand in, their names as identifiers, and the columns they have."""
+"""Find ONA's tables: the schema they stand in, their identifiers, the columns they have, and the views made beside them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from primero_ona.contract.column import Table
+from primero_ona.contract.column import Column, Table
+from primero_ona.contract.figures import FIGURE_COLUMNS, UNCONFIRMED
+from primero_ona.contract.reference import DATA_DICTIONARY
 from primero_ona.contract.tables import TABLES
 
 #: The schema of this project's own tables: runs, quarantine, unmapped codes, exits.
@@ -82,3 +84,48 @@ def different(table: Table, left: str, right: str) -> sql.Composed:
     """The condition that two rows differ in a mapped column; null and null are equal, null and an empty text are not."""
     names = table.mapped_names
     return sql.SQL("ROW({}) IS DISTINCT FROM ROW({})").format(commas(names, left), commas(names, right))
+
+
+@dataclass(frozen=True)
+class View:
+    """One view that this project makes in ONA: what it shows, and the query, whose placeholders are ONA's tables."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    query: LiteralString
+
+
+_VIEW_COLUMNS = (
+    *FIGURE_COLUMNS[:2],
+    Column("definition", "text", "Whether the definition is confirmed", allowed=(UNCONFIRMED,)),
+    *FIGURE_COLUMNS[2:],
+)
+
+_DEFAULT_FIGURES: LiteralString = """
+SELECT f.indicator, f.variant, i.status AS definition, f.period, f.period_start, f.dimension, f.value, f.children, f.updated_at
+  FROM {indicator_figures} AS f
+  JOIN (SELECT indicator, variant, 'definition not confirmed by the ministry'::text AS status FROM primero_sync.indicators) AS i
+    ON i.indicator = f.indicator AND i.variant = f.variant
+ WHERE f.indicator = """
+
+VIEWS = (
+    View(
+        name="indicator_4_8",
+        description="Indicator 4.8 by the definition that the settings choose.",
+        columns=_VIEW_COLUMNS,
+        query=_DEFAULT_FIGURES + "'4.8'",
+    ),
+    View(
+        name="indicator_4_11a",
+        description="Indicator 4.11a by the definition that the settings choose.",
+        columns=_VIEW_COLUMNS,
+        query=_DEFAULT_FIGURES + "'4.11a'",
+    ),
+    View(
+        name="data_dicitonary",
+        description="The table data_dictionary, spelt as older documents spell it.",
+        columns=DATA_DICTIONARY.columns,
+        query="SELECT * FROM {data_dictionary}",
+    ),
+)

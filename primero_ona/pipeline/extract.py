@@ -12,13 +12,12 @@ import pandas as pd
 import psycopg
 
 from primero_ona.errors import TransientError
-from primero_ona.mapping.ages import with_ages
+from primero_ona.mapping.dates import with_ages
 from primero_ona.ona.bookkeeping import PULL_NUMBER, next_pull
 from primero_ona.ona.connection import Connect
-from primero_ona.ona.erased import erased_subjects, not_erased, without_erased
-from primero_ona.ona.fields import note_fields, shown_fields
-from primero_ona.ona.partition_locks import partition_lock, require_held
-from primero_ona.ona.visible import note_visible, visible_cases
+from primero_ona.ona.erasure import erased_subjects, not_erased, without_erased
+from primero_ona.ona.locks import partition_lock, require_held
+from primero_ona.ona.primero_state import note_fields, note_visible, shown_fields, visible_cases
 from primero_ona.pipeline.scope import sort_cases
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.client import PrimeroClient

@@ -14,14 +14,14 @@ import psycopg
 import pyarrow as pa
 
 from primero_ona.errors import RefusedError
-from primero_ona.mapping.ages import with_ages
 from primero_ona.mapping.cases import map_cases
+from primero_ona.mapping.dates import with_ages
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.services import map_services
 from primero_ona.ona.bookkeeping import next_pull, outdated_quarters
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.erased import erased_subjects, not_erased, without_erased
-from primero_ona.ona.load import lock_loads
+from primero_ona.ona.erasure import erased_subjects, not_erased, without_erased
+from primero_ona.ona.locks import lock_loads
 from primero_ona.ona.lookup import read_places
 from primero_ona.ona.merge import remove_exits
 from primero_ona.ona.reconcile import KNOWN_SCHEMA, REMOVABLE, SYNCED, QuarterDifferences, ReconciliationTables
@@ -32,7 +32,7 @@ from primero_ona.pipeline.scope import Scope, sort_cases
 from primero_ona.pipeline.stored import current_versions
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import AGREED, InventoryReport, presences_of, take_inventory
-from primero_ona.primero.raw_schema import EXIT_SCHEMA
+from primero_ona.primero.raw import EXIT_SCHEMA
 from primero_ona.primero.visible import EMPTY_PAUSE
 from primero_ona.quarters import Quarter, local_today
 from primero_ona.storage.frames import Frames

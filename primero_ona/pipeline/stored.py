@@ -51,7 +51,7 @@ class StoredAssets:
     @cached_property
     def assets(self) -> Mapping[str, Stored]:
         """What the partitions of each asset must be, by its name."""
-        from primero_ona.primero.raw_schema import EXIT_SCHEMA, RAW_SCHEMA
+        from primero_ona.primero.raw import EXIT_SCHEMA, RAW_SCHEMA
         from primero_ona.primero.reference import REFERENCE_SCHEMA
         from primero_ona.storage.partitions import Stored
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from primero_ona.errors import ConfigError, DataError, TransientError
 from primero_ona.ona.connection import Connect
 from primero_ona.ona.erasure import Erased, erase, legacy_rows, note_stored_rows
-from primero_ona.ona.partition_locks import lock_of_all
+from primero_ona.ona.locks import lock_of_all
 from primero_ona.pipeline.stored import StoredAssets
 from primero_ona.quarters import Quarter
 from primero_ona.storage import rewrite

@@ -25,7 +25,7 @@ import urllib3
 from requests.auth import HTTPBasicAuth
 
 from primero_ona.errors import DataError, PermanentError, RefusedError, TransientError
-from primero_ona.primero.decode import decode
+from primero_ona.primero.raw import decode
 from primero_ona.primero.wire import Line, LineAdapter, TooLargeError, read
 from primero_ona.tls import is_local, web_protection
 

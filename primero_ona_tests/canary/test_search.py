@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from primero_ona.primero.fields import CASE_FIELDS, SERVICE_FIELDS
-from primero_ona.primero.raw_schema import EXIT_SCHEMA
+from primero_ona.primero.raw import EXIT_SCHEMA
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.columns import CANARY, CANARY_BIRTH
 from primero_ona_tests.canary.markers import DAY, PERSONAL, UNSAID, VILLAGE, WHISPER

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from primero_ona.cli.app import app
 from primero_ona.cli.common import apply_schema, refresh_reference, sync_quarters
 from primero_ona.cli.doctor import diagnose
-from primero_ona.cli.exit_codes import exit_code
+from primero_ona.cli.output import exit_code
 from primero_ona.diagnosis import Diagnosis
 from primero_ona.graph.assets.raw import PRIMERO
 from primero_ona.graph.runs import open_instance

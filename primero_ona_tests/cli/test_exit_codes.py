@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from primero_ona import errors
-from primero_ona.cli.exit_codes import CODES, exit_code
+from primero_ona.cli.output import CODES, exit_code
 from primero_ona.definitions import NotLoadedError
 from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.primero.client import AnswerRefusedError

@@ -24,9 +24,8 @@ from primero_ona.definitions import build_defs
 from primero_ona.graph.assets.ona import CASES_KEY, SERVICES_KEY
 from primero_ona.graph.assets.raw import PRIMERO
 from primero_ona.graph.automation import quarters_to_refresh
-from primero_ona.graph.cursor import read_cursor
 from primero_ona.graph.dead_runs import PROCESS_TAG, held_by_this_process
-from primero_ona.graph.due import FOR_GOOD, PULLED, TOO_SOON, WAITS
+from primero_ona.graph.due import FOR_GOOD, PULLED, TOO_SOON, WAITS, read_cursor
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.graph.steps import stop_run_retries
 from primero_ona.pipeline.stored import current_versions

@@ -6,8 +6,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from primero_ona.graph.cursor import Cursor, read_cursor, write_cursor
-from primero_ona.graph.due import FOR_GOOD, TOO_SOON, WAITS, Attempt, Change, Due, Versions, judge
+from primero_ona.graph.due import (
+    FOR_GOOD,
+    TOO_SOON,
+    WAITS,
+    Attempt,
+    Change,
+    Cursor,
+    Due,
+    Versions,
+    judge,
+    read_cursor,
+    write_cursor,
+)
 from primero_ona.ona.bookkeeping import LastLoad
 from primero_ona.primero.changes import Changes
 from primero_ona.quarters import Quarter

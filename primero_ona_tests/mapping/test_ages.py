@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primero_ona.mapping.ages import with_ages
-from primero_ona.primero.raw_schema import RAW_SCHEMA
+from primero_ona.mapping.dates import with_ages
+from primero_ona.primero.raw import RAW_SCHEMA
 from primero_ona_tests.mapping.helpers import framewise, map_one, map_service, rows
 from primero_ona_tests.raw import TODAY, pulled_frame, raw_frame
 

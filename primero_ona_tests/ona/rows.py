@@ -16,7 +16,7 @@ from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.bookkeeping import PULL_NUMBER
 from primero_ona.ona.load import LoadResult, TableCounts, load_quarter
 from primero_ona.ona.migrations import apply, plan
-from primero_ona.primero.raw_schema import EXIT_SCHEMA
+from primero_ona.primero.raw import EXIT_SCHEMA
 from primero_ona.quarters import Quarter
 from primero_ona.storage.frames import Frames
 

@@ -13,9 +13,10 @@ from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import DataError, TransientError
 from primero_ona.ona.connection import connect
 from primero_ona.ona.erasure import erase
-from primero_ona.ona.load import load_quarter, lock_loads
+from primero_ona.ona.load import load_quarter
+from primero_ona.ona.locks import lock_loads
 from primero_ona.ona.merge import remove_services
-from primero_ona.primero.raw_schema import EXIT_SCHEMA
+from primero_ona.primero.raw import EXIT_SCHEMA
 from primero_ona.storage.frames import Frames
 from primero_ona_tests.ona.rows import (
     NOW,

@@ -9,7 +9,7 @@ import pytest
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import TransientError
 from primero_ona.ona.load import load_quarter
-from primero_ona.primero.raw_schema import EXIT_SCHEMA
+from primero_ona.primero.raw import EXIT_SCHEMA
 from primero_ona.storage.frames import Frames
 from primero_ona_tests.ona.rows import (
     LATER,

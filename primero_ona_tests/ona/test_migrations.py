@@ -11,8 +11,7 @@ from primero_ona.contract.tables import TABLES
 from primero_ona.errors import DataError, RefusedError
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
-from primero_ona.ona.schema import VIEWS
-from primero_ona.ona.target import BOOKKEEPING
+from primero_ona.ona.target import BOOKKEEPING, VIEWS
 from primero_ona_tests.ona.rows import LATER, NOW, SHAPES, case, load, make_tables, read, service
 
 OLD = "CREATE TABLE cases (case_id varchar(20), age text); CREATE TABLE services (unique_id text, case_id text)"

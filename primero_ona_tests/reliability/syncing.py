@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psycopg
 
-from primero_ona.cli.exit_codes import exit_code
+from primero_ona.cli.output import exit_code
 from primero_ona.errors import SyncError
 from primero_ona.ona.connection import connect
 from primero_ona.pipeline import extract

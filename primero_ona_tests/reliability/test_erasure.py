@@ -128,7 +128,7 @@ def test_a_case_that_is_erased_while_it_is_pulled_is_not_stored(graph: Graph):
     case = graph.primero.cases.records()
     lost = next(iter(case))["id"]
     line = "INSERT INTO primero_sync.erasures (subject, erased_at, cases, services, bookkeeping) VALUES (%s, now(), 0, 0, 0)"
-    from primero_ona.ona.erased import subject_of
+    from primero_ona.ona.erasure import subject_of
 
     graph.primero.after(4, lambda _: graph.sql(line, subject_of(lost)))
     with place.client() as client, pytest.raises(TransientError, match="erased while 2024-Q1"):

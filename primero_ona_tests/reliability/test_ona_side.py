@@ -17,7 +17,7 @@ from primero_ona.errors import SyncError, TransientError
 from primero_ona.ona.connection import connect
 from primero_ona.ona.load import load_quarter
 from primero_ona.ona.migrations import apply, plan
-from primero_ona.primero.raw_schema import EXIT_SCHEMA
+from primero_ona.primero.raw import EXIT_SCHEMA
 from primero_ona.storage.frames import Frames
 from primero_ona_tests.ona.rows import LATER, NOW, Q1, case, frame, frames, load, read, service
 from primero_ona_tests.reliability.ona_faults import FAULTS

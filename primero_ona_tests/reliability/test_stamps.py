@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from primero_ona.cli.output_reconciliation import show_reconciliation
+from primero_ona.cli.output import show_reconciliation
 from primero_ona.quarters import Quarter, current_quarter
 from primero_ona_tests.harness import Graph
 from primero_ona_tests.reliability.syncing import Place, sync_rooms

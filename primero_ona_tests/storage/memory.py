@@ -26,7 +26,7 @@ from primero_ona.ona.migrations import apply, plan
 from primero_ona.pipeline.load import load_stored_quarter
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.pipeline.transform import map_quarter_cases, map_quarter_services
-from primero_ona.primero.raw_schema import RAW_SCHEMA
+from primero_ona.primero.raw import RAW_SCHEMA
 from primero_ona.quarters import Quarter
 from primero_ona.storage.partitions import PartitionStore, PartitionWriter, Stored
 from primero_ona_tests.harness import seed_reference

@@ -14,7 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from primero_ona.errors import ConfigError, DataError
-from primero_ona.primero.raw_schema import RAW_SCHEMA
+from primero_ona.primero.raw import RAW_SCHEMA
 from primero_ona.storage.partitions import PartitionStore, Stored
 from primero_ona_tests.raw import raw_frame
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -41,3 +42,11 @@ def contract_metadata(table: Table, *, loaded: bool = False) -> dict[str, Any]:
 def raw_metadata(columns: Mapping[str, str]) -> dict[str, Any]:
     """The column schema of raw cases, from names and what they are in words."""
     return {"dagster/column_schema": dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()])}
+
+
+#: Primero is looked at every 15 minutes; one look may fail, and a backup of Primero may take an hour.
+SEEN_WARN, SEEN_FAIL = timedelta(hours=1), timedelta(hours=3)
+SEEN = dg.FreshnessPolicy.time_window(fail_window=SEEN_FAIL, warn_window=SEEN_WARN)
+
+#: Any quarter counts. Days without an edit happen (Khmer New Year, Pchum Ben), and then none is loaded.
+LOADED = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=14), warn_window=timedelta(days=5))

@@ -9,8 +9,7 @@ import dagster as dg
 
 from primero_ona.contract.figures import INDICATOR_FIGURES
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.graph.assets.common import LOAD, OWNERS, QUARTER_NOTE, contract_metadata
-from primero_ona.graph.freshness import LOADED
+from primero_ona.graph.assets.common import LOAD, LOADED, OWNERS, QUARTER_NOTE, contract_metadata
 from primero_ona.graph.metadata import count_table, quarter_metadata
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.mapping.labels import MAPPING_VERSION

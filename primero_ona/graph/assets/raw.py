@@ -7,8 +7,7 @@ import dagster as dg
 
 from primero_ona.contract.tables import BIRTH_FIELD
 from primero_ona.errors import NAMED_CASES
-from primero_ona.graph.assets.common import EXTRACT, OWNERS, QUARTER_NOTE, raw_metadata
-from primero_ona.graph.freshness import SEEN
+from primero_ona.graph.assets.common import EXTRACT, OWNERS, QUARTER_NOTE, SEEN, raw_metadata
 from primero_ona.graph.metadata import quarter_metadata, traffic_metadata
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.pipeline.stored import EXITS, PULL_VERSION, REINTEGRATION, UNDER18, StoredAssets

@@ -1,4 +1,4 @@
-"""`forget` and `purge`: taking single cases, or old stored partitions, away for good."""
+"""`forget`, `purge` and `keys`: taking single cases, or old stored partitions, away for good, and renewing keys."""
 
 from __future__ import annotations
 
@@ -86,3 +86,30 @@ def purge(
     with stored_assets() as stored:
         count = purge_stored(stored, OnaDatabaseResource().connection, quarter)
     output.note(f"{count} stored partitions of quarters before {quarter} deleted.")
+
+
+keys = typer.Typer(help="Keys of the stored partitions.", no_args_is_help=True)
+
+
+@keys.callback()
+def _keys() -> None:
+    """Keys of the stored partitions."""
+
+
+@keys.command("rotate")
+def keys_rotate() -> None:
+    """Re-encrypt all stored partitions with the first key of PRIMERO_ONA_STORAGE_KEYS; then the others can go."""
+    from primero_ona.graph.resources import OnaDatabaseResource
+    from primero_ona.pipeline.upkeep import rotate
+
+    with stored_assets() as stored:
+        count = rotate(stored, OnaDatabaseResource().connection)
+    output.note(f"{count} stored partitions re-encrypted with the newest key; older keys are not needed any more.")
+
+
+@keys.command("new")
+def keys_new() -> None:
+    """Print a new key for PRIMERO_ONA_STORAGE_KEYS."""
+    from cryptography.fernet import Fernet
+
+    typer.echo(Fernet.generate_key().decode())
