@@ -40,7 +40,6 @@ def instance_of(values: dict[str, Any]) -> dict[str, Any]:
     }
     launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
     pod = launcher["runK8sConfig"]
-    queue = daemon["runCoordinator"]["config"]["queuedRunCoordinator"]
     monitoring, logs, retention = daemon["runMonitoring"], values["pythonLogs"], values["retention"]
     return {
         "scheduler": {"module": "dagster.core.scheduler", "class": "DagsterDaemonScheduler"},
@@ -74,10 +73,6 @@ def instance_of(values: dict[str, Any]) -> dict[str, Any]:
         "run_coordinator": {
             "module": "dagster.core.run_coordinator",
             "class": daemon["runCoordinator"]["type"],
-            "config": {
-                "max_concurrent_runs": queue["maxConcurrentRuns"],
-                "dequeue_interval_seconds": queue["dequeueIntervalSeconds"],
-            },
         },
         "compute_logs": {
             "module": "dagster.core.storage.noop_compute_log_manager",

@@ -27,12 +27,12 @@ class BucketServer:
     def __post_init__(self) -> None:
         self.url = f"s3://{self.bucket}/primero"
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         return [entry["Key"] for entry in self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", ())]
 
     def contents(self) -> dict[str, bytes]:
         """All that lies in the bucket."""
-        return {key: self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in self.keys()}
+        return {key: self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in self.names()}
 
     def unfinished(self) -> list[str]:
         """The keys of uploads in parts that have not ended."""

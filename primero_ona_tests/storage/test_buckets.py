@@ -58,9 +58,9 @@ def test_a_partition_comes_into_the_bucket_whole_and_encrypted_or_not_at_all(buc
         store.open(STORED, "2024-01-01")
     writer = store.writer(STORED, "2024-01-01")
     writer.write(frame(f"{MARK}-1"))
-    assert (bucket.keys(), bucket.unfinished(), store.partitions("asset")) == ([], [], [])
+    assert (bucket.names(), bucket.unfinished(), store.partitions("asset")) == ([], [], [])
     writer.commit({"pull": 1})
-    assert (bucket.keys(), store.partitions("asset")) == ([KEY], ["2024-01-01"])
+    assert (bucket.names(), store.partitions("asset")) == ([KEY], ["2024-01-01"])
     assert "-" not in bucket.s3.head_object(Bucket=bucket.bucket, Key=KEY)["ETag"], "one request, not parts"
     assert MARK.encode() not in bucket.contents()[KEY]
     opened = store.open(STORED, "2024-01-01")
@@ -100,7 +100,7 @@ def test_forget_rotate_and_purge_reach_the_bucket_and_abort_uploads(bucket: Buck
     with pytest.raises(ConfigError):
         ids_of(stored(bucket.url, OLD), Q1)
     assert purge(stored(bucket.url, NEW).store, Q2.key) == 1
-    assert bucket.keys() == ["other/asset/2019-01-01.parquet", f"primero/{ASSET}/{Q2.key}.parquet"]
+    assert bucket.names() == ["other/asset/2019-01-01.parquet", f"primero/{ASSET}/{Q2.key}.parquet"]
 
 
 @contextmanager
