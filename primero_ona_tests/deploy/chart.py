@@ -1,6 +1,6 @@
 """What Dagster's official chart (1.13) makes of our values, as far as the tests need it: Helm and the chart are in no package registry.
 
-Follows the chart's templates `configmap-instance.yaml`, `_run-launcher.tpl`, `_run-coordinator.tpl`, `_postgresql.tpl`,
+Follows the chart's templates `configmap-instance.yaml`, `_run-launcher.tpl`, `_run-coordinator.tpl`, `_concurrency.tpl`, `_postgresql.tpl`,
 `configmap-workspace.yaml` and `_helpers.tpl` of dagster-user-deployments for the release `dagster`.
 """
 
@@ -40,6 +40,7 @@ def instance_of(values: dict[str, Any]) -> dict[str, Any]:
     }
     launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
     pod = launcher["runK8sConfig"]
+    pools = values["concurrency"]["pools"]
     monitoring, logs, retention = daemon["runMonitoring"], values["pythonLogs"], values["retention"]
     return {
         "scheduler": {"module": "dagster.core.scheduler", "class": "DagsterDaemonScheduler"},
@@ -93,6 +94,10 @@ def instance_of(values: dict[str, Any]) -> dict[str, Any]:
         "run_retries": {"enabled": daemon["runRetries"]["enabled"], "max_retries": daemon["runRetries"]["maxRetries"]},
         "telemetry": values["telemetry"],
         "retention": {name: {"purge_after_days": retention[name]["purgeAfterDays"]} for name in ("sensor", "schedule")},
+        "concurrency": {
+            "pools": {"default_limit": pools["defaultLimit"], "granularity": pools["granularity"]},
+            "runs": {"max_concurrent_runs": values["concurrency"]["runs"]["maxConcurrentRuns"]},
+        },
         **values["additionalInstanceConfig"],
     }
 
