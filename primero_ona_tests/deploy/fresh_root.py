@@ -1,4 +1,4 @@
-"""The Dockerfile's own steps without an engine, in a fresh Debian: `python -m primero_ona_tests.deploy.fresh_root FOLDER`.
+"""The Dockerfile's own steps without an engine, in a fresh Debian.
 
 Takes FROM, COPY, RUN, ENV, WORKDIR and USER as Docker would, with debootstrap's Debian and its Python for the base image. Needs root.
 """
@@ -9,8 +9,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,31 +96,10 @@ def build(folder: Path) -> Stage:
 def _copy(source: Path, parts: list[str], stage: Stage) -> None:
     """Copy files into a folder, and a folder's contents to the name given."""
     *names, target = parts
-    to = stage.root / os.path.join(stage.folder, target).lstrip("/")
+    to = stage.root / str(Path(stage.folder) / target).lstrip("/")
     for name in names:
         path = source / name.lstrip("/")
         if path.is_dir():
             shutil.copytree(path, to, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
         else:
             shutil.copy(path, to)
-
-
-def main(folder: Path) -> None:
-    """Build, look at what was built, and say how long it took and how large it is."""
-    began = time.monotonic()
-    image = build(folder)
-    print(image.run(["primero-ona", "--help"]).strip().splitlines()[0:1])
-    print(image.run(["dagster", "--version"]).strip())
-    print(
-        image.run(
-            ["python", "-c", "import boto3, dagster_k8s, primero_ona.definitions, os; print(os.getuid())"]
-        ).strip()
-    )
-    print(image.run(["sh", "-c", "find / -xdev -path /proc -prune -o -writable -type f -print 2>/dev/null | head"]))
-    code = image.root / "opt/primero-ona"
-    size = sum(path.stat().st_size for path in code.rglob("*") if path.is_file() and not path.is_symlink())
-    print(f"{time.monotonic() - began:.0f} s, {size / 1e6:.0f} MB beside Debian's")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

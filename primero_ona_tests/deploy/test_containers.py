@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import tempfile
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -11,7 +15,9 @@ import yaml
 from primero_ona.errors import ConfigError
 from primero_ona.graph import resources
 from primero_ona.settings import StorageSettings
+from primero_ona_tests.conftest import ALL
 from primero_ona_tests.deploy import chart
+from primero_ona_tests.deploy.fresh_root import build
 
 ROOT = chart.ROOT
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -139,6 +145,28 @@ def test_the_image_is_installed_from_pinned_files():
     base = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
     image = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", pinned, re.MULTILINE))
     assert base.items() <= image.items(), "tested together, so of the same versions"
+
+
+@pytest.mark.ci
+@pytest.mark.skipif(
+    not os.environ.get(ALL) and (os.geteuid() != 0 or shutil.which("debootstrap") is None),
+    reason="needs root and debootstrap, for a Debian of its own",
+)
+def test_the_steps_of_the_image_make_one_that_runs_without_root_and_without_secrets():
+    """No engine runs here, so each line of the Dockerfile is carried out in a fresh Debian."""
+    folder = Path(tempfile.mkdtemp(prefix="primero-ona-image-", dir="/var/tmp"))
+    try:
+        image = build(folder)
+        modules = "import boto3, dagster_k8s, primero_ona.definitions, os; print(os.getuid())"
+        assert image.run(["python", "-c", modules]).split() == [str(USER)]
+        assert "Usage" in image.run(["primero-ona", "--help"])
+        assert "1.13.27" in image.run(["dagster", "--version"])
+        writable = "find /opt /etc /usr /bin -xdev ! -type l -writable"
+        assert image.run(["sh", "-c", writable]).split() == []
+        assert not list(image.root.glob("opt/**/.env"))
+        assert not list(image.root.glob("src"))
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.mark.ci
