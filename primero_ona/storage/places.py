@@ -273,7 +273,9 @@ def _refusal(error: Any) -> Exception:  # noqa: ANN401
     said = f"the bucket of the stored partitions refuses {error.operation_name} ({code})"
     kind: type[SyncError] = ConfigError
     todo = "allow it to the login of primero-ona, see docs/deployment.md"
-    if code in _BUSY or status >= 500:
+    if code == "NotImplemented":
+        todo = "it needs a server that offers it"
+    elif code in _BUSY or status >= 500:
         kind, todo = TransientError, "try later"
     elif code == "NoSuchBucket":
         todo = "let PRIMERO_ONA_STORAGE_URL name a bucket that exists"

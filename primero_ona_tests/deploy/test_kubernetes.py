@@ -61,7 +61,7 @@ class Installed:
     instance: dg.DagsterInstance
     cluster: Any
     primero: Any
-    code: Any
+    server: dict[str, Any]
 
     def launch(self, job: str, *, quarter: Quarter | None = None) -> None:
         """Start a run as the UI does."""
@@ -78,6 +78,16 @@ class Installed:
         }
         answer = execute_query(self.context, LAUNCH, {"parameters": parameters})
         assert answer["data"]["launchRun"]["__typename"] == "LaunchRunSuccess", answer
+
+    def command(self, *arguments: str) -> str:
+        """Run a command in the code server's pod, as `kubectl exec` does; what it printed."""
+        container = {**self.server["containers"][0], "args": ["primero-ona", *arguments]}
+        pod = self.cluster.run("command", {**self.server, "containers": [container]})
+        try:
+            assert pod.process.wait(120) == 0, pod.output()[-3_000:]
+            return pod.output()
+        finally:
+            pod.remove()
 
     def work(self, within: float = 600) -> list[dg.DagsterRun]:
         """Do what the daemon does for runs, until none is left to do; all runs, oldest first."""
@@ -155,7 +165,8 @@ def installed(
         }
         deployment = chart.deployment_of(values)
         port = _free_port()
-        code = cluster.run("code", _server(values, deployment, port))
+        server = _server(values, deployment, port)
+        code = cluster.run("code", server)
         stack.callback(code.remove)
         patch.setenv("DAGSTER_PG_PASSWORD", "not-asked-for")
         (folder / "dagster.yaml").write_text(instance_yaml)
@@ -163,7 +174,7 @@ def installed(
         instance = stack.enter_context(dg.DagsterInstance.from_config(str(folder)))
         target = GrpcServerTarget(host="127.0.0.1", port=port, socket=None, location_name="primero_ona")
         context = stack.enter_context(WorkspaceProcessContext(instance, target))
-        yield Installed(context, instance, cluster, primero, code)
+        yield Installed(context, instance, cluster, primero, server)
         for storage in (instance.run_storage, instance.event_log_storage, instance.schedule_storage):
             storage.dispose()
 
@@ -277,7 +288,13 @@ def test_eight_quarters_in_pods_end_as_in_one_process_and_primero_is_asked_by_on
             assert not any(it.primero.together)
             asked = {visit.pod.name for visit in it.primero.visits if visit.pod}
             assert asked == set(it.cluster.pods)
-        assert tables(pods) == tables(alone)
+            assert tables(pods) == tables(alone)
+            with psycopg.connect(pods) as conn:
+                (lost,) = conn.execute(
+                    "SELECT primero_id::text FROM cases WHERE primero_id IS NOT NULL LIMIT 1"
+                ).fetchone()
+            assert "erased 1 rows of cases" in it.command("forget", "--primero-id", lost)
+            assert "re-encrypted" in it.command("keys", "rotate")
         found = {Path(name).stem for name in bucket.names() if UNDER18 in name}
         assert found == {quarter.key for quarter in QUARTERS}
         assert any(REFERENCE in name for name in bucket.names())

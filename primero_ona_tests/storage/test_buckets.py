@@ -134,6 +134,7 @@ def answering(status: int, code: str) -> Iterator[str]:
         (403, "AccessDenied", ConfigError, "allow it to the login"),
         (404, "NoSuchBucket", ConfigError, "a bucket that exists"),
         (400, "ExpiredToken", ConfigError, "allow it to the login"),
+        (501, "NotImplemented", ConfigError, "a server that offers it"),
         (503, "SlowDown", TransientError, "try later"),
         (500, "InternalError", TransientError, "try later"),
     ],
