@@ -38,6 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for item in items:
                 if item.get_closest_marker(marker):
                     item.add_marker(pytest.mark.skip(reason=reason))
+    for item in items:
+        if not os.environ.get(ALL) and item.get_closest_marker("ci"):
+            item.add_marker(pytest.mark.skip(reason="runs in .ci/run only (PRIMERO_ONA_TESTS_ALL=1)"))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

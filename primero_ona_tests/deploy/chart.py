@@ -71,10 +71,7 @@ def instance_of(values: dict[str, Any]) -> dict[str, Any]:
                 },
             },
         },
-        "run_coordinator": {
-            "module": "dagster.core.run_coordinator",
-            "class": daemon["runCoordinator"]["type"],
-        },
+        "run_coordinator": daemon["runCoordinator"]["config"]["customRunCoordinator"],
         "compute_logs": {
             "module": "dagster.core.storage.noop_compute_log_manager",
             "class": values["computeLogManager"]["type"],

@@ -33,7 +33,7 @@ class Stage:
         """Run a command in it, as its user; what it printed."""
         user, group = self.user.split(":")
         inside = [
-            "chroot",
+            "/usr/sbin/chroot",
             f"--userspec={user}:{group}",
             str(self.root),
             "/bin/sh",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 import time
@@ -31,16 +30,12 @@ from primero_ona.pipeline.stored import REFERENCE, UNDER18
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero
-from primero_ona_tests.conftest import ALL
 from primero_ona_tests.deploy import chart
 from primero_ona_tests.harness import Clock, database
 from primero_ona_tests.reliability.syncing import Place, sync_rooms
 from primero_ona_tests.storage.buckets import BucketServer, bucket_server
 
-pytestmark = [
-    pytest.mark.ci,
-    pytest.mark.skipif(not os.environ.get(ALL) and os.geteuid() != 0, reason="needs root, for mount namespaces"),
-]
+pytestmark = pytest.mark.ci
 
 QUARTERS = [Quarter(year, number) for year in (2022, 2023) for number in (1, 2, 3, 4)]
 #: Of eight runs the third is killed, once it has asked Primero.
