@@ -84,7 +84,7 @@ class Installed:
         finally:
             pod.remove()
 
-    def work(self, within: float = 600) -> list[dg.DagsterRun]:
+    def work(self, within: float = 1_200) -> list[dg.DagsterRun]:
         """Do what the daemon does for runs, until none is left to do; all runs, oldest first."""
         from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
         from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
