@@ -67,6 +67,7 @@ def command(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Co
         (2_000, 2_500, True, 1_900, True),  # less than was accepted
     ],
 )
+@pytest.mark.proves("lost-scope")
 def test_a_fall_is_one_by_more_than_two_per_cent_and_ten_cases(
     last: int | None, in_ona: int, accepted: bool, visible: int, refused: bool
 ) -> None:
@@ -86,6 +87,7 @@ def lose_scope(graph: Graph, kept: int) -> None:
     graph.primero.role.owner = "me"
 
 
+@pytest.mark.proves("lost-scope")
 def test_an_account_that_has_lost_a_part_of_its_scope_stores_nothing_until_an_operator_accepts_it(
     graph: Graph, command: Command
 ) -> None:
@@ -108,6 +110,7 @@ def test_an_account_that_has_lost_a_part_of_its_scope_stores_nothing_until_an_op
     assert "where 60 were visible before" in (graph.sync(Q1).failure or ""), "what was accepted was over with the scope"
 
 
+@pytest.mark.proves("lost-scope")
 def test_what_counts_as_a_fall_is_a_setting(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small country deletes more in one day than a large one loses."""
     assert graph.sync(Q1).failure is None
@@ -132,6 +135,7 @@ def tick(graph: Graph) -> str:
     return "asks" if found.run_requests else found.skip_reason.skip_message if found.skip_reason else ""
 
 
+@pytest.mark.proves("refused-login")
 def test_a_refused_login_is_asked_once_by_all_together_and_again_only_when_it_changes(
     graph: Graph, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +156,7 @@ def test_a_refused_login_is_asked_once_by_all_together_and_again_only_when_it_ch
     assert asked(graph) == []
 
 
+@pytest.mark.proves("refused-login")
 def test_a_login_that_is_right_is_asked_again_when_a_person_says_so(graph: Graph, command: Command) -> None:
     """An account that was locked or disabled has the password that it had before."""
     graph.primero.login.active = False
@@ -165,6 +170,7 @@ def test_a_login_that_is_right_is_asked_again_when_a_person_says_so(graph: Graph
     assert tick(graph) == "asks"
 
 
+@pytest.mark.proves("primero-password")
 def test_no_reader_of_the_bookkeeping_can_try_passwords_on_what_it_keeps(
     graph: Graph, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +184,7 @@ def test_no_reader_of_the_bookkeeping_can_try_passwords_on_what_it_keeps(
     assert {len(subject) for subject in subjects} == {64}
 
 
+@pytest.mark.proves("refused-login")
 def test_where_ona_cannot_be_asked_the_process_remembers_the_refusal(
     graph: Graph, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def names(requirements: list[str]) -> set[str]:
     return {canonical(re.split(r"[\[<>=~!; ]", requirement)[0]) for requirement in requirements} | {"setuptools"}
 
 
+@pytest.mark.proves("supply-chain")
 def test_every_requirement_is_pinned_with_its_hashes():
     """What stands in one file only is either missing in production or carries the sandbox's database server there."""
     needed = declared()
@@ -64,6 +65,7 @@ def commands_of_make() -> str:
     ],
     ids=["make install", "deployment.md"],
 )
+@pytest.mark.proves("supply-chain")
 def test_nothing_is_installed_but_by_its_hash(text, locked):
     """A release that was replaced, or a mirror that lies, would read every child."""
     libraries, package = [line for line in text().splitlines() if "pip install" in line]

@@ -56,6 +56,7 @@ def ids_stored(graph: Graph) -> set[str]:
     }  # fmt: skip
 
 
+@pytest.mark.proves("erasure")
 def test_a_forgotten_case_is_nowhere_and_stays_away(graph):
     """A family was promised that the record is gone; the next nightly sync must not break the promise."""
     case, shown = victim(graph)
@@ -77,6 +78,7 @@ def test_a_forgotten_case_is_nowhere_and_stays_away(graph):
     assert case not in graph.events(outcome.run_id)
 
 
+@pytest.mark.proves("erasure")
 def test_the_audit_line_tells_when_and_how_much_and_not_who(graph):
     """An audit line that names the child would be one more copy."""
     case, shown = victim(graph)
@@ -89,6 +91,7 @@ def test_the_audit_line_tells_when_and_how_much_and_not_who(graph):
     assert shown not in str(lines)
 
 
+@pytest.mark.proves("erasure")
 def test_what_a_pull_stored_before_the_erasure_is_not_loaded_after_it(graph):
     """A run that is at work while somebody erases must not write the case a minute later."""
     case, _ = victim(graph)
@@ -122,6 +125,7 @@ def test_what_is_no_primero_id_is_refused_and_not_repeated(graph):
     assert graph.sql("SELECT count(*) FROM primero_sync.erasures") == [(0,)]
 
 
+@pytest.mark.proves("key-rotation")
 def test_keys_rotate_and_purge_work_from_the_command_line(graph, monkeypatch):
     """The operator has nothing else."""
     from cryptography.fernet import Fernet

@@ -59,6 +59,7 @@ def command(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     return lambda *words: CliRunner().invoke(app, list(words))
 
 
+@pytest.mark.proves("young-primero")
 def test_a_young_primero_is_synced_and_verified_and_its_empty_columns_are_warned_of(young: Graph, command: Command):
     """It was refused for want of forms that the role had: no case had a disability, a placement, a service yet."""
     run = young.sync(current_quarter())
@@ -74,6 +75,7 @@ def test_a_young_primero_is_synced_and_verified_and_its_empty_columns_are_warned
     assert (found.exit_code, json.loads(found.stdout)["differences"]) == (0, 0), found.output
 
 
+@pytest.mark.proves("lost-field")
 def test_a_field_that_comes_no_more_stops_syncs_and_repairs_until_it_is_accepted(graph: Graph, command: Command):
     """A role changed by mistake would empty a column child by child, and `verify --repair` would do it at once."""
     before = graph.sql("SELECT xmin::text, case_id, sex FROM cases ORDER BY case_id")
@@ -98,6 +100,7 @@ def test_a_field_that_comes_no_more_stops_syncs_and_repairs_until_it_is_accepted
     assert graph.sql("SELECT count(*) FROM cases WHERE sex IS NOT NULL") == [(0,)]
 
 
+@pytest.mark.proves("lost-field")
 def test_an_acceptance_is_repeated_safely_listed_and_ends_when_the_field_comes_back(graph: Graph, command: Command):
     """Accepted once and for all, a second loss years later would go unseen."""
     graph.primero.role.withheld = {"care_date"}

@@ -63,6 +63,7 @@ def frames(graph: Graph, asset: str, rules: str) -> list[Any]:
     return list(graph.opened(asset))
 
 
+@pytest.mark.proves("location")
 def test_no_location_beyond_the_precision_is_stored_or_loaded(graph):
     """The setting is worth nothing if the village still lies in the raw partitions."""
     rules = under(graph, PRIMERO_ONA_LOCATION_PRECISION="commune")
@@ -91,6 +92,7 @@ def consent_of(case: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("policy", "kept"), [("exclude_refused", {"given", "not recorded"}), ("given_only", {"given"})]
 )
+@pytest.mark.proves("consent")
 def test_cases_without_the_consent_that_the_policy_asks_for_leave_ona(graph, policy, kept):
     """A refusal that only new cases feel is none."""
     assert graph.sync().failure is None
@@ -116,6 +118,7 @@ def test_cases_without_the_consent_that_the_policy_asks_for_leave_ona(graph, pol
     assert reasons(graph, rules)["excluded by the consent policy"] == len(gone)
 
 
+@pytest.mark.proves("policies")
 def test_a_policy_that_is_loosened_brings_its_cases_back(graph):
     """Nothing changed in Primero, so they come with the very stamps with which they left; they must not look outdated."""
     assert graph.sync().failure is None
@@ -144,6 +147,7 @@ def test_a_repair_after_a_policy_was_loosened_brings_its_cases_back(graph):
     assert not found.total.differences
 
 
+@pytest.mark.proves("gbv")
 def test_cases_of_other_modules_leave_ona_and_those_that_move_there_too(graph):
     """A survivor's case that was moved to the GBV module must not stay on the dashboards because nobody asks for it."""
     cases = in_quarter(graph.primero, Q1)
@@ -179,6 +183,7 @@ def gbv_check(graph: Graph) -> tuple[bool, str]:
     return found.passed, found.text
 
 
+@pytest.mark.proves("gbv")
 def test_cases_of_the_module_for_gender_based_violence_warn_until_a_setting_agrees_or_excludes_them(graph):
     """They were loaded by default without a word."""
     for case in in_quarter(graph.primero, Q1):
@@ -199,6 +204,7 @@ def test_cases_of_the_module_for_gender_based_violence_warn_until_a_setting_agre
     assert gbv_check(graph) == (True, "none is included")
 
 
+@pytest.mark.proves("dropped-filter")
 def test_a_server_that_ignores_the_filter_on_modules_is_noticed(graph):
     """Primero drops a filter that it does not like, without a word."""
     graph.primero.update(in_quarter(graph.primero, Q1)[0]["id"], module_id=GBV, last_updated_at=Q1.start)
@@ -209,6 +215,7 @@ def test_a_server_that_ignores_the_filter_on_modules_is_noticed(graph):
     assert ids_in_ona(graph) == set()
 
 
+@pytest.mark.proves("policies")
 def test_a_partition_made_under_another_policy_is_refused_by_its_readers(graph):
     """Villages stored last year would else be mapped and loaded under a setting that forbids them."""
     assert graph.sync().failure is None
@@ -218,6 +225,7 @@ def test_a_partition_made_under_another_policy_is_refused_by_its_readers(graph):
             frames(graph, asset, rules)
 
 
+@pytest.mark.proves("way-from-primero")
 def test_the_metadata_of_a_run_tells_how_its_connections_were_protected(graph):
     """An override must be visible in what was loaded under it."""
     outcome = graph.sync()

@@ -54,6 +54,7 @@ def everything(*folders: Path) -> bytes:
     return b"\n".join(path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.proves("logs")
 def test_a_sync_of_odd_values_leaves_nothing_of_them_outside_ona(
     graph: Graph, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_sync_of_odd_values_leaves_nothing_of_them_outside_ona(
     [("primero_ona.pipeline.transform.map_cases", "0"), ("primero_ona.ona.load.stage_rows", "1")],
     ids=["mapping", "load, with Dagster's own redaction"],
 )
+@pytest.mark.proves("logs")
 def test_an_exception_that_quotes_a_row_leaves_nothing_of_it(
     graph: Graph,
     monkeypatch: pytest.MonkeyPatch,

@@ -21,6 +21,7 @@ def said(code: str) -> str:
 
 
 @pytest.mark.parametrize("start", STARTS)
+@pytest.mark.proves("memory")
 def test_no_process_leaves_a_core_dump(start):
     """A core dump is the memory of a step, rows and all, in the clear."""
     assert said(f"{start}; {LIMIT}") == "0"
@@ -28,12 +29,14 @@ def test_no_process_leaves_a_core_dump(start):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux'")
 @pytest.mark.parametrize("start", STARTS)
+@pytest.mark.proves("memory")
 def test_no_process_may_be_read_by_another_of_its_user(start):
     """The limit of core dumps does not hold for a program that the kernel hands them to, nor for a debugger."""
     assert said(DUMPABLE) == "1"
     assert said(f"{start}; {DUMPABLE}") == "0"
 
 
+@pytest.mark.proves("crash")
 def test_what_is_said_of_an_unexpected_exception_is_its_type_alone():
     """Its text may quote a row."""
     said = unexpected(KeyError("Sok Dara, 9"))

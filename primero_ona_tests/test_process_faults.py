@@ -109,6 +109,7 @@ REAL = {
 
 
 @pytest.mark.parametrize("name", REAL)
+@pytest.mark.proves("machine-fault")
 def test_a_fault_of_the_machine_is_named_with_what_to_do(tmp_path: Path, name: str) -> None:
     """ "Unexpected OSError, please report this line" leaves an operator beside a full disk without a word about the disk."""
     fault, kind, words = REAL[name]
@@ -131,6 +132,7 @@ def test_a_fault_of_the_machine_is_named_with_what_to_do(tmp_path: Path, name: s
     ],
     ids=lambda number: errno.errorcode[number],
 )  # fmt: skip
+@pytest.mark.proves("machine-fault")
 def test_what_cannot_be_brought_about_here_is_named_too(tmp_path: Path, number: int) -> None:
     """The folder shown is the nearest that exists: what a file was to be called might hold anything."""
     failure = machine_error(OSError(number, SECRET, str(tmp_path / SECRET / "part")))
@@ -181,6 +183,7 @@ def onto_a_full_disk(monkeypatch: pytest.MonkeyPatch, *parts: str) -> None:
     monkeypatch.setattr(os, "open", open_full)
 
 
+@pytest.mark.proves("machine-fault")
 def test_a_file_that_cannot_be_written_stays_as_it_was_and_nothing_lies_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +214,7 @@ def test_a_command_under_a_faulty_machine_ends_with_one_sentence(applied: Termin
     result.refused(2, "2024-Q1: this machine does not let this account", "nothing is half-written")
 
 
+@pytest.mark.proves("machine-fault")
 def test_a_history_that_cannot_be_written_ends_with_one_sentence(applied: Terminal) -> None:  # noqa: F811
     """Dagster fails there by itself, where no step of ours could name it; afterwards the same folder serves."""
     home = str(applied.folder / "limited_home")

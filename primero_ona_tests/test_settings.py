@@ -63,6 +63,7 @@ def others(monkeypatch, but: str) -> None:
 
 
 @pytest.mark.parametrize(("group", "name", "variable"), secrets(), ids=str)
+@pytest.mark.proves("primero-password")
 def test_every_secret_may_stand_in_a_file(monkeypatch, tmp_path, group, name, variable):
     """Secrets in the environment show up in crash dumps and in `docker inspect`; a file is what an operator asks for."""
     others(monkeypatch, variable)
@@ -89,6 +90,7 @@ def test_a_file_may_be_named_in_dotenv(monkeypatch, tmp_path):
     ],
     ids=["mark", "mark and CRLF", "lines", "blanks"],
 )
+@pytest.mark.proves("settings-files")
 def test_what_an_editor_adds_is_no_part_of_a_secret(monkeypatch, tmp_path, content):
     """Notepad's byte-order mark went along with the password, and six refused logins lock the account."""
     private(tmp_path / "secret", content)
@@ -106,6 +108,7 @@ NO_TEXT = {
 
 
 @pytest.mark.parametrize("content", NO_TEXT.values(), ids=NO_TEXT)
+@pytest.mark.proves("settings-files")
 def test_a_file_in_another_encoding_is_named_with_what_to_do(monkeypatch, tmp_path, content):
     """Read as it is, it would be a wrong password; as an exception, "unexpected UnicodeDecodeError" helps no operator."""
     private(tmp_path / "secret", content)
@@ -125,6 +128,7 @@ def test_a_file_in_another_encoding_is_named_with_what_to_do(monkeypatch, tmp_pa
         assert isinstance(result.exception, ConfigError)
 
 
+@pytest.mark.proves("settings-files")
 def test_an_empty_file_and_one_that_is_no_file_are_named(monkeypatch, tmp_path):
     """A secret that was never written there must not become an empty password, or an error of a library."""
     others(monkeypatch, "PRIMERO_PASSWORD")
@@ -144,6 +148,7 @@ def test_an_empty_file_and_one_that_is_no_file_are_named(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o666])
 @pytest.mark.parametrize(("group", "name", "variable"), secrets(), ids=str)
+@pytest.mark.proves("primero-password")
 def test_a_secret_that_every_account_may_read_is_refused(monkeypatch, tmp_path, group, name, variable, mode):
     """Each account of the machine, a webserver's too, would have Primero's password, or the key of all partitions."""
     others(monkeypatch, variable)
@@ -157,6 +162,7 @@ def test_a_secret_that_every_account_may_read_is_refused(monkeypatch, tmp_path, 
 
 
 @pytest.mark.parametrize(("group", "name", "variable"), secrets(), ids=str)
+@pytest.mark.proves("primero-password")
 def test_a_dotenv_with_a_secret_is_a_file_with_a_secret(monkeypatch, tmp_path, group, name, variable):
     """Copied from .env.example it is open to all, as most files are."""
     others(monkeypatch, variable)
@@ -201,6 +207,7 @@ def test_all_missing_and_malformed_settings_are_told_at_once_without_values(monk
     assert SECRET not in text
 
 
+@pytest.mark.proves("primero-password")
 def test_config_show_tells_every_setting_and_no_secret(monkeypatch, tmp_path):
     """Its output goes into tickets and chats."""
     private(tmp_path / "secret", SECRET)

@@ -66,6 +66,7 @@ def test_the_start_is_a_quarter_or_its_first_day(monkeypatch: pytest.MonkeyPatch
     assert read_one(GraphSettings).start == "2024-01-01"
 
 
+@pytest.mark.proves("settings-files")
 def test_dot_env_may_have_a_mark_and_the_line_ends_of_windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Read with its mark, the first variable of the file has another name, and is "not set"; capitals do not matter there."""
     for name in ("PRIMERO_URL", "PRIMERO_USERNAME", "PRIMERO_PASSWORD"):

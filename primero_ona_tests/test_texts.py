@@ -17,6 +17,7 @@ UNSEEN = [
 
 
 @pytest.mark.parametrize("mark", UNSEEN, ids=[f"U+{ord(mark):04X}" for mark in UNSEEN])
+@pytest.mark.proves("invisible-marks")
 def test_a_mark_that_shows_nothing_makes_no_difference_and_no_name(mark):
     """Khmer is typed with them or without; a changed name that looks the same would be reported for ever."""
     assert same_text(f"ភេទ{mark}ប្រុស", "ភេទប្រុស")
@@ -70,6 +71,7 @@ def test_null_and_blank_are_the_same_but_letters_are_not():
         ("[1", "[1"),
     ],
 )
+@pytest.mark.proves("odd-value")
 def test_a_text_that_is_a_list_is_read_to_the_last_digit(text, value):
     """Rounded, two codes would become one."""
     assert listed(text) == value

@@ -97,6 +97,7 @@ def test_only_this_machine_is_local(host, local):
 
 
 @pytest.mark.parametrize("mode", ["", "disable", "allow", "prefer", "require", "verify-ca"])
+@pytest.mark.proves("way-to-ona")
 def test_any_weaker_mode_to_another_machine_is_refused(monkeypatch, mode):
     """`require` encrypts, but to whom? Anybody on the way can answer."""
     monkeypatch.delenv("PGSSLMODE", raising=False)
@@ -129,6 +130,7 @@ def test_what_hides_another_machine_is_refused(parameters):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("driver", ["postgresql+psycopg2", "postgresql+psycopg", "postgresql"])
+@pytest.mark.proves("dagster-database")
 def test_dagsters_own_database_meets_the_same_rules(monkeypatch, driver, rest):
     """Metadata of every run passes there, and the password with which runs can be queued."""
     for variable in ("PGHOST", "PGSSLMODE"):
@@ -173,6 +175,7 @@ def test_a_verified_connection_to_another_machine_works(postgres, tls_port, auth
     assert OnaDatabaseResource(url=url).protection() == "encrypted, server verified"
 
 
+@pytest.mark.proves("way-to-ona")
 def test_a_wrong_name_and_a_strange_authority_are_refused(postgres, tls_port, authority, tmp_path):
     """Somebody who answers in ONA's place would get every row."""
     for url in (
@@ -183,6 +186,7 @@ def test_a_wrong_name_and_a_strange_authority_are_refused(postgres, tls_port, au
             connect(url)
 
 
+@pytest.mark.proves("way-to-ona")
 def test_an_unverified_connection_is_refused_before_it_is_opened_and_opens_only_by_the_override(
     postgres, tls_port, monkeypatch
 ):
@@ -197,6 +201,7 @@ def test_an_unverified_connection_is_refused_before_it_is_opened_and_opens_only_
     assert "NOT PROTECTED" in OnaDatabaseResource().protection()
 
 
+@pytest.mark.proves("way-from-primero")
 def test_plain_http_to_another_machine_is_refused_unless_overridden(monkeypatch):
     """HTTP Basic sends the password with every request."""
     with pytest.raises(ConfigError, match="https"):
@@ -213,6 +218,7 @@ def test_plain_http_to_another_machine_is_refused_unless_overridden(monkeypatch)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "127.0.0.53", "127.1.2.3", "[::1]"])
+@pytest.mark.proves("way-from-primero")
 def test_a_primero_on_this_machine_is_never_asked_through_a_proxy(host, monkeypatch):
     """Plain http is admitted there, so a proxy that the environment names would be sent the password in the clear."""
     received: list[bytes] = []
@@ -256,6 +262,7 @@ def tls_primero(certificate: tuple[Path, Path]) -> Iterator[str]:
         thread.join(10)
 
 
+@pytest.mark.proves("way-from-primero")
 def test_primero_is_verified_by_the_bundle_that_is_set(authority, tmp_path):
     """A private authority must be nameable, and a certificate for another host must not pass."""
     with tls_primero(authority.issue("127.0.0.1")) as url:

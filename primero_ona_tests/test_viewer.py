@@ -23,6 +23,7 @@ def installation(request: pytest.FixtureRequest, postgres: Any) -> Iterator[Grap
         yield graph
 
 
+@pytest.mark.proves("logs")
 def test_two_syncs_a_case_apart_tell_nothing_of_it_but_what_became_of_it(installation: Graph) -> None:
     """They differed in sex, age group, type of case and of service, a code of its own, and in the village."""
     graph = installation
@@ -34,6 +35,7 @@ def test_two_syncs_a_case_apart_tell_nothing_of_it_but_what_became_of_it(install
     assert seen.keys() == {True, False}, "cases that are included, and cases that are not"
 
 
+@pytest.mark.proves("logs")
 def test_a_case_like_no_other_is_told_no_better(installation: Graph) -> None:
     """A code, a concern, a place and a module that no other case has: each was a line of its own."""
     graph = installation

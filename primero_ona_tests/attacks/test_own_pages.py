@@ -83,6 +83,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.proves("dev-ui")
 def test_what_is_not_ours_is_refused(installation: Installation, name: str):
     """Each way by which a page, or a name that was rebound, reaches the webserver of whoever reads it."""
     before = installation.stored()
@@ -93,6 +94,7 @@ def test_what_is_not_ours_is_refused(installation: Installation, name: str):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LocalHost"])
+@pytest.mark.proves("dev-ui")
 def test_our_own_pages_and_scripts_are_admitted(installation: Installation, host: str):
     """Else the refusals above would prove nothing. A script sends no Origin."""
     before = installation.stored()
@@ -169,6 +171,7 @@ def attack(url: str) -> str:
 
 
 @pytest.mark.chromium
+@pytest.mark.proves("dev-ui")
 def test_a_foreign_page_starts_a_run_through_dagster_s_own_webserver_and_none_through_ours(
     installation: Installation, tmp_path: Any
 ):

@@ -143,6 +143,7 @@ def test_a_plain_launch_is_admitted(installation: Installation, job: str):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.proves("run-configuration")
 def test_a_configuration_that_names_anything_is_refused_and_not_stored(installation: Installation, name: str):
     """Each field of each part, by each way in: one that is believed sends every row to the attacker."""
     before = installation.stored()
@@ -166,6 +167,7 @@ JOB = {
 
 
 @pytest.mark.parametrize("tag", TAGS_REFUSED)
+@pytest.mark.proves("run-tags")
 def test_a_tag_that_a_launcher_might_take_is_refused_and_not_stored(installation: Installation, tag: str):
     """An image or a mount of the attacker's choice reads the keys and the passwords of the installation."""
     before = installation.stored()
@@ -188,6 +190,7 @@ def test_a_plain_backfill_is_admitted(installation: Installation, backfill: dict
     assert installation.stored() == (runs, backfills + 1)
 
 
+@pytest.mark.proves("run-tags")
 def test_a_re_execution_carries_on_what_its_run_had_and_nothing_else(installation: Installation):
     """A launcher marks the runs that it starts, and a retry has those marks; a run from before the guard may have others."""
     answer = installation.graphql(LAUNCH, execution("sync_quarter"))
@@ -217,6 +220,7 @@ def test_a_re_execution_carries_on_what_its_run_had_and_nothing_else(installatio
     ],
     ids=lambda words: "-".join(words[:2]) if isinstance(words, tuple) else words,
 )
+@pytest.mark.proves("run-configuration")
 def test_dagster_s_own_commands_are_refused_alike(
     postgres: Any, installation: Installation, words: tuple[str, ...], option: str
 ):
@@ -256,6 +260,7 @@ def test_dagster_s_own_commands_are_refused_alike(
     assert installation.holds(MARKER) == []
 
 
+@pytest.mark.proves("run-pages")
 def test_the_pages_of_resources_show_no_setting(installation: Installation):
     """Configuration of a resource is shown to whoever may open the UI."""
     query = (
@@ -276,6 +281,7 @@ def leaves(config_type: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, 
         yield from leaves(field.config_type, (*path, name))
 
 
+@pytest.mark.proves("run-configuration")
 def test_no_job_has_a_place_for_configuration():
     """An asset, a check or an op without a schema takes anything, and an executor's defaults take paths and modules."""
     chosen = GraphSettings(PRIMERO_ONA_START="2023-Q1", PRIMERO_ONA_RETENTION_QUARTERS=4)
@@ -292,6 +298,7 @@ def test_no_job_has_a_place_for_configuration():
         ({}, {"quarter": "2024-Q1", ".dagster/grpc_info": "{}"}, True),
     ],
 )
+@pytest.mark.proves("run-tags")
 def test_the_executor_refuses_before_the_first_step_also_without_a_guarded_instance(
     config: Any, tags: dict[str, str], *, plain: bool
 ):
@@ -317,6 +324,7 @@ def guarded_job() -> dg.JobDefinition:
     return tiny
 
 
+@pytest.mark.proves("run-pages")
 def test_a_refusal_names_sections_and_tags_and_no_value():
     """It stands in logs and in answers; an operator may have written a secret into the wrong place."""
     for config in CONFIGS.values():

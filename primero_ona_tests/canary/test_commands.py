@@ -195,6 +195,7 @@ def test_a_command_used_wrongly_prints_and_leaves_no_marker(at_a_terminal):
         assert run(at_a_terminal, arguments) == 2, arguments
 
 
+@pytest.mark.proves("crash")
 def test_a_command_that_crashes_shows_no_text_of_the_exception(at_a_terminal, monkeypatch, capfd):
     """A traceback in a terminal quotes what the exception quotes."""
 

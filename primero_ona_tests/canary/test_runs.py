@@ -46,6 +46,7 @@ def sync(watched: Watched) -> str | None:
     return outcome.failure
 
 
+@pytest.mark.proves("only-asked-fields", "date-of-birth")
 def test_a_sync_leaves_what_may_be_stored_in_ona_and_in_encrypted_partitions_only(listening):
     """The plainest way is the one that runs each night."""
     assert sync(listening) is None
@@ -66,6 +67,7 @@ def test_a_sync_leaves_what_may_be_stored_in_ona_and_in_encrypted_partitions_onl
         assert marker in stored, marker
 
 
+@pytest.mark.proves("logs")
 def test_no_fault_of_primero_leaves_a_marker(listening, production, monkeypatch):
     """Libraries quote the answer that they stumble over."""
     primero = listening.graph.primero
@@ -110,6 +112,7 @@ TO_DO = """
 """
 
 
+@pytest.mark.proves("logs")
 def test_no_fault_of_ona_leaves_a_marker(listening, production, monkeypatch):
     """PostgreSQL quotes the row that it refuses, and the value that it cannot read, in every kind of its errors."""
     listening.graph.sql(TO_DO)

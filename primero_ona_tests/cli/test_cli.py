@@ -148,6 +148,7 @@ def test_a_second_sync_writes_nothing_and_status_tells_the_quarters(applied: Ter
     [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
     ids=["latin-1", "ascii", "LC_ALL=C"],
 )  # fmt: skip
+@pytest.mark.proves("output")
 def test_a_terminal_that_knows_few_letters_does_not_make_a_sync_fail(
     applied: Terminal, changed: dict[str, str]
 ) -> None:
@@ -171,6 +172,7 @@ def test_a_terminal_that_knows_few_letters_does_not_make_a_sync_fail(
     ids=["reader left", "closed", "all closed", "disk full", "not for writing"],
 )
 @pytest.mark.parametrize("arguments", [("sync", "--quarter", "2024-Q1"), ("status", "--json")], ids=" ".join)
+@pytest.mark.proves("output")
 def test_output_that_cannot_be_written_does_not_change_the_exit_code(
     applied: Terminal, arguments: tuple[str, ...], redirect: str, said: str
 ) -> None:

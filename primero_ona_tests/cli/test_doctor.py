@@ -76,6 +76,7 @@ def look(installation: Installation) -> list[Diagnosis]:
 
 
 @pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.proves("doctor")
 def test_each_thing_broken_is_named_with_what_to_do(whole: Installation, name: str) -> None:
     """The rest is looked at all the same, and no secret is in any line."""
     breaking, area, what, code, words = BROKEN[name]
@@ -128,6 +129,7 @@ def test_rights_that_others_hold_are_pointed_out_where_there_are_roles(whole: In
     assert (lines["others"].state, "schema roles" in lines["others"].text) == ("warning", True)
 
 
+@pytest.mark.proves("doctor")
 def test_where_a_server_is_not_reached_the_address_to_list_is_named(whole: Installation) -> None:
     """ONA's administrators admit listed addresses only, and no operator knows that of this machine by heart."""
     with (

@@ -11,6 +11,7 @@ from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.primero.client import AnswerRefusedError
 
 
+@pytest.mark.proves("exit-codes")
 def test_every_error_has_its_exit_code():
     """One that the table lacks would end with 1, as data that is not as it must be: nobody would look at the settings."""
     kinds = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, SyncError)}
@@ -30,6 +31,7 @@ def test_every_error_has_its_exit_code():
     ],
     ids=lambda each: type(each).__name__,
 )
+@pytest.mark.proves("exit-codes")
 def test_scripts_tell_by_the_code_what_to_do(error: SyncError, code: int):
     """They call an operator, change a setting, or wait; an error that is derived from another is of its kind."""
     assert exit_code(error.kind) == code

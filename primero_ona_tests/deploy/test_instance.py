@@ -52,6 +52,7 @@ def test_the_production_instance_keeps_its_history_in_postgresql(postgres, monke
             instance.schedule_storage.dispose()
 
 
+@pytest.mark.proves("dagster-database")
 def test_no_process_of_dagster_opens_an_unverified_connection_to_its_database(monkeypatch, tmp_path):
     """A webserver loads none of this project's graph; it, too, must not send the password in the clear."""
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql+psycopg2://dagster:hunter2@dagster.example.org/dagster")
@@ -87,6 +88,7 @@ def service_of(unit: Path) -> Any:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+@pytest.mark.proves("ui")
 def test_each_service_listens_here_only_and_leaves_no_files_for_others(unit):
     """A webserver on 0.0.0.0 is open to the network, whatever stands before it."""
     service = service_of(unit)
@@ -104,6 +106,7 @@ def test_each_service_listens_here_only_and_leaves_no_files_for_others(unit):
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+@pytest.mark.proves("webserver")
 def test_a_webserver_reaches_no_key_no_secret_and_no_partition(unit):
     """It is the process that the network talks to."""
     service = service_of(unit)
@@ -121,6 +124,7 @@ def test_a_webserver_reaches_no_key_no_secret_and_no_partition(unit):
     assert [line.split("=")[0] for line in lines.split()] == ["DAGSTER_POSTGRES_URL"]
 
 
+@pytest.mark.proves("password-cost")
 def test_hashes_of_passwords_are_made_at_a_cost():
     """At 8 a stolen file gives up a weak password in an hour; nginx computes one for each request, so not at 12 either."""
     costs = re.findall(r"htpasswd -B -C (\d+)", (ROOT / "docs" / "deployment.md").read_text())
@@ -132,6 +136,7 @@ def test_hashes_of_passwords_are_made_at_a_cost():
     not os.environ.get(ALL) and (os.geteuid() != 0 or shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin") is None),
     reason="needs root and nft (Debian: nftables), for a network of its own",
 )
+@pytest.mark.proves("other-accounts")
 def test_other_accounts_of_the_machine_do_not_reach_the_ports():
     """The operators' webserver starts runs for each that connects: any account of the machine had an operator's rights."""
     users = {"www-data": 33, "primero-ona": 61_001, "primero-ona-web": 61_002, "nobody": 65_534}

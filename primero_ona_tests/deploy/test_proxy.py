@@ -215,6 +215,7 @@ def _free_ports(count: int) -> list[int]:
         return [found.getsockname()[1] for found in sockets]
 
 
+@pytest.mark.proves("ui")
 def test_nobody_comes_in_without_a_login(place):
     """The UI shows which quarters a ministry has, and its buttons start runs."""
     for path in ("/", "/graphql", "/server_info"):
@@ -237,6 +238,7 @@ def test_the_page_comes_to_those_who_may_with_its_headers(place):
         assert "uvicorn" not in str(page.headers)
 
 
+@pytest.mark.proves("ui")
 def test_a_query_by_post_works_and_by_get_nothing_does(place):
     """dagster-webserver runs a mutation that comes by GET, so any page that staff opens could start runs."""
     assert place.graphql("{version}").json()["data"]["version"]
@@ -291,6 +293,7 @@ def _status(place: Place, method: str, path: str, more: Sequence[str] = (), *, l
         return secure.recv(4_096).split(b" ")[1].decode()
 
 
+@pytest.mark.proves("ui")
 def test_a_post_from_another_site_is_refused(place):
     """A browser sends the login along with a form of any site."""
     for origin in (
@@ -302,6 +305,7 @@ def test_a_post_from_another_site_is_refused(place):
     assert place.graphql("{version}", headers={"Origin": f"https://{NAME}"}).status_code == 200
 
 
+@pytest.mark.proves("ui")
 def test_a_foreign_host_gets_no_answer(place):
     """A page whose name is rebound to this address would pass for our own."""
     with pytest.raises(requests.ConnectionError):
@@ -320,6 +324,7 @@ def test_a_foreign_host_gets_no_answer(place):
     assert (moved.status_code, moved.headers["Location"]) == (308, f"https://{NAME}/runs")
 
 
+@pytest.mark.proves("ui")
 def test_a_viewer_reads_and_cannot_launch_a_run_and_an_operator_can(place):
     """Whoever reads the dashboards must not be able to reload a quarter, or to delete its history."""
     assert place.graphql("{version}", login=VIEWER).json()["data"]["version"]
@@ -331,6 +336,7 @@ def test_a_viewer_reads_and_cannot_launch_a_run_and_an_operator_can(place):
     assert runs(place) == before + 1
 
 
+@pytest.mark.proves("ui")
 def test_a_login_that_differs_in_case_has_its_own_rights_only(place):
     """nginx compares names regardless of case where it can; a viewer had an operator's rights by that."""
     for login in (ALMOST, DOTTED, VIEWER):
@@ -339,6 +345,7 @@ def test_a_login_that_differs_in_case_has_its_own_rights_only(place):
     assert place.graphql(LAUNCH).json()["data"]["launchRun"]["__typename"] == "LaunchRunSuccess"
 
 
+@pytest.mark.proves("ui")
 def test_guesses_of_a_password_are_limited_by_address(place):
     """Sixty guesses in a fifth of a second find a weak password in a night."""
     guess = {"login": ("olga", "wrong"), "source": "127.0.0.2"}
@@ -395,6 +402,7 @@ FRONT_DOORS = (
 
 
 @pytest.mark.parametrize("path", SIDE_DOORS)
+@pytest.mark.proves("ui")
 def test_side_doors_are_shut(place, path):
     """The webserver takes events and hands out files on ways beside GraphQL, and decodes what the proxy has not."""
     for method in ("GET", "POST"):

@@ -160,6 +160,7 @@ def watch(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch
     smtp.stop()
 
 
+@pytest.mark.proves("alerts")
 def test_a_storm_of_a_hundred_failures_is_one_message(watch: Watch) -> None:
     """An operator who gets a hundred mails reads none; who gets one knows cause, extent, and what to do."""
     storm = quarters_between(Quarter(2000, 1), Quarter(2024, 4))
@@ -187,6 +188,7 @@ def test_a_storm_of_a_hundred_failures_is_one_message(watch: Watch) -> None:
     assert len(watch.web.posts) == len(watch.mailbox.mails) == 2
 
 
+@pytest.mark.proves("alerts", "dead-daemon")
 def test_a_month_with_faults_on_ten_days_each_reported_once(watch: Watch) -> None:
     """A fault that is over and comes back is another one."""
     kinds = (TransientError("cannot be reached"), DataError("a column is missing"), ConfigError("a setting is missing"))
@@ -237,6 +239,7 @@ def test_a_run_whose_process_was_killed_is_said_to_heal(watch: Watch) -> None:
     assert "heals by itself once the cause is gone" in post["message"]
 
 
+@pytest.mark.proves("alerts-and-metrics")
 def test_a_failed_check_is_named_without_what_it_counted_and_no_id_of_a_case_is_sent(watch: Watch) -> None:
     """Mail and Slack are read by more people than the UI."""
     run_id = watch.run(Q1, CheckError("check contract on mapped_cases failed: 3 × sex: unknown label"))
@@ -268,6 +271,7 @@ def test_a_failed_check_whose_run_did_not_fail_is_reported_too(watch: Watch) -> 
     assert "The check complete on ona_dashboards failed." in post["message"]
 
 
+@pytest.mark.proves("alerts")
 def test_a_channel_that_takes_no_message_gets_it_later_and_the_others_hear_of_it(watch: Watch) -> None:
     """A webhook that was revoked would be silence for ever."""
     watch.web.status = 500
@@ -285,6 +289,7 @@ def test_a_channel_that_takes_no_message_gets_it_later_and_the_others_hear_of_it
     assert "1 over" in watch.mailbox.mails[2]["Subject"]
 
 
+@pytest.mark.proves("alerts")
 def test_what_is_overdue_is_reported_once_it_has_been_for_half_an_hour(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,6 +338,7 @@ def test_nothing_is_sent_without_settings(watch: Watch, monkeypatch: pytest.Monk
         ("json://127.0.0.1:9/x mailto://localhost?to=a@example.org", None),
     ],
 )  # fmt: skip
+@pytest.mark.proves("alerts-and-metrics")
 def test_an_address_on_another_machine_is_verified_or_refused(urls: str, words: str | None) -> None:
     """As for Primero and ONA; no part of an address is in the message."""
     settings = AlertSettings(PRIMERO_ONA_ALERT_URLS=urls)
@@ -344,6 +350,7 @@ def test_an_address_on_another_machine_is_verified_or_refused(urls: str, words: 
         assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.proves("alerts-and-metrics")
 def test_the_ping_follows_no_redirect_and_needs_https(receiver: Receiver) -> None:
     """Its address is a secret: who knows it can keep us silent."""
     with pytest.raises(ConfigError, match="PRIMERO_ONA_PING_URL"):
@@ -359,6 +366,7 @@ def test_a_state_of_an_older_version_is_forgotten() -> None:
     assert State.read('{"version": 0, "other": 1}') == State.read(None) == State()
 
 
+@pytest.mark.proves("alerts")
 def test_a_real_run_with_a_wrong_password_is_reported_and_its_end(postgres: Any, watch: Watch) -> None:
     """What the steps record is what the message says."""
     with wired(postgres, "alerts", small(20), watch.instance) as graph:

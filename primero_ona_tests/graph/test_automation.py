@@ -233,6 +233,7 @@ def test_a_change_asks_for_all_quarters_between_the_last_look_and_now(watch: Wat
     assert watch.asked() == []
 
 
+@pytest.mark.proves("late-commit")
 def test_a_late_commit_with_an_older_stamp_is_seen(watch: Watch) -> None:
     """A stamp is taken before its row can be seen; a cursor that only grows would lose the row for ever."""
     watch.asked()
@@ -242,6 +243,7 @@ def test_a_late_commit_with_an_older_stamp_is_seen(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["error", "swallowed", "unreachable", "refused", "two slow answers"])
+@pytest.mark.proves("slow-answer")
 def test_a_failed_look_keeps_the_cursor_and_says_so(
     watch: Watch, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +274,7 @@ def test_a_failed_look_keeps_the_cursor_and_says_so(
     assert watch.asked() == ["2025-01-01"]
 
 
+@pytest.mark.proves("primero-gave-up")
 def test_a_database_that_gives_up_is_named_by_the_tick(watch: Watch) -> None:
     """An account that sees nothing is for other people to look at."""
     watch.primero.switches.scans_time_out = True
@@ -289,6 +292,7 @@ def freshness(instance: dg.DagsterInstance, asset: dg.AssetKey, after: timedelta
         return asyncio.run(state).value
 
 
+@pytest.mark.proves("seen")
 def test_each_look_that_primero_answered_is_recorded_and_its_age_turns_red(watch: Watch) -> None:
     """With a wrong password the sensor ticked green, "0 runs requested", as in a quiet night."""
     for events in (
@@ -304,6 +308,7 @@ def test_each_look_that_primero_answered_is_recorded_and_its_age_turns_red(watch
     assert states == ["PASS", "WARN", "FAIL"]
 
 
+@pytest.mark.proves("seen")
 def test_a_load_of_any_quarter_keeps_ona_s_tables_fresh_for_days(watch: Watch) -> None:
     """The days of Khmer New Year bring no edit; two weeks without one are a fault."""
     for key in (CASES_KEY, SERVICES_KEY):
@@ -332,6 +337,7 @@ NOTHING = timedelta()
 
 @pytest.mark.parametrize("job", ["sync_quarter", "__ASSET_JOB", "remap_quarter"])
 @pytest.mark.parametrize("how", ["failed", "cancelled"])
+@pytest.mark.proves("due")
 def test_a_sync_that_did_not_end_well_is_asked_for_again_after_an_hour_whatever_its_job_is_called(
     watch: Watch, monkeypatch: pytest.MonkeyPatch, job: str, how: str
 ) -> None:
@@ -350,6 +356,7 @@ def test_a_sync_that_did_not_end_well_is_asked_for_again_after_an_hour_whatever_
         assert WAITS in watch.look().skip_message
 
 
+@pytest.mark.proves("due")
 def test_a_sync_that_failed_for_good_is_asked_for_again_only_when_something_has_changed(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,6 +371,7 @@ def test_a_sync_that_failed_for_good_is_asked_for_again_only_when_something_has_
     assert watch.asked() == ["2025-01-01"]
 
 
+@pytest.mark.proves("due")
 def test_what_changes_while_a_quarter_is_pulled_is_asked_for_when_that_run_has_ended(watch: Watch) -> None:
     """The run may have read the case before it was edited: its number says so, and no clock could."""
     watch.look()
@@ -383,6 +391,7 @@ def test_what_changes_while_a_quarter_is_pulled_is_asked_for_when_that_run_has_e
     assert watch.asked() == []
 
 
+@pytest.mark.proves("due")
 def test_a_failed_sync_that_no_change_asked_for_is_healed_too(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backfill, or the closing of a quarter, that a broken connection ended."""
     watch.asked()
@@ -395,6 +404,7 @@ def test_a_failed_sync_that_no_change_asked_for_is_healed_too(watch: Watch, monk
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
+@pytest.mark.proves("killed")
 def test_a_run_whose_process_was_killed_is_ended_so_that_its_quarter_is_asked_for_again(
     watch: Watch, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus
 ) -> None:
@@ -429,6 +439,7 @@ def loaded(
     )
 
 
+@pytest.mark.proves("other-version")
 def test_a_quarter_that_another_version_loaded_is_asked_for_once_and_after_the_others(
     watch: Watch, ona: psycopg.Connection
 ) -> None:
@@ -452,6 +463,7 @@ def test_a_quarter_that_another_version_loaded_is_asked_for_once_and_after_the_o
 
 
 @pytest.mark.parametrize("trouble", ["unreachable", "no column"])
+@pytest.mark.proves("ona-unasked")
 def test_an_ona_that_cannot_be_asked_is_told_and_keeps_no_change_from_being_seen(
     watch: Watch, ona: psycopg.Connection, trouble: str
 ) -> None:
@@ -501,6 +513,7 @@ def test_the_cursor_holds_a_stamp_and_a_number_and_nothing_of_a_case(watch: Watc
 AHEAD = datetime(2031, 5, 5, tzinfo=UTC)
 
 
+@pytest.mark.proves("stamped-ahead")
 def test_a_case_stamped_ahead_does_not_blind_the_sensor_and_asks_for_the_open_quarter(watch: Watch) -> None:
     """One case stamped 2031 was the newest for five years, and no edit was seen."""
     watch.asked()
@@ -516,6 +529,7 @@ def test_a_case_stamped_ahead_does_not_blind_the_sensor_and_asks_for_the_open_qu
     assert watch.asked() == []
 
 
+@pytest.mark.proves("stamped-ahead")
 def test_the_turn_of_a_quarter_asks_for_the_cases_stamped_ahead(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """They belong to the open quarter, whichever that is."""
     watch.primero.create(case_id_display="ahead", last_updated_at=AHEAD)
@@ -525,6 +539,7 @@ def test_the_turn_of_a_quarter_asks_for_the_cases_stamped_ahead(watch: Watch, mo
     assert "2026-01-01" in watch.asked()
 
 
+@pytest.mark.proves("stamped-ahead")
 def test_more_cases_stamped_ahead_than_a_page_hide_no_edit(watch: Watch) -> None:
     """A server whose clock was wrong for days has stamped thousands."""
     watch.primero.switches.per_cap = 3
@@ -543,6 +558,7 @@ def test_where_every_case_is_stamped_ahead_the_tick_says_so(watch: Watch) -> Non
     assert watch.look().skip_message.startswith("Primero could not be asked: every case of Primero is stamped ahead")
 
 
+@pytest.mark.proves("stamped-ahead")
 def test_quarters_that_have_not_begun_are_not_blamed_on_the_setting(watch: Watch) -> None:
     """A server whose own clock is years ahead stamps in quarters that no setting names."""
     for days in (0, 100):
@@ -555,6 +571,7 @@ def test_quarters_that_have_not_begun_are_not_blamed_on_the_setting(watch: Watch
 
 
 @pytest.mark.parametrize("lost", ["reset in the UI", "of an older version", "of a Primero that was restored"])
+@pytest.mark.proves("lost-cursor")
 def test_a_forgotten_cursor_asks_for_all_that_may_have_been_missed(watch: Watch, lost: str) -> None:
     """Edits of the last evening of a quarter lie on the other side of its border, and nothing would ask for them again."""
     pulled = {Quarter(2024, 1): True, Quarter(2024, 2): False, Quarter(2024, 3): True}

@@ -82,6 +82,7 @@ def test_an_adult_a_disabled_case_and_a_missing_age_are_found(graph: Graph) -> N
     assert found == {"row is not an enabled child, under 18 when registered": 5}
 
 
+@pytest.mark.proves("unknown-birthday")
 def test_a_pull_that_could_read_no_date_of_birth_warns_of_what_that_costs(graph: Graph) -> None:
     """Figures of past years shrink from then on, and nothing else would show it."""
     summary = {"pull": {"fields": {"missing": ["date_of_birth"]}}}
@@ -90,6 +91,7 @@ def test_a_pull_that_could_read_no_date_of_birth_warns_of_what_that_costs(graph:
     assert list(found) == [f"{FIELDS_MISSING}; {WITHOUT_BIRTH}"]
 
 
+@pytest.mark.proves("gbv")
 def test_cases_of_the_module_for_gender_based_violence_warn(graph: Graph) -> None:
     """They came by default, and nothing said so."""
     summary = {"reasons": {"included: of the module for gender-based violence": 37}}
@@ -99,6 +101,7 @@ def test_cases_of_the_module_for_gender_based_violence_warn(graph: Graph) -> Non
 
 
 @pytest.mark.parametrize("asset", ["raw_reintegration_cases", "raw_under18_cases"])
+@pytest.mark.proves("young-primero")
 def test_fields_that_no_case_has_warn_with_both_causes(graph: Graph, asset: str) -> None:
     """Their columns stay empty: because no case has them yet, or because the role lost a form."""
     pull = {"fields": {"shown": ["sex"], "missing": ["care_date", "oscar_number"]}}
@@ -160,6 +163,7 @@ def test_rows_of_services_that_break_the_contract_are_counted(graph: Graph) -> N
 
 
 @pytest.mark.parametrize(("asset", "field"), [("mapped_cases", "sex"), ("mapped_services", "service_type")])
+@pytest.mark.proves("unknown-code")
 def test_unmapped_codes_warn_and_are_not_named(graph: Graph, asset: str, field: str) -> None:
     """A new option in Primero is lost in the dashboards until somebody adds it to the labels."""
     graph.write("mapped_cases", cases(case(1)))

@@ -88,6 +88,7 @@ def test_loading_the_graph_imports_no_library_that_only_steps_need() -> None:
         ("PRIMERO_ONA_CONSENT_POLICY", "should be 'include', 'exclude_refused' or 'given_only'"),
     ],
 )
+@pytest.mark.proves("named-in-ui")
 def test_a_setting_that_keeps_the_graph_from_loading_is_named_by_dagster(
     tmp_path: Path, variable: str, words: str
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_setting_that_keeps_the_graph_from_loading_is_named_by_dagster(
     assert "a-secret" not in output
 
 
+@pytest.mark.proves("named-in-ui")
 def test_of_any_other_exception_while_the_graph_loads_type_and_place_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Masked, it would be nowhere, since nothing of what is masked is logged."""
 

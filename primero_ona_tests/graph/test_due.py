@@ -102,6 +102,7 @@ VERSION = "version:p:m"
         (None, None, LASTING, None, ""),
     ],
 )  # fmt: skip
+@pytest.mark.proves("due")
 def test_when_a_quarter_is_due_and_why_it_is_not_asked_for(
     change: Change | None, load: LastLoad | None, tried: Attempt | None, reason: str | None, held: str
 ) -> None:
@@ -113,6 +114,7 @@ def test_when_a_quarter_is_due_and_why_it_is_not_asked_for(
 LOOK = Changes("2024-05-15T03:00:00.000Z", 7)
 
 
+@pytest.mark.proves("due")
 def test_a_change_is_remembered_until_a_pull_that_began_later_is_loaded() -> None:
     """A load alone proves nothing: its pull may have been over before the change was made."""
     cursor = Cursor.after(None, LOOK, [Q], ("p", "m"), NOW)

@@ -35,6 +35,7 @@ def totals(*children: int | None, **more: int) -> dict[tuple[str, date], Total]:
         ((100, 100, None), []),
     ],
 )
+@pytest.mark.proves("figures-checked")
 def test_a_change_beyond_the_limit_is_named_with_both_figures(children, named):
     """A quarter that is half loaded looks like a success of the ministry, or like a failure."""
     text = unusual_changes(totals(*children), NOW, 50)
@@ -45,6 +46,7 @@ def test_a_change_beyond_the_limit_is_named_with_both_figures(children, named):
 @pytest.mark.parametrize(
     ("age_unknown", "undated", "warns"), [(0, 0, False), (10, 0, False), (11, 0, True), (0, 11, False), (0, 12, True)]
 )
+@pytest.mark.proves("figures-checked")
 def test_poor_coverage_is_named_without_a_number(age_unknown, undated, warns):
     """How many have no age would change with one case, and tell of it whether its age is known."""
     text = poorly_covered(totals(1, 1, 100, age_unknown=age_unknown, undated=undated), NOW, 90)

@@ -177,6 +177,7 @@ def figures_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     return dict(result.asset_materializations_for_node("ona__indicator_figures")[0].metadata)
 
 
+@pytest.mark.proves("figures-fresh")
 def test_a_sync_computes_the_figures_where_it_wrote_something_and_a_night_computes_them_anyway(graph: Graph) -> None:
     """Figures that wait for the next edit are wrong as soon as a month begins; figures computed for nothing cost each sync."""
     figures = dg.AssetSelection.assets(dg.AssetKey(["ona", "indicator_figures"]))
@@ -226,6 +227,7 @@ def test_a_blocking_check_that_fails_stops_the_load(graph: Graph, monkeypatch: p
     assert graph.sql("SELECT count(*) FROM cases") == [(0,)]
 
 
+@pytest.mark.proves("other-version")
 def test_a_partition_made_by_other_rules_is_refused_by_the_load(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows mapped by an older version must not be loaded as if the present rules had made them."""
     graph.sync()

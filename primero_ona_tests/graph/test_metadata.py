@@ -41,6 +41,7 @@ def test_unmapped_codes_are_fields_with_the_number_of_distinct_codes() -> None:
     assert shown(codes_table(codes)) == [("age", "1"), ("sex", "2")]
 
 
+@pytest.mark.proves("logs")
 def test_a_stored_partition_shows_no_code_no_reason_and_no_count_by_value() -> None:
     """Two syncs that are one case apart would show what this case says."""
     summary = {

@@ -73,6 +73,7 @@ def test_the_figures_are_those_of_the_installation(graph: Graph, url: str) -> No
     assert answer.headers["Content-Type"].startswith("text/plain")
 
 
+@pytest.mark.proves("alerts-and-metrics")
 def test_only_figures_of_operation_are_shown(url: str) -> None:
     """Counts by value, codes, reasons and ids stand in ONA behind its roles."""
     labels = {
@@ -88,6 +89,7 @@ def test_only_figures_of_operation_are_shown(url: str) -> None:
     assert others == {"2024-Q1", "cases", "services", "queued", "running"}
 
 
+@pytest.mark.proves("dead-daemon")
 def test_health_follows_the_daemon(graph: Graph, url: str) -> None:
     """A load balancer, and a monitor that knows no Prometheus, decide by the status."""
     asleep = requests.get(f"{url}/health", timeout=30)

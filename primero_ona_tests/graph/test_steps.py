@@ -81,6 +81,7 @@ def fail_with(error: Exception) -> Callable[[], object]:
     ],
     ids=["transient", "refused", "data", "settings"],
 )
+@pytest.mark.proves("named-in-ui")
 def test_only_a_transient_failure_is_tried_again_and_its_message_is_shown(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, error: Exception, tried_again: bool, redacted: str
 ) -> None:
@@ -107,6 +108,7 @@ def test_an_unexpected_exception_names_the_line_of_this_package(instance: dg.Dag
     assert told(instance, run).startswith("internal error ValueError at quarters.py:")
 
 
+@pytest.mark.proves("named-in-ui")
 def test_what_is_raised_outside_our_own_wall_is_masked_by_dagsters(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +131,7 @@ def test_what_is_raised_outside_our_own_wall_is_masked_by_dagsters(
 
 
 @pytest.mark.parametrize("redacted", ["0", "1"])
+@pytest.mark.proves("named-in-ui")
 def test_a_failure_inside_a_sensor_is_shown_as_in_a_step(monkeypatch: pytest.MonkeyPatch, redacted: str) -> None:
     """Around a sensor Dagster wraps and masks whatever is not an error of its own; the tick then said nothing at all."""
     monkeypatch.setenv("DAGSTER_REDACT_USER_CODE_ERRORS", redacted)

@@ -45,6 +45,7 @@ def at_registration(**fields):
         ({}, None),
     ],
 )
+@pytest.mark.proves("unknown-birthday")
 def test_an_age_is_the_completed_years_since_a_usable_date_of_birth(birth, age):
     """One day decides whether a child is counted; a date that cannot be read must not invent an age."""
     assert at_registration(date_of_birth=birth) == age
@@ -77,6 +78,7 @@ def test_a_child_born_on_29_february_grows_older_on_1_march_in_other_years(day, 
         ({"registration_date": "2001-01-01", "created_at": "2011-01-01T00:00:00Z"}, None),
     ],
 )
+@pytest.mark.proves("unknown-birthday")
 def test_the_day_of_registration_is_the_date_stated_else_that_of_the_creation_in_phnom_penh(days, age):
     """A day in the future, or before the child was born, is a slip of the keyboard, and must not decide."""
     assert at_registration(date_of_birth="2012-01-10", **days) == age
@@ -134,6 +136,7 @@ def test_the_mapped_service_has_the_age_of_its_own_child():
     assert {row["unique_id"]: row["age_at_service"] for row in mapped} == {"c": None, "d": None, "e": 14}
 
 
+@pytest.mark.proves("date-of-birth")
 def test_nothing_is_left_of_the_date_of_birth_and_the_rest_stays():
     """The frame goes to the disk next."""
     pulled = pulled_frame(

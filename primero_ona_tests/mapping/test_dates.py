@@ -74,6 +74,7 @@ EMPTY = [None, "", " ", "\x00"]
 
 
 @pytest.mark.parametrize(("value", "day"), READABLE)
+@pytest.mark.proves("odd-value")
 def test_a_date_or_a_stamp_gives_its_date_in_phnom_penh(value, day):
     """A date in UTC moves a service of the early morning to the day before, and at the border to another quarter."""
     assert map_one(registration_date=value) == (map_one()[0] | {"registration_date": day}, [])

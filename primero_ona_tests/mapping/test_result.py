@@ -93,6 +93,7 @@ def entry(field, code, count):
         ),
     ],
 )
+@pytest.mark.proves("unknown-code")
 def test_what_people_have_to_decide_is_told_once_by_field(findings, decide):
     """A check that warns of what everybody knows, in each quarter, is read by nobody when a new option appears."""
     assert to_decide(findings, ACCEPTED, 100) == decide

@@ -74,6 +74,7 @@ def test_a_text_that_is_no_json_is_a_value_of_no_use(text):
         ("age", "[7]", "age", None, [None]),
     ],
 )  # fmt: skip
+@pytest.mark.proves("odd-value")
 def test_a_text_that_is_a_json_list_is_that_list(field, text, column, value, reported):
     """Cases that came from Primero's first version hold them; taken for a code, they would be unknown ones."""
     row, findings = map_one(**{field: text})

@@ -29,12 +29,14 @@ OTHER = {
 
 
 @pytest.mark.parametrize("rule", SAME.values(), ids=SAME)
+@pytest.mark.proves("other-version")
 def test_what_is_said_about_a_rule_does_not_count(rule: bytes):
     """A comment put right would have every quarter of the past synced again."""
     assert version_of(b"", [rule]) == version_of(b"", [RULE]) != version_of(b"", [])
 
 
 @pytest.mark.parametrize("rule", OTHER.values(), ids=OTHER)
+@pytest.mark.proves("other-version")
 def test_a_changed_rule_changes_the_version(rule: bytes):
     """Rows that were mapped by older rules must be recognised; otherwise old and new labels stand side by side."""
     assert version_of(b"", [rule]) != version_of(b"", [RULE])

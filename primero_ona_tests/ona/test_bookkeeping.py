@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from primero_ona.ona.bookkeeping import quarter_status
 from primero_ona_tests.ona.rows import LATER, NOW, Q1, Q2, case, id_of, left, load, quarantine, read, service
 
@@ -92,6 +94,7 @@ def test_the_status_tells_the_last_load_of_every_quarter(ona):
     assert second.changed_at < second.finished_at
 
 
+@pytest.mark.proves("history")
 def test_a_run_that_loads_again_adds_a_row_and_changes_none(ona_url, ona):
     """History that can be rewritten proves nothing; the last load of a quarter is still the one that counts."""
     load(ona, [case(1)], run_id="a", cases_summary={"mapping_version": "v1"})

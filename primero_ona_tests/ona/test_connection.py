@@ -51,6 +51,7 @@ def test_a_session_is_in_utc_and_has_its_limits(ona_url):
     assert [row[0] for row in found if row] == ["UTC", "2500ms", "1s", "me", "ISO, YMD", "UTF8"]
 
 
+@pytest.mark.proves("session-settings")
 def test_no_setting_outlives_its_transaction(ona_url):
     """Behind a pooler the session is somebody else's a moment later: our time zone would move their dates."""
     with connect(ona_url, statement_timeout=2.5) as conn:
@@ -66,6 +67,7 @@ def test_no_setting_outlives_its_transaction(ona_url):
 @pytest.mark.parametrize(
     "setting", ["DateStyle=German", "TimeZone=Asia/Phnom_Penh", "idle_in_transaction_session_timeout=30"]
 )
+@pytest.mark.proves("session-settings")
 def test_how_the_login_is_set_up_makes_no_difference(ona_url, setting):
     """The login's own settings come with each session, and neither times nor a wait for Primero may depend on them."""
     url = f"{ona_url}{'&' if '?' in ona_url else '?'}options={quote(f'-c {setting}')}"

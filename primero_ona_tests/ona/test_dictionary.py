@@ -42,6 +42,7 @@ def test_a_second_refresh_writes_nothing(ona):
     assert kept(ona, entry(), entry("female", "Female", None)) == (0, 0, 2)
 
 
+@pytest.mark.proves("reviewed-text")
 def test_a_reviewed_text_stays_while_the_english_stays(ona):
     """A reviewer's work must not be undone each week."""
     kept(ona, entry("female", "Female", None), entry())
@@ -52,6 +53,7 @@ def test_a_reviewed_text_stays_while_the_english_stays(ona):
     assert (stored(ona)["female"]["option_value_km"], stored(ona)["female"]["reviewed"]) == ("other khmer", "false")
 
 
+@pytest.mark.proves("reviewed-text")
 def test_a_translation_never_gives_way_to_the_lack_of_one(ona):
     """A refused list comes without Khmer; the dashboards would turn English over night."""
     kept(ona, entry())
@@ -73,6 +75,7 @@ def test_khmer_is_stored_as_primero_has_it(ona):
     assert stored(ona)["male"]["option_value_km"] == "ប្រុ\u200bស"
 
 
+@pytest.mark.proves("dictionary-grows")
 def test_a_row_that_nobody_makes_any_more_stays(ona):
     """Old cases still show the option."""
     kept(ona, entry(), entry("female", "Female"))
@@ -80,6 +83,7 @@ def test_a_row_that_nobody_makes_any_more_stays(ona):
     assert set(stored(ona)) == {"male", "female"}
 
 
+@pytest.mark.proves("dictionary-grows")
 def test_a_dictionary_made_by_hand_keeps_its_rows(ona_url, empty_ona):
     """Its columns and their types are unknown; its rows are no part of ours."""
     empty_ona.execute("CREATE TABLE data_dictionary (field text, reviewed text, sort_order text)")

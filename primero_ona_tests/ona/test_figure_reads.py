@@ -31,6 +31,7 @@ def figures(ona):
     ],
     ids=["none", "a missing value", "a missing dimension", "a figure too large", "fewer children"],
 )  # fmt: skip
+@pytest.mark.proves("figures-checked")
 def test_sums_and_bounds_are_those_of_the_table(figures, damage, found, beyond):
     """A figure that does not add up is found by those who are asked about it, unless we find it first."""
     figures.execute(damage.encode())

@@ -28,6 +28,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.proves("figures-right")
 def test_the_figures_are_the_same_whatever_the_column_types(empty_ona, shape):
     """ONA's real column types are not known; text would sort and compare otherwise than numbers and dates."""
     make_tables(empty_ona, shape)
@@ -38,6 +39,7 @@ def test_the_figures_are_the_same_whatever_the_column_types(empty_ona, shape):
     assert expected["4.8", "event", "quarter", date(2024, 1, 1), "all", "all"] == 2
 
 
+@pytest.mark.proves("figures-right")
 def test_timestamps_numbers_and_short_texts_are_read_as_what_they_hold(empty_ona):
     """A legacy table may have any of them."""
     make_tables(empty_ona, "none")
@@ -58,6 +60,7 @@ def written(url):
     return {tuple(row.values())[1:7]: tuple(row.values()) for row in read(url, query)}
 
 
+@pytest.mark.proves("figures-fresh")
 def test_an_unchanged_computation_writes_nothing(ona_url, ona):
     """Rows written for nothing would make everything look revised."""
     load(ona, *ROWS)
@@ -84,6 +87,7 @@ def test_only_figures_that_differ_are_written_and_stamped(ona_url, ona):
     assert counts.removed == len(before.keys() - after.keys()) > 0
 
 
+@pytest.mark.proves("figures-fresh")
 def test_a_month_that_begins_has_its_figure_at_once(ona):
     """Dashboards show an empty month as 0, and not as a gap."""
     load(ona, *ROWS)
@@ -93,6 +97,7 @@ def test_a_month_that_begins_has_its_figure_at_once(ona):
     assert stored(ona)["4.8", "event", "month", date(2024, 4, 1), "all", "all"] == 0
 
 
+@pytest.mark.proves("figures-chosen")
 def test_the_views_show_the_variants_that_the_settings_choose(ona_url, ona):
     """A dashboard must not have to know which definition is meant, and people must see which one it is."""
     load(ona, *ROWS)
@@ -147,6 +152,7 @@ HAPPENINGS = {
 
 
 @pytest.mark.parametrize("happening", HAPPENINGS)
+@pytest.mark.proves("figures-revised")
 def test_a_revised_figure_is_kept_with_what_may_have_caused_it(ona_url, ona, happening):
     """Who has published a figure is asked why it is another now; a guess would be worse than no answer."""
     happens, rising, falling = HAPPENINGS[happening]
@@ -164,6 +170,7 @@ def test_a_revised_figure_is_kept_with_what_may_have_caused_it(ona_url, ona, hap
         ("month", "2024-03-01"), ("quarter", "2024-01-01")}, "periods that still run are not revised"  # fmt: skip
 
 
+@pytest.mark.proves("figures-revised")
 def test_a_changed_definition_is_the_reason_of_what_it_changes(ona_url, ona, monkeypatch):
     """The lists may be edited by people; then no case is to blame."""
     load(ona, *ROWS)
@@ -180,6 +187,7 @@ def test_a_changed_definition_is_the_reason_of_what_it_changes(ona_url, ona, mon
     assert gone == [{"old": 1, "new": 0}], "what falls away is kept, too"
 
 
+@pytest.mark.proves("figures-fresh")
 def test_a_figure_is_computed_only_where_something_happened_since(ona):
     """A sync that changes nothing must not pay for it; and nothing that changes a figure may be missed."""
     load(ona, *ROWS)
@@ -197,6 +205,7 @@ def test_a_figure_is_computed_only_where_something_happened_since(ona):
     assert computed(ona, **ask | {"now": datetime.now(UTC) + timedelta(days=1)}).computed, "periods may have begun"
 
 
+@pytest.mark.proves("figures-fresh")
 def test_figures_wait_for_a_load_and_fail_plainly_without_their_table(ona_url, ona, empty_ona):
     """Half of a load must not be counted; and an upgrade says what to do."""
     with connect(ona_url) as other, other.transaction():

@@ -81,6 +81,7 @@ PLAIN = "-- as Primero has it"
 
 
 @pytest.mark.parametrize("turned", [PLAIN, TURNED], ids=["as it is", "turned"])
+@pytest.mark.proves("figures-right")
 def test_every_figure_is_that_of_the_plain_computation(eight: str, turned: str) -> None:
     """Ministries decide on these numbers: all variants, periods and dimensions, counted a second time from the words."""
     with connect(eight) as conn, conn.transaction(force_rollback=True):

@@ -38,6 +38,7 @@ def test_the_first_load_brings_every_row_whatever_the_column_types(ona_url, empt
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.proves("any-order")
 def test_loading_the_same_again_writes_nothing(ona_url, empty_ona, shape):
     """Rows rewritten for nothing move last_updated_date, so that the dashboards believe that everything changed."""
     make_tables(empty_ona, shape)

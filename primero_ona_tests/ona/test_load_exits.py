@@ -86,6 +86,7 @@ def test_exits_that_are_known_are_not_written_again(ona_url, ona):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.proves("only-adds")
 def test_rows_of_the_old_pipeline_are_adopted_by_their_case_id(ona_url, empty_ona, shape):
     """The tables are full on the first day; a second row for the same child, or a refusal, would stop everything."""
     make_tables(empty_ona, shape)

@@ -47,6 +47,7 @@ def breaking_services() -> Frames:
     return Frames(read_and_break)
 
 
+@pytest.mark.proves("one-transaction")
 def test_a_failure_among_the_services_leaves_nothing_of_the_cases(ona_url, ona):
     """Half a quarter in ONA is a wrong figure that nobody sees."""
     load(ona, [case(9)])
@@ -57,6 +58,7 @@ def test_a_failure_among_the_services_leaves_nothing_of_the_cases(ona_url, ona):
     assert [row["run_id"] for row in read(ona_url, "SELECT run_id FROM primero_sync.runs")] == ["run-1"]
 
 
+@pytest.mark.proves("one-transaction")
 def test_a_failure_while_writing_services_leaves_nothing_of_the_cases(ona_url, ona):
     """The cases are written by then; only the transaction keeps them out."""
     ona.execute("ALTER TABLE services ADD CHECK (service_type <> 'Other')")
@@ -128,6 +130,7 @@ def test_a_frame_that_does_not_fit_the_contract_is_refused(ona_url, ona):
     [lambda conn: load(conn, [case(1)]), lambda conn: erase(conn, [id_of(1)], NOW)],
     ids=["a load", "an erasure"],
 )
+@pytest.mark.proves("loads-in-turn")
 def test_a_second_sync_that_waits_too_long_says_who_is_in_the_way(ona_url, ona, waits):
     """Two loads at once would decide on rows that the other is about to change; whom to call is then the question."""
     with connect(ona_url, lock_timeout=0.1) as waiting:
@@ -143,6 +146,7 @@ def test_a_second_sync_that_waits_too_long_says_who_is_in_the_way(ona_url, ona, 
         waits(waiting)
 
 
+@pytest.mark.proves("lock-needs-right")
 def test_readers_and_upkeep_of_the_lock_s_table_hold_no_load_up(ona_url, ona):
     """A backup reads every table, and what only reads or is granted INSERT may lock a table, too."""
     for mode in ("ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE"):

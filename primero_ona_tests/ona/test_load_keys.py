@@ -74,6 +74,7 @@ def test_a_renamed_case_and_two_that_want_its_old_key_all_come(ona_url, ona):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.proves("keys")
 def test_two_children_with_one_display_id_both_come_with_their_services(ona_url, empty_ona, shape):
     """Two children with one display id must never become one, nor share services, nor be left out."""
     make_tables(empty_ona, shape)
@@ -102,6 +103,7 @@ def test_of_those_who_want_a_free_key_the_first_created_takes_it(ona_url, ona, c
         assert case_ids(ona_url) == {"K" if n == first else own("K", n): id_of(n) for n in (1, 2, 3)}
 
 
+@pytest.mark.proves("keys")
 def test_a_key_stays_with_its_case_when_the_holder_of_the_plain_one_leaves(ona_url, ona):
     """A dashboard that remembers a case_id must find the same child under it."""
     load(ona, [case(1, case_id="K"), case(2, case_id="K")])
@@ -162,6 +164,7 @@ def test_a_legacy_row_is_adopted_by_one_of_two_children_and_the_other_comes_besi
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.proves("keys")
 def test_children_who_share_the_ids_of_their_services_keep_all_of_them(ona_url, empty_ona, shape):
     """OSCaR sends the id of the service's type: of 120 services 6 came, and 37 of 40 children had none."""
     make_tables(empty_ona, shape)
@@ -177,6 +180,7 @@ def test_children_who_share_the_ids_of_their_services_keep_all_of_them(ona_url, 
     assert again.services == counts(120, unchanged=120, own_keys=117)
 
 
+@pytest.mark.proves("keys")
 def test_services_that_occur_again_within_a_case_get_the_number_of_their_place(ona_url, ona):
     """One child may have the same type of service several times."""
     several = [service(1, n, place=place, service_type=f"S{place}") for n in (1, 2) for place in (1, 2, 3)]
@@ -254,6 +258,7 @@ OLD, NEW = {"sex": "Male"}, {"sex": "Female", "primero_updated_at": at(60)}
     ids=["a later pull", "an earlier pull", "over a load without a number", "stored data"],
 )
 @pytest.mark.parametrize("quarters", [(Q1, Q1), (Q2, Q1)], ids=["one quarter", "another quarter"])
+@pytest.mark.proves("any-order")
 def test_what_a_later_pull_received_wins_though_its_stamp_is_older(ona_url, ona, first, second, expected, quarters):
     """Primero was restored from a backup, or its clock was ahead: ONA goes back with it; stored data never does."""
     stamp = at(60) if quarters[0] == Q1 else at(60 * 24 * 90)
@@ -286,6 +291,7 @@ def test_a_case_that_a_later_pull_received_comes_back_though_its_exit_is_newer(o
     assert (case_ids(ona_url) == {"case-1": id_of(1)}) is back
 
 
+@pytest.mark.proves("two-pulls")
 def test_rows_and_exits_of_different_pulls_are_refused(ona_url, ona):
     """A case that left in one pull and stands in another would be loaded and removed at random."""
     with pytest.raises(TransientError, match="different pulls"):

@@ -52,6 +52,7 @@ def test_an_empty_lookup_is_filled_and_then_left_alone(ona_url, ona):
     }
 
 
+@pytest.mark.proves("names-wait")
 def test_names_in_use_stay_until_somebody_accepts(ona_url, ona):
     """Dashboards group by these names: a silent change would tear a province's series in two."""
     sync_lookup(ona, [BARAY, CHETR], NOW)
@@ -125,6 +126,7 @@ def test_a_province_name_of_marks_alone_is_no_name_for_a_new_district(ona_url, o
     assert rows(ona_url)["606"]["province_km"] == "កំពង់ធំ"
 
 
+@pytest.mark.proves("invisible-marks")
 def test_khmer_that_differs_by_line_breaks_only_is_the_same_name(ona):
     """Primero's texts are full of them."""
     sync_lookup(ona, [CHETR], NOW)

@@ -39,6 +39,7 @@ def test_each_script_has_a_number_of_its_own():
     assert sorted(int(name[:3]) for name in scripts) == list(range(1, len(scripts) + 1))
 
 
+@pytest.mark.proves("only-adds")
 def test_an_existing_table_keeps_its_columns_and_rows(ona_url, empty_ona):
     """ONA's tables belong to ONA: only ever adding."""
     empty_ona.execute(OLD)
@@ -82,6 +83,7 @@ def test_an_index_that_on_conflict_cannot_use_does_not_count(empty_ona, index):
     assert load(empty_ona, [case(1)]).cases.inserted == 1
 
 
+@pytest.mark.proves("schema-obstacles")
 def test_a_deferrable_constraint_is_refused(empty_ona):
     """PostgreSQL fails on it in every merge, whatever index stands beside it; only ONA may change it."""
     empty_ona.execute(OLD + "; ALTER TABLE cases ADD UNIQUE (case_id) DEFERRABLE")
@@ -187,6 +189,7 @@ REFERENCED = "CREATE TABLE kept (case_id text PRIMARY KEY, sex text)"
         ),
     ],
 )
+@pytest.mark.proves("schema-obstacles")
 def test_what_no_addition_can_change_is_said_beforehand_and_all_at_once(empty_ona, made, clauses):
     """The first load would fail on it in the night, although the plan had said that nothing is lacking."""
     empty_ona.execute(made)
@@ -228,6 +231,7 @@ def test_what_is_unusual_but_in_nobodys_way_is_no_obstacle(empty_ona, made):
         empty_ona.execute("DROP PUBLICATION IF EXISTS reports")
 
 
+@pytest.mark.proves("schema-obstacles")
 def test_row_level_security_that_hides_rows_is_said_beforehand(ona_url, ona):
     """A load that does not see a child would take it for new; an owner, and who may bypass, sees everything."""
     ona.execute("ALTER TABLE cases ENABLE ROW LEVEL SECURITY; DROP ROLE IF EXISTS loader_under_test")

@@ -127,6 +127,7 @@ def as_user(graph: Graph, user: str) -> str:
 
 
 @pytest.mark.parametrize("statement", MAY, ids=lambda text: text[:44])
+@pytest.mark.proves("ona-roles", "figures-role")
 def test_each_role_may_do_exactly_this(graph, statement):
     """A dashboard's password lies on many machines; the loader's would otherwise drop tables when it leaks."""
     answers = MAY[statement].replace(" ", "")
@@ -143,6 +144,7 @@ def test_each_role_may_do_exactly_this(graph, statement):
             conn.rollback()
 
 
+@pytest.mark.proves("ona-roles")
 def test_a_whole_sync_works_as_the_loader(graph):
     """Rights that a sync lacks are found at the quarter's end, by those who wait for the figures."""
     graph.defs = graph.wire(ona=OnaDatabaseResource(url=login(graph, "ona_loader")))
@@ -164,6 +166,7 @@ def test_schema_apply_works_as_the_owner(graph):
         assert plan(conn) == []
 
 
+@pytest.mark.proves("ona-roles")
 def test_every_table_of_the_bookkeeping_has_its_rights(graph):
     """A table that a later version adds and the roles do not name would fail the loads, or say more than it should."""
     read_by_auditor = graph.sql("""
@@ -185,6 +188,7 @@ def test_every_table_of_the_bookkeeping_has_its_rights(graph):
         )
 
 
+@pytest.mark.proves("erasure")
 def test_an_erasure_and_an_audit_work_with_their_own_rights(graph):
     """Column grants are easily one column short, and an erasure is a promise to a family."""
     graph.defs = graph.wire(ona=OnaDatabaseResource(url=login(graph, "ona_loader")))
@@ -216,6 +220,7 @@ def strangers(graph) -> Iterator[list[str]]:
             conn.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}".encode())
 
 
+@pytest.mark.proves("lock-needs-right")
 def test_who_may_only_connect_holds_no_load_up(graph, strangers):
     """A forgotten login on some laptop could otherwise stop every load, and for as long as it likes."""
     graph.defs = graph.wire(ona=OnaDatabaseResource(url=login(graph, "ona_loader")))
@@ -266,6 +271,7 @@ FOREIGN = (
 )
 
 
+@pytest.mark.proves("ona-roles")
 def test_older_grants_are_listed_and_revoked(graph, strangers):
     """A dashboard's login that has read the tables for years would go on, roles or not."""
     with psycopg.connect(graph.url, autocommit=True) as conn:

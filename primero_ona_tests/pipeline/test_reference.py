@@ -106,6 +106,7 @@ def test_clean_data_has_no_finding(graph):
     assert finding(outcome, "labels") == ""
 
 
+@pytest.mark.proves("labels-decide")
 def test_a_renamed_option_is_reported_and_ours_stays(graph):
     """Dashboards filter on the label: it changes when a person says so."""
     before = rows_in_ona(graph, "Separated")
@@ -119,6 +120,7 @@ def test_a_renamed_option_is_reported_and_ours_stays(graph):
     assert rows_in_ona(graph, "Separated") == before > 0
 
 
+@pytest.mark.proves("labels-decide")
 def test_a_new_option_gets_primeros_label_and_is_reported(graph):
     """The children concerned must not vanish from the figures until the mapping knows the option."""
     edit_a_case(graph, 1, protection_concerns=["refugee", "brand_new_12345"])
@@ -178,6 +180,7 @@ def test_a_retired_district_stays_and_is_marked(graph):
     assert graph.sql("SELECT status FROM locations_lookup WHERE code = '601'") == [("current",)]
 
 
+@pytest.mark.proves("names-wait")
 def test_a_renamed_district_waits_for_somebody(graph):
     """The series of a district would end on the day of a new spelling."""
     graph.primero.reference.rename_place("601", en="Baray Thmei")
@@ -188,6 +191,7 @@ def test_a_renamed_district_waits_for_somebody(graph):
 
 
 @pytest.mark.parametrize("name", LISTS)
+@pytest.mark.proves("refused-list")
 def test_a_refused_list_is_served_by_the_last_one(graph, name):
     """A role that was narrowed over night must not turn the dashboards English, or empty a lookup."""
     refreshed(graph)
@@ -214,6 +218,7 @@ def test_a_refused_login_is_no_refused_list(graph):
     assert len(graph.primero.log) == 1
 
 
+@pytest.mark.proves("refused-list")
 def test_where_nothing_is_stored_and_all_is_refused_ona_and_the_labels_serve(postgres):
     """An account that may read cases only must still be able to sync; nothing is guessed."""
     with wired(postgres, "refused", small(60, odd=False)) as graph:
@@ -229,6 +234,7 @@ def test_where_nothing_is_stored_and_all_is_refused_ona_and_the_labels_serve(pos
         assert graph.sql("SELECT option_value_km FROM data_dictionary WHERE option_id = 'refugee'") == [("Separated",)]
 
 
+@pytest.mark.proves("odd-place")
 def test_districts_without_a_province_cost_a_new_ona_no_other_and_are_named(postgres):
     """One mistake in a tree of 16,000 places kept every child out of a new ONA."""
     with wired(postgres, "odd_places", small(60, odd=False)) as graph:

@@ -87,6 +87,7 @@ LIMITS = {
 
 @pytest.mark.parametrize("limit", LIMITS)
 @pytest.mark.parametrize("form", TRICKLES)
+@pytest.mark.proves("slow-answer")
 def test_an_answer_that_trickles_in_any_form_is_left_at_each_deadline_and_is_transient(form, limit):
     """A piece that comes in time meets no limit on silence, so a run was held for ever, and Primero's place in the queue."""
     begun, piece = TRICKLES[form]
@@ -119,6 +120,7 @@ def test_an_answer_that_trickles_in_any_form_is_left_at_each_deadline_and_is_tra
     assert found, "the connection was left open"
 
 
+@pytest.mark.proves("slow-answer")
 def test_a_handshake_of_tls_that_trickles_is_left():
     """It comes before anything of HTTP, and its socket is another one than the answer's."""
     stopped = threading.Event()
@@ -137,6 +139,7 @@ def test_a_handshake_of_tls_that_trickles_is_left():
     stopped.set()
 
 
+@pytest.mark.proves("slow-answer")
 def test_a_name_server_that_hangs_is_not_waited_for(monkeypatch):
     """Looking up a name knows no time limit at all, and there is no socket that could be shut."""
     stopped = threading.Event()
@@ -150,6 +153,7 @@ def test_a_name_server_that_hangs_is_not_waited_for(monkeypatch):
     stopped.set()
 
 
+@pytest.mark.proves("slow-answer")
 def test_the_deadline_of_one_answer_does_not_end_the_next_one():
     """The timer belongs to a request, and the connection is kept for the next."""
 
@@ -176,6 +180,7 @@ LARGE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("form", LARGE)
+@pytest.mark.proves("huge-answer")
 def test_an_answer_that_swells_is_left_at_the_limit_and_takes_no_more_memory(form):
     """Ten megabytes of gzip became 2.8 GB, which ends the process, and with it what it worked at."""
     with serving(lambda connection: connection.sendall(LARGE[form])) as url:
@@ -191,6 +196,7 @@ def test_an_answer_that_swells_is_left_at_the_limit_and_takes_no_more_memory(for
 
 
 @pytest.mark.parametrize("head", [b"", b"Content-Length: 99999999999\r\n", b"Transfer-Encoding: chunked\r\n"], ids=str)
+@pytest.mark.proves("huge-answer")
 def test_a_body_without_an_end_is_left_at_the_limit(head):
     """It comes quickly, so that no deadline saves the memory."""
     piece = b" " * 65_536
@@ -212,6 +218,7 @@ def test_a_body_without_an_end_is_left_at_the_limit(head):
 @pytest.mark.parametrize(
     "asked", ["nan", "inf", "-inf", "-5", "1e999", "NaN", "", "soon", "Fri, 31 Dec 9999 23:59:59 GMT"]
 )
+@pytest.mark.proves("retries")
 def test_a_pause_that_is_no_number_of_seconds_is_not_made(asked, monkeypatch):
     """`nan` compares with nothing, so it passed every limit and broke the pause; the others wait for ever, or back in time."""
     made: list[float] = []
@@ -242,6 +249,7 @@ def test_a_pause_that_is_no_number_of_seconds_is_not_made(asked, monkeypatch):
         ("Mon, 01 Jan 2091 00:00:00 GMT", 2091),
     ],
 )
+@pytest.mark.proves("server-clock")
 def test_a_date_that_cannot_be_reckoned_with_is_ignored_and_a_wrong_clock_is_not(header, year):
     """It overflowed, and the run broke with an error that says nothing."""
     with (
@@ -269,6 +277,7 @@ VERSIONS = {
 
 
 @pytest.mark.parametrize("text", VERSIONS)
+@pytest.mark.proves("only-asked-fields")
 def test_a_version_is_shown_only_where_it_looks_like_one(text):
     """It goes into logs and the UI; a server may send any text in its place, and a name with it."""
     body = json.dumps({"data": {"primero_version": text}}).encode()
@@ -291,6 +300,7 @@ LISTS: dict[str, Callable[[PrimeroClient], object]] = {
 
 
 @pytest.mark.parametrize("name", LISTS)
+@pytest.mark.proves("endless-list")
 def test_a_server_that_ignores_the_page_is_asked_twice_and_is_then_an_error(name, monkeypatch):
     """It was asked 5,647 times in 40 seconds, and would have been for ever."""
     now = datetime(2024, 6, 1, tzinfo=UTC)
@@ -317,6 +327,7 @@ def test_a_server_that_ignores_the_page_is_asked_twice_and_is_then_an_error(name
     assert [number for number in asked if number] == [1, 2]
 
 
+@pytest.mark.proves("endless-list")
 def test_a_reference_list_whose_pages_are_all_alike_is_asked_for_twice():
     """Its loop had the same condition, and the same lack of an end."""
     asked: list[int] = []

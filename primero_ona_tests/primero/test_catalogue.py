@@ -62,6 +62,7 @@ NO_PROVINCE = "has no province above it"
         ({"code": "1007", "type": None, "hierarchy": ["KHM", "10", "1007"]}, ["1007"], {}),
     ],
 )  # fmt: skip
+@pytest.mark.proves("odd-place")
 def test_one_odd_place_costs_no_other_and_is_named(odd, districts_found, why):
     """One place of 16,000 that somebody entered wrongly kept every child out of a new ONA."""
     found = districts([*TREE, odd])

@@ -39,6 +39,7 @@ def asking(primero: SandboxPrimero) -> PrimeroClient:
     ],
 )
 @pytest.mark.parametrize("zone", [0, -9])
+@pytest.mark.proves("server-clock")
 def test_the_newest_stamp_that_can_be_is_primeros_now(
     stamps: list[timedelta], now: timedelta | None, zone: int
 ) -> None:
@@ -64,6 +65,7 @@ def pulled(primero: SandboxPrimero) -> tuple[list[str], list[str]]:
     return sink.ids, report.ahead
 
 
+@pytest.mark.proves("server-clock")
 def test_a_clock_of_ours_that_is_two_minutes_ahead_spoils_no_pull_of_a_busy_day() -> None:
     """Cases saved while the walk goes on were counted as settled, and lacking, three times over."""
     with undated(behind=2 * MINUTE).serve() as primero:
@@ -74,6 +76,7 @@ def test_a_clock_of_ours_that_is_two_minutes_ahead_spoils_no_pull_of_a_busy_day(
     assert (set(before) <= set(ids), ahead) == (True, [])
 
 
+@pytest.mark.proves("server-clock")
 def test_an_edit_after_a_quiet_week_is_no_stamp_ahead() -> None:
     """The newest stamp is old then; a case saved in mid-walk is newer by a week, and by nothing that cannot be."""
     with undated().serve() as primero:

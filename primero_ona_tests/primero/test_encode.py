@@ -63,6 +63,7 @@ def test_a_value_nested_deeper_than_can_be_written_is_as_good_as_an_object() -> 
     assert texts(["x", deep]).to_pylist() == ['"x"', "{}"]
 
 
+@pytest.mark.proves("only-asked-fields")
 def test_what_is_not_on_the_list_is_cut() -> None:
     """A name that comes though nobody asked must not be stored."""
     columns = raw_columns([{"id": "a", "name": "SECRET", "sex": "male"}], "village")

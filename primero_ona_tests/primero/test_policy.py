@@ -33,6 +33,7 @@ from primero_ona.primero.policy import PullPolicy, cut_location
         ("", "", None, None),
     ],
 )
+@pytest.mark.proves("location")
 def test_a_location_is_cut_to_its_precision_or_dropped(value, village, commune, district):
     """Age, sex and village point at one child; what cannot be cut for certain might be a whole address."""
     assert cut_location(value, "village") == village

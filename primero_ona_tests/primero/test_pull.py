@@ -63,6 +63,7 @@ def truth(primero: SandboxPrimero, quarter: Quarter = CLOSED) -> set[str]:
 
 @pytest.mark.parametrize("quarter", [CLOSED, OPEN], ids=["closed", "open"])
 @pytest.mark.parametrize("version", ["2.10.3", "2.11.0", "2.12.0", "2.13.0", "2.15.2.1"])
+@pytest.mark.proves("versions")
 def test_each_case_of_the_window_comes_once_from_every_version(primero, version, quarter):
     """Without it, a version's way of comparing stamps could lose or double the cases at a page's border."""
     primero.switches.version = version
@@ -72,6 +73,7 @@ def test_each_case_of_the_window_comes_once_from_every_version(primero, version,
 
 
 @pytest.mark.parametrize("version", ["2.11.0", "2.15.2.1"])
+@pytest.mark.proves("paging")
 def test_an_import_of_more_cases_than_a_page_with_one_creation_stamp_is_walked(version):
     """An import gives thousands of cases one `created_at`; a walk by `created_at` alone would stand still there."""
     wish = Wish(4_000, seed=5, now=NOW, quarter=CLOSED, import_block=2_500)
@@ -81,6 +83,7 @@ def test_an_import_of_more_cases_than_a_page_with_one_creation_stamp_is_walked(v
         assert sorted(sink.ids) == sorted(truth(primero))
 
 
+@pytest.mark.proves("paging")
 def test_more_cases_without_a_creation_stamp_than_a_page_are_walked():
     """Such cases are in no range of `created_at`, so only the first, unbounded page can show them."""
     with SandboxPrimero(Wish(1_500, seed=6, now=NOW, quarter=CLOSED)).serve() as primero:
@@ -92,6 +95,7 @@ def test_more_cases_without_a_creation_stamp_than_a_page_are_walked():
         assert sorted(sink.ids) == sorted(truth(primero))
 
 
+@pytest.mark.proves("edits-during-pull")
 def test_cases_edited_between_two_pages_of_a_closed_quarter_cost_no_other_case(primero):
     """Paging by offset lost nine cases when twenty were edited between two pages."""
     page_one = sorted(primero.cases.records(), key=lambda case: case["created_at"] or "", reverse=True)
@@ -103,6 +107,7 @@ def test_cases_edited_between_two_pages_of_a_closed_quarter_cost_no_other_case(p
     assert set(sink.ids) >= truth(primero)
 
 
+@pytest.mark.proves("edits-during-pull")
 def test_cases_created_and_edited_while_the_open_quarter_is_walked_cost_no_other_case(primero):
     """The open quarter is where people work; the walk must neither lose cases nor fail for it."""
     before = truth(primero, OPEN)
@@ -119,6 +124,7 @@ def test_cases_created_and_edited_while_the_open_quarter_is_walked_cost_no_other
     assert set(sink.ids) >= before
 
 
+@pytest.mark.proves("dropped-filter")
 def test_a_dropped_filter_is_noticed_and_nothing_is_kept_silently(primero):
     """Where the role may not filter, Primero sends every case of all time with status 200."""
     primero.switches.dropped = {"last_updated_at"}
@@ -126,6 +132,7 @@ def test_a_dropped_filter_is_noticed_and_nothing_is_kept_silently(primero):
         pull(primero)
 
 
+@pytest.mark.proves("swallowed-error")
 def test_a_swallowed_error_on_the_first_page_is_not_taken_for_an_empty_quarter(primero):
     """A database time-out inside Primero is answered with status 200 and total 0."""
     primero.fail("swallow", after=4, times=1)
@@ -134,6 +141,7 @@ def test_a_swallowed_error_on_the_first_page_is_not_taken_for_an_empty_quarter(p
     assert report.kept == len(sink.ids)
 
 
+@pytest.mark.proves("wrong-total")
 def test_a_short_page_in_the_middle_is_found_by_the_final_count_and_healed_by_a_second_walk(primero):
     """A page that lost its last rows looks like the end of the walk."""
     primero.fail("short page", after=4, times=1, by=100)
@@ -142,6 +150,7 @@ def test_a_short_page_in_the_middle_is_found_by_the_final_count_and_healed_by_a_
     assert set(sink.ids) == truth(primero)
 
 
+@pytest.mark.proves("wrong-total")
 def test_a_total_that_stays_wrong_fails_the_pull_after_three_walks(primero):
     """A server that counts more than it gives has cases that nobody would miss."""
     primero.fail("wrong total", times=None, by=5)
@@ -149,6 +158,7 @@ def test_a_total_that_stays_wrong_fails_the_pull_after_three_walks(primero):
         pull(primero)
 
 
+@pytest.mark.proves("paging")
 def test_a_smaller_page_than_asked_for_is_walked_on(primero):
     """`per` is cut without a word; a page of 250 where 1,000 were asked for is not the last one."""
     primero.switches.per_cap = 250
@@ -157,6 +167,7 @@ def test_a_smaller_page_than_asked_for_is_walked_on(primero):
 
 
 @pytest.mark.parametrize("hours", [7, -5])
+@pytest.mark.proves("time-zone")
 def test_a_server_that_keeps_its_stamps_in_another_zone_gives_the_exact_quarter(primero, hours):
     """Its answers are in UTC as always, but its windows are off by hours at both ends of the quarter."""
     primero.switches.server_offset = hours
@@ -165,6 +176,7 @@ def test_a_server_that_keeps_its_stamps_in_another_zone_gives_the_exact_quarter(
     assert set(sink.ids) == truth(primero)
 
 
+@pytest.mark.proves("missing-field")
 def test_fields_that_the_role_may_not_read_are_named_all_at_once(primero):
     """Primero leaves them out of the rows with status 200; indicator 4.8 would count nobody."""
     primero.role.withheld = {"type_of_case", "services_section", "location_caregiver"}
@@ -172,6 +184,7 @@ def test_fields_that_the_role_may_not_read_are_named_all_at_once(primero):
         pull(primero)
 
 
+@pytest.mark.proves("young-primero")
 def test_any_other_field_that_no_case_has_is_reported(primero):
     """Not every role may read them, and in a young Primero no case has them; the sync goes on without, and says so."""
     primero.role.withheld = {"care_date", "location_caregiver"}
@@ -182,6 +195,7 @@ def test_any_other_field_that_no_case_has_is_reported(primero):
 
 
 @pytest.mark.parametrize(("cases", "refused"), [(1, False), (5, False), (19, False), (20, True)])
+@pytest.mark.proves("young-primero")
 def test_a_young_primero_is_not_refused_for_fields_that_no_case_has_yet(cases, refused):
     """Primero gives only keys that are stored: five cases without a type or services are no fault of the role."""
     with SandboxPrimero(0, clock=lambda: NOW).serve() as primero:
@@ -199,6 +213,7 @@ def test_a_young_primero_is_not_refused_for_fields_that_no_case_has_yet(cases, r
 LOST = KnownFields(frozenset({"oscar_number", "care_date", "sex"}))
 
 
+@pytest.mark.proves("lost-field")
 def test_a_field_that_comes_no_more_fails_the_pull_until_its_loss_is_accepted(primero):
     """A role changed by mistake would empty the column of every case, quarter by quarter."""
     primero.role.withheld = {"oscar_number", "care_date", "location_caregiver"}
@@ -212,6 +227,7 @@ def test_a_field_that_comes_no_more_fails_the_pull_until_its_loss_is_accepted(pr
     assert report.fields.returned == ()
 
 
+@pytest.mark.proves("lost-field")
 def test_an_accepted_field_is_back_only_when_the_newest_cases_have_it():
     """Cases of an old quarter go on having a field that was taken out of the forms: its loss stays accepted."""
     accepted = KnownFields(LOST.shown, frozenset({"oscar_number"}))
@@ -223,6 +239,7 @@ def test_an_accepted_field_is_back_only_when_the_newest_cases_have_it():
     assert (report.fields.returned, "oscar_number" in report.fields.shown) == ((), True)
 
 
+@pytest.mark.proves("swallowed-error")
 def test_a_swallowed_error_is_not_taken_for_fields_that_nobody_has(primero):
     """Primero's own errors look like emptiness."""
     primero.role.withheld = {"care_date"}
@@ -234,6 +251,7 @@ def test_a_swallowed_error_is_not_taken_for_fields_that_nobody_has(primero):
 
 
 @pytest.mark.parametrize("ahead", [timedelta(days=3_650), timedelta(days=20), timedelta(hours=1, minutes=1)], ids=str)
+@pytest.mark.proves("stamped-ahead")
 def test_a_case_stamped_ahead_comes_with_the_open_quarter_as_its_oldest(primero, ahead):
     """One case stamped 2031 was in no quarter for five years; with its stamp, it would be newer than each state to come."""
     primero.clock = lambda: NOW
@@ -255,6 +273,7 @@ def test_a_stamp_a_little_ahead_is_a_clock_that_goes_wrong_a_little(primero):
     assert report.ahead == []
 
 
+@pytest.mark.proves("stamped-ahead")
 def test_a_case_stamped_ahead_does_not_stand_in_for_one_that_is_lacking(primero):
     """It is in no count of what is settled, so it must not be counted among what came."""
     primero.clock = lambda: NOW
@@ -265,6 +284,7 @@ def test_a_case_stamped_ahead_does_not_stand_in_for_one_that_is_lacking(primero)
         pull(primero, OPEN)
 
 
+@pytest.mark.proves("stamped-ahead")
 def test_cases_of_a_server_whose_own_clock_is_years_ahead_come_with_the_open_quarter(primero):
     """Its stamps agree with its clock, and lie in quarters that have not begun."""
     primero.clock = lambda: NOW + timedelta(days=900)
@@ -279,6 +299,7 @@ def test_cases_of_a_server_whose_own_clock_is_years_ahead_come_with_the_open_qua
     "created",
     ["1899-12-30T00:00:00.000Z", "0001-01-01T00:00:00.000Z", "2031-05-05T00:00:00.000Z", None],
 )
+@pytest.mark.proves("paging")
 def test_a_case_with_an_odd_creation_stamp_does_not_keep_its_quarter_out(created, version):
     """A spreadsheet's zero on one of 1,200 cases blocked its quarter for ever: it was counted, and no page held it."""
     with SandboxPrimero(Wish(1_200, seed=6, now=NOW, quarter=CLOSED, odd=False)).serve() as primero:
@@ -291,6 +312,7 @@ def test_a_case_with_an_odd_creation_stamp_does_not_keep_its_quarter_out(created
         assert report.walks == 1
 
 
+@pytest.mark.proves("paging")
 def test_more_cases_of_the_first_instant_of_all_than_a_page_are_walked():
     """Nothing is older than the year 1, and to ask for it would be an error of its own."""
     with SandboxPrimero(Wish(1_150, seed=6, now=NOW, quarter=CLOSED, odd=False)).serve() as primero:
@@ -301,6 +323,7 @@ def test_more_cases_of_the_first_instant_of_all_than_a_page_are_walked():
         assert sorted(sink.ids) == sorted(truth(primero))
 
 
+@pytest.mark.proves("lost-scope")
 def test_an_account_that_sees_no_case_at_all_is_refused_not_taken_for_an_empty_country(primero):
     """A role with the scope `self` sees nothing, with status 200."""
     primero.role.owner = "nobody"
@@ -309,6 +332,7 @@ def test_an_account_that_sees_no_case_at_all_is_refused_not_taken_for_an_empty_c
 
 
 @pytest.mark.parametrize("quarter", [CLOSED, Quarter(2019, 1)], ids=["full", "empty"])
+@pytest.mark.proves("primero-gave-up")
 def test_a_database_that_gives_up_is_named_and_no_quarter_is_taken_for_empty(primero, quarter):
     """It looks like an account that sees nothing; but it passes, and no administrator of roles can help."""
     primero.switches.scans_time_out = True
@@ -316,6 +340,7 @@ def test_a_database_that_gives_up_is_named_and_no_quarter_is_taken_for_empty(pri
         pull(primero, quarter)
 
 
+@pytest.mark.proves("primero-gave-up")
 def test_a_database_that_recovers_in_mid_pull_costs_a_walk_and_no_case(primero):
     """The walk and its count came back empty, and the proof of the windows did not."""
 
@@ -354,6 +379,7 @@ def test_rows_outside_the_exact_window_are_cut_though_primero_sends_them(primero
     assert not {just_before, just_after} & set(sink.ids)
 
 
+@pytest.mark.proves("only-asked-fields")
 def test_only_allowed_fields_are_kept_even_where_primero_sends_more(primero):
     """Notes in services come unasked; they must not reach a file."""
     _, sink = pull(primero)
@@ -376,6 +402,7 @@ def test_only_allowed_fields_are_kept_even_where_primero_sends_more(primero):
     ],
     ids=str,
 )
+@pytest.mark.proves("retries")
 def test_a_fault_that_passes_does_not_disturb_the_pull(primero, kind, details):
     """One 502 lost 172 cases in the old pipeline."""
     primero.fail(kind, after=4, times=1, **details)
@@ -383,6 +410,7 @@ def test_a_fault_that_passes_does_not_disturb_the_pull(primero, kind, details):
     assert set(sink.ids) == truth(primero)
 
 
+@pytest.mark.proves("refused-login")
 def test_a_wrong_password_is_asked_exactly_once(primero):
     """Six failed logins lock the account for everybody who uses it."""
     with (

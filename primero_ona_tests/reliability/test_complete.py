@@ -97,6 +97,7 @@ STATES: dict[str, tuple[Do, tuple[str, ...], int, str]] = {
 
 
 @pytest.mark.parametrize("state", STATES)
+@pytest.mark.proves("complete")
 def test_verify_says_complete_only_where_it_is(synced, command, state):
     """Ministries decide on figures that were called complete."""
     do, options, code, text = STATES[state]
@@ -109,6 +110,7 @@ def test_verify_says_complete_only_where_it_is(synced, command, state):
     assert (shown.exit_code, "Complete on " in shown.stdout) == (code, found["complete"])
 
 
+@pytest.mark.proves("complete")
 def test_cases_that_were_not_asked_about_are_no_proof(synced, command, monkeypatch):
     """They may be children who left, or an account that lost its scope: it is not known."""
     synced.primero.delete(one(synced))
@@ -119,6 +121,7 @@ def test_cases_that_were_not_asked_about_are_no_proof(synced, command, monkeypat
     assert "1 of the extra ones were never asked about (too many, " in found["sentence"]
 
 
+@pytest.mark.proves("verify")
 def test_a_repair_syncs_the_quarters_that_differ_and_removes_what_is_gone(synced, command):
     """A cron job reads the exit code, a person the table, and an auditor the runs."""
     case, gone = (row[0] for row in synced.sql("SELECT primero_id::text FROM cases ORDER BY 1 LIMIT 2"))
@@ -130,6 +133,7 @@ def test_a_repair_syncs_the_quarters_that_differ_and_removes_what_is_gone(synced
     assert len(found["synced"]) == 1
 
 
+@pytest.mark.proves("other-version")
 def test_a_repair_syncs_the_quarters_that_another_version_loaded(graph, command, monkeypatch):
     """After an update the old quarters stay as the old rules made them, until they are synced."""
     assert command("backfill", "--from", "2024-Q1", "--to", "2024-Q2").exit_code == 0
@@ -188,6 +192,7 @@ def checked(graph: Graph) -> tuple[dg.AssetCheckEvaluation, dg.DagsterRun]:
         ("case in quarantine", False, dg.AssetCheckSeverity.WARN, dg.DagsterRunStatus.SUCCESS),
     ],
 )
+@pytest.mark.proves("complete")
 def test_the_check_of_the_dashboards_says_the_same_and_fails_its_run_where_ona_is_wrong(
     synced, state, passed, severity, status
 ):
@@ -203,6 +208,7 @@ def test_the_check_of_the_dashboards_says_the_same_and_fails_its_run_where_ona_i
         assert run.tags["dagster/retry_on_asset_or_op_failure"] == "false"
 
 
+@pytest.mark.proves("no-chance-audit")
 def test_the_button_of_the_check_runs_it_and_a_materialization_of_the_tables_does_not(synced):
     """An audit reads all of Primero: a backfill of four quarters took four of them, each red in the middle of the backfill."""
     everything = synced.defs.resolve_implicit_global_asset_job_def()

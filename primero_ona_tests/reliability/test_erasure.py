@@ -67,6 +67,7 @@ class Installation:
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.proves("erasure")
 def test_after_any_sequence_no_file_opens_to_an_erased_child(graph: Graph, seed: int):
     """Temporary files of a killed run, an old key, an old quarter: one copy that is left breaks the promise."""
     after_any_sequence(Installation(graph), seed)
@@ -137,6 +138,7 @@ def test_a_case_that_is_erased_while_it_is_pulled_is_not_stored(graph: Graph):
     assert not [path for path in Path(place.storage).rglob(".*") if path.is_file()]
 
 
+@pytest.mark.proves("erasure")
 def test_rows_of_the_legacy_pipeline_are_named_and_erased_only_by_their_case_id(graph: Graph):
     """Such a row has no Primero id, and may be two children merged: it must not go with one of them unasked."""
     installed = Installation(graph)
@@ -159,6 +161,7 @@ def test_rows_of_the_legacy_pipeline_are_named_and_erased_only_by_their_case_id(
     assert key not in str(graph.sql("SELECT * FROM primero_sync.erasures"))
 
 
+@pytest.mark.proves("two-pulls")
 def test_files_of_two_pulls_are_not_mapped_or_loaded_together(graph: Graph):
     """A pull that is killed between its three renames leaves the children of one and the removals of another."""
     from primero_ona_tests.reliability.syncing import load, pull

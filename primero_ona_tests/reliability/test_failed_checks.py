@@ -51,6 +51,7 @@ def spoil(graph: Graph, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SPOILS)
+@pytest.mark.proves("failed-check")
 def test_a_check_that_fails_after_the_load_fails_the_run_and_nothing_tries_it_again(graph, name):
     """An alert sees failed runs only; an hourly repetition of what must fail hides the next failure."""
     failing = spoil(graph, name)
@@ -69,6 +70,7 @@ def test_a_check_that_fails_after_the_load_fails_the_run_and_nothing_tries_it_ag
     assert graph.sql("SELECT quarter, run_id FROM primero_sync.runs") == [("2024-Q1", outcome.run_id)]
 
 
+@pytest.mark.proves("due")
 def test_the_sensor_knows_what_became_of_the_last_run_of_a_quarter_whatever_it_is_called(graph):
     """It has to ask again for a quarter that a broken connection kept away, and not for one that must fail again."""
     assert attempts(graph.instance, [Q1]) == {}
@@ -88,6 +90,7 @@ def test_the_sensor_knows_what_became_of_the_last_run_of_a_quarter_whatever_it_i
 
 
 @pytest.mark.parametrize("command", ["sync", "backfill", "remap"])
+@pytest.mark.proves("failed-check")
 def test_every_command_that_loads_ends_with_one_where_a_check_fails(graph, tmp_path, monkeypatch, command):
     """A cron job reads nothing but the exit code."""
     primero = graph.primero

@@ -53,6 +53,7 @@ def audited(graph: Graph, *, fix: bool = False, first: Quarter = FIRST) -> tuple
     return found.total.differences, found.total.primero
 
 
+@pytest.mark.proves("growing-up")
 def test_on_2_january_no_child_leaves_and_the_past_stays_as_it_was(country: Graph) -> None:
     """By the present age all 17-year-olds would leave in one night, days before the year's figures are taken."""
     sync_all(country)
@@ -78,6 +79,7 @@ def quarantined(graph: Graph) -> int:
     return int(graph.sql(query)[0][0])
 
 
+@pytest.mark.proves("growing-up")
 def test_a_backfill_of_2020_holds_all_who_were_children_when_they_were_registered(few: Graph) -> None:
     """By the present age it would lack everybody who was over eleven then."""
     registered, children, adults = date(2020, 3, 15), set(), set()
@@ -100,6 +102,7 @@ def test_a_backfill_of_2020_holds_all_who_were_children_when_they_were_registere
     assert differences(few.primero, few.sql) == []
 
 
+@pytest.mark.proves("growing-up")
 def test_a_child_whom_an_older_version_took_out_for_its_age_comes_back(few: Graph, right: Callable[[], None]) -> None:
     """Its exit has the very stamp of the case, which no one has saved since."""
     stamp = datetime(2024, 1, 20, 5, 0, 0, 123_000, tzinfo=UTC)
@@ -132,6 +135,7 @@ def test_a_repair_brings_a_grown_up_back_with_its_ages(few: Graph, right: Callab
     right()
 
 
+@pytest.mark.proves("unknown-birthday")
 def test_where_the_role_may_not_read_birthdays_the_present_age_decides(few: Graph) -> None:
     """What the warning says it costs; nothing is guessed, and a role without the field still gets today's children."""
     grown = child(few, age=18, date_of_birth="2006-01-01", registration_date="2022-05-01")

@@ -51,6 +51,7 @@ def undisturbed(graph: Graph, place: Place) -> Iterator[list[Any]]:
     return found
 
 
+@pytest.mark.proves("killed")
 def test_a_run_killed_at_twenty_random_moments_is_healed_by_the_next_one(graph, place, undisturbed, is_right):
     """A power cut, an operator's kill, a container that is moved: nothing may be half, locked or stuck afterwards.
 
@@ -74,6 +75,7 @@ def test_a_run_killed_at_twenty_random_moments_is_healed_by_the_next_one(graph, 
     is_right()
 
 
+@pytest.mark.proves("killed")
 def test_the_command_line_killed_in_mid_run_is_healed_by_the_same_command(graph, place, undisturbed, tmp_path):
     """The very command that an operator or cron uses, in an interpreter of its own."""
     command = [sys.executable, "-m", "primero_ona.cli.app", "sync", "--quarter", "2024-Q1"]
@@ -93,6 +95,7 @@ def test_the_command_line_killed_in_mid_run_is_healed_by_the_same_command(graph,
 
 
 @pytest.mark.parametrize("quarters", [(Q1, Q1), (Q1, Q2)], ids=["one quarter", "two quarters"])
+@pytest.mark.proves("loads-in-turn")
 def test_two_runs_at_once_end_in_a_right_state(graph, place, is_right, quarters):
     """The sensor and a person ask at the same moment. One may have to give way, and then says so; the next run heals.
 
@@ -105,6 +108,7 @@ def test_two_runs_at_once_end_in_a_right_state(graph, place, is_right, quarters)
     is_right()
 
 
+@pytest.mark.proves("dashboard-reads")
 def test_a_run_during_a_dashboards_long_read_ends_well_and_the_dashboard_sees_one_state(graph, place, undisturbed):
     """Reports run for minutes over the tables; neither may wait for the other."""
     with psycopg.connect(graph.url) as dashboard:

@@ -29,6 +29,7 @@ ASSETS = ["raw_under18_cases", "case_exits", "mapped_cases", "mapped_services"]
 
 @pytest.mark.parametrize("asset", ASSETS)
 @pytest.mark.parametrize("moment", ["write_table", "commit"])
+@pytest.mark.proves("machine-fault")
 def test_a_disk_that_is_full_while_a_partition_is_written_leaves_what_was_there(graph, monkeypatch, asset, moment):
     """A night's sync on a full disk: the next one, on a disk with space, must find nothing half done."""
     folder = Path(graph.folder)
@@ -87,6 +88,7 @@ def test_what_the_library_says_of_a_full_disk_has_the_kernels_number(tmp_path):
     ],
     ids=["EIO", "EACCES"],
 )
+@pytest.mark.proves("machine-fault")
 def test_a_disk_that_fails_while_a_partition_is_read_is_named(graph, monkeypatch, number, kind, words):
     """Reading fails in the middle of a stream, far from where the partition was opened."""
     opened = StoredFile._opened

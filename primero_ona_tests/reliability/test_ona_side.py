@@ -59,6 +59,7 @@ def told(kind: type[SyncError], *words: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.proves("one-transaction")
 def test_each_fault_is_told_for_what_it_is_and_changes_nothing(ona_url, loaded, name):
     """Half a quarter in ONA is a wrong figure that nobody sees; what to do about it must stand in the message.
 
@@ -85,6 +86,7 @@ def cutting(conn: psycopg.Connection, at: int, ona_url: str) -> Frames:
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.proves("one-transaction")
 def test_a_connection_dropped_in_mid_copy_changes_nothing(ona_url, loaded, at):
     """Half a quarter in ONA is a wrong figure that nobody sees."""
     with connect(ona_url) as conn, pytest.raises(TransientError, match=r"try later|next try"):
@@ -119,6 +121,7 @@ def watching(ona_url: str, delay: float) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.01, 0.02, 0.04, 0.06, 0.08])
+@pytest.mark.proves("one-transaction")
 def test_a_session_ended_at_any_moment_leaves_all_or_nothing(ona_url, ona, delay):
     """Which moment it is cannot be chosen from the outside, and must not matter."""
     load(ona, [case(1)], [service(1, 1)])
@@ -136,6 +139,7 @@ def test_a_session_ended_at_any_moment_leaves_all_or_nothing(ona_url, ona, delay
     assert read(ona_url, "SELECT count(*) AS n FROM cases WHERE sex = 'Male'") == [{"n": 39}]
 
 
+@pytest.mark.proves("only-adds")
 def test_a_view_that_depends_on_the_table_is_in_nobodys_way(ona_url, empty_ona):
     """Dashboards read through views; neither the schema's additions nor a load may need them dropped."""
     empty_ona.execute("CREATE TABLE cases (case_id text PRIMARY KEY, sex text, age integer)")
@@ -146,6 +150,7 @@ def test_a_view_that_depends_on_the_table_is_in_nobodys_way(ona_url, empty_ona):
     assert read(ona_url, "SELECT count(*) AS n FROM dashboard") == [{"n": 2}]
 
 
+@pytest.mark.proves("loads-in-turn")
 def test_two_loads_of_one_quarter_at_once_end_as_one(ona_url, ona):
     """The sensor and a person ask for the same quarter; the second must find nothing left to do."""
     results: list[Any] = []
@@ -163,6 +168,7 @@ def test_two_loads_of_one_quarter_at_once_end_as_one(ona_url, ona):
     assert sorted(result.cases.unchanged for result in results) == [0, 3]
 
 
+@pytest.mark.proves("dashboard-reads")
 def test_a_load_neither_waits_for_a_dashboards_long_read_nor_disturbs_it(ona_url, loaded_freely):
     """A dashboard reads for minutes; it must see one state throughout, and the load must not wait for it."""
     with psycopg.connect(ona_url) as dashboard:

@@ -65,6 +65,7 @@ def sync(graph: Graph, quarter: Quarter, *, fresh: bool = True) -> None:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(("fresh Q1", "stored Q1", "fresh Q2", "stored Q2")))[::4])
+@pytest.mark.proves("any-order")
 def test_in_any_order_of_re_runs_an_older_state_never_overwrites_a_newer_one(few, right, order):
     """An operator re-runs last year's quarter; the children in it have moved on, and its stored data has not."""
     moved, left, stays = child(few, services_section=[service("a")]), child(few), child(few)
@@ -87,6 +88,7 @@ def test_in_any_order_of_re_runs_an_older_state_never_overwrites_a_newer_one(few
     [{"record_state": False}, {"age": 18}, {"age": None, "type_of_case": None}],
     ids=["disabled", "aged out", "type and age gone"],
 )
+@pytest.mark.proves("exits")
 def test_an_exit_takes_the_case_and_its_services_with_it_and_a_return_brings_them_back(few, right, change):
     """The old pipeline never removed a child who had left; a mistake that was mended must not be final either."""
     case = child(few, services_section=[service("a"), service("b")])
@@ -101,6 +103,7 @@ def test_an_exit_takes_the_case_and_its_services_with_it_and_a_return_brings_the
     right()
 
 
+@pytest.mark.proves("exits")
 def test_a_change_of_type_alone_takes_a_grown_up_out(few, right):
     """Eighteen and older stand in ONA only while they undergo reintegration."""
     case = child(few, age=20, type_of_case=[TYPE])
@@ -112,6 +115,7 @@ def test_a_change_of_type_alone_takes_a_grown_up_out(few, right):
     right()
 
 
+@pytest.mark.proves("exits")
 def test_a_service_that_is_removed_leaves_and_one_that_is_added_comes(few, right):
     """Services deleted in Primero were counted in the indicator for ever."""
     case = child(few, services_section=[service("a"), service("b")])
@@ -122,6 +126,7 @@ def test_a_service_that_is_removed_leaves_and_one_that_is_added_comes(few, right
     right()
 
 
+@pytest.mark.proves("keys")
 def test_two_children_of_different_quarters_who_swap_their_display_ids_both_stay(few, right):
     """Each holds what the other wants, and no sync of one quarter sees both; neither may get the other's row."""
     one = child(few, case_id_display="x", sex="male", services_section=[service("a")])
@@ -138,6 +143,7 @@ def test_two_children_of_different_quarters_who_swap_their_display_ids_both_stay
 
 
 @pytest.mark.parametrize("second", [JAN, APR], ids=["one quarter", "two quarters"])
+@pytest.mark.proves("keys")
 def test_two_children_with_one_display_id_both_come_and_the_second_keeps_its_key(few, right, second):
     """About nineteen pairs are expected in 100,000 cases; merged, one child has another one's services."""
     one = child(few, case_id_display="same", services_section=[service("a")])
@@ -156,6 +162,7 @@ def test_two_children_with_one_display_id_both_come_and_the_second_keeps_its_key
 
 
 @pytest.mark.parametrize("second", [JAN, APR], ids=["one quarter", "two quarters"])
+@pytest.mark.proves("keys")
 def test_a_service_id_under_two_children_brings_a_service_to_each(few, right, second):
     """OSCaR sends the id of the service's type, which all its children share."""
     child(few, services_section=[service("a")])
@@ -168,6 +175,7 @@ def test_a_service_id_under_two_children_brings_a_service_to_each(few, right, se
 
 
 @pytest.mark.parametrize("change", [{"sex": "female"}, {"record_state": False}], ids=["changed", "disabled"])
+@pytest.mark.proves("any-order")
 def test_a_state_with_an_older_stamp_comes_with_the_next_pull(few, right, change):
     """Primero was restored from a backup, or its clock had been ahead; ONA kept what is no longer true for ever."""
     case = child(few, JAN.replace(day=25), sex="male", services_section=[service("a")])
@@ -207,6 +215,7 @@ SECTIONS: dict[str, Any] = {
 }
 
 
+@pytest.mark.proves("odd-value")
 def test_a_section_of_services_in_any_shape_costs_neither_the_case_nor_the_batch(few, right):
     """`null` passed a filter of the old pipeline and crashed on its first key; the whole batch was lost."""
     made = {name: child(few, services_section=section) for name, section in SECTIONS.items()}
@@ -240,6 +249,7 @@ FIELDS = (
 )  # fmt: skip
 
 
+@pytest.mark.proves("odd-value")
 def test_a_hundred_odd_values_in_every_field_never_fail_a_batch(few):
     """One value that nobody expected lost the old pipeline whole batches. Here it is null and reported, or kept as it is."""
     assert len(ODD) >= 100
@@ -252,6 +262,7 @@ def test_a_hundred_odd_values_in_every_field_never_fail_a_batch(few):
     assert few.sql("SELECT count(*) FROM primero_sync.unmapped WHERE length(code) > 100") == [(0,)]
 
 
+@pytest.mark.proves("odd-value")
 def test_odd_ages_states_and_keys_put_a_case_out_or_aside_and_never_fail_a_batch(few, right):
     """These three decide whether a case stands in ONA at all, so that here each odd value has its consequence."""
     for value in ODD:

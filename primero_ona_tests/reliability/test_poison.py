@@ -87,6 +87,7 @@ def client_of(graph: Graph) -> PrimeroClient:
     return PrimeroClient(graph.primero.url, graph.primero.username, graph.primero.password, pause=0)
 
 
+@pytest.mark.proves("odd-id", "only-asked-fields")
 def test_cases_whose_ids_are_no_uuids_are_quarantined_and_the_others_come(few, poison):
     """One such id broke the COPY into ONA, and with it every sync of its quarter."""
     good = child(few, services_section=[service("a")])
@@ -110,6 +111,7 @@ def test_cases_whose_ids_are_no_uuids_are_quarantined_and_the_others_come(few, p
     assert verified(few).complete
 
 
+@pytest.mark.proves("odd-id")
 def test_the_newest_cases_do_not_keep_a_pull_from_learning_primeros_zone(few, poison):
     """Three of them were asked about by their ids, before anything else was asked."""
     good = child(few, created_at=datetime(2024, 1, 3, tzinfo=UTC))
@@ -119,6 +121,7 @@ def test_the_newest_cases_do_not_keep_a_pull_from_learning_primeros_zone(few, po
 
 
 @pytest.mark.parametrize("name", KEYS)
+@pytest.mark.proves("odd-id")
 def test_a_key_that_no_index_holds_quarantines_its_case_or_its_service(few, name):
     """A display id of a megabyte is too large for the index of ONA's key, which rolled back the whole quarter."""
     key, reason = KEYS[name]
@@ -153,6 +156,7 @@ EVERYWHERE = (
 
 
 @pytest.mark.parametrize("value", [HALF, f"a{HALF}b", [HALF], {HALF: HALF}, f"[{HALF}", f":12345678901234567890{HALF}"])
+@pytest.mark.proves("odd-value")
 def test_half_a_character_anywhere_else_costs_its_value_alone(few, value):
     """JSON may hold it, UTF-8 and PostgreSQL cannot."""
     case = child(few, **dict.fromkeys(EVERYWHERE, value), services_section=[service("a", service_type=value)])

@@ -112,6 +112,7 @@ def sessions(url: str) -> list[tuple[Any, ...]]:
         return [conn.execute(query.encode()).fetchall()[0] for _ in range(SESSIONS)]
 
 
+@pytest.mark.proves("session-settings")
 def test_syncs_verify_repair_and_refresh_work_and_leave_nothing_behind(behind, is_right):
     """Our time zone and limits would become those of the dashboards; temporary tables of one session are not in the next."""
     untouched = sessions(behind.url)
@@ -139,6 +140,7 @@ def test_syncs_verify_repair_and_refresh_work_and_leave_nothing_behind(behind, i
     assert not [line for line in lines.values() if line.state == "failed"]
 
 
+@pytest.mark.proves("session-settings")
 def test_what_the_pooler_itself_refuses_is_told(behind):
     """Its words are not PostgreSQL's."""
     with pytest.raises(ConfigError, match="takes no `options`"):

@@ -46,6 +46,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize("seed", range(20))
+@pytest.mark.proves("edits-during-pull")
 def test_after_hundreds_of_edits_between_its_requests_the_next_pull_has_exactly_primeros_cases(seed):
     """Twenty edits between two pages cost the old pipeline nine cases; 20 seeds make four thousand edits here."""
     random, clock = Random(seed), Clock()
@@ -80,6 +81,7 @@ def test_after_hundreds_of_edits_between_its_requests_the_next_pull_has_exactly_
             assert sorted(second.ids) == sorted(truth(primero, quarter))
 
 
+@pytest.mark.proves("late-commit")
 def test_a_row_committed_late_with_an_older_stamp_is_noticed_by_the_next_look(primero):
     """Its stamp is older than the newest one seen, so a cursor that only compares stamps would never ask for it."""
     with asked(primero) as client:
@@ -91,6 +93,7 @@ def test_a_row_committed_late_with_an_older_stamp_is_noticed_by_the_next_look(pr
         assert Q2 in changes_since(client, seen).quarters
 
 
+@pytest.mark.proves("retries")
 def test_the_waiting_for_one_answer_has_a_stated_total():
     """Retries within retries once made 3 × 5 × 60 seconds of pauses that no comment mentioned."""
     backing_off = sum(2**attempt + 1 for attempt in range(RETRIES))
@@ -113,6 +116,7 @@ def test_the_waiting_for_one_answer_has_a_stated_total():
     ],
     ids=str,
 )
+@pytest.mark.proves("retries")
 def test_a_fault_for_ever_is_asked_a_counted_number_of_times_and_is_then_transient(
     primero, pauses, kind, details, requests
 ):
@@ -135,6 +139,7 @@ LASTING = (400, 402, 405, 406, 407, 409, 410, 413, 414, 421, 422, 451, 501, 505,
 
 
 @pytest.mark.parametrize("status", PASSING)
+@pytest.mark.proves("retries")
 def test_a_status_that_passes_is_asked_again_and_then_transient(primero, status):
     """A proxy in front of Primero has statuses of its own; a 520 that is taken for lasting costs the night."""
     primero.fail("html", times=1, status=status)
@@ -147,6 +152,7 @@ def test_a_status_that_passes_is_asked_again_and_then_transient(primero, status)
 
 
 @pytest.mark.parametrize("status", LASTING)
+@pytest.mark.proves("retries")
 def test_a_status_that_does_not_pass_is_asked_once(primero, status):
     """Asking again would only hide for half a minute what an administrator has to do."""
     primero.fail("html", times=None, status=status)
@@ -155,6 +161,7 @@ def test_a_status_that_does_not_pass_is_asked_once(primero, status):
     assert len(primero.log) == 1
 
 
+@pytest.mark.proves("retries")
 def test_two_kinds_of_trouble_share_one_count(primero, pauses):
     """Each broken body used to grant five more tries to every other kind of trouble."""
     for _ in range(6):
@@ -165,6 +172,7 @@ def test_two_kinds_of_trouble_share_one_count(primero, pauses):
     assert len(primero.log) == RETRIES + 1
 
 
+@pytest.mark.proves("retries")
 def test_a_server_that_names_a_time_is_given_it(primero, pauses):
     """Primero says 60 seconds while a configuration is applied; asking sooner only adds to its load."""
     primero.fail("unavailable", times=2, seconds=45)
@@ -173,6 +181,7 @@ def test_a_server_that_names_a_time_is_given_it(primero, pauses):
     assert pauses == [45, 45]
 
 
+@pytest.mark.proves("retries")
 def test_no_attempt_is_begun_after_the_patience_is_spent(primero, pauses):
     """The total must hold whatever the pauses: a minute of patience does not allow a third pause of 25 seconds."""
     primero.fail("unavailable", times=None, seconds=25)
@@ -182,6 +191,7 @@ def test_no_attempt_is_begun_after_the_patience_is_spent(primero, pauses):
     assert (len(primero.log), pauses) == (1, [])
 
 
+@pytest.mark.proves("slow-answer")
 def test_an_answer_that_never_ends_is_left(primero):
     """It keeps trickling, so that no limit on silence ever meets it."""
     primero.fail("endless", times=None)
@@ -193,6 +203,7 @@ def test_an_answer_that_never_ends_is_left(primero):
         client.page("cases", {"per": 1})
 
 
+@pytest.mark.proves("slow-answer")
 def test_the_questions_of_one_client_share_a_total(primero):
     """Two answers that are slow but honest cost a tick of the sensor more than Dagster gives it."""
     primero.fail("silence", times=None, seconds=0.6)
@@ -203,6 +214,7 @@ def test_the_questions_of_one_client_share_a_total(primero):
             client.page("cases", {"per": 1})
 
 
+@pytest.mark.proves("retries")
 def test_silence_is_given_up_after_three_tries(primero):
     """Five minutes of silence, with the time limits shortened a thousandfold."""
     primero.fail("silence", times=None, seconds=2)
@@ -223,6 +235,7 @@ def speaking(body: bytes) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("value", ["1e999", "-1e400", "1" + "0" * 400, '"\\ud800"', "18446744073709551616", "NaN"])
+@pytest.mark.proves("odd-value")
 def test_one_value_that_the_quick_decoder_refuses_does_not_cost_the_page(value):
     """orjson refuses a whole answer for one number beyond a double, or half a character: a batch lost to one typo."""
     body = b'{"data":[{"id":"x","age":' + value.encode() + b'}],"metadata":{"total":1,"per":1,"page":1}}'
@@ -242,6 +255,7 @@ def client_json(value: object) -> str:
     return text or "null"
 
 
+@pytest.mark.proves("refused-login")
 def test_a_wrong_password_is_asked_once_by_a_run_and_the_run_is_not_tried_again(graph):
     """Six failed logins lock the account of everybody who uses it, and run retries are asked by a daemon."""
     from primero_ona.graph.resources import PrimeroResource
@@ -255,6 +269,7 @@ def test_a_wrong_password_is_asked_once_by_a_run_and_the_run_is_not_tried_again(
     assert run.tags["dagster/retry_on_asset_or_op_failure"] == "false"
 
 
+@pytest.mark.proves("refused-login")
 def test_a_wrong_password_is_asked_once_by_verify(graph):
     """Verify asks for one case after the other; each with a wrong password would lock the account at the sixth."""
     from primero_ona.ona.connection import connect
@@ -270,6 +285,7 @@ def test_a_wrong_password_is_asked_once_by_verify(graph):
     assert len(graph.primero.log) == 1
 
 
+@pytest.mark.proves("refused-login")
 def test_a_wrong_password_is_asked_once_by_a_tick_of_the_sensor(graph):
     """It ticks every quarter of an hour."""
     import dagster as dg
@@ -286,6 +302,7 @@ def test_a_wrong_password_is_asked_once_by_a_tick_of_the_sensor(graph):
     assert "refuses the login" in found.skip_reason.skip_message
 
 
+@pytest.mark.proves("retries")
 def test_a_run_that_primero_breaks_is_transient_for_dagster_and_the_next_one_heals(graph, is_right, monkeypatch):
     """One 502 lost 172 cases; here the run fails, says so, may be tried again by Dagster, and leaves nothing half done."""
     assert graph.sync(Q1).kind is None

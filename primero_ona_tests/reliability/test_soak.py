@@ -9,6 +9,7 @@ from primero_ona_tests.reliability.soak import play
 
 
 @pytest.mark.parametrize("seed", [3, 7, 12, 19])
+@pytest.mark.proves("soak")
 def test_after_edits_faults_and_kills_by_seed_nothing_differs(ona, ona_url, seed):
     """See `soak.py`: the scenario is repeated by its seed."""
     found, told = play(seed, ona_url)

@@ -37,6 +37,7 @@ def row(graph: Graph, case: str) -> list[tuple[Any, ...]]:
     return graph.sql("SELECT sex, primero_updated_at, xmin::text FROM cases WHERE primero_id::text = %s", case)
 
 
+@pytest.mark.proves("stamped-ahead")
 def test_a_case_stamped_ahead_is_loaded_with_the_open_quarter_and_written_once(today):
     """It was in no quarter for five years, and pending in `verify` for as long."""
     case = child(today, last_updated_at=AHEAD)
@@ -52,6 +53,7 @@ def test_a_case_stamped_ahead_is_loaded_with_the_open_quarter_and_written_once(t
     assert (quarter.primero, quarter.equal, quarter.differences) == (1, 1, 0)
 
 
+@pytest.mark.proves("stamped-ahead")
 def test_a_state_with_a_stamp_that_can_be_follows_one_that_was_stamped_ahead(today):
     """A clock that was set right again must not leave the case as it was for five years."""
     case = child(today, last_updated_at=AHEAD)
@@ -71,6 +73,7 @@ def test_an_edit_that_is_stamped_ahead_follows_a_state_of_the_same_quarter(today
     assert [entry[0] for entry in row(today, case)] == ["Female"]
 
 
+@pytest.mark.proves("stamped-ahead")
 def test_a_repair_brings_a_case_stamped_ahead_into_the_open_quarter(today):
     """Else `verify` would find it missing for ever."""
     case = child(today, last_updated_at=AHEAD)
@@ -99,6 +102,7 @@ def test_an_erased_case_that_is_stamped_ahead_is_not_named(today):
     assert case not in today.events(run.run_id)
 
 
+@pytest.mark.proves("stamped-ahead")
 def test_a_pull_names_and_counts_the_cases_stamped_ahead(today):
     """People have to look at the server's clock, and to know where to begin."""
     cases = [child(today, last_updated_at=AHEAD + timedelta(days=day)) for day in range(7)]
@@ -112,6 +116,7 @@ def test_a_pull_names_and_counts_the_cases_stamped_ahead(today):
     assert sum(case in said[0] for case in cases) == 5
 
 
+@pytest.mark.proves("before-start")
 def test_a_case_whose_stamp_fell_before_the_first_quarter_is_a_difference_with_the_start_to_set(today, capsys):
     """No sync brings it, and `verify` said Complete while ONA's row differed."""
     case = child(today, last_updated_at=SCOPE.first.start + timedelta(days=1))
@@ -129,6 +134,7 @@ def test_a_case_whose_stamp_fell_before_the_first_quarter_is_a_difference_with_t
     assert look(today).total.early == 1, "only another start lets the syncs have it"
 
 
+@pytest.mark.proves("before-start")
 def test_a_case_before_the_first_quarter_that_is_equal_in_ona_is_no_difference(today):
     """Where the start was set later after years of syncs, ONA keeps what it has."""
     case = child(today, last_updated_at=datetime(2019, 8, 1, tzinfo=UTC))

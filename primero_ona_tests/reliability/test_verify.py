@@ -115,6 +115,7 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.proves("verify")
 def test_each_damage_is_found_as_what_it_is_and_mended_alone(synced, damage):
     """The syncs believe their own bookkeeping; this must not, and must not rewrite the country to mend one child."""
     kind, harm = DAMAGES[damage]
@@ -127,6 +128,7 @@ def test_each_damage_is_found_as_what_it_is_and_mended_alone(synced, damage):
     assert len(set(rows) - set(synced.sql(untouched, belonging(synced, 0)))) <= 1
 
 
+@pytest.mark.proves("verify")
 def test_differences_are_told_by_the_quarter_of_the_cases_last_change(synced):
     """Whoever answers for a quarter must see which one is wrong."""
     synced.sql("DELETE FROM services")
@@ -135,6 +137,7 @@ def test_differences_are_told_by_the_quarter_of_the_cases_last_change(synced):
     assert (found["2024-Q1"].missing, found["2024-Q2"].missing > 5) == (0, True)
 
 
+@pytest.mark.proves("smaller-loss")
 def test_a_case_out_of_the_accounts_scope_is_told_from_one_that_is_gone(synced):
     """403 and 404 look alike in a list: the case is not there. One is an account's fault, the other a fact."""
     case = belonging(synced, 0)
@@ -158,6 +161,7 @@ def stamp_of(record: dict[str, Any]) -> Any:
     return datetime.fromisoformat(record["last_updated_at"])
 
 
+@pytest.mark.proves("smaller-loss")
 def test_a_repair_refuses_to_empty_ona_for_an_account_that_has_lost_its_scope(synced):
     """A role changed by mistake would otherwise take every child out of the dashboards, confirmed one by one."""
     for number, other in enumerate(list(synced.primero.cases.records())):
@@ -169,6 +173,7 @@ def test_a_repair_refuses_to_empty_ona_for_an_account_that_has_lost_its_scope(sy
     assert synced.sql("SELECT count(*) > 30 FROM cases") == [(True,)]
 
 
+@pytest.mark.proves("smaller-loss")
 def test_fifty_single_cases_that_agree_stand_for_an_account_that_has_lost_its_scope(synced, monkeypatch):
     """A thousand questions, a second each, would say no more; and the others must neither count as gone nor leave ONA."""
     monkeypatch.setattr("primero_ona.primero.inventory.AGREED", 5)
@@ -196,6 +201,7 @@ def test_cases_that_are_gone_are_all_asked_about(synced, monkeypatch):
     assert (total.gone > 10, total.gone, total.unconfirmed) == (True, total.extra, 0)
 
 
+@pytest.mark.proves("complete")
 def test_a_change_within_the_grace_is_pending_and_no_difference(synced):
     """The monthly check runs while people work; what the sensor has not seen yet is nobody's fault."""
     synced.primero.update(belonging(synced, 0), sex="other")
@@ -205,6 +211,7 @@ def test_a_change_within_the_grace_is_pending_and_no_difference(synced):
     assert look(synced).total.stale == 1
 
 
+@pytest.mark.proves("edits-during-pull")
 def test_an_inventory_that_shrinks_while_it_is_read_is_taken_again(graph):
     """A case that vanishes shifts every later page by one, so that a case is never seen."""
     graph.primero.switches.per_cap = 10
@@ -217,6 +224,7 @@ def test_an_inventory_that_shrinks_while_it_is_read_is_taken_again(graph):
     assert sorted(sink.ids) == sorted(case["id"] for case in graph.primero.cases.records())
 
 
+@pytest.mark.proves("edits-during-pull")
 def test_cases_created_while_an_inventory_is_read_double_nobody(graph):
     """They shift later pages towards the end, which shows a case twice."""
     graph.primero.switches.per_cap = 10
@@ -228,6 +236,7 @@ def test_cases_created_while_an_inventory_is_read_double_nobody(graph):
     assert len(sink.ids) == len(set(sink.ids)) >= 60
 
 
+@pytest.mark.proves("wrong-total")
 def test_an_inventory_that_stays_short_is_no_proof(graph):
     """A server that counts more than it shows must not make ONA look complete."""
     graph.primero.fail("wrong total", times=None, by=3)
@@ -249,6 +258,7 @@ def test_an_inventory_asks_with_no_window_but_for_its_count(graph):
 
 
 @pytest.mark.parametrize("trouble", ["no case comes", "all that scans times out"])
+@pytest.mark.proves("primero-gave-up")
 def test_an_inventory_of_nothing_is_no_proof(graph, trouble):
     """ONA would seem to hold thousands of cases too many."""
     if trouble == "no case comes":
@@ -259,6 +269,7 @@ def test_an_inventory_of_nothing_is_no_proof(graph, trouble):
         take_inventory(client, Inventory(), empty_pause=0)
 
 
+@pytest.mark.proves("no-stamp")
 def test_a_case_without_a_time_of_its_last_change_is_counted_and_left_out(graph):
     """No quarter has it, so no sync brings it; without a window it comes all the same."""
     graph.primero.create(age=9, last_updated_at=None)
@@ -288,6 +299,7 @@ def command(synced: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     return lambda *arguments: CliRunner().invoke(app, list(arguments))
 
 
+@pytest.mark.proves("unknown-birthday")
 def test_verify_warns_where_it_could_read_no_date_of_birth(synced, command):
     """Who is a child is then decided by another rule than that of the syncs, and the reader must know."""
     warning = "figures of past years shrink as children grow up"
@@ -299,6 +311,7 @@ def test_verify_warns_where_it_could_read_no_date_of_birth(synced, command):
     assert found.exit_code == 1, "the ages that ONA has are not confirmed"
 
 
+@pytest.mark.proves("quarantine")
 def test_the_quarantine_is_listed_without_values_and_a_row_that_becomes_good_leaves_it(synced, command):
     """Somebody gives the child its case id in Primero; nobody should have to clear a list by hand."""
     listed = command("quarantine", "list", "--json")

@@ -69,6 +69,7 @@ def test_nested_services_come_back_as_they_were(store: PartitionStore) -> None:
     assert pa.Table.from_pandas(back, RAW_SCHEMA).to_pylist() == pa.Table.from_pandas(raw, RAW_SCHEMA).to_pylist()
 
 
+@pytest.mark.proves("stored-partitions")
 def test_nothing_lies_on_disk_in_the_clear_and_only_the_owner_may_look(store: PartitionStore) -> None:
     """The disk is backed up, copied and one day thrown away: rows, summaries and even the names of columns tell of children."""
     fill(store, frame(1), frame(2), findings=[{"field": "location_current", "code": "16990101", "count": 1}])
@@ -160,6 +161,7 @@ def test_what_is_damaged_is_refused_by_name(store: PartitionStore, damage: str) 
 
 
 @pytest.mark.parametrize("place", ["quarter", "asset"])
+@pytest.mark.proves("stored-partitions")
 def test_a_file_that_was_copied_elsewhere_is_refused(store: PartitionStore, place: str) -> None:
     """Whoever may write the folder but has no key could count last year's children once more this year."""
     path = fill(store, frame(1))

@@ -34,6 +34,7 @@ def folders(top: Path, modes: dict[str, int]) -> Path:
     ],
     ids=["all", "all, sticky", "others alone", "the folder above", "two above"],
 )
+@pytest.mark.proves("stored-partitions")
 def test_storage_that_every_account_may_write_to_is_refused(tmp_path, modes):
     """Any account could put an older partition, or another manifest, in place of what was stored."""
     folder = folders(tmp_path, modes)

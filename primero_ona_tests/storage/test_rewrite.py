@@ -63,6 +63,7 @@ def ona(ona_url):
     return lambda: connect(ona_url)
 
 
+@pytest.mark.proves("stored-partitions", "key-rotation")
 def test_after_a_rotation_the_new_key_alone_opens_everything(tmp_path):
     """A key that leaked stays dangerous as long as anything on disk is encrypted with it."""
     ids = {quarter: write(tmp_path, quarter, 3, 2) for quarter in (Q1, Q2)}
@@ -99,6 +100,7 @@ def test_everything_on_disk_is_for_its_owner_only(tmp_path):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
+@pytest.mark.proves("stored-partitions")
 def test_purge_deletes_older_quarters_unfinished_ones_too_and_nothing_else(tmp_path):
     """Retention that leaves what a killed run wrote is none; one that takes reference data breaks the next run."""
     for quarter in (Quarter(2021, 3), Quarter(2021, 4), Quarter(2022, 1)):
@@ -130,6 +132,7 @@ def test_what_cannot_be_removed_is_an_error_that_says_that_it_is_still_there(tmp
     assert ids_of(stored(tmp_path), Quarter(2021, 3)) == [case]
 
 
+@pytest.mark.proves("stored-partitions")
 def test_the_retention_setting_deletes_on_schedule(tmp_path, ona, ona_url):
     """What must be deleted by hand is not deleted."""
     open_quarter = current_quarter()
