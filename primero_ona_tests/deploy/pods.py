@@ -26,8 +26,10 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 
-#: What the image has: the code and its interpreter.
-_IMAGE = (str(ROOT), sys.base_prefix)
+#: What the image has: the code and its interpreter. It is all that a pod sees of the folders that are covered.
+_IMAGE = (str(ROOT / "primero_ona"), sys.prefix, sys.base_prefix)
+_SYSTEM = {"bin", "dev", "etc", "lib", "lib64", "proc", "sbin", "sys", "usr", "var"}
+_COVERED = sorted({"root", "opt", "run", "tmp", "home", "mnt", *({ROOT.parts[1]} - _SYSTEM)})
 
 
 def image_environment() -> dict[str, str]:
@@ -98,14 +100,12 @@ class Pod:
 
     def _script(self, container: Mapping[str, Any], user: int, group: int) -> str:
         """Cover what is not the pod's, lay its volumes, and become the container's command."""
-        lines = ["mount --make-rprivate /"]
+        lines = ["umask 022", "mount --make-rprivate /"]
         for number, path in enumerate(_IMAGE):
             keep = f"{self.folder}/image/{number}"
             lines += [f"mkdir -p {keep}", f"mount --bind {path} {keep}"]
         lines += [f"cp -a /etc {self.folder}/etc", f"mount --bind {self.folder}/etc /etc"]
-        lines += [
-            f"mount -t tmpfs -o mode=0755 tmpfs {path}" for path in ("/root", "/opt", "/run", "/tmp", "/home", "/mnt")
-        ]
+        lines += [f"mount -t tmpfs -o mode=0755 tmpfs /{name}" for name in _COVERED]
         mounts = sorted(container.get("volumeMounts", ()), key=lambda mount: str(mount["mountPath"]))
         for mount in mounts:
             source, target = f"{self.folder}/volumes/{mount['name']}", mount["mountPath"]
