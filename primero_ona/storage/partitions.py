@@ -180,7 +180,7 @@ class PartitionWriter:
     """Writes one partition, frame by frame. Without `commit` the old one stays as it was.
 
     As a context manager it discards at its end what was not committed. Two writers of one partition are kept apart by the
-    lock of the partition (`ona/connection.py`), not here.
+    lock of the partition (`ona/locks.py`), not here.
     """
 
     def __init__(self, draft: Draft, stored: Stored, partition: str, properties: Any) -> None:  # noqa: ANN401

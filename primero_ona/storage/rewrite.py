@@ -1,6 +1,6 @@
 """Rewrite stored partitions: with the newest key, without single cases, or not at all.
 
-To be called under the lock of all partitions (`ona/connection.py`). Each file is replaced as a whole, so that a kill leaves
+To be called under the lock of all partitions (`ona/locks.py`). Each file is replaced as a whole, so that a kill leaves
 either the old one or the new one, and nothing else that a key opens.
 """
 

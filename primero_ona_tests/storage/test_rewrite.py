@@ -194,7 +194,7 @@ def test_a_forgotten_case_is_in_no_file_and_everything_else_stays(tmp_path):
 
 def test_an_erasure_waits_for_the_runs_and_the_runs_for_an_erasure(ona, monkeypatch):
     """Rewritten under a pull, the partition would get the child back a minute later."""
-    monkeypatch.setattr("primero_ona.ona.connection._WAIT", "50ms")
+    monkeypatch.setattr("primero_ona.ona.locks._WAIT", "50ms")
     with ona() as run, ona() as other, ona() as command:
         with partition_lock(run, Q1.key), partition_lock(other, Q2.key):
             with pytest.raises(TransientError, match="command is storing 2024-01-01"), partition_lock(command, Q1.key):
