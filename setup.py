@@ -58,6 +58,10 @@ setup(
             "ona/indicators/*.sql",
             "ona/indicators/*.yaml",
             "ona/migrations/*.sql",
+            "report/*.css",
+            "report/*.html",
+            "report/*.js",
+            "report/fonts/*",
             "sandbox/*.yaml",
         ]
     },
@@ -71,9 +75,11 @@ setup(
         "prometheus-client>=0.22,<1",
         "requests>=2.32,<3",
         "urllib3>=2.6,<3",  # decompresses no more at once than is asked for
+        "jinja2>=3.1,<4",
         "pandas>=3.0,<4",
         "pyarrow>=22",
         "cryptography>=45",
+        "highspy>=1.14,<1.16",  # 1.16 writes a banner to stdout
         "numpy>=2",
         "orjson>=3.11,<4",
         "pandera>=0.35,<0.36",
@@ -85,6 +91,7 @@ setup(
         "rich>=14",
         "typer>=0.20,<1",
         "universal-pathlib>=0.3,<0.4",
+        "xlsxwriter>=3.2,<4",
     ],
     extras_require={"s3": S3, "k8s": K8S, "sandbox": SANDBOX, "test": TEST, "cluster": CLUSTER},
     entry_points={"console_scripts": ["primero-ona = primero_ona.cli.app:main"]},

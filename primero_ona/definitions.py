@@ -12,7 +12,7 @@ from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NA
 
 from primero_ona.errors import ConfigError, SyncError
 from primero_ona.graph.alerts import alert_sensor
-from primero_ona.graph.assets.indicators import indicator_assets
+from primero_ona.graph.assets.indicators import indicator_assets, report_asset
 from primero_ona.graph.assets.mapped import mapped_assets
 from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets
 from primero_ona.graph.assets.raw import PRIMERO, raw_assets
@@ -26,6 +26,8 @@ from primero_ona.graph.automation import (
     reference_schedule,
     refresh_schedule,
     remap_job,
+    reports_job,
+    reports_schedule,
     sync_job,
 )
 from primero_ona.graph.checks import asset_checks
@@ -83,22 +85,24 @@ def build_defs(
     quarters = quarterly_partitions(settings.start)
     raw, from_raw = raw_assets(quarters, settings.policy), [*mapped_assets(quarters), ona_assets(quarters)]
     quarterly, reference, figures = [raw, *from_raw], reference_assets(), indicator_assets(settings)
+    report = report_asset(settings, quarters)
     scope = Scope(Quarter.parse(settings.start), settings.policy)
     job = sync_job(dg.AssetSelection.assets(*quarterly, *figures))
     remap = remap_job(dg.AssetSelection.assets(*from_raw, *figures))
     compute = figures_job(dg.AssetSelection.assets(*figures))
     refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), reconcile_job()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
-    jobs = [job, remap, compute, refresh, verify, *purges]
+    write = reports_job(dg.AssetSelection.assets(report))
+    jobs = [job, remap, compute, write, refresh, verify, *purges]
     checks = [
         *reference_checks(),
         *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
         figure_checks(settings),
         complete_check(scope),
     ]
-    attach_safe_step(*(each.op for each in (*reference, *quarterly, *figures, *checks)))
+    attach_safe_step(*(each.op for each in (*reference, *quarterly, *figures, report, *checks)))
     return dg.Definitions(
-        assets=[PRIMERO, *reference, *quarterly, *figures, DASHBOARDS],
+        assets=[PRIMERO, *reference, *quarterly, *figures, report, DASHBOARDS],
         asset_checks=checks,
         jobs=jobs,
         schedules=[
@@ -106,6 +110,7 @@ def build_defs(
             close_schedule(job),
             refresh_schedule(job),
             figures_schedule(compute),
+            reports_schedule(write, quarters),
             reconcile_schedule(verify),
             *map(purge_schedule, purges),
         ],

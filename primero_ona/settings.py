@@ -305,6 +305,18 @@ class GraphSettings(_Settings):
         le=100,
         description="a check warns where less than so many percent of an indicator's children have a known age and a date",
     )
+    reports: str | None = Field(
+        None,
+        validation_alias="PRIMERO_ONA_REPORTS",
+        description="folder of the reports on this machine, a path; default: reports/ in DAGSTER_HOME",
+    )
+
+    @field_validator("reports")
+    @classmethod
+    def _is_path(cls, value: str | None) -> str | None:
+        if value and "://" in value:
+            raise ValueError("must be a path of this machine")
+        return value
 
     @field_validator("start")
     @classmethod
@@ -318,6 +330,11 @@ class GraphSettings(_Settings):
     def indicators(self) -> dict[str, str]:
         """Which variant of each indicator the views show."""
         return {"4.8": self.indicator_4_8, "4.11a": self.indicator_4_11a}
+
+    @property
+    def reports_folder(self) -> Path | None:
+        """The folder of the reports that is set."""
+        return Path(self.reports) if self.reports else None
 
     @property
     def policy(self) -> PullPolicy:

@@ -139,12 +139,16 @@ class Graph:
         return "\n".join(str(entry) for entry in self.instance.all_logs(run_id))
 
 
-def seed_reference(stored: StoredAssets, connect: Connect, data: ReferenceData | None = None) -> None:
-    """Store the sandbox's reference data and bring it into ONA, without asking its server, whose faults are a test's."""
-    data = data or ReferenceData()
+def reference_lists(data: ReferenceData) -> Reference:
+    """The sandbox's reference data as if they had just been read."""
     lists = {"lookups": data.lookups(), "forms": reference.forms(), "locations": data.locations(hierarchy=True)}
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    made = Reference({name: ReferenceList(contents_of(rows), stamp) for name, rows in lists.items()})  # type: ignore[misc]
+    return Reference({name: ReferenceList(contents_of(rows), stamp) for name, rows in lists.items()})  # type: ignore[misc]
+
+
+def seed_reference(stored: StoredAssets, connect: Connect, data: ReferenceData | None = None) -> None:
+    """Store the sandbox's reference data and bring it into ONA, without asking its server, whose faults are a test's."""
+    made = reference_lists(data or ReferenceData())
     frames = made.frames()
     with stored.writer(REFERENCE) as writer:
         for frame in frames:

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from primero_ona.cli import demo, doctor, installation, output, quarantine, reference, storage, sync, verify
+from primero_ona.cli import demo, doctor, installation, output, quarantine, reference, report, storage, sync, verify
 from primero_ona.cli.output import exit_code
 from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, prepare_process, unexpected
@@ -30,6 +30,7 @@ for command in (
     sync.status,
     quarantine.findings,
     verify.verify,
+    report.report,
     installation.metrics,
     storage.forget,
     storage.purge,

@@ -10,6 +10,7 @@ import typer
 from primero_ona.cli import output
 from primero_ona.cli.common import apply_schema, ona_connection, refresh_reference, sync_quarters
 from primero_ona.cli.output import exit_code
+from primero_ona.cli.report import make_report
 from primero_ona.quarters import Quarter, last_quarters
 
 CasesOption = Annotated[int, typer.Option(min=1, help="Cases in the synthetic Primero.")]
@@ -18,6 +19,7 @@ SeedOption = Annotated[int, typer.Option(help="Seed of the synthetic data; the s
 
 def demo(cases: CasesOption = 3_000, seed: SeedOption = 1) -> None:
     """Sync eight quarters from the settings' Primero, or from the sandbox where none is set, and show what came."""
+    from primero_ona.report.tables import Period
     from primero_ona.sandbox.demo_environment import QUARTERS, demo_environment
 
     with demo_environment(cases=cases, seed=seed) as place:
@@ -31,7 +33,11 @@ def demo(cases: CasesOption = 3_000, seed: SeedOption = 1) -> None:
         outcomes = sync_quarters(quarters)
         output.show_demo(outcomes)
         _show_figures(quarters)
-    code = max(exit_code(outcome.kind) for outcome in outcomes)
+        code = max(exit_code(outcome.kind) for outcome in outcomes)
+        if not code:
+            ended = quarters[-2:][0]
+            output.note(f"The report of {ended}, to be opened in a browser, and its tables:")
+            make_report(Period.of_quarter(ended), internal=True)
     if not code:
         output.note("Next: `make dev` opens the Dagster UI on these quarters.")
     raise typer.Exit(code)

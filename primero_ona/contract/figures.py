@@ -44,3 +44,30 @@ INDICATOR_FIGURES = Table(
     description="Children in indicators 4.8 and 4.11a, by each definition, period and dimension.",
     columns=FIGURE_COLUMNS,
 )
+
+#: A row of the report's CSV; no table of ONA.
+INDICATOR_REPORT = Table(
+    name="indicator_report",
+    key="edition",
+    key_rest=("indicator", "definition", "period", "period_start", "table", "label_1", "label_2"),
+    description="One count of a report.",
+    columns=(
+        Column("edition", "text", "`internal`: exact; `public`: what may leave"),
+        Column("indicator", "text", "Indicator"),
+        Column("definition", "text", "Which definition of the indicator"),
+        Column("period", "text", "Kind of period"),
+        Column("period_start", "date", "First day of the period, in Phnom Penh"),
+        Column("table", "text", "What the children are grouped by; `total` for all of them"),
+        Column("label_1", "text", "Value of the first grouping", "sensitive"),
+        Column("label_1_km", "text", "The same in Khmer, where Primero has it", "sensitive"),
+        Column("label_2", "text", "Value of the second grouping", "sensitive"),
+        Column("label_2_km", "text", "The same in Khmer, where Primero has it", "sensitive"),
+        Column(
+            "children",
+            "text",
+            "Children that count, each once; in the public edition a text such as `<5`",
+            "quasi-identifier",
+        ),
+        Column("note", "text", "That the ministry has confirmed no definition"),
+    ),
+)

@@ -36,6 +36,9 @@ REFRESH_CRON = "0 3 * * *"
 #: Soon after midnight, when months, quarters and years begin in Phnom Penh.
 FIGURES_CRON = "10 0 * * *"
 
+#: After the figures of the night. A report by itself: a sync need not wait for it.
+REPORTS_CRON = "40 0 * * *"
+
 #: A closed quarter is refreshed for so long after its end; later edits reach it through the sensor.
 GRACE = timedelta(days=30)
 
@@ -105,6 +108,41 @@ def figures_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Each night at 00:10 (Phnom Penh), computes the indicators' figures, since periods begin without a load.",
     )
+
+
+def reports_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
+    """Write the report of a quarter."""
+    return dg.define_asset_job(
+        "write_report",
+        selection=selection,
+        description="Write the internal report of a quarter from the figures in ONA, as HTML, XLSX and CSV.",
+    )
+
+
+def reports_schedule(job: Any, quarters: dg.TimeWindowPartitionsDefinition) -> dg.ScheduleDefinition:  # noqa: ANN401
+    """Write the reports of the quarters whose figures still change."""
+
+    @dg.schedule(
+        name="write_reports",
+        cron_schedule=REPORTS_CRON,
+        execution_timezone=TIME_ZONE,
+        job=job,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=(
+            "Each night at 00:40 (Phnom Penh), writes the internal reports of the open quarter and of the one before, which late "
+            "entries still change."
+        ),
+    )
+    def write_reports(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+        now = context.scheduled_execution_time
+        changing = Quarter.of(now).previous(), Quarter.of(now)
+        return [
+            request(quarter, f"report:{now:%Y-%m-%d}")
+            for quarter in changing
+            if quarters.has_partition_key(quarter.key)
+        ]
+
+    return write_reports
 
 
 def request(quarter: Quarter, reason: str) -> dg.RunRequest:

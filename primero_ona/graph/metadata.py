@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -79,13 +80,31 @@ def totals_metadata(
     ]
     ended = now.previous()
     numbers = {f"children in {name}": children[name, ended] for name in variants if (name, ended) in children}
-    definitions = ", ".join(f"{name} by `{variant}`" for name, variant in variants.items())
     return {
         **numbers,
         "quarter": ended.label,
-        "definition": f"{definitions}; {UNCONFIRMED}",
+        "definition": _definition(variants),
         "last quarters": facts_table(rows),
     }
+
+
+def report_metadata(
+    quarter: Quarter, children: Mapping[str, int], variants: Mapping[str, str], paths: Sequence[Path]
+) -> dict[str, Any]:
+    """Where the files of a quarter's report are, the page first, and its national totals as numbers, which the UI plots."""
+    return {
+        **{f"children in {name}": number for name, number in children.items()},
+        "quarter": quarter.label,
+        "definition": _definition(variants),
+        "report": dg.MetadataValue.path(str(paths[0].resolve())),
+        "files": ", ".join(path.name for path in paths),
+        "edition": "internal: exact, not to be passed on",
+    }
+
+
+def _definition(variants: Mapping[str, str]) -> str:
+    definitions = ", ".join(f"{name} by `{variant}`" for name, variant in variants.items())
+    return f"{definitions}; {UNCONFIRMED}"
 
 
 def roughly(count: int) -> str:

@@ -169,7 +169,16 @@ def refuse_local_storage(instance: dg.DagsterInstance | None = None) -> None:
 
 def default_storage(instance: dg.DagsterInstance | None) -> Path:
     """`partitions/` beside Dagster's own storage."""
+    return _home(instance) / "partitions"
+
+
+def default_reports(instance: dg.DagsterInstance | None) -> Path:
+    """`reports/` beside Dagster's own storage."""
+    return _home(instance) / "reports"
+
+
+def _home(instance: dg.DagsterInstance | None) -> Path:
     home = os.environ.get("DAGSTER_HOME") or (
         instance.root_directory if instance and not instance.is_ephemeral else None
     )
-    return Path(home or ".dagster_home") / "partitions"
+    return Path(home or ".dagster_home")

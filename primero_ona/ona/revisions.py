@@ -1,13 +1,16 @@
-"""What is remembered of the figures in `primero_sync`: when and how they were computed, and which of them were revised and why."""
+"""What is remembered of the figures in `primero_sync`: how they were computed, which were revised and why, what was published."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.target import Target
 
 LATE, CORRECTION, EXIT = "late registration", "correction", "exit"
@@ -55,6 +58,24 @@ def keep_state(conn: psycopg.Connection, target: Target, definition: str, defaul
     seen = _seen(conn, target)
     for indicator, variant in defaults.items():
         conn.execute(_KEEP_STATE, (indicator, variant, definition, seen))
+
+
+def keep_published(
+    conn: psycopg.Connection, period: str, start: date, tables: Sequence[Mapping[str, Any]], run_id: str
+) -> None:
+    """Keep the tables of the public edition of a period as they are given out; nothing where the last one was the same.
+
+    Called before they are given out: what is not known to be published is not protected.
+    """
+    known = {"period": period, "start": start, "run_id": run_id, "tables": json.dumps(tables, ensure_ascii=False)}
+    with translate_errors("keeping in ONA what is published"), conn.transaction():
+        conn.execute(_KEEP_PUBLISHED, known)
+
+
+def read_published(conn: psycopg.Connection) -> list[dict[str, Any]]:
+    """All tables that were ever published, oldest edition first."""
+    with translate_errors("reading from ONA what was published"), conn.transaction():
+        return [table for (tables,) in conn.execute(_PUBLISHED).fetchall() for table in tables]
 
 
 def _seen(conn: psycopg.Connection, target: Target) -> str:
@@ -126,6 +147,18 @@ _SEEN = """
 SELECT concat_ws(' ', c.number, c.newest, (SELECT count(*) FROM {services}))
   FROM (SELECT count(*) AS number, max(last_updated_date::text) AS newest FROM {cases}) AS c
 """
+
+# The time is the server's: the loader may not name one.
+_KEEP_PUBLISHED = """
+INSERT INTO primero_sync.published_figures (period, period_start, run_id, tables)
+SELECT %(period)s, %(start)s, %(run_id)s, %(tables)s::jsonb
+ WHERE %(tables)s::jsonb IS DISTINCT FROM (
+    SELECT tables FROM primero_sync.published_figures
+     WHERE period = %(period)s AND period_start = %(start)s
+     ORDER BY published_at DESC LIMIT 1)
+"""
+
+_PUBLISHED = "SELECT tables FROM primero_sync.published_figures ORDER BY published_at, period, period_start"
 
 _KEEP_STATE = """
 INSERT INTO primero_sync.indicators (indicator, variant, definition, seen, computed_at)

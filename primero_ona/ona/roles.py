@@ -54,6 +54,7 @@ _BOOKKEEPING: dict[str, tuple[LiteralString, LiteralString]] = {
         "SELECT, INSERT (indicator, variant, period, period_start, dimension, value, old, new, run_id, reason)",
         "SELECT",
     ),
+    "published_figures": ("SELECT, INSERT (period, period_start, run_id, tables)", "SELECT"),
 }
 
 #: What the loader may do with each of ONA's tables.

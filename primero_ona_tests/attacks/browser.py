@@ -27,16 +27,17 @@ _OPTIONS = (
 
 @dataclass
 class Browser:
-    """One page of a browser, driven by Chromium's own protocol."""
+    """One page of a browser, driven by Chromium's own protocol; `events` are those of the domains that were enabled."""
 
     connection: ClientConnection
     number: int = field(default=0)
+    events: list[dict[str, Any]] = field(default_factory=list)
 
     def call(self, method: str, **parameters: Any) -> Any:
         self.number += 1
         self.connection.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
         while (answer := json.loads(self.connection.recv(timeout=60))).get("id") != self.number:
-            pass
+            self.events.append(answer)
         assert "error" not in answer, answer
         return answer["result"]
 

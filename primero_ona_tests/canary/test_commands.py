@@ -52,6 +52,7 @@ COMMANDS: dict[tuple[str, ...], set[int]] = {
     ("config", "show", "--json"): {0},
     ("doctor",): {1, 2, 3},
     ("doctor", "--json"): {1, 2, 3},
+    ("report", "--quarter", "2024-Q1", "--internal"): {0},
     ("metrics", "--textfile", "{temporary}/figures.prom"): {0},
     ("alerts", "test"): {2},
     ("schema", "plan"): {0},

@@ -113,6 +113,17 @@ def test_schedules_and_sensor_are_on_or_off_as_told_and_run_in_phnom_penh_time()
     assert all(each.description for each in (close, nightly, sensor, DEFS.resolve_job_def("sync_quarter")))
 
 
+def test_reports_are_written_for_the_open_quarter_and_the_one_before() -> None:
+    """Late entries still change the quarter that has just ended."""
+    assert tick("write_reports", "2024-04-01T00:40") == [
+        ("2024-01-01", "2024-Q1:report:2024-04-01"),
+        ("2024-04-01", "2024-Q2:report:2024-04-01"),
+    ]
+    schedule = DEFS.resolve_schedule_def("write_reports")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("40 0 * * *", "Asia/Phnom_Penh")
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+
+
 @dataclass
 class Watch:
     """The sensor on a sandbox whose clock stands; keeps the cursor as the daemon does."""

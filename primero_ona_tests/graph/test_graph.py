@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -248,3 +249,27 @@ def test_the_sandbox_s_time_is_not_the_machine_s(loaded: Graph) -> None:
     """The tests would otherwise mean something else next year."""
     newest = max(datetime.fromisoformat(case["last_updated_at"]) for case in loaded.primero.cases.records())
     assert newest < Q2.end
+
+
+def test_a_quarter_s_report_is_written_and_its_two_figures_are_shown(
+    graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The UI links the page, and plots the national figures by quarter; it shows no other count."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    graph.sync()
+    result = graph.execute(dg.AssetSelection.assets(dg.AssetKey("indicator_report")), Q1)
+    metadata = result.asset_materializations_for_node("indicator_report")[0].metadata
+    page = Path(str(metadata["report"].value))
+    assert page == tmp_path / "reports" / "primero-ona-2024-Q1-internal.html"
+    assert page.stat().st_mode & 0o777 == 0o600
+    totals = graph.sql(
+        "SELECT '4.8', children FROM indicator_4_8 WHERE period = 'quarter' AND period_start = %s AND dimension = 'all' "
+        "UNION ALL SELECT '4.11a', children FROM indicator_4_11a WHERE period = 'quarter' AND period_start = %s AND dimension = 'all'",
+        Q1.key,
+        Q1.key,
+    )
+    assert {name: metadata[f"children in {name}"].value for name, _ in totals} == dict(totals)
+    assert {each for each in metadata if isinstance(metadata[each].value, int)} == {
+        "children in 4.8",
+        "children in 4.11a",
+    }

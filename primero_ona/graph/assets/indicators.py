@@ -1,15 +1,15 @@
-"""Group 4_indicators: the figures of indicators 4.8 and 4.11a in ONA."""
+"""Group 4_indicators: the figures of indicators 4.8 and 4.11a in ONA, and the report of a quarter."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
-from primero_ona.contract.figures import INDICATOR_FIGURES
-from primero_ona.graph.assets.common import INDICATORS, OWNERS, contract_metadata
-from primero_ona.graph.assets.ona import CASES_KEY, FIGURES_KEY, SERVICES_KEY
-from primero_ona.graph.metadata import totals_metadata
-from primero_ona.graph.resources import OnaDatabaseResource
+from primero_ona.contract.figures import INDICATOR_FIGURES, INDICATOR_REPORT
+from primero_ona.graph.assets.common import INDICATORS, OWNERS, QUARTER_NOTE, contract_metadata
+from primero_ona.graph.assets.ona import CASES_KEY, FIGURES_KEY, REPORT_KEY, SERVICES_KEY
+from primero_ona.graph.metadata import report_metadata, totals_metadata
+from primero_ona.graph.resources import OnaDatabaseResource, default_reports
 from primero_ona.ona.variants import fingerprint
 from primero_ona.quarters import Quarter
 from primero_ona.settings import GraphSettings
@@ -20,6 +20,14 @@ _TEXT = (
     "years, since a late edit moves figures of old ones too. Only figures that differ are written. The ministry has confirmed "
     "no definition; the settings PRIMERO_ONA_INDICATOR_4_8 and PRIMERO_ONA_INDICATOR_4_11A choose what the views show. "
     "`children in …` are those of the whole country in the last quarter that has ended."
+)
+
+_REPORT_TEXT = (
+    "The report of a quarter, for people: indicators 4.8 and 4.11a.\n\n"
+    "Their figures with their definitions, by sex, age, placement, province, disability and service, and how far they can be relied "
+    "on. Written as HTML, XLSX and CSV into the folder of PRIMERO_ONA_REPORTS on the machine of the run. This is the internal edition, "
+    "which is exact and may not be passed on; `primero-ona report` makes the public one. Each night for the quarters that still "
+    "change, and by hand for any other."
 )
 
 
@@ -67,3 +75,40 @@ def indicator_assets(settings: GraphSettings) -> list[dg.AssetsDefinition]:
         )
 
     return [indicator_figures]
+
+
+def report_asset(settings: GraphSettings, quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """The internal report of each quarter. No part of a sync, which need not wait for it."""
+
+    @dg.asset(
+        key=REPORT_KEY,
+        deps=[FIGURES_KEY],
+        partitions_def=quarters,
+        description=_REPORT_TEXT + QUARTER_NOTE,
+        group_name=INDICATORS,
+        owners=OWNERS,
+        kinds={"html", "excel"},
+        code_version=fingerprint(),
+        metadata=contract_metadata(INDICATOR_REPORT),
+        pool="ona_database",
+        config_schema={},
+    )
+    def indicator_report(
+        context: dg.AssetExecutionContext, ona: dg.ResourceParam[OnaDatabaseResource]
+    ) -> dg.MaterializeResult[Any]:
+        """Write the quarter's report, and show its two figures, which the UI plots."""
+        from primero_ona.ona.figure_reads import quarter_totals
+        from primero_ona.report.files import write_report
+        from primero_ona.report.tables import Period
+
+        quarter = Quarter.parse(context.partition_key)
+        folder = settings.reports_folder or default_reports(context.instance)
+        with ona.connection() as connection:
+            paths = write_report(
+                connection, Period.of_quarter(quarter), settings.indicators, "internal", folder, datetime.now(UTC)
+            )
+            totals = quarter_totals(connection, settings.indicators)
+        children = {name: totals[name, quarter.start.date()].children for name in settings.indicators}
+        return dg.MaterializeResult(metadata=report_metadata(quarter, children, settings.indicators, paths))
+
+    return indicator_report

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CASES_KEY = dg.AssetKey(["ona", "cases"])
 SERVICES_KEY = dg.AssetKey(["ona", "services"])
 FIGURES_KEY = dg.AssetKey(["ona", INDICATOR_FIGURES.name])
+REPORT_KEY = dg.AssetKey("indicator_report")
 
 _TABLES = {
     CASES_KEY: (CASES, "Cases in ONA's database, which the dashboards read."),

@@ -1,0 +1,356 @@
+"""The public edition: a few tables, rounded so that nobody can work out a count below 5 from all that is published."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from functools import cache
+from itertools import product
+from typing import Any, TypeVar
+
+from primero_ona.mapping.labels import Labels
+from primero_ona.report.disclosure import ANY, MOST, Interval, Known, Relation, disclose, rounded
+from primero_ona.report.tables import Table
+
+#: The tables that may leave, and what their cells are labelled by; of months the total only.
+PUBLIC: dict[str, tuple[str, ...]] = {
+    "total": (),
+    "sex": ("sex",),
+    "age_group": ("age_group",),
+    "sex_age": ("sex", "age_group"),
+    "placement_type": ("placement_type",),
+    "province": ("province",),
+    "disability": ("disability",),
+    "service_type": ("service_type",),
+}
+
+#: Whatever the dictionary does not have, and what is not recorded.
+OTHER = "other"
+
+_PROVINCES = (
+    "Banteay Meanchey", "Battambang", "Kampong Cham", "Kampong Chhnang", "Kampong Speu", "Kampong Thom", "Kampot", "Kandal",
+    "Kep", "Koh Kong", "Kratie", "Mondul Kiri", "Otdar Meanchey", "Pailin", "Phnom Penh", "Preah Vihear", "Prey Veng", "Pursat",
+    "Ratanak Kiri", "Siemreap", "Sihanoukville", "Stung Treng", "Svay Rieng", "Takeo", "Tboung Khmum",
+)  # fmt: skip
+
+#: What the first of two variants counts, the second counts, too.
+_INCLUDED = (
+    (("4.8", "registered"), ("4.11a", "registered_or_served")),
+    (("4.11a", "served"), ("4.11a", "registered_or_served")),
+)
+
+_MONTHS = {"month": 1, "quarter": 3, "year": 12}
+
+_Cell = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PublicTable:
+    """A table as it is published. All labels have a cell: `10`, `<5`, or where that gave something away `8–17`, `≥53`, `…`."""
+
+    name: str
+    indicator: str
+    variant: str
+    period: str
+    period_start: date
+    dimensions: tuple[str, ...]
+    cells: Mapping[tuple[str, ...], str]
+    adds_up: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        cells = [[list(labels), shown] for labels, shown in self.cells.items()]
+        return asdict(self) | {"period_start": self.period_start.isoformat(), "cells": cells}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> PublicTable:
+        """The table that to_json made this of."""
+        return cls(
+            **{name: content[name] for name in ("name", "indicator", "variant", "period", "adds_up")},
+            period_start=date.fromisoformat(content["period_start"]),
+            dimensions=tuple(content["dimensions"]),
+            cells={tuple(labels): shown for labels, shown in content["cells"]},
+        )
+
+
+@cache
+def public_labels() -> Mapping[str, tuple[str, ...]]:
+    """By dimension all labels that its tables have, in the order of the dictionary; all else is `other`."""
+    known = Labels.load()
+    return {
+        "sex": (*dict.fromkeys(known.all_of("sex").values()), OTHER),
+        "age_group": ("0-4", "5-9", "10-14", "15-17", "unknown"),
+        "placement_type": (
+            *("biological family", "kinship care", "foster care", "residential care"),
+            *("supported independent living", "adoption", OTHER),
+        ),
+        "province": (*_PROVINCES, OTHER),
+        "disability": ("recorded", "not recorded"),
+        "service_type": (*dict.fromkeys(known.all_of("service_type").values()), OTHER),
+    }
+
+
+def publish(
+    tables: Sequence[Table],
+    published_before: Sequence[PublicTable],
+    labels: Mapping[str, Sequence[str]] | None = None,
+) -> Sequence[PublicTable]:
+    """The tables as they may be published, beside all that was published before, oldest first; others are left out.
+
+    A table that was published and still holds is repeated as it was. `labels`: by dimension those that differ from
+    public_labels(), such as the provinces' names in ONA. Raises ValueError where a table that adds up does not.
+    """
+    by_dimension = {**public_labels(), **(labels or {})}
+    new = {_key(table): table for table in tables if _allowed(table)}
+    counts = {key: _counts(table, by_dimension, new.get(_key(table).of("total"))) for key, table in new.items()}
+    years = {key.start.year for key in new}
+    before = {_key(table): table for table in published_before if _allowed(table) and table.period_start.year in years}
+    intervals = {key: {cell: bounds(text) for cell, text in table.cells.items()} for key, table in before.items()}
+    single = {key for tables in (before, new) for key, table in tables.items() if table.adds_up}
+    shown = _publish(counts, intervals, single)
+    return [
+        PublicTable(
+            *(table.name, table.indicator, table.variant, table.period, table.period_start, table.dimensions),
+            {cell: text_of(shown[key, cell]) for cell in counts[key]},
+            table.adds_up,
+        )
+        for key, table in new.items()
+    ]
+
+
+def text_of(interval: Interval) -> str:
+    """How an interval is published."""
+    low, high = interval
+    if high >= MOST:
+        return f"≥{low}" if low else "…"
+    if low == 0:
+        return f"<{high + 1}"
+    return str((low + 2) // 5 * 5) if interval == rounded(low) else f"{low}–{high}"
+
+
+def bounds(text: str) -> Interval:
+    """The counts that a published text stands for, from the least to the greatest."""
+    if text == "…":
+        return ANY
+    if text.startswith("≥"):
+        return int(text[1:]), MOST
+    if text.startswith("<"):
+        return 0, int(text[1:]) - 1
+    low, _, high = text.partition("–")
+    return (int(low), int(high)) if high else rounded(int(low))
+
+
+@dataclass(frozen=True, order=True)
+class _Key:
+    """Which table it is."""
+
+    indicator: str
+    variant: str
+    period: str
+    start: date
+    name: str
+
+    @property
+    def group(self) -> tuple[str, str, str, date]:
+        return self.indicator, self.variant, self.period, self.start
+
+    @property
+    def months(self) -> set[tuple[int, int]]:
+        """Its months, each with the year."""
+        return {(self.start.year, self.start.month + number) for number in range(_MONTHS[self.period])}
+
+    def of(self, name: str) -> _Key:
+        """Another table of the same children."""
+        return replace(self, name=name)
+
+
+T = TypeVar("T")
+
+#: Tables with something for each cell.
+_Tables = Mapping[_Key, Mapping[_Cell, T]]
+
+_Place = tuple[_Key, _Cell]
+
+#: The sum of some cells, each with a factor, is 0, or at most 0.
+_Related = tuple[Mapping[_Place, int], bool]
+
+
+def _key(table: Table | PublicTable) -> _Key:
+    return _Key(table.indicator, table.variant, table.period, table.period_start, table.name)
+
+
+def _allowed(table: Table | PublicTable) -> bool:
+    return PUBLIC.get(table.name) == table.dimensions and (table.period != "month" or table.name == "total")
+
+
+def _counts(table: Table, labels: Mapping[str, Sequence[str]], total: Table | None) -> dict[_Cell, int]:
+    """The table with a cell for each label, and those without a label under `other`.
+
+    There a child that has several of them counts for each, but no more children than there are.
+    """
+    counts: dict[_Cell, int] = dict.fromkeys(product(*(labels[name] for name in table.dimensions)), 0)
+    for cell, count in table.cells.items():
+        known = tuple(
+            label if label in labels[name] else OTHER for name, label in zip(table.dimensions, cell, strict=True)
+        )
+        if known not in counts:
+            raise ValueError(f"the table {table.name} has a label of its own")
+        counts[known] += count
+    if total is not None and not table.adds_up:
+        return {cell: min(count, total.cells.get((), 0)) for cell, count in counts.items()}
+    return counts
+
+
+def _publish(counts: _Tables[int], before: _Tables[Interval], single: AbstractSet[_Key]) -> dict[_Place, Interval]:
+    """The intervals as which the counts are published. `single`: the tables whose cells add up."""
+    tables = {key: {**before, **counts}[key] for key in sorted(before.keys() | counts.keys())}
+    places = [(key, cell) for key, cells in tables.items() for cell in cells]
+    true = {(key, cell): count for key, cells in counts.items() for cell, count in cells.items()}
+    kept = {
+        (key, cell): interval
+        for key, cells in before.items()
+        if key not in counts or _holds(cells, counts[key])
+        for cell, interval in cells.items()
+    }
+    shown: dict[_Place, Interval] = {}
+    relations = _logical(_relations(tables, single), true)
+    for cells, related in _components(places, relations):
+        if not true.keys().isdisjoint(cells):
+            shown |= _publish_together(cells, related, true, kept)
+    return shown
+
+
+def _publish_together(
+    cells: Sequence[_Place],
+    relations: Sequence[_Related],
+    true: Mapping[_Place, int],
+    kept: Mapping[_Place, Interval],
+) -> dict[_Place, Interval]:
+    """As _publish, for cells that no relation binds to others."""
+    numbers = {cell: number for number, cell in enumerate(cells)}
+    rows = [
+        Relation(tuple((numbers[cell], factor) for cell, factor in terms.items()), equal) for terms, equal in relations
+    ]
+    kept = {cell: kept[cell] for cell in cells if cell in kept}
+    # What was published of other data says nothing about these.
+    for group in _outdated(cells, rows, true, kept):
+        kept = {cell: interval for cell, interval in kept.items() if cell in true or cell[0].group != group}
+    known = Known([kept.get(cell, ANY) for cell in cells], rows)
+    free: defaultdict[_Key, list[int]] = defaultdict(list)
+    for number, cell in enumerate(cells):
+        if cell in true and cell not in kept:
+            free[cell[0]].append(number)
+    order = list(PUBLIC)
+    tables = [free[key] for key in sorted(free, key=lambda key: (order.index(key.name), key))]
+    disclose(known, [true.get(cell) for cell in cells], tables)
+    return {cell: known.intervals[numbers[cell]] for cell in cells if cell in true}
+
+
+def _outdated(
+    cells: Sequence[_Place], rows: Sequence[Relation], true: Mapping[_Place, int], kept: Mapping[_Place, Interval]
+) -> Iterator[tuple[str, str, str, date]]:
+    """Those who count the same children as tables published before whose counts cannot be true any more, newest last."""
+    known = Known([(true[cell], true[cell]) if cell in true else ANY for cell in cells], rows)
+    groups = sorted({cell[0].group for cell in kept if cell not in true})
+    for group in groups:
+        places = [number for number, cell in enumerate(cells) if cell[0].group == group and cell not in true]
+        for number in places:
+            known.put(number, kept.get(cells[number], ANY))
+        if not known.possible():
+            yield group
+            for number in places:
+                known.put(number, ANY)
+
+
+def _holds(intervals: Mapping[_Cell, Interval], counts: Mapping[_Cell, int]) -> bool:
+    return intervals.keys() == counts.keys() and all(
+        low <= counts[cell] <= high for cell, (low, high) in intervals.items()
+    )
+
+
+def _logical(relations: Iterable[_Related], true: Mapping[_Place, int]) -> Iterator[_Related]:
+    """The relations that do hold of the counts.
+
+    Raises ValueError where a table does not add up.
+    """
+    for terms, equal in relations:
+        if terms.keys() <= true.keys():
+            total = sum(factor * true[cell] for cell, factor in terms.items())
+            if equal and total:
+                raise ValueError(f"the table {next(iter(terms))[0].name} does not add up")
+            if total > 0:
+                continue
+        yield terms, equal
+
+
+def _relations(tables: _Tables[Any], single: AbstractSet[_Key]) -> Iterator[_Related]:
+    """What anybody knows of the cells of these tables without their counts."""
+    for key, cells in tables.items():
+        whole = key.of("total"), ()
+        if key.name != "total" and whole[0] in tables:
+            sum_of = {(key, cell): 1 for cell in cells}
+            if key in single:
+                yield sum_of | {whole: -1}, True
+            else:
+                yield from (({(key, cell): 1, whole: -1}, False) for cell in cells)
+                if key.variant == "served":
+                    # Who counts by a service has one.
+                    yield {whole: 1} | dict.fromkeys(sum_of, -1), False
+        yield from _margins(key, tables, single)
+        yield from _longer(key, tables, single)
+        for part, of in _INCLUDED:
+            larger = replace(key, indicator=of[0], variant=of[1])
+            if (key.indicator, key.variant) == part and larger in tables and "age_group" not in PUBLIC[key.name]:
+                yield from (({(key, cell): 1, (larger, cell): -1}, False) for cell in cells if cell in tables[larger])
+
+
+def _margins(key: _Key, tables: _Tables[Any], single: AbstractSet[_Key]) -> Iterator[_Related]:
+    """A table by two dimensions adds up to those by one of them."""
+    for number, name in enumerate(PUBLIC[key.name] if len(PUBLIC[key.name]) > 1 else ()):
+        margin = key.of(name)
+        if {key, margin} <= single and margin in tables:
+            for (label,) in tables[margin]:
+                yield {(key, cell): 1 for cell in tables[key] if cell[number] == label} | {(margin, (label,)): -1}, True
+
+
+def _longer(key: _Key, tables: _Tables[Any], single: AbstractSet[_Key]) -> Iterator[_Related]:
+    """Who counts in a month or a quarter counts in its year, but may be older then; who counts in the year counts in one of them.
+
+    Not with each service of the year: there may be one in a quarter in which the child does not count.
+    """
+    within = [
+        other
+        for other in tables
+        if replace(other, period=key.period, start=key.start) == key and other.months < key.months
+    ]
+    for cell in tables[key]:
+        if "age_group" not in PUBLIC[key.name]:
+            yield from (({(other, cell): 1, (key, cell): -1}, False) for other in within if cell in tables[other])
+        for period in _MONTHS if key in single else ():
+            parts = [other for other in within if other.period == period and cell in tables[other]]
+            if set().union(*(part.months for part in parts)) == key.months:
+                yield {(key, cell): 1} | {(part, cell): -1 for part in parts}, False
+
+
+def _components(
+    cells: Iterable[_Place], relations: Iterable[_Related]
+) -> Iterator[tuple[list[_Place], list[_Related]]]:
+    """Split cells and relations where nothing connects them."""
+    parts = {cell: [cell] for cell in cells}
+    bound = list(relations)
+    for terms, _ in bound:
+        first, *others = terms
+        for other in others:
+            larger, smaller = parts[first], parts[other]
+            if larger is not smaller:
+                larger += smaller
+                parts.update(dict.fromkeys(smaller, larger))
+    order = {cell: number for number, cell in enumerate(parts)}
+    by_part: dict[int, list[_Related]] = {id(part): [] for part in parts.values()}
+    for terms, equal in bound:
+        by_part[id(parts[next(iter(terms))])].append((terms, equal))
+    for part in {id(part): part for part in parts.values()}.values():
+        yield sorted(part, key=order.__getitem__), by_part[id(part)]

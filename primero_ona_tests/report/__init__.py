@@ -1,0 +1,1 @@
+"""The report: tables, words, page, files."""
