@@ -38,7 +38,7 @@ dev: $(INSTALLED) ## Open the Dagster UI on the sandbox (or on .env)
 	@$(BIN)/primero-ona dev
 
 test: $(INSTALLED) ## Run the tests, on a real PostgreSQL and a real HTTP server that they start
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 bench: $(INSTALLED) bench/.venv-dlt/.installed ## Measure against a floor and a peer; BENCH="--cases 1000 --repeats 1" chooses
 	$(BIN)/python bench/run.py $(BENCH)

@@ -3,9 +3,11 @@
 Followed of https://dlthub.com/docs/reference/performance: larger buffers, several files for each table, so that several
 processes normalize and load at once, and CSV, which dlt loads by COPY. Services become a child table by themselves.
 It pages by number, as dlt's paginators do, over an order without ties, since rows that tie come twice or never. A case
-that is edited meanwhile can still be lost, which primero-ona guards against.
+that is edited meanwhile can still be lost, which primero-ona guards against. Of an open quarter, whose last day is not
+given, it asks for what has changed since the newest stamp that it has seen, less an hour: its incremental cursor with lag.
 
     PRIMERO_URL=… ONA_DATABASE_URL=… bench/.venv-dlt/bin/python bench/peer_dlt.py 2024-01-01 2024-04-01 <folder>
+    PRIMERO_URL=… ONA_DATABASE_URL=… bench/.venv-dlt/bin/python bench/peer_dlt.py 2026-10-01 - <folder>
 """
 
 from __future__ import annotations
@@ -31,11 +33,13 @@ import dlt  # noqa: E402
 from asked import FIELDS  # noqa: E402
 from dlt.sources.rest_api import rest_api_source  # noqa: E402
 
+#: Seconds that the cursor reaches back, as primero-ona does.
+LAG = 3600
+
 
 def main(first: str, after: str, folder: str) -> None:
-    """Merge the cases that were changed from one day (included) to another (excluded), in Phnom Penh."""
-    zone = ZoneInfo("Asia/Phnom_Penh")
-    start, end = (datetime.fromisoformat(day).replace(tzinfo=zone).astimezone(UTC) for day in (first, after))
+    """Merge the cases that were changed from one day (included) to another (excluded; `-`: none), in Phnom Penh."""
+    changed: object = f"{_asked(first)}..{_asked(after)}" if after != "-" else _changes_since(_asked(first))
     source = rest_api_source(
         {
             "client": {
@@ -63,7 +67,7 @@ def main(first: str, after: str, folder: str) -> None:
                         "path": "cases",
                         "data_selector": "data",
                         "params": {
-                            "last_updated_at": f"{start:%Y-%m-%dT%H:%M:%SZ}..{end:%Y-%m-%dT%H:%M:%SZ}",
+                            "last_updated_at": changed,
                             "order_by": "unique_identifier",
                             "order": "asc",
                             "fields": FIELDS,
@@ -81,6 +85,23 @@ def main(first: str, after: str, folder: str) -> None:
         dataset_name="peer",
     )
     pipeline.run(source, loader_file_format="csv").raise_on_failed_jobs()
+
+
+def _asked(day: str) -> str:
+    """The beginning of a day in Phnom Penh, as Primero is asked for it."""
+    moment = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo("Asia/Phnom_Penh"))
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _changes_since(start: str) -> dict[str, object]:
+    """Dlt's incremental cursor for a parameter: from `start` at first, then from the newest stamp seen, less the lag."""
+    return {
+        "type": "incremental",
+        "cursor_path": "last_updated_at",
+        "initial_value": start,
+        "lag": LAG,
+        "convert": "{}..".format,
+    }
 
 
 if __name__ == "__main__":

@@ -116,6 +116,25 @@ class Sandbox:
             done, page = done + len(rows), page + 1
         return done
 
+    def edit(self, cases: int) -> None:
+        """Save so many cases now, closed where they were open and open where not, as case workers do.
+
+        Another sex would change thousands of figures of the indicators besides.
+        """
+        asked: dict[str, Any] = {"fields": "status", "order_by": "unique_identifier", "order": "asc", "per": cases}
+        answer = requests.get(
+            f"{self.url}/api/v2/cases", params=asked, auth=(self.username, self.password), timeout=600
+        )
+        edits = [
+            {
+                "edit": "update",
+                "id": row["id"],
+                "changes": {"status": "closed" if row.get("status") == "open" else "open"},
+            }
+            for row in answer.json()["data"]
+        ]
+        self.tell({"edits": edits})
+
 
 def _edit(row: dict[str, Any]) -> dict[str, Any]:
     from datetime import datetime, timedelta  # noqa: PLC0415

@@ -28,8 +28,12 @@ from split import split
 from stages import stages
 from tables import tables
 
+from primero_ona.quarters import current_quarter
+
 HERE = Path(__file__).parent
 QUARTER, FIRST, AFTER = "2024-Q1", "2024-01-01", "2024-04-01"
+#: The quarter that is open, of which the changes are pulled, and how many cases are edited in it.
+OPEN, EDITED = current_quarter(), 200
 #: A quarter in which the sandbox has no case at all.
 EMPTY = "2023-Q4"
 PEER = HERE / ".venv-dlt"
@@ -147,6 +151,35 @@ def peer(bench: Bench, place: Sandbox, what: dict[str, Any]) -> None:
     shutil.rmtree(folder)
 
 
+def us_open(bench: Bench, place: Sandbox, what: dict[str, Any]) -> None:
+    """In an open quarter that is loaded: 200 cases changed, by its changes and whole; and a look that finds nothing."""
+    with home(bench) as path:
+        environment = environment_of(place, bench.postgres.url("bench_us"), path, Fernet.generate_key().decode())
+        run([*bench.program, "schema", "apply"], environment, bench.folder)
+        run([*bench.program, "reference", "refresh"], environment, bench.folder)
+        command = [*bench.program, "sync", "--quarter", OPEN.name, "--json"]
+        run(command, environment, bench.folder)
+        for state, options in ((f"{EDITED} changed", []), (f"{EDITED} changed, --full", ["--full"])):
+            place.edit(EDITED)
+            output = bench.measure({**what, "who": "us", "state": state}, [*command, *options], environment, place)
+            last = bench.results[-1]
+            last["stages"] = stages(path, orjson.loads(output)[0]["run_id"], last["seconds"])
+        look = [sys.executable, str(HERE / "look.py")]
+        run(look, environment, bench.folder)
+        bench.measure({**what, "who": "us", "state": "a look that finds nothing"}, look, environment, place)
+
+
+def peer_open(bench: Bench, place: Sandbox, what: dict[str, Any]) -> None:
+    """In an open quarter that is loaded: 200 cases changed, by its incremental cursor."""
+    folder = Path(tempfile.mkdtemp(dir=bench.folder, prefix="dlt-"))
+    environment = environment_of(place, bench.postgres.url("bench_peer"), folder, "")
+    command = [str(PEER / "bin" / "python"), str(HERE / "peer_dlt.py"), OPEN.key, "-", str(folder)]
+    run(command, environment, bench.folder)
+    place.edit(EDITED)
+    bench.measure({**what, "who": "dlt", "state": f"{EDITED} changed"}, command, environment, place)
+    shutil.rmtree(folder)
+
+
 def fixed_costs(bench: Bench, repeats: int) -> None:
     """What does not depend on cases: loading the definitions, and a quarter without a case, each beside Dagster's own."""
     nothing = bench.folder / "nothing.py"
@@ -190,6 +223,11 @@ def contenders(only: str) -> dict[str, Callable[[Bench, Sandbox, dict[str, Any]]
     return {name: call for name, call in every.items() if name in only.split(",")}
 
 
+def contenders_open(only: str) -> dict[str, Callable[[Bench, Sandbox, dict[str, Any]], None]]:
+    """Those that were asked for and can pull the changes of an open quarter, in the order of their turns."""
+    return {name: call for name, call in (("us", us_open), ("dlt", peer_open)) if name in only.split(",")}
+
+
 def facts() -> dict[str, Any]:
     """When, where, with what."""
     cpu = next(
@@ -225,6 +263,7 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=int, nargs="*", default=[0, 300])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="floor,us,dlt", help="contenders, separated by commas")
+    parser.add_argument("--open-only", action="store_true", help="only the open quarter, of which 200 cases change")
     parser.add_argument("--no-fixed", action="store_true", help="leave out what does not depend on cases")
     parser.add_argument("--split", action="store_true", help="one more unchanged sync of each, sampled: CPU by part")
     parser.add_argument(
@@ -248,13 +287,15 @@ def main() -> None:
 def measure_size(bench: Bench, cases: int, chosen: argparse.Namespace) -> None:
     """All contenders on so many cases, in turns. A million is measured once, without latency and without the peer."""
     large = cases >= 1_000_000
-    with sandbox(cases, QUARTER) as place:
-        for latency in [0] if large else chosen.latency_ms:
-            place.tell({"switches": {"latency_ms": latency}})
-            for _ in range(1 if large else chosen.repeats):
-                for name, contender in contenders(chosen.only).items():
-                    if not (large and name == "dlt"):
-                        contender(bench, place, {"cases": cases, "latency_ms": latency})
+    turns = {} if chosen.open_only else {QUARTER: contenders(chosen.only)}
+    for quarter, every in (turns | {OPEN.name: contenders_open(chosen.only)}).items():
+        with sandbox(cases, quarter) as place:
+            for latency in [0] if large else chosen.latency_ms:
+                place.tell({"switches": {"latency_ms": latency}})
+                for _ in range(1 if large else chosen.repeats):
+                    for name, contender in every.items():
+                        if not (large and name == "dlt"):
+                            contender(bench, place, {"cases": cases, "latency_ms": latency})
 
 
 def report(bench: Bench, told: dict[str, Any]) -> None:

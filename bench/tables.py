@@ -41,12 +41,21 @@ def _ratios(runs: Runs) -> str:
         asked = others["requests alone"]
         ratios = [*(whole / _seconds(other) if other else None for other in others.values())]
         ratios.append(taking / _seconds(asked) if asked else None)
-        load = [
-            median(run["stages"]["load"] for run in groups[cases, latency, who, which]) for which in (state, "first")
-        ]
-        ratios.append(load[0] / load[1])
+        first = groups.get((cases, latency, who, "first"))
+        load = [median(run["stages"]["load"] for run in each) for each in (group, first) if each]
+        ratios.append(load[0] / load[1] if first else None)
+        complete = groups.get((cases, latency, who, f"{state}, --full"))
+        ratios.append(whole / _seconds(complete) if complete else None)
         rows.append([f"{cases:,}", str(latency), state, *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios)])
-    head = ["what", "us / floor", "us / dlt", "us / requests", "pull and map / requests", "load / first load"]
+    head = [
+        "what",
+        "us / floor",
+        "us / dlt",
+        "us / requests",
+        "pull and map / requests",
+        "load / first load",
+        "changes / whole",
+    ]
     return _table(["cases", "ms per request", *head], rows) if rows else ""
 
 

@@ -282,6 +282,12 @@ class GraphSettings(_Settings):
         ge=0,
         description="… and by more than so many cases",
     )
+    whole_walk_days: int = Field(
+        7,
+        validation_alias="PRIMERO_ONA_WHOLE_WALK_DAYS",
+        ge=0,
+        description="the open quarter is pulled by its changes, and whole when that was last done more than so many days ago; 0: always",
+    )
     indicator_4_8: Literal["event", "registered"] = Field(
         "event",
         validation_alias="PRIMERO_ONA_INDICATOR_4_8",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,9 @@ from primero_ona.definitions import build_defs
 from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
 from primero_ona.graph.runs import Outcome, sync_quarter
 from primero_ona.ona.connection import Connect, connect
-from primero_ona.ona.migrations import apply, plan
 from primero_ona.pipeline.reference import fill_dictionary, fill_lookup
 from primero_ona.pipeline.stored import REFERENCE, StoredAssets
-from primero_ona.primero.reference import Reference, ReferenceList, contents_of
+from primero_ona.primero.reference import ListName, Reference, ReferenceList, contents_of
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox import reference
 from primero_ona.sandbox.cases import Wish
@@ -32,6 +32,7 @@ from primero_ona.sandbox.changes import ReferenceData
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.settings import GraphSettings
 from primero_ona.storage.partitions import PartitionStore
+from primero_ona_tests import SCRATCH, TEMPLATE
 
 #: The sandbox's clock: the middle of 2024-Q2. Both quarters are closed for the graph, which has the real clock.
 NOW = datetime(2024, 5, 15, 3, 0, tzinfo=UTC)
@@ -95,18 +96,19 @@ class Graph:
     def connect(self) -> Any:
         return connect(self.url)
 
-    def sync(self, quarter: Quarter = Q1) -> Outcome:
+    def sync(self, quarter: Quarter = Q1, *, whole: bool = False) -> Outcome:
         """Run the main job for a quarter, after a refresh of the reference data where none is stored."""
         if not self.store.partitions(REFERENCE):
             seed_reference(self.stored, self.connect, self.primero.reference)
-        return sync_quarter(self.defs.resolve_job_def("sync_quarter"), self.instance, quarter)
+        return sync_quarter(self.defs.resolve_job_def("sync_quarter"), self.instance, quarter, whole=whole)
 
     def execute(self, selection: dg.AssetSelection, quarter: Quarter = Q1, **tags: str) -> dg.ExecuteInProcessResult:
         """Run only some assets or checks for a quarter."""
         job = dg.define_asset_job("a_part", selection=selection)
         part = dg.Definitions(
-            assets=self.defs.assets, asset_checks=self.defs.asset_checks, jobs=[job], resources=self.defs.resources
-        )
+            assets=self.defs.assets, asset_checks=self.defs.asset_checks, jobs=[job], resources=self.defs.resources,
+            loggers=self.defs.loggers,
+        )  # fmt: skip
         return part.resolve_job_def("a_part").execute_in_process(
             instance=self.instance, raise_on_error=False, tags={"dagster/partition": quarter.key, **tags}
         )
@@ -142,8 +144,7 @@ class Graph:
 def reference_lists(data: ReferenceData) -> Reference:
     """The sandbox's reference data as if they had just been read."""
     lists = {"lookups": data.lookups(), "forms": reference.forms(), "locations": data.locations(hierarchy=True)}
-    stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    return Reference({name: ReferenceList(contents_of(rows), stamp) for name, rows in lists.items()})  # type: ignore[misc]
+    return _read_once(tuple((name, contents_of(rows)) for name, rows in lists.items()))  # type: ignore[misc]
 
 
 def seed_reference(stored: StoredAssets, connect: Connect, data: ReferenceData | None = None) -> None:
@@ -159,26 +160,32 @@ def seed_reference(stored: StoredAssets, connect: Connect, data: ReferenceData |
         fill_dictionary(conn, made)
 
 
+@lru_cache(maxsize=2)
+def _read_once(lists: tuple[tuple[ListName, tuple[str, ...]], ...]) -> Reference:
+    """Reference data with these elements, which is decoded once for all graphs."""
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    return Reference({name: ReferenceList(contents, stamp) for name, contents in lists})
+
+
 @contextmanager
 def wired(postgres: Any, name: str, wish: Wish, instance: dg.DagsterInstance | None = None) -> Iterator[Graph]:
     """A graph on a fresh sandbox and a fresh database with all tables."""
     clock = Clock()
     with (
-        database(postgres, name) as url,
-        tempfile.TemporaryDirectory(prefix="primero-ona-graph-") as folder,
+        database(postgres, name, TEMPLATE) as url,
+        tempfile.TemporaryDirectory(prefix="primero-ona-graph-", dir=SCRATCH) as folder,
         SandboxPrimero(wish, clock=clock).serve() as primero,
         dg.DagsterInstance.ephemeral() if instance is None else instance as dagster,
     ):
-        with connect(url) as conn:
-            apply(conn, plan(conn))
         yield Graph(primero, clock, url, Path(folder) / "partitions", Fernet.generate_key().decode(), dagster)
 
 
 @contextmanager
-def database(postgres: Any, name: str) -> Iterator[str]:
-    """The URL of an empty database of that name."""
+def database(postgres: Any, name: str, template: str = "template1") -> Iterator[str]:
+    """The URL of a database of that name, empty or a copy of a template."""
+    made = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(*map(sql.Identifier, (name, template)))
     with psycopg.connect(postgres.get_uri(), autocommit=True) as conn:
-        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        conn.execute(made)
         yield postgres.get_uri(database=name)
         conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 

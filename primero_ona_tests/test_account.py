@@ -8,9 +8,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from primero_ona.cli.app import app
 from primero_ona.errors import RefusedError
 from primero_ona.graph import due
 from primero_ona.graph.due import OnaLoginMemory
@@ -18,8 +17,8 @@ from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.visible import KnownScope
 from primero_ona.settings import PrimeroSettings
-from primero_ona_tests.harness import Q1, Q2, START, Graph, small, wired
-from primero_ona_tests.reliability.syncing import home_with_settings
+from primero_ona_tests.harness import Q1, Q2, Graph, small, wired
+from primero_ona_tests.reliability.syncing import sync_plainly, terminal_of
 
 Command = Callable[..., Result]
 
@@ -34,20 +33,7 @@ def graph(postgres: Any) -> Iterator[Graph]:
 @pytest.fixture
 def command(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs `primero-ona` on the graph."""
-    settings = {
-        "PRIMERO_URL": graph.primero.url,
-        "PRIMERO_USERNAME": graph.primero.username,
-        "PRIMERO_PASSWORD": graph.primero.password,
-        "ONA_DATABASE_URL": graph.url,
-        "PRIMERO_ONA_STORAGE_URL": str(graph.folder),
-        "PRIMERO_ONA_STORAGE_KEYS": graph.key,
-        "PRIMERO_ONA_START": START,
-        "DAGSTER_HOME": home_with_settings(tmp_path / "home"),
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return lambda *words: CliRunner().invoke(app, list(words))
+    return terminal_of(graph, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -92,8 +78,7 @@ def test_an_account_that_has_lost_a_part_of_its_scope_stores_nothing_until_an_op
     graph: Graph, command: Command
 ) -> None:
     """Primero says 200 and nothing else, and the quarters of those children would never change again."""
-    for quarter in (Q1, Q2):
-        assert graph.sync(quarter).failure is None
+    sync_plainly(graph, Q1, Q2)
     stored = sorted((path, path.stat().st_mtime_ns) for path in graph.folder.rglob("*") if path.is_file())
     lose_scope(graph, 30)
     outcome = graph.sync(Q1)
@@ -113,7 +98,7 @@ def test_an_account_that_has_lost_a_part_of_its_scope_stores_nothing_until_an_op
 @pytest.mark.proves("lost-scope")
 def test_what_counts_as_a_fall_is_a_setting(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small country deletes more in one day than a large one loses."""
-    assert graph.sync(Q1).failure is None
+    sync_plainly(graph)
     lose_scope(graph, 30)
     monkeypatch.setenv("PRIMERO_ONA_SCOPE_LOSS_CASES", "30")
     assert graph.sync(Q1).failure is None

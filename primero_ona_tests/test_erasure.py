@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,21 +11,25 @@ from typer.testing import CliRunner
 
 from primero_ona.cli.app import app
 from primero_ona.errors import UsageError
-from primero_ona_tests.harness import Q1, Q2, Graph, small, wired
+from primero_ona.ona.erasure import without_erased
+from primero_ona.primero.raw import PULLED_SCHEMA
+from primero_ona_tests.harness import Q1, Q2, Graph, small, table, wired
+from primero_ona_tests.reliability.syncing import sync_plainly, terminal_of
 
 
 @pytest.fixture
-def graph(postgres: Any, monkeypatch: Any) -> Iterator[Graph]:
+def graph(postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
     """40 plain cases, 2024-Q1 synced, and an environment that names this ONA and these partitions."""
     with wired(postgres, "erasure", small(40, odd=False)) as graph:
-        monkeypatch.setenv("PRIMERO_URL", graph.primero.url)
-        monkeypatch.setenv("PRIMERO_USERNAME", graph.primero.username)
-        monkeypatch.setenv("PRIMERO_PASSWORD", graph.primero.password)
-        monkeypatch.setenv("ONA_DATABASE_URL", graph.url)
-        monkeypatch.setenv("PRIMERO_ONA_STORAGE_URL", str(graph.folder))
-        monkeypatch.setenv("PRIMERO_ONA_STORAGE_KEYS", graph.key)
-        assert graph.sync().failure is None
+        terminal_of(graph, tmp_path, monkeypatch)
+        sync_plainly(graph)
         yield graph
+
+
+def test_a_pull_that_has_seen_no_case_is_not_ended_by_an_earlier_erasure() -> None:
+    """A page without cases of other modules lost its columns as soon as anybody was erased."""
+    empty = table([], PULLED_SCHEMA)
+    assert list(without_erased(empty, frozenset({"subject"}))) == PULLED_SCHEMA.names
 
 
 def run(*arguments: str) -> Any:
@@ -145,7 +150,7 @@ def test_keys_rotate_and_purge_work_from_the_command_line(graph, monkeypatch):
 def test_the_proof_of_completeness_does_not_miss_an_erased_case(graph):
     """A check that fails for ever because of a kept promise would be switched off, or mended against the promise."""
     case, _ = victim(graph)
-    graph.sync(Q2)
+    sync_plainly(graph, Q2)
     assert run("verify").exit_code == 0
     run("forget", "--primero-id", case)
     result = run("verify", "--json")

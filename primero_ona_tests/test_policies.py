@@ -18,6 +18,7 @@ from primero_ona.pipeline.scope import Scope
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.settings import GraphSettings
 from primero_ona_tests.harness import Q1, START, Graph, in_quarter, small, wired
+from primero_ona_tests.reliability.syncing import sync_plainly
 
 CP, GBV = "primeromodule-cp", "primeromodule-gbv"
 
@@ -90,12 +91,16 @@ def consent_of(case: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("policy", "kept"), [("exclude_refused", {"given", "not recorded"}), ("given_only", {"given"})]
+    ("policy", "kept"),
+    [
+        ("exclude_refused", {"given", "not recorded"}),
+        pytest.param("given_only", {"given"}, marks=pytest.mark.ci),
+    ],
 )
 @pytest.mark.proves("consent")
 def test_cases_without_the_consent_that_the_policy_asks_for_leave_ona(graph, policy, kept):
     """A refusal that only new cases feel is none."""
-    assert graph.sync().failure is None
+    sync_plainly(graph)
     before = ids_in_ona(graph)
     consents = {case["id"]: consent_of(case) for case in in_quarter(graph.primero, Q1)}
     assert {consents[case] for case in before} == {"given", "refused", "not recorded"}
@@ -121,7 +126,7 @@ def test_cases_without_the_consent_that_the_policy_asks_for_leave_ona(graph, pol
 @pytest.mark.proves("policies")
 def test_a_policy_that_is_loosened_brings_its_cases_back(graph):
     """Nothing changed in Primero, so they come with the very stamps with which they left; they must not look outdated."""
-    assert graph.sync().failure is None
+    sync_plainly(graph)
     before, services = ids_in_ona(graph), graph.sql("SELECT count(*) FROM services")
     under(graph, PRIMERO_ONA_CONSENT_POLICY="given_only", PRIMERO_ONA_MODULES=CP)
     assert graph.sync().failure is None
@@ -131,9 +136,10 @@ def test_a_policy_that_is_loosened_brings_its_cases_back(graph):
     assert (ids_in_ona(graph), graph.sql("SELECT count(*) FROM services")) == (before, services)
 
 
+@pytest.mark.ci
 def test_a_repair_after_a_policy_was_loosened_brings_its_cases_back(graph):
     """The same, for whoever does not want to pull every quarter anew."""
-    assert graph.sync().failure is None
+    sync_plainly(graph)
     before = ids_in_ona(graph)
     under(graph, PRIMERO_ONA_CONSENT_POLICY="given_only", PRIMERO_ONA_MODULES=CP)
     assert graph.sync().failure is None
@@ -151,7 +157,7 @@ def test_a_repair_after_a_policy_was_loosened_brings_its_cases_back(graph):
 def test_cases_of_other_modules_leave_ona_and_those_that_move_there_too(graph):
     """A survivor's case that was moved to the GBV module must not stay on the dashboards because nobody asks for it."""
     cases = in_quarter(graph.primero, Q1)
-    assert graph.sync().failure is None
+    sync_plainly(graph)
     before = ids_in_ona(graph)
     gbv = {case["id"] for case in cases if case["module_id"] == GBV}
     moved = next(case for case in before - gbv)
@@ -218,7 +224,7 @@ def test_a_server_that_ignores_the_filter_on_modules_is_noticed(graph):
 @pytest.mark.proves("policies")
 def test_a_partition_made_under_another_policy_is_refused_by_its_readers(graph):
     """Villages stored last year would else be mapped and loaded under a setting that forbids them."""
-    assert graph.sync().failure is None
+    sync_plainly(graph)
     rules = under(graph, PRIMERO_ONA_LOCATION_PRECISION="district")
     for asset in ("raw_under18_cases", "mapped_cases"):
         with pytest.raises(DataError, match="location=district"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 import sqlite3
@@ -15,7 +14,6 @@ import sqlalchemy
 from primero_ona.errors import ConfigError, TransientError
 from primero_ona.process import machine_error, recorded_error
 from primero_ona.storage.files import write_file
-from primero_ona_tests.cli.test_cli import Terminal, applied, terminal  # noqa: F401 fixtures
 
 SECRET = "a-name-that-must-not-be-read"
 
@@ -204,29 +202,3 @@ def test_what_is_no_plain_file_is_written_to(tmp_path: Path) -> None:
     write_file(link, b"x")
     assert link.is_symlink()
     assert not Path("/dev/null").is_file()
-
-
-def test_a_command_under_a_faulty_machine_ends_with_one_sentence(applied: Terminal) -> None:  # noqa: F811
-    """Scripts tell by the exit code whether to wait or to call an operator."""
-    result = applied.run("sync", "--quarter", "2024-Q1", DAGSTER_HOME="/dev/null/home")
-    result.refused(2, "does not let this account use a file or a folder (ENOTDIR, /dev)")
-    result = applied.run("sync", "--quarter", "2024-Q1", PRIMERO_ONA_STORAGE_URL="/dev/null/partitions")
-    result.refused(2, "2024-Q1: this machine does not let this account", "nothing is half-written")
-
-
-@pytest.mark.proves("machine-fault")
-def test_a_history_that_cannot_be_written_ends_with_one_sentence(applied: Terminal) -> None:  # noqa: F811
-    """Dagster fails there by itself, where no step of ours could name it; afterwards the same folder serves."""
-    home = str(applied.folder / "limited_home")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    try:
-        started = applied.start("sync", "--quarter", "2024-Q1", DAGSTER_HOME=home)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    out, err = started.communicate(timeout=180)
-    assert started.returncode == 3, err
-    assert "primero-ona: Dagster's history in DAGSTER_HOME cannot be read or written (SQLITE_IOERR" in err
-    assert out == ""
-    again = applied.run("sync", "--quarter", "2024-Q1", "--json", DAGSTER_HOME=home)
-    assert (again.code, json.loads(again.out)[0]["failure"]) == (0, None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from primero_ona_tests import ALL
 from primero_ona_tests.harness import Q1, Graph
 from primero_ona_tests.viewer import INSTALLATIONS, attack, attacked, donors, look, short, twin
 
@@ -16,7 +17,10 @@ from primero_ona_tests.viewer import INSTALLATIONS, attack, attacked, donors, lo
 CASES, SEED = 6, 4
 
 
-@pytest.fixture(scope="module", params=range(len(INSTALLATIONS)), ids=["default policies", "strict policies"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(0, marks=pytest.mark.ci, id="default policies"), pytest.param(1, id="strict policies")],
+)
 def installation(request: pytest.FixtureRequest, postgres: Any) -> Iterator[Graph]:
     settings = INSTALLATIONS[request.param]
     with attacked(postgres, f"viewer_{request.param}", settings) as graph:
@@ -32,6 +36,8 @@ def test_two_syncs_a_case_apart_tell_nothing_of_it_but_what_became_of_it(install
         facts, told = attack(graph, case)
         assert not told, (facts, short(told))
         seen[facts.reintegration or facts.under18] += 1
+        if not ALL and len(seen) == 2:
+            break
     assert seen.keys() == {True, False}, "cases that are included, and cases that are not"
 
 
@@ -46,7 +52,7 @@ def test_a_case_like_no_other_is_told_no_better(installation: Graph) -> None:
         "type_of_placement": "its_own", "consent_reporting": "true", "status": "its_own", "care_date": "no day",
         "registration_date": "2024-01-02", "module_id": "primeromodule-cp", "services_section": [visit, visit],
     }  # fmt: skip
-    for module in ("primeromodule-cp", "primeromodule-gbv"):
+    for module in ("primeromodule-cp", "primeromodule-gbv") if ALL else ("primeromodule-cp",):
         _, told = attack(graph, case | {"module_id": module})
         assert not told, short(told)
 

@@ -63,8 +63,10 @@ def refresh_reference() -> RunOutcome:
         return run_unpartitioned(build_defs().resolve_job_def("refresh_reference"), instance)
 
 
-def sync_quarters(wanted: Sequence[Quarter], *, quiet: bool = False, job_name: str = "sync_quarter") -> list[Outcome]:
-    """Run the main job, or another one by quarter, for each quarter in turn, showing progress."""
+def sync_quarters(
+    wanted: Sequence[Quarter], *, quiet: bool = False, job_name: str = "sync_quarter", whole: bool = False
+) -> list[Outcome]:
+    """Run the main job, or another one by quarter, for each quarter in turn, showing progress; `whole` as for `sync_quarter`."""
     from primero_ona.graph.partitions import quarterly_partitions, require_partition
     from primero_ona.graph.resources import PartitionStorage
     from primero_ona.graph.runs import Outcome, ensure_home, open_instance, run_unpartitioned, sync_quarter
@@ -90,5 +92,5 @@ def sync_quarters(wanted: Sequence[Quarter], *, quiet: bool = False, job_name: s
                 return [Outcome(quarter=wanted[0], run_id=first.run_id, failure=first.failure, kind=first.kind)]
         for quarter in wanted:
             advance(quarter.label)
-            outcomes.append(sync_quarter(job, instance, quarter))
+            outcomes.append(sync_quarter(job, instance, quarter, whole=whole))
         return outcomes

@@ -229,15 +229,35 @@ def show_status(rows: Sequence[Any], outdated: Collection[str], *, as_json: bool
         note("No quarter is loaded yet; begin with `primero-ona backfill --from 2024-Q1`.")
         return
     table = _table(
-        "quarter", "loaded (Phnom Penh)", "changed", "cases", "services", "stale", "quarantined", "unmapped", "version"
+        "quarter",
+        "loaded (Phnom Penh)",
+        "changed",
+        "cases",
+        "services",
+        "stale",
+        "quarantined",
+        "unmapped",
+        "version",
+        "walked",
     )
     for row in rows:
         standing = [sum(row.counts.get(name, {}).get(kind, 0) for kind in STANDING) for name in ("cases", "services")]
         numbers = (*standing, row.stale, row.quarantined, row.unmapped)
         version = "another" if row.quarter in outdated else "this"
         times = _local(row.finished_at), _local(row.changed_at)
-        table.add_row(row.quarter, *times, *(f"{number:,}" for number in numbers), version)
+        table.add_row(row.quarter, *times, *(f"{number:,}" for number in numbers), version, _walked(row.walk))
     out.print(table)
+
+
+def _walked(walk: Mapping[str, Any] | None) -> str:
+    """How the last pull of a quarter walked it."""
+    if walk is None:
+        return ""
+    whole_at = _local(datetime.fromisoformat(walk["whole_at"]))
+    if walk["since"] is None:
+        return f"whole at {whole_at}"
+    since = _local(datetime.fromisoformat(walk["since"]))
+    return f"changes since {since}: {walk['came']:,} came, {walk['carried']:,} carried over; whole at {whole_at}"
 
 
 def _local(moment: datetime | None) -> str:

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 def sync(
     quarter: Annotated[str | None, typer.Option(help="Which quarter, like 2024-Q1; default: the open one.")] = None,
     *,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Pull all of the open quarter, not only what has changed since its last pull."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Pull, map, load and check one quarter. Safe to repeat."""
     wanted = Quarter.parse(quarter) if quarter else current_quarter()
-    _finish(sync_quarters([wanted], quiet=as_json), as_json=as_json)
+    _finish(sync_quarters([wanted], quiet=as_json, whole=full), as_json=as_json)
 
 
 def backfill(

@@ -48,7 +48,7 @@ def verify(
         if not as_json:
             output.show_reconciliation(found)
         if found.to_sync:
-            outcomes = sync_quarters(found.to_sync, quiet=as_json)
+            outcomes = sync_quarters(found.to_sync, quiet=as_json, whole=True)
             if not as_json:
                 output.show_outcomes(outcomes, as_json=False)
         if found.removable:

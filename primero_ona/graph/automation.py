@@ -14,7 +14,7 @@ from primero_ona.errors import SyncError
 from primero_ona.graph.assets.raw import PRIMERO
 from primero_ona.graph.dead_runs import end_dead_runs
 from primero_ona.graph.due import PULLED, VERSION, Cursor, Due, attempts, judge, read_cursor, write_cursor
-from primero_ona.graph.partitions import QUARTER_TAG
+from primero_ona.graph.partitions import QUARTER_TAG, WHOLE_TAG
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.graph.steps import unexpected_withheld
 from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter, quarters_between
@@ -145,9 +145,10 @@ def reports_schedule(job: Any, quarters: dg.TimeWindowPartitionsDefinition) -> d
     return write_reports
 
 
-def request(quarter: Quarter, reason: str) -> dg.RunRequest:
-    """A request to sync a quarter; the same reason asks once only."""
+def request(quarter: Quarter, reason: str, *, whole: bool = False) -> dg.RunRequest:
+    """A request to sync a quarter; the same reason asks once only. `whole`: all of it is walked, not its changes only."""
     tags = {QUARTER_TAG: quarter.name, **(_LATER if reason.startswith(VERSION) else {})}
+    tags |= {WHOLE_TAG: "yes"} if whole else {}
     return dg.RunRequest(run_key=f"{quarter.name}:{reason}", partition_key=quarter.key, tags=tags)
 
 
@@ -185,7 +186,7 @@ def close_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
     )
     def close_quarter(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         ended = Quarter.of(context.scheduled_execution_time).previous()
-        return request(ended, f"closed:{context.scheduled_execution_time:%Y-%m-%d}")
+        return request(ended, f"closed:{context.scheduled_execution_time:%Y-%m-%d}", whole=True)
 
     return close_quarter
 

@@ -17,6 +17,9 @@ QUARTER_CRON = "0 0 1 1,4,7,10 *"
 #: Run tag with the quarter as people write it, so that runs can be found by it.
 QUARTER_TAG = "quarter"
 
+#: Run tag, with any value, by which the whole quarter is walked where its changes would do.
+WHOLE_TAG = "whole"
+
 
 def quarterly_partitions(start: str) -> dg.TimeWindowPartitionsDefinition:
     """Partitions from the quarter with the key `start` to the open one."""

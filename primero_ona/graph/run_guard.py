@@ -16,7 +16,7 @@ from dagster._core.instance.ref import InstanceRef
 
 from primero_ona.errors import UsageError
 from primero_ona.graph.dead_runs import PROCESS_TAG
-from primero_ona.graph.partitions import QUARTER_TAG
+from primero_ona.graph.partitions import QUARTER_TAG, WHOLE_TAG
 
 #: The tags that a run may carry: ours, and those with which Dagster itself, its UI and its daemon mark runs. Launchers take
 #: images, commands, environments, mounts and addresses from others, so a name that is not here is refused.
@@ -29,7 +29,7 @@ _DAGSTERS = (
     "step_selection", "tick", "will_retry",
 )  # fmt: skip
 TAGS = frozenset(
-    {QUARTER_TAG, PROCESS_TAG, ".dagster/repository", ".dagster/scheduled_execution_time"}
+    {QUARTER_TAG, WHOLE_TAG, PROCESS_TAG, ".dagster/repository", ".dagster/scheduled_execution_time"}
     | {f"dagster/{name}" for name in _DAGSTERS}
 )
 
@@ -51,7 +51,7 @@ def require_plain_run(config: object, tags: Mapping[str, str] | None, *, launche
     if foreign := sorted(set(tags or {}) - TAGS - (_LAUNCHED if launched else set())):
         raise UsageError(
             f"refused: the run has the tags {', '.join(foreign)}. A run takes no image, command, environment, mount or address "
-            f"from its tags; remove them. It may have `{QUARTER_TAG}` and Dagster's own"
+            f"from its tags; remove them. It may have `{QUARTER_TAG}`, `{WHOLE_TAG}` and Dagster's own"
         )
 
 

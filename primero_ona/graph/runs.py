@@ -17,7 +17,7 @@ import dagster as dg
 
 from primero_ona.errors import UNEXPECTED, ConfigError, TransientError
 from primero_ona.graph.dead_runs import ENDED, end_dead_runs, held_by_this_process
-from primero_ona.graph.partitions import QUARTER_TAG
+from primero_ona.graph.partitions import QUARTER_TAG, WHOLE_TAG
 from primero_ona.graph.steps import kind_of_failure
 from primero_ona.process import recorded_error
 from primero_ona.quarters import Quarter
@@ -113,9 +113,12 @@ def open_instance() -> dg.DagsterInstance:
         return instance
 
 
-def sync_quarter(job: dg.JobDefinition, instance: dg.DagsterInstance, quarter: Quarter) -> Outcome:
-    """Execute a job for a quarter in this process and wait for its end."""
-    result = _execute(job, instance, partition_key=quarter.key, tags={QUARTER_TAG: quarter.name})
+def sync_quarter(
+    job: dg.JobDefinition, instance: dg.DagsterInstance, quarter: Quarter, *, whole: bool = False
+) -> Outcome:
+    """Execute a job for a quarter in this process and wait for its end; `whole`: all of it is walked, not its changes only."""
+    tags = {QUARTER_TAG: quarter.name, **({WHOLE_TAG: "yes"} if whole else {})}
+    result = _execute(job, instance, partition_key=quarter.key, tags=tags)
     outcome = Outcome(quarter=quarter, run_id=result.run_id)
     _read(result, outcome)
     return outcome

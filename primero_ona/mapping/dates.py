@@ -113,6 +113,17 @@ def with_ages(pulled: pd.DataFrame, today: date) -> pd.DataFrame:
     return stored.assign(**{name: pd.arrays.ArrowExtensionArray(pa.chunked_array([made[name]])) for name in made})
 
 
+def next_registration(pulled: pd.DataFrame, today: date) -> date | None:
+    """The first registration after `today` in a frame as pulled, as stated or by the creation; None where there is none.
+
+    On that day its age is made otherwise.
+    """
+    table = to_arrow(pulled, (_REGISTRATION, "created_at"))
+    every = (_days(column(table, _REGISTRATION), parse_date), _created(column(table, "created_at")))
+    first = [pc.min(days.filter(pc.greater(days, pa.scalar(today, DAY)))).as_py() for days in every]
+    return min((day for day in first if day), default=None)
+
+
 def _days(texts: pa.Array, rule: Rule) -> pa.Array:
     """A column of dates; what cannot be read is reported where the mapping reads the same field."""
     return parse_dates(texts, rule, "", UnmappedCodes())
@@ -120,8 +131,12 @@ def _days(texts: pa.Array, rule: Rule) -> pa.Array:
 
 def _registered(stated: pa.Array, created: pa.Array, births: pa.Array, today: date) -> pa.Array:
     """The day of registration: as stated, else that of the creation; a day in the future or before birth counts as none."""
-    in_phnom_penh = pc.add(created.cast(pa.timestamp("ms")), pa.scalar(OFFSET, pa.duration("ms"))).cast(DAY)
-    return pc.coalesce(*(_possible(days, births, today) for days in (stated, in_phnom_penh)))
+    return pc.coalesce(*(_possible(days, births, today) for days in (stated, _created(created))))
+
+
+def _created(created: pa.Array) -> pa.Array:
+    """The day of the creation, in Phnom Penh."""
+    return pc.add(created.cast(pa.timestamp("ms")), pa.scalar(OFFSET, pa.duration("ms"))).cast(DAY)
 
 
 def _possible(days: pa.Array, births: pa.Array, today: date) -> pa.Array:

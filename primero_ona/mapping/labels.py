@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
@@ -40,10 +41,7 @@ class Labels:
     @classmethod
     def load(cls) -> Labels:
         """The tables of `labels.yaml`, read-only."""
-        tables = yaml.safe_load(source())
-        accepted = {field: frozenset(codes) for field, codes in tables.pop(ACCEPTED).items()}
-        labels = {field: MappingProxyType(table) for field, table in tables.items()}
-        return cls(MappingProxyType(labels), accepted=MappingProxyType(accepted))
+        return _read(source())
 
     def beside(self, primeros: Mapping[str, Mapping[str, str]]) -> Labels:
         """The same tables, with Primero's own labels for ids that they do not know."""
@@ -85,6 +83,15 @@ class Labels:
         if parsed.value is None and parsed.reported and not isinstance(listed(value), list):
             return Parsed(parsed.reported[0], parsed.reported)
         return parsed
+
+
+@lru_cache(maxsize=1)
+def _read(text: bytes) -> Labels:
+    """The tables of a YAML text; each step of a run reads the same."""
+    tables = yaml.safe_load(text)
+    accepted = {field: frozenset(codes) for field, codes in tables.pop(ACCEPTED).items()}
+    labels = {field: MappingProxyType(table) for field, table in tables.items()}
+    return Labels(MappingProxyType(labels), accepted=MappingProxyType(accepted))
 
 
 def source() -> bytes:

@@ -20,6 +20,9 @@ Summary = Mapping[str, Any]
 #: Under this name the summary of a stored quarter has the number of the pull that brought it.
 PULL_NUMBER = "pull_number"
 
+#: Under this name it has which pulls received its rows; see `Received`.
+RECEIVED = "received"
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -71,9 +74,27 @@ def record_run(
     started: datetime,
     origin: Origin,
     counts: Mapping[str, Mapping[str, int]],
+    walk: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record a load; a run that loads a quarter again adds a row, and the last one counts."""
-    conn.execute(_KEEP_RUN, (run_id, quarter.name, started, *astuple(origin), json.dumps(counts)))
+    """Record a load; a run that loads a quarter again adds a row, and the last one counts. `walk`: see `walk_of`."""
+    values = (run_id, quarter.name, started, *astuple(origin), json.dumps(counts), walk and json.dumps(walk))
+    conn.execute(_KEEP_RUN, values)
+
+
+def walk_of(pull: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What is remembered of how a pull walked its quarter, from the report in its summary; None where an older version pulled.
+
+    `since`: only changes since then were walked, None where the whole quarter was; how many cases `came`, and how many were
+    `carried` over; `whole_at`: the last walk of the whole quarter. Times are ISO 8601 in UTC.
+    """
+    if not pull or "whole_at" not in pull:
+        return None
+    return {
+        "since": pull["since"],
+        "came": pull["kept"] + pull["other_modules"],
+        "carried": pull["carried"],
+        "whole_at": pull["whole_at"],
+    }
 
 
 def next_pull(conn: psycopg.Connection) -> int:
@@ -89,6 +110,13 @@ def was_loaded(conn: psycopg.Connection, quarter: Quarter, pull: int | None) -> 
         return True
     query = "SELECT FROM primero_sync.runs WHERE quarter = %s AND pull = %s LIMIT 1"
     return conn.execute(query, (quarter.name, pull)).fetchone() is not None
+
+
+def last_pull(conn: psycopg.Connection, quarter: Quarter) -> int | None:
+    """The number of the latest pull of which anything was ever loaded into the quarter; None where nothing was."""
+    with translate_errors("reading the sync's bookkeeping in ONA"):
+        row = conn.execute("SELECT max(pull) FROM primero_sync.runs WHERE quarter = %s", (quarter.name,)).fetchone()
+    return row[0] if row else None
 
 
 _SEEN = """
@@ -130,8 +158,8 @@ _COPY_UNMAPPED = "COPY primero_sync.unmapped (quarter, field, code, count, run_i
 
 # The time of the end is the server's: the loader may not name one.
 _KEEP_RUN = """
-INSERT INTO primero_sync.runs (run_id, quarter, started_at, pull, pull_version, mapping_version, counts)
-VALUES (%s, %s, %s, %s, %s, %s, %s::jsonb)
+INSERT INTO primero_sync.runs (run_id, quarter, started_at, pull, pull_version, mapping_version, counts, walk)
+VALUES (%s, %s, %s, %s, %s, %s, %s::jsonb, %s::jsonb)
 """
 
 
@@ -177,7 +205,8 @@ class QuarterStatus:
     """The last load of one quarter. Times are aware, in UTC; `counts` are those of the load, per table.
 
     `loads`: how often the quarter was loaded. `changed_at`: the last load that wrote or removed a row, if any did.
-    `stale`: rows of the last load that were older than ONA's. `quarantined` and `unmapped`: what is open now.
+    `walk`: how its pull walked the quarter; see `walk_of`. `stale`: rows of the last load that were older than ONA's.
+    `quarantined` and `unmapped`: what is open now.
     """
 
     quarter: str
@@ -189,6 +218,7 @@ class QuarterStatus:
     pull_version: str | None
     mapping_version: str | None
     counts: dict[str, dict[str, int]]
+    walk: dict[str, Any] | None
     stale: int
     quarantined: int
     unmapped: int
@@ -252,7 +282,7 @@ last AS (
     SELECT DISTINCT ON (quarter) * FROM loads ORDER BY quarter, finished_at DESC
 )
 SELECT last.quarter, last.run_id, last.started_at, last.finished_at, last.pull_version, last.mapping_version,
-       last.counts,
+       last.counts, last.walk,
        last.stale::bigint AS stale,
        (SELECT count(*) FROM loads WHERE loads.quarter = last.quarter) AS loads,
        (SELECT max(finished_at) FROM loads WHERE loads.quarter = last.quarter AND loads.changed) AS changed_at,

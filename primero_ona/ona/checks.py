@@ -13,7 +13,7 @@ from primero_ona.contract.column import Column, Table
 from primero_ona.contract.tables import CASES, SERVICES, TABLES
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.merge import find_stale
+from primero_ona.ona.merge import Received, find_stale
 from primero_ona.ona.staging import stage_rows
 from primero_ona.ona.target import Target, different
 from primero_ona.storage.frames import Frames
@@ -70,7 +70,7 @@ def compare_quarter(conn: psycopg.Connection, cases: Frames, services: Frames) -
     with translate_errors("comparing the mapped rows with ONA"), conn.transaction(force_rollback=True):
         target = Target.find(conn)
         stage_rows(conn, target, cases, services)
-        find_stale(conn, target, pull=None)
+        find_stale(conn, target, Received())
         own = settle_keys(conn, target)
         return {
             "cases": _compare(conn, target, _COMPARE_CASES, different(CASES, "s", "c"), own["cases"]),

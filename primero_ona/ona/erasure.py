@@ -170,7 +170,7 @@ def not_erased(cases: Iterable[str], erased: frozenset[str]) -> list[str]:
 
 def without_erased(raw: pd.DataFrame, erased: frozenset[str]) -> pd.DataFrame:
     """The cases of a raw frame that were not erased."""
-    if not erased:
+    if not erased or raw.empty:  # an empty list of rows would be taken for one of columns
         return raw
     return raw[[subject_of(case) not in erased for case in raw["id"]]].reset_index(drop=True)
 

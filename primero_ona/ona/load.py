@@ -8,11 +8,22 @@ from datetime import datetime
 import psycopg
 
 from primero_ona.errors import TransientError
-from primero_ona.ona.bookkeeping import PULL_NUMBER, Origin, record_run, replace_unmapped, update_quarantine, was_loaded
+from primero_ona.ona.bookkeeping import (
+    PULL_NUMBER,
+    RECEIVED,
+    Origin,
+    last_pull,
+    record_run,
+    replace_unmapped,
+    update_quarantine,
+    walk_of,
+    was_loaded,
+)
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.keys import settle_keys
 from primero_ona.ona.locks import lock_loads
 from primero_ona.ona.merge import (
+    Received,
     decide_cases,
     decide_services,
     find_stale,
@@ -77,12 +88,12 @@ def load_quarter(
         lock_loads(conn)
         target = Target.find(conn)
         number = _number_of(cases, services, exits)
-        fresh = None if was_loaded(conn, quarter, number) else number
+        received_by = _received(conn, quarter, number, exits)
         received = stage_rows(conn, target, cases, services)
         refuse_unusable(conn)
         stage_exits(conn, exits)
-        removed = remove_exits(conn, target, fresh)
-        find_stale(conn, target, fresh)
+        removed = remove_exits(conn, target, received_by)
+        find_stale(conn, target, received_by)
         own_keys = settle_keys(conn, target)
         decided = {"cases": decide_cases(conn, target), "services": decide_services(conn, target)}
         removed["services"] += remove_services(conn, target)
@@ -93,7 +104,8 @@ def load_quarter(
         update_quarantine(conn, quarter, run_id, now, summaries)
         replace_unmapped(conn, quarter, run_id, summaries)
         origin = Origin(number, exits.summary.get("stored_version"), cases.summary.get("mapping_version"))
-        record_run(conn, quarter, run_id, now, origin, {table: asdict(counted) for table, counted in counts.items()})
+        done = {table: asdict(counted) for table, counted in counts.items()}
+        record_run(conn, quarter, run_id, now, origin, done, walk_of(exits.summary.get("pull")))
     return LoadResult(counts["cases"], counts["services"])
 
 
@@ -109,6 +121,16 @@ def _number_of(*parts: Frames) -> int | None:
             "nothing was loaded, sync the quarter again"
         )
     return numbers.pop()
+
+
+def _received(conn: psycopg.Connection, quarter: Quarter, number: int | None, exits: Frames) -> Received:
+    """Which pulls received the rows of a quarter; what was loaded before is stored, and not received just now."""
+    if number is None or was_loaded(conn, quarter, number):
+        return Received()
+    known = exits.summary.get(RECEIVED) or {"spans": [(number, None)], "ahead": ()}
+    newest, *earlier = [(pull, since and datetime.fromisoformat(since)) for pull, since in known["spans"]]
+    last = last_pull(conn, quarter) or 0
+    return Received([newest, *(span for span in earlier if span[0] > last)], known["ahead"])
 
 
 def _count(received: int, decided: dict[str, int], removed: int, own_keys: int) -> TableCounts:

@@ -6,7 +6,11 @@ the log, so they are filtered before. Rows are written in the order of their key
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import LiteralString
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
@@ -15,14 +19,25 @@ from primero_ona.contract.column import Table
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import TransientError
 from primero_ona.ona.target import Target, commas, different
+from primero_ona.texts import is_uuid
 
 
-def remove_exits(conn: psycopg.Connection, target: Target, pull: int | None) -> dict[str, int]:
-    """Remove the staged exits' rows, unless ONA knows better, and remember the exits; return the rows per table.
+@dataclass(frozen=True)
+class Received:
+    """Which pull received a staged row: the first of `spans` that reaches back to its stamp, and of none it was stored before.
 
-    `pull` as for `find_stale`.
+    A span is the number of a pull that was not loaded yet and the earliest stamp (aware) that it received, None for all; the
+    newest comes first, which also received the cases stamped `ahead` (Primero ids).
     """
-    target.run(conn, _FORGET_OUTDATED_EXITS, outranks=outranks(pull))
+
+    spans: Sequence[tuple[int, datetime | None]] = ()
+    ahead: Sequence[str] = ()
+
+
+def remove_exits(conn: psycopg.Connection, target: Target, received: Received) -> dict[str, int]:
+    """Remove the staged exits' rows, unless ONA knows better, and remember the exits; return the rows per table."""
+    outranked = outranks(received, "e.primero_id", "e.last_updated_at")
+    target.run(conn, _FORGET_OUTDATED_EXITS, outranks=outranked)
     target.run(conn, _LEAVING)
     services = target.run(conn, _REMOVE_SERVICES_OF_EXITS) + target.run(conn, _REMOVE_OLD_SERVICES_OF_EXITS)
     cases = target.run(conn, _REMOVE_CASES_OF_EXITS)
@@ -176,21 +191,33 @@ ON CONFLICT (unique_id) DO UPDATE
 """
 
 
-def find_stale(conn: psycopg.Connection, target: Target, pull: int | None) -> None:
+def find_stale(conn: psycopg.Connection, target: Target, received: Received) -> None:
     """Make `stale_cases` (primero_id): staged cases that ONA knows better, as a row or as an exit.
 
-    `pull`: the number of the pull that received the staged rows, None where they were stored before. What was received
-    wins over ONA's whatever the stamps say, unless ONA's was loaded from a later pull; what was stored wins by its stamp.
+    What was received wins over ONA's whatever the stamps say, unless ONA's was loaded from a later pull; what was stored
+    wins by its stamp.
     """
-    target.run(conn, _FIND_STALE, outranks=outranks(pull))
+    outranked = outranks(received, "s.primero_id::uuid", "s.primero_updated_at::timestamptz")
+    target.run(conn, _FIND_STALE, outranks=outranked)
     conn.execute("ANALYZE stale_cases")
 
 
-def outranks(pull: int | None) -> sql.Composable:
-    """The condition, for a stamp that ONA holds (`stamp`), that its quarter was loaded from a later pull than `pull`."""
-    if pull is None:
-        return sql.SQL("true")
-    return sql.SQL(_LATER_PULL).format(pull=sql.Literal(pull))
+def outranks(received: Received, case: LiteralString, stamp: LiteralString) -> sql.Composable:
+    """The condition, for a stamp that ONA holds (`stamp`), that its quarter was loaded from a later pull than the staged row.
+
+    True of a row that no pull received. `case` and `stamp` are the staged row's in SQL.
+    """
+    whens: list[sql.Composable] = []
+    for pull, since in received.spans:
+        later = sql.SQL(_LATER_PULL).format(pull=sql.Literal(pull))
+        if since is None:
+            return sql.SQL("CASE {} ELSE {} END").format(sql.SQL(" ").join(whens), later) if whens else later
+        when = sql.SQL("WHEN " + stamp + " >= {} THEN {}").format(sql.Literal(since), later)
+        if not whens and received.ahead:
+            ahead = sql.SQL("WHEN " + case + " = ANY ({}) THEN {}")
+            whens.append(ahead.format(sql.Literal([UUID(each) for each in received.ahead if is_uuid(each)]), later))
+        whens.append(when)
+    return sql.SQL("CASE {} ELSE true END").format(sql.SQL(" ").join(whens)) if whens else sql.SQL("true")
 
 
 def decide_cases(conn: psycopg.Connection, target: Target) -> dict[str, int]:

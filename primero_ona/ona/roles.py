@@ -35,7 +35,7 @@ _FIGURES = frozenset({"indicator_figures", "indicator_4_8", "indicator_4_11a", "
 #: a sync or an erasure deletes. UPDATE of `load_lock`, which has no row, and of `partitions` is the right to lock them.
 _BOOKKEEPING: dict[str, tuple[LiteralString, LiteralString]] = {
     "runs": (
-        "SELECT, INSERT (run_id, quarter, started_at, pull, pull_version, mapping_version, counts)",
+        "SELECT, INSERT (run_id, quarter, started_at, pull, pull_version, mapping_version, counts, walk)",
         "SELECT",
     ),
     "quarantine": ("SELECT, INSERT, UPDATE (entries, run_id, last_seen, resolved_at), DELETE", "SELECT"),

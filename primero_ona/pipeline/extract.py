@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pandas as pd
 import psycopg
+import pyarrow as pa
 
 from primero_ona.errors import TransientError
-from primero_ona.mapping.dates import with_ages
-from primero_ona.ona.bookkeeping import PULL_NUMBER, next_pull
+from primero_ona.mapping.dates import next_registration, with_ages
+from primero_ona.ona.bookkeeping import PULL_NUMBER, last_pull, next_pull
 from primero_ona.ona.connection import Connect
-from primero_ona.ona.erasure import erased_subjects, not_erased, without_erased
+from primero_ona.ona.erasure import erased_subjects, not_erased, subject_of, without_erased
 from primero_ona.ona.locks import partition_lock, require_held
 from primero_ona.ona.primero_state import note_fields, note_visible, shown_fields, visible_cases
+from primero_ona.pipeline.carry import Basis, CarriedCounts, CarriedQuarter, Present, carry_facts
 from primero_ona.pipeline.scope import sort_cases
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.client import PrimeroClient
@@ -41,6 +43,9 @@ PRESENT_AGE_REASON = "under 18 by the present age, no date of birth being usable
 NO_AGE_REASON = "neither date of birth nor age usable"
 ERASED_REASON = "excluded: erased by `primero-ona forget`, but still in Primero"
 GBV_REASON = "included: of the module for gender-based violence"
+
+#: Of cases that are not included no reason is stored, so where they are carried over, the last whole walk's count is kept.
+OF_WHOLE_WALK = " (at the last whole walk)"
 
 
 @dataclass(frozen=True)
@@ -68,26 +73,36 @@ def pull_quarter(
     quarter: Quarter,
     policy: PullPolicy,
     *,
+    whole: bool = False,
     now: datetime | None = None,
-    empty_pause: float = EMPTY_PAUSE,
 ) -> Pulled:
     """Pull a quarter from Primero into the three raw assets; all three, or none.
 
-    `connect` opens a connection to ONA; `now` (aware; default: this machine's clock) decides whether the quarter is open.
+    An open quarter is pulled by its changes where what is stored allows it, and `whole` is not demanded. `connect` opens a
+    connection to ONA; `now` (aware; default: this machine's clock) decides whether the quarter is open.
     Raises TransientError where another run stores the quarter or a case was erased meanwhile, else as `pull_cases`.
     """
     with connect() as conn:
         number = next_pull(conn)
         erased, known, scope = erased_subjects(conn), known_fields(conn), known_scope(conn)
+        loaded = last_pull(conn, quarter)
+    window = window_of(quarter, policy, now)
+    present = Present(
+        window.is_open, whole, erased, local_today(), timedelta(days=read_one(GraphSettings).whole_walk_days)
+    )
+    pause = EMPTY_PAUSE * client.pause
     with connect() as lock, partition_lock(lock, quarter.key):
         for asset in SETS:
             stored.store.remove_unfinished(asset, quarter.key)
+        basis = Basis.find(stored, quarter) if window.is_open and not whole else "it is walked whole"
         sink = QuarterSink(stored, quarter, policy, erased)
+        carried = CarriedQuarter(sink, quarter, basis, present)
         try:
-            report = pull_cases(client, window_of(quarter, policy, now), sink, known, scope, empty_pause=empty_pause)
+            report = pull_cases(client, window, sink, known, scope, carried=carried, empty_pause=pause)
             _require_erased(connect, erased, quarter)
             require_held(lock)
-            rows = sink.commit(_facts(quarter, number, report, sink.reasons))
+            spans = carry_facts(report, number, basis, loaded, erased, sink.erased_seen, sink.next_registration)
+            rows = sink.commit({**_facts(quarter, number, report, sink.reasons), **spans})
         except BaseException:
             sink.discard()
             raise
@@ -127,19 +142,26 @@ class QuarterSink:
     ) -> None:
         self._policy, self._erased = policy, erased
         self._writers = {asset: stored.writer(asset, quarter) for asset in SETS}
-        self._waiting: dict[str, list[pd.DataFrame]] = {asset: [] for asset in SETS}
+        self._waiting: dict[str, list[pa.Table]] = {asset: [] for asset in SETS}
         self.reasons: Counter[str] = Counter()
+        self.erased_seen: set[str] = set()
+        self.next_registration: date | None = None
 
     def restart(self) -> None:
         """Begin the quarter again."""
         self.reasons.clear()
+        self.erased_seen.clear()
+        self.next_registration = None
         for asset, writer in self._writers.items():
             self._waiting[asset] = []
             writer.restart()
 
     def write(self, frame: pd.DataFrame) -> None:
         """Take a frame of cases as pulled; their dates of birth become ages here and are not kept."""
-        frame = with_ages(self._without_erased(frame), local_today())
+        frame, today = self._without_erased(frame), local_today()
+        coming = next_registration(frame, today)
+        self.next_registration = min((day for day in (self.next_registration, coming) if day), default=None)
+        frame = with_ages(frame, today)
         sets = sort_cases(frame, self._policy)
         self.reasons[CONSENT_REASON] += int(sets["excluded"].sum())
         for asset, column in SETS.items():
@@ -157,28 +179,44 @@ class QuarterSink:
         self.reasons[MODULE_REASON] += len(frame)
 
     def _take(self, asset: str, frame: pd.DataFrame) -> None:
-        """Write a frame, or let it wait: a part costs its readers as much for a hundred rows as for a thousand."""
-        waiting = self._waiting[asset]
-        if sum(map(len, waiting)) + len(frame) > BATCH_ROWS:
-            self._write_waiting(asset)
-        waiting.append(frame)
+        self.take(asset, self._writers[asset].table_of(frame))
 
-    def _write_waiting(self, asset: str) -> None:
-        """Write the frames that wait as one, which has at most BATCH_ROWS rows."""
-        if self._waiting[asset]:
-            self._writers[asset].write(pd.concat(self._waiting[asset], ignore_index=True))
-            self._waiting[asset].clear()
+    def take(self, asset: str, table: pa.Table) -> None:
+        """Write rows of an asset, or let them wait: a part costs its readers as much for a hundred rows as for a thousand."""
+        waiting = self._waiting[asset]
+        waiting.append(table)
+        while sum(map(len, waiting)) >= BATCH_ROWS:
+            whole = pa.concat_tables(waiting)
+            self._writers[asset].write_table(whole.slice(0, BATCH_ROWS))
+            waiting[:] = [whole.slice(BATCH_ROWS)]
+
+    def add_carried(self, counts: CarriedCounts, before: Mapping[str, int], erased: frozenset[str]) -> None:
+        """Count cases that were carried over among the reasons; `before`: those of the pull that stored them.
+
+        `erased`: the subjects of erased cases that this pull had seen.
+        """
+        unknown = [CONSENT_REASON, NO_AGE_REASON, *([MODULE_REASON, EXIT_REASON] if self._policy.modules else ())]
+        self.reasons.update(_reasons_of(counts))
+        for reason in unknown:
+            self.reasons.pop(reason, None)
+            known = f"{reason}{OF_WHOLE_WALK}"
+            self.reasons[known] = before.get(known, before.get(reason, 0))
+        self.erased_seen |= erased
+        self.reasons[ERASED_REASON] = len(self.erased_seen)
 
     def _without_erased(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Nothing is stored of a case that was erased, not even that it left."""
         kept = without_erased(frame, self._erased)
+        if len(kept) < len(frame):
+            self.erased_seen |= {subject_of(case) for case in frame["id"]} & self._erased
         self.reasons[ERASED_REASON] += len(frame) - len(kept)
         return kept
 
     def commit(self, facts: dict[str, Any]) -> dict[str, int]:
         """Make the three partitions count, with `facts` in their summaries; return their rows."""
-        for asset in self._writers:
-            self._write_waiting(asset)
+        for asset, waiting in self._waiting.items():
+            if waiting:
+                self._writers[asset].write_table(pa.concat_tables(waiting))
         for writer in self._writers.values():
             writer.commit(facts)
         return {asset: writer.rows for asset, writer in self._writers.items()}
@@ -187,6 +225,18 @@ class QuarterSink:
         """Leave the partitions as they were."""
         for writer in self._writers.values():
             writer.discard()
+
+
+def _reasons_of(counts: CarriedCounts) -> dict[str, int]:
+    """The reasons that stored rows show."""
+    return {
+        "undergoing reintegration": counts.reintegration,
+        "under 18": counts.under18,
+        "in both": counts.both,
+        EXIT_REASON: counts.exits,
+        PRESENT_AGE_REASON: counts.by_present_age,
+        GBV_REASON: counts.gbv,
+    }
 
 
 def _reasons(sets: pd.DataFrame) -> dict[str, int]:

@@ -23,7 +23,7 @@ from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.erasure import erased_subjects, not_erased, without_erased
 from primero_ona.ona.locks import lock_loads
 from primero_ona.ona.lookup import read_places
-from primero_ona.ona.merge import remove_exits
+from primero_ona.ona.merge import Received, remove_exits
 from primero_ona.ona.reconcile import KNOWN_SCHEMA, REMOVABLE, SYNCED, QuarterDifferences, ReconciliationTables
 from primero_ona.ona.staging import stage_exits, stage_rows
 from primero_ona.ona.target import Target
@@ -210,7 +210,7 @@ def remove_gone(conn: psycopg.Connection, found: Reconciliation, *, out_of_scope
         target = Target.find(conn)
         stage_rows(conn, target, Frames.of(), Frames.of())
         stage_exits(conn, exits)
-        return remove_exits(conn, target, next_pull(conn))
+        return remove_exits(conn, target, Received([(next_pull(conn), None)]))
 
 
 def _exit(case: str | None, case_id: str | None, updated: datetime | None) -> dict[str, object]:

@@ -18,7 +18,7 @@ from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:
     from primero_ona.storage.frames import Frames
-    from primero_ona.storage.partitions import PartitionStore, PartitionWriter, Stored
+    from primero_ona.storage.partitions import PartitionStore, PartitionWriter, Stored, StoredFile
 
 #: Changes with the allow-list, so that a partition pulled with fewer fields is not taken for one with all of them.
 PULL_VERSION = hashlib.sha256(str((RAW_COLUMNS, EXIT_COLUMNS)).encode()).hexdigest()[:12]
@@ -82,6 +82,10 @@ class StoredAssets:
             else:
                 text = f"{asset} of {quarter} is not stored; materialize it first"
             raise DataError(text) from None
+
+    def open_file(self, asset: str, quarter: Quarter) -> StoredFile:
+        """Open the file of a partition as it is; raises as `PartitionStore.open`."""
+        return self.store.open_fitting(self.assets[asset], quarter.key)
 
     def quarters(self, asset: str) -> list[Quarter]:
         """The quarters of which an asset has a stored partition, oldest first."""

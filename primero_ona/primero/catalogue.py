@@ -76,6 +76,8 @@ def districts(locations: Iterable[Row]) -> Districts:
     found: list[District] = []
     odd: dict[str, str] = {}
     for code, place in places.items():
+        if _levels([place])[0] not in (None, _DISTRICT):
+            continue  # nine in ten: their own type says that they are villages or communes
         # The place itself stands last in its hierarchy, or, as Primero's own documentation has it, not at all.
         line = [places.get(str(step), {}) for step in place.get("hierarchy") or () if str(step) != code] + [place]
         levels = _levels(line)

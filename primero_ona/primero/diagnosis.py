@@ -14,7 +14,8 @@ from primero_ona.errors import RefusedError, SyncError, TransientError
 from primero_ona.primero.client import AHEAD, AnswerRefusedError, LoginRefusedError, PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, WITHOUT_BIRTH, KnownFields
 from primero_ona.primero.inventory import presence_of
-from primero_ona.primero.pull import check_fields, survey
+from primero_ona.primero.pull import survey
+from primero_ona.primero.visible import check_fields
 from primero_ona.tls import is_local
 
 AREA = Area("Primero")

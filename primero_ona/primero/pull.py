@@ -3,32 +3,30 @@
 Why so distrustful. A filter that Primero does not like is silently dropped (every case comes) or its error swallowed
 (none comes, status 200). No order has a tie-breaker, so pages by offset lose rows. So the cases are walked by
 `created_at`, which never changes, every row is checked against the window, and a count at the end must agree.
+
+Of an open window whose cases are stored, only the changes are walked, and the others carried over: no case can leave it, so
+that Primero's count of it, without an upper end, must equal the number of cases held.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from primero_ona.errors import DataError, RefusedError, TransientError
+from primero_ona.errors import DataError, TransientError
 from primero_ona.primero.client import AHEAD, Page, PrimeroClient
-from primero_ona.primero.fields import (
-    CASE_FIELDS,
-    ESSENTIAL_FIELDS,
-    LEAVING_FIELDS,
-    FieldsFound,
-    KnownFields,
-    json_text,
-)
+from primero_ona.primero.fields import LEAVING_FIELDS, FieldsFound, KnownFields, json_text
 from primero_ona.primero.visible import (
     EMPTY_ASKED,
     EMPTY_PAUSE,
     GAVE_UP,
     KnownScope,
+    check_fields,
     emptiness,
+    find_fields,
     require_windows,
     retry_while_empty,
 )
@@ -45,11 +43,14 @@ logger = logging.getLogger(__name__)
 #: server that disagrees three times does not tell the truth about its cases.
 WALKS = 3
 
+#: Walks of the changes before the whole window is walked: each may meet a case that has just come.
+ROUNDS = 3
+
+#: Fields that are asked of single cases in one question, an id for each: a URL has 1,000 bytes.
+_EXAMPLES = 8
+
 #: The count leaves out what was stamped in the last seconds before the walk began: such cases may not be committed yet.
 SETTLE_SECONDS = 2
-
-#: Cases among which each essential field must occur. Of fewer, as of a Primero that has just begun, none may have it yet.
-YOUNG = 20
 
 #: Where answers have no time, the newest stamp is looked for among the last ones first, which is a smaller question.
 _RECENT = timedelta(days=1)
@@ -81,6 +82,30 @@ class Sink(Protocol):
         """Take a frame of cases of modules that are not included (PULLED_SCHEMA, mostly empty): they have to leave ONA."""
 
 
+class Carried(Sink, Protocol):
+    """What is stored of an open window, in a sink that takes the changes and can carry the rest over beside them."""
+
+    @property
+    def since(self) -> datetime:
+        """From when on changes have to be asked for; a stored case has that stamp or a later one, so one must come again."""
+
+    @property
+    def fields(self) -> Collection[str]:
+        """The fields that were shown when it was stored."""
+
+    def refusal(self, report: PullReport) -> str:
+        """Why the whole window has to be walked, by what Primero says of itself; "" where the changes will do."""
+
+    def fault(self, counted: int) -> str:
+        """What speaks against what came, where Primero counts so many cases in the window; "" where nothing does."""
+
+    def examples(self, names: Sequence[str]) -> dict[str, str]:
+        """By field, the id of a stored case that has a value there, for those of which there is one."""
+
+    def carry(self) -> int:
+        """Write the stored cases that did not come into the sink; their number. Raises DataError where they are damaged."""
+
+
 @dataclass
 class PullReport:
     """What a pull saw: counts and facts, no rows. `seconds` are those spent waiting for Primero.
@@ -88,6 +113,10 @@ class PullReport:
     `visible`: how many cases the account sees, of all time.
 
     `ahead`: ids of the cases whose stamps lie further ahead of Primero's own time than can be.
+
+    `settled`: Primero's own time shortly before the walk began. `since`: that only changes from then on were walked, and so
+    many cases `carried` over; None where the whole window was walked, `whole_because` of what is said there. `whole_at`: the
+    `settled` of the last walk of the whole window. Times are ISO 8601 in UTC.
     """
 
     visible: int = 0
@@ -103,6 +132,22 @@ class PullReport:
     bytes: int = 0
     seconds: float = 0.0
     pulled_at: str = ""
+    settled: str = ""
+    since: str | None = None
+    carried: int = 0
+    whole_at: str = ""
+    whole_because: str = ""
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What the walks of one pull share."""
+
+    client: PrimeroClient
+    zone: timedelta
+    settled: datetime
+    known: KnownFields
+    pause: float
 
 
 def pull_cases(
@@ -112,9 +157,10 @@ def pull_cases(
     known: KnownFields | None = None,
     scope: KnownScope | None = None,
     *,
+    carried: Carried | None = None,
     empty_pause: float = EMPTY_PAUSE,
 ) -> PullReport:
-    """Walk the window into the sink until a walk is proved complete.
+    """Walk the window into the sink until a walk is proved complete; where `carried` allows it, its changes only.
 
     `known`: the fields that earlier pulls were shown; `scope`: how many cases the account should see. Raises TransientError
     where three walks did not agree with Primero's own count, RefusedError where the account may not read a needed field, or
@@ -125,20 +171,29 @@ def pull_cases(
     (scope or KnownScope()).check(report.visible)
     report.zone_hours = zone.total_seconds() / 3600
     settled = primero_now(client, zone) - timedelta(seconds=SETTLE_SECONDS)
+    report.settled = to_query_time(settled)
+    asked = _Question(client, zone, settled, known or KnownFields(), empty_pause)
+    if carried is not None:
+        report.whole_because = carried.refusal(report) or _walk_changes(asked, window, carried, report)
+    if carried is None or report.whole_because:
+        report.whole_at = report.settled
+        _walk_whole(asked, window, sink, report)
+    report.requests, report.bytes, report.seconds = (
+        client.traffic.requests,
+        client.traffic.bytes,
+        client.traffic.seconds,
+    )
+    return report
+
+
+def _walk_whole(asked: _Question, window: Window, sink: Sink, report: PullReport) -> None:
+    """Walk the whole window, again where a count disagrees."""
     for number in range(1, WALKS + 1):
-        sink.restart()
-        walk = Walk(client, window, zone, settled)
-        for frame in prefetch(walk.frames()):
-            sink.write(frame)
-        lacking = _missing_count(client, window, walk, zone, empty_pause)
-        if window.modules:
-            others = Walk(client, replace(window, modules=()), zone, settled, LEAVING_FIELDS)
-            report.other_modules = _leave_others(others, window.modules, sink)
-            lacking = max(lacking, _missing_count(client, replace(window, modules=()), others, zone, empty_pause))
+        walk, lacking = _walk(asked, window, sink, report)
         if lacking <= 0 and not walk.received:
             # An empty quarter is fair; but a database that gives up gives nothing to each of these questions.
-            require_windows(client, empty_pause)
-            lacking = _missing_count(client, window, walk, zone, empty_pause)
+            require_windows(asked.client, asked.pause)
+            lacking = _missing_count(asked, window, walk)
         if lacking <= 0 and not walk.duplicate_count():
             break
         logger.warning(
@@ -150,15 +205,50 @@ def pull_cases(
             "nothing was stored; the next run tries again"
         )
     report.walks = number
-    report.received, report.kept, report.ahead = walk.received, walk.kept, walk.ahead
     if walk.received:
-        report.fields = check_fields(client, walk.seen_fields, known or KnownFields(), empty_pause)
-    report.requests, report.bytes, report.seconds = (
-        client.traffic.requests,
-        client.traffic.bytes,
-        client.traffic.seconds,
-    )
-    return report
+        report.fields = check_fields(asked.client, walk.seen_fields, asked.known, asked.pause)
+
+
+def _walk_changes(asked: _Question, window: Window, carried: Carried, report: PullReport) -> str:
+    """Walk the changes of an open window and carry the rest over; "" where that is proved, else why it has to be walked whole."""
+    window = replace(window, since=carried.since)
+    for number in range(1, ROUNDS + 1):
+        walk, lacking = _walk(asked, window, carried, report)
+        found = carried.fault(_count_open(asked, window, walk))
+        if lacking > 0:
+            found = f"{lacking} changed cases lacking"
+        elif walk.duplicate_count():
+            found = f"{walk.duplicate_count()} changed cases came twice"
+        if not found:
+            break
+        logger.warning("changes, round %d of %d: %s", number, ROUNDS, found)
+    else:
+        return f"{found}, {ROUNDS} times over"
+    report.fields = _fields_of_changes(asked, walk.seen_fields, carried)
+    if set(report.fields.shown) != set(carried.fields):
+        return "Primero shows other fields than before"
+    try:
+        report.carried = carried.carry()
+    except DataError:
+        return "what is stored is damaged"
+    report.walks, report.since = number, to_query_time(carried.since)
+    return ""
+
+
+def _walk(asked: _Question, window: Window, sink: Sink, report: PullReport) -> tuple[Walk, int]:
+    """Walk the window into the sink from the start; the walk, and how many cases it lacks by Primero's count."""
+    sink.restart()
+    walk = Walk(asked.client, window, asked.zone, asked.settled)
+    for frame in prefetch(walk.frames()):
+        sink.write(frame)
+    lacking = _missing_count(asked, window, walk)
+    if window.modules:
+        every = replace(window, modules=())
+        others = Walk(asked.client, every, asked.zone, asked.settled, LEAVING_FIELDS)
+        report.other_modules = _leave_others(others, window.modules, sink)
+        lacking = max(lacking, _missing_count(asked, every, others))
+    report.received, report.kept, report.ahead = walk.received, walk.kept, walk.ahead
+    return walk, lacking
 
 
 def _leave_others(walk: Walk, modules: tuple[str, ...], sink: Sink) -> int:
@@ -248,7 +338,7 @@ def primero_now(client: PrimeroClient, zone: timedelta) -> datetime:
     return client.now()
 
 
-def _missing_count(client: PrimeroClient, window: Window, walk: Walk, zone: timedelta, pause: float) -> int:
+def _missing_count(asked: _Question, window: Window, walk: Walk) -> int:
     """How many cases Primero counts in the settled part of the window beyond those received there.
 
     Fewer than received is fair: a case edited meanwhile has left. A count of nothing after cases came is not believed.
@@ -256,55 +346,33 @@ def _missing_count(client: PrimeroClient, window: Window, walk: Walk, zone: time
     until = walk.counted_until
     if until <= window.start:
         return 0
-    question: dict[str, str | int] = {**window.filters(zone, until=until), "per": 0, "fields": "created_at"}
-    total = retry_while_empty(
-        lambda: client.page("cases", question).total, pause, times=EMPTY_ASKED if walk.received else 1
-    )
-    if not total and walk.counted:
+    question = window.filters(asked.zone, until=until)
+    return _count(asked, question, walk, some=bool(walk.counted)) - walk.counted
+
+
+def _count_open(asked: _Question, window: Window, walk: Walk) -> int:
+    """How many cases Primero counts in an open window, of all modules, from its first second on."""
+    question = replace(window, modules=(), since=window.start).filters(asked.zone)
+    return _count(asked, question, walk, some=bool(walk.received))
+
+
+def _count(asked: _Question, question: Mapping[str, str], walk: Walk, *, some: bool) -> int:
+    """Count cases; a count of nothing is asked again where cases came, and is refused where there must be `some`."""
+    whole: dict[str, str | int] = {**question, "per": 0, "fields": "created_at"}
+    times = EMPTY_ASKED if walk.received else 1
+    total = retry_while_empty(lambda: asked.client.page("cases", whole).total, asked.pause, times=times)
+    if not total and some:
         raise TransientError(f"Primero counted no case in the quarter just after it gave some: {GAVE_UP}")
-    return total - walk.counted
+    return total
 
 
-def check_fields(
-    client: PrimeroClient, seen_fields: Collection[str], known: KnownFields, pause: float = EMPTY_PAUSE
-) -> FieldsFound:
-    """Which of the asked-for fields occur among the cases; `seen_fields` did among those received.
-
-    A field that no case of a small quarter has is absent without fault, so the newest 1,000 cases of all time are asked
-    for those not seen, and for those whose loss was accepted: seen in an old quarter, they are not back yet. Raises
-    RefusedError where an essential field does not occur among twenty cases or more, or one that earlier pulls were
-    shown does not occur any more and its loss was not accepted.
-    """
-    asked = [name for name in CASE_FIELDS if name not in seen_fields or name in known.accepted]
-    if not asked:
-        return FieldsFound(CASE_FIELDS)
-    question: dict[str, str | int] = {
-        "order_by": "created_at",
-        "order": "desc",
-        "per": 1000,
-        "fields": ",".join(asked),
-    }
-    rows = retry_while_empty(lambda: client.page("cases", question).rows, pause)
-    if not rows:
-        raise TransientError(f"Primero shows no case where it has just shown some: {GAVE_UP}")
-    newest = set[str]().union(*rows)
-    missing = tuple(name for name in CASE_FIELDS if name not in seen_fields and name not in newest)
-    refused = [name for name in missing if name in ESSENTIAL_FIELDS]
-    if refused and len(rows) >= YOUNG:
-        raise RefusedError(
-            f"no case has the field{_s(refused)} {', '.join(refused)}; Primero leaves out what the account's role may not "
-            "read: let its administrators grant the forms with these fields"
-        )
-    lost = [name for name in missing if name in known.shown and name not in known.accepted]
-    if lost:
-        raise RefusedError(
-            f"earlier pulls were shown the field{_s(lost)} {', '.join(lost)}, and none of Primero's newest {len(rows):,} cases "
-            "has it any more; nothing was stored. If the account's role has lost it, let Primero's administrators grant its "
-            f"form again; if it is gone for good, run `primero-ona fields accept {' '.join(lost)}`, and its columns become empty"
-        )
-    shown = tuple(name for name in CASE_FIELDS if name not in missing)
-    return FieldsFound(shown, missing, tuple(name for name in asked if name in known.accepted and name in newest))
-
-
-def _s(names: Collection[str]) -> str:
-    return "s" if len(names) > 1 else ""
+def _fields_of_changes(asked: _Question, seen_fields: Collection[str], carried: Carried) -> FieldsFound:
+    """Which fields occur, where only changes came: a stored case that had a rare one is asked for it, by its id."""
+    seen = set(seen_fields)
+    examples = carried.examples([name for name in carried.fields if name not in seen])
+    rare = sorted(examples)
+    for names in (rare[start : start + _EXAMPLES] for start in range(0, len(rare), _EXAMPLES)):
+        ids = sorted({examples[name] for name in names})
+        page = asked.client.page("cases", {"id": ",".join(ids), "fields": ",".join(names), "per": len(ids)})
+        seen.update(*page.rows)
+    return find_fields(asked.client, seen, asked.known, asked.pause)[0]

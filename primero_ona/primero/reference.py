@@ -105,7 +105,7 @@ class Reference:
         contents: dict[str, list[str]] = {name: [] for name in LISTS}
         facts = frames.summary["lists"]
         for frame in frames:
-            contents[frame["list"].iloc[0]] += frame["content"].to_list()
+            contents[frame["list"].iloc[0]] += pa.array(frame["content"]).to_pylist()
             if all(len(contents[name]) == facts[name]["rows"] for name in names):
                 break
         return cls({name: _list_of(contents[name], facts[name]) for name in names})

@@ -1,14 +1,15 @@
-"""How many cases the account sees, and what it means that Primero shows none of them, or fewer than before."""
+"""How many cases and which fields the account sees, and what it means that Primero shows none of them, or fewer than before."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
 from primero_ona.errors import RefusedError, SyncError, TransientError
 from primero_ona.primero.client import PrimeroClient
+from primero_ona.primero.fields import CASE_FIELDS, ESSENTIAL_FIELDS, FieldsFound, KnownFields
 from primero_ona.primero.walk import ALL_TIME
 
 #: How often an answer of "no cases" is asked before it is believed, and the seconds between: a database time-out inside
@@ -21,6 +22,9 @@ GAVE_UP = (
     "Primero's database gave up a question (a time-out, or a lost connection), which Primero answers as if there were no case; "
     "try again later, and tell Primero's administrators if it lasts"
 )
+
+#: Cases among which each essential field must occur. Of fewer, as of a Primero that has just begun, none may have it yet.
+YOUNG = 20
 
 Answer = TypeVar("Answer")
 
@@ -83,3 +87,58 @@ def require_windows(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> None:
     of_all_time: dict[str, str | int] = {"last_updated_at": ALL_TIME, "per": 0, "fields": "status"}
     if not retry_while_empty(lambda: client.page("cases", of_all_time).total, pause):
         raise emptiness(client, pause)
+
+
+def check_fields(
+    client: PrimeroClient, seen_fields: Collection[str], known: KnownFields, pause: float = EMPTY_PAUSE
+) -> FieldsFound:
+    """Which of the asked-for fields occur among the cases; `seen_fields` did among those received.
+
+    A field that no case of a small quarter has is absent without fault, so the newest 1,000 cases of all time are asked
+    for those not seen, and for those whose loss was accepted: seen in an old quarter, they are not back yet. Raises
+    RefusedError where an essential field does not occur among twenty cases or more, or one that earlier pulls were
+    shown does not occur any more and its loss was not accepted.
+    """
+    found, rows = find_fields(client, seen_fields, known, pause)
+    missing = found.missing
+    refused = [name for name in missing if name in ESSENTIAL_FIELDS]
+    if refused and rows >= YOUNG:
+        raise RefusedError(
+            f"no case has the field{_s(refused)} {', '.join(refused)}; Primero leaves out what the account's role may not "
+            "read: let its administrators grant the forms with these fields"
+        )
+    lost = [name for name in missing if name in known.shown and name not in known.accepted]
+    if lost:
+        raise RefusedError(
+            f"earlier pulls were shown the field{_s(lost)} {', '.join(lost)}, and none of Primero's newest {rows:,} cases "
+            "has it any more; nothing was stored. If the account's role has lost it, let Primero's administrators grant its "
+            f"form again; if it is gone for good, run `primero-ona fields accept {' '.join(lost)}`, and its columns become empty"
+        )
+    return found
+
+
+def find_fields(
+    client: PrimeroClient, seen_fields: Collection[str], known: KnownFields, pause: float
+) -> tuple[FieldsFound, int]:
+    """Which fields occur among the cases seen and the newest 1,000, and how many of these came; none, where none was needed."""
+    asked = [name for name in CASE_FIELDS if name not in seen_fields or name in known.accepted]
+    if not asked:
+        return FieldsFound(CASE_FIELDS), 0
+    question: dict[str, str | int] = {
+        "order_by": "created_at",
+        "order": "desc",
+        "per": 1000,
+        "fields": ",".join(asked),
+    }
+    rows = retry_while_empty(lambda: client.page("cases", question).rows, pause)
+    if not rows:
+        raise TransientError(f"Primero shows no case where it has just shown some: {GAVE_UP}")
+    newest = set[str]().union(*rows)
+    missing = tuple(name for name in CASE_FIELDS if name not in seen_fields and name not in newest)
+    shown = tuple(name for name in CASE_FIELDS if name not in missing)
+    returned = tuple(name for name in asked if name in known.accepted and name in newest)
+    return FieldsFound(shown, missing, returned), len(rows)
+
+
+def _s(names: Collection[str]) -> str:
+    return "s" if len(names) > 1 else ""

@@ -59,7 +59,7 @@ class Window:
 
     An open window is asked without its end, so that no case can leave it while it is walked; the cases whose stamps lie
     ahead belong to it, with its start as their stamp. `modules` are Primero's module ids; none means all. `precision` is
-    how exact locations are kept.
+    how exact locations are kept. `since`, a whole second: only what has changed from then on is asked for.
     """
 
     start: datetime
@@ -67,6 +67,12 @@ class Window:
     is_open: bool
     modules: tuple[str, ...] = ()
     precision: LocationPrecision = "village"
+    since: datetime | None = None
+
+    @property
+    def asked_from(self) -> datetime:
+        """The first second that Primero is asked for: a second before the window, since it compares whole seconds."""
+        return self.since or self.start - _SECOND
 
     def filters(self, zone: timedelta, *, until: datetime | None = None) -> dict[str, str]:
         """Primero's filters: whole seconds, a second wider than the window, in the zone in which its stamps are kept.
@@ -75,7 +81,7 @@ class Window:
         """
         end = until or (None if self.is_open else self.end)
         asked = {
-            "last_updated_at": f"{to_query_time(self.start - _SECOND + zone)}..{to_query_time(end + zone) if end else ''}"
+            "last_updated_at": f"{to_query_time(self.asked_from + zone)}..{to_query_time(end + zone) if end else ''}"
         }
         if self.modules:
             asked["module_id"] = ",".join(self.modules)
@@ -206,7 +212,7 @@ class Walk:
         late = self._window.end + _SECOND
         no_end = is_open or self._window.is_open
         out_of_window = sum(
-            case.updated < self._window.start - _SECOND
+            case.updated < self._window.asked_from
             or not (no_end or case.updated < late or case.updated >= self._settled)
             for case in cases
         )

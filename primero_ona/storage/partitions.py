@@ -99,13 +99,18 @@ class PartitionStore:
         Raises FileNotFoundError where it does not exist; DataError where it is damaged, or does not fit `stored` or its place;
         ConfigError where no key opens it.
         """
-        file = self.open_file(f"{stored.asset}/{partition}")
-        file.require_fit(stored, partition)
+        file = self.open_fitting(stored, partition)
 
         def read(columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
             yield from map(to_frame, file.tables(columns))
 
         return Frames(read, {**file.footer["summary"], "stored_version": file.footer["version"]})
+
+    def open_fitting(self, stored: Stored, partition: str = WHOLE) -> StoredFile:
+        """Open the file of a partition that fits `stored` and its place; raises as `open`."""
+        file = self.open_file(f"{stored.asset}/{partition}")
+        file.require_fit(stored, partition)
+        return file
 
     def facts(self, asset: str, partition: str) -> Mapping[str, Any]:
         """What the footer of a partition says, whatever version made it: `version` and `summary` among others."""
@@ -201,14 +206,18 @@ class PartitionWriter:
 
     def write(self, frame: pd.DataFrame) -> None:
         """Add a frame with the columns of the schema; an empty one adds nothing."""
-        if frame.empty:
-            return
+        self.write_table(self.table_of(frame))
+
+    def table_of(self, frame: pd.DataFrame) -> pa.Table:
+        """A frame with the columns of the schema as a table."""
         # Without pandas' own notes in the schema: pandas cannot read back what it notes of nested types.
         table = pa.Table.from_pandas(frame, schema=self._stored.schema, preserve_index=False, nthreads=1)
-        self.write_table(table.replace_schema_metadata())
+        return table.replace_schema_metadata()
 
     def write_table(self, table: pa.Table) -> None:
-        """Add a table with the schema."""
+        """Add a table with the schema; an empty one adds nothing."""
+        if not len(table):
+            return
         self._file.write_table(table)
         self.rows += len(table)
 

@@ -109,7 +109,11 @@ def _id_column(names: Collection[str]) -> str | None:
 
 
 def _without(summary: Mapping[str, Any], ids: frozenset[str]) -> Mapping[str, Any]:
-    """A summary without the entries of the quarantine that name one of the cases."""
-    if "quarantine" not in summary:
-        return summary
-    return {**summary, "quarantine": [entry for entry in summary["quarantine"] if entry.get("primero_id") not in ids]}
+    """A summary without what names one of the cases: entries of the quarantine, and those stamped ahead."""
+    kept = dict(summary)
+    if "quarantine" in summary:
+        kept["quarantine"] = [entry for entry in summary["quarantine"] if entry.get("primero_id") not in ids]
+    if "received" in summary:
+        ahead = [case for case in summary["received"]["ahead"] if case not in ids]
+        kept["received"] = {**summary["received"], "ahead": ahead}
+    return kept

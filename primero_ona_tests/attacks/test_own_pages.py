@@ -6,7 +6,6 @@ import html
 import json
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,25 +24,12 @@ from primero_ona_tests.attacks.installation import (
     process,
     wait,
 )
-from primero_ona_tests.harness import Graph, small, wired
+from primero_ona_tests.harness import Graph
 
 MUTATION = (
     'mutation { launchRun(executionParams: {selector: {repositoryName: "__repository__", '
     'repositoryLocationName: "primero_ona", jobName: "refresh_reference"}}) { __typename } }'
 )
-
-
-@pytest.fixture(scope="module")
-def graph(postgres: Any) -> Iterator[Graph]:
-    with wired(postgres, "own_pages", small(60)) as graph:
-        yield graph
-
-
-@pytest.fixture(scope="module")
-def installation(graph: Graph, tmp_path_factory: Any) -> Iterator[Installation]:
-    """No daemon: what was launched stays in the queue, and nothing starts a run but a request."""
-    with installed(graph, tmp_path_factory.mktemp("installation")) as found:
-        yield found
 
 
 def asked(installation: Installation, method: str, path: str, **headers: str) -> int:
@@ -171,6 +157,7 @@ def attack(url: str) -> str:
 
 
 @pytest.mark.chromium
+@pytest.mark.ci
 @pytest.mark.proves("dev-ui")
 def test_a_foreign_page_starts_a_run_through_dagster_s_own_webserver_and_none_through_ours(
     installation: Installation, tmp_path: Any
@@ -199,6 +186,7 @@ def test_a_foreign_page_starts_a_run_through_dagster_s_own_webserver_and_none_th
 
 
 @pytest.mark.chromium
+@pytest.mark.ci
 def test_the_ui_works_in_a_browser_and_launches_a_materialization(installation: Installation, tmp_path: Any):
     """A guard that breaks a page, a launch or the websocket of its events would be switched off."""
     before = installation.stored()
@@ -220,6 +208,7 @@ def test_the_ui_works_in_a_browser_and_launches_a_materialization(installation: 
     assert installation.stored() == (before[0] + 1, before[1])
 
 
+@pytest.mark.ci
 def test_dev_runs_behind_the_guard_with_a_daemon_and_leaves_nothing_behind(graph: Graph, tmp_path: Any):
     """The whole command: what it starts is guarded, launches runs, and ends with it."""
     with installed(graph, tmp_path, daemon=True) as found:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import psycopg
+import pytest
 
 from primero_ona.cli.app import main
 from primero_ona_tests.canary.places import Watched
@@ -72,6 +73,7 @@ MOMENTS: dict[str, Presence] = {
 }
 
 
+@pytest.mark.ci
 def test_runs_killed_while_they_hold_children_and_the_one_that_heals_leave_no_marker(listening):
     """A power cut, or an operator's kill: what lies on the disk then lies there for whoever finds the disk."""
     for moment, standing in MOMENTS.items():

@@ -31,6 +31,7 @@ from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.settings import GROUPS
 from primero_ona.storage.diagnosis import fingerprint
+from primero_ona_tests import quick
 from primero_ona_tests.cli.broken_installation import (
     BROKEN,
     CLOSED_PORT,
@@ -75,7 +76,31 @@ def look(installation: Installation) -> list[Diagnosis]:
         return list(diagnose())
 
 
-@pytest.mark.parametrize("name", BROKEN)
+#: Some of each area, where not all tests run.
+QUICK = (
+    "setting missing",
+    "ONA without TLS",
+    "Primero's port",
+    "Primero's certificate",
+    "Primero's login",
+    "a field that was shown",
+    "Primero's clock",
+    "a table",
+    "a type",
+    "a right",
+    "read-only",
+    "the keys",
+    "an open folder",
+    "history of another version",
+    "daemon",
+    "sensor off",
+    "open quarter",
+    "proof",
+    "an alert in the clear",
+)
+
+
+@pytest.mark.parametrize("name", quick(BROKEN, *QUICK))
 @pytest.mark.proves("doctor")
 def test_each_thing_broken_is_named_with_what_to_do(whole: Installation, name: str) -> None:
     """The rest is looked at all the same, and no secret is in any line."""

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from primero_ona.cli.app import app
 from primero_ona.errors import UsageError
-from primero_ona_tests.harness import START, Graph, small, wired
+from primero_ona_tests.harness import Graph, small, wired
+from primero_ona_tests.reliability.syncing import terminal_of
 
 Run = Callable[..., str]
 GBV = "primeromodule-gbv"
@@ -28,29 +27,18 @@ def graph(postgres: Any) -> Iterator[Graph]:
 @pytest.fixture(scope="module")
 def run(graph: Graph, tmp_path_factory: Any) -> Iterator[Run]:
     """Runs a command on the sandbox, whose reference data was read once; gives its output."""
-    settings = {
-        "PRIMERO_URL": graph.primero.url,
-        "PRIMERO_USERNAME": graph.primero.username,
-        "PRIMERO_PASSWORD": graph.primero.password,
-        "ONA_DATABASE_URL": graph.url,
-        "PRIMERO_ONA_STORAGE_URL": str(graph.folder),
-        "PRIMERO_ONA_STORAGE_KEYS": graph.key,
-        "PRIMERO_ONA_START": START,
-        "DAGSTER_HOME": str(tmp_path_factory.mktemp("home")),
-    }
     with pytest.MonkeyPatch.context() as environment:
-        for name, value in settings.items():
-            environment.setenv(name, value)
+        terminal = terminal_of(graph, tmp_path_factory.mktemp("terminal"), environment)
+
+        def command(*words: str) -> str:
+            result = terminal(*words)
+            if isinstance(result.exception, Exception):
+                raise result.exception
+            assert result.exit_code == 0, result.output
+            return str(result.stdout)
+
         command("reference", "refresh")
         yield command
-
-
-def command(*words: str) -> str:
-    result = CliRunner().invoke(app, list(words))
-    if isinstance(result.exception, Exception):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def test_from_a_changed_label_to_mapped_quarters(run: Run, graph: Graph):

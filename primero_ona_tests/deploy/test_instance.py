@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +15,6 @@ import pytest
 import yaml
 
 from primero_ona.errors import ConfigError
-from primero_ona_tests.conftest import ALL
 from primero_ona_tests.harness import database
 
 ROOT = Path(__file__).parents[2]
@@ -132,10 +129,7 @@ def test_hashes_of_passwords_are_made_at_a_cost():
     assert all(10 <= int(cost) <= 11 for cost in costs)
 
 
-@pytest.mark.skipif(
-    not os.environ.get(ALL) and (os.geteuid() != 0 or shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin") is None),
-    reason="needs root and nft (Debian: nftables), for a network of its own",
-)
+@pytest.mark.ci
 @pytest.mark.proves("other-accounts")
 def test_other_accounts_of_the_machine_do_not_reach_the_ports():
     """The operators' webserver starts runs for each that connects: any account of the machine had an operator's rights."""

@@ -81,7 +81,7 @@ class Receiver:
 
         with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
             self.port = server.server_port
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
             yield self
             server.shutdown()
 

@@ -4,41 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import dagster as dg
 import psycopg
 import pytest
-from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
 from dagster._core.loader import LoadingContextForTest
-from dagster._core.storage.dagster_run import DagsterRun
 from dagster._daemon.freshness import FreshnessDaemon
 
-from primero_ona.definitions import build_defs
 from primero_ona.graph.assets.ona import CASES_KEY, SERVICES_KEY
 from primero_ona.graph.assets.raw import PRIMERO
 from primero_ona.graph.automation import quarters_to_refresh
-from primero_ona.graph.dead_runs import PROCESS_TAG, held_by_this_process
-from primero_ona.graph.due import FOR_GOOD, PULLED, TOO_SOON, WAITS, read_cursor
-from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
-from primero_ona.graph.steps import stop_run_retries
+from primero_ona.graph.due import read_cursor
 from primero_ona.pipeline.stored import current_versions
 from primero_ona.primero.changes import Changes
-from primero_ona.quarters import PHNOM_PENH, Quarter, current_quarter
-from primero_ona.sandbox.primero import SandboxPrimero
-from primero_ona.settings import GraphSettings
-from primero_ona_tests.harness import Clock
+from primero_ona.quarters import PHNOM_PENH, Quarter
+from primero_ona_tests.graph.watching import DEFS, NEW_YEAR, Watch, loaded, watch
 
-DEFS = build_defs(settings=GraphSettings(PRIMERO_ONA_START="2023-Q1"))
-
-#: 31 December in UTC, New Year's morning in Phnom Penh.
-NEW_YEAR = datetime(2024, 12, 31, 18, 0, tzinfo=UTC)
+__all__ = ["watch"]  # fixture
 
 
 def tick(name: str, at: str) -> list[tuple[str | None, str | None]]:
@@ -48,6 +32,7 @@ def tick(name: str, at: str) -> list[tuple[str | None, str | None]]:
     requests = DEFS.resolve_schedule_def(name).evaluate_tick(context).run_requests or []
     for request in requests:
         assert request.tags["quarter"] == Quarter.parse(request.partition_key or "").name
+        assert ("whole" in request.tags) is (name == "close_quarter")
     return [(request.partition_key, request.run_key) for request in requests]
 
 
@@ -122,94 +107,6 @@ def test_reports_are_written_for_the_open_quarter_and_the_one_before() -> None:
     schedule = DEFS.resolve_schedule_def("write_reports")
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("40 0 * * *", "Asia/Phnom_Penh")
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
-
-
-@dataclass
-class Watch:
-    """The sensor on a sandbox whose clock stands; keeps the cursor as the daemon does."""
-
-    primero: SandboxPrimero
-    clock: Clock
-    instance: dg.DagsterInstance
-    ona_url: str
-    ona: psycopg.Connection
-    cursor: str | None = None
-    url: str | None = None
-
-    def look(self) -> Any:
-        context = dg.build_sensor_context(
-            instance=self.instance,
-            cursor=self.cursor,
-            definitions=DEFS,
-            resources={
-                "primero": PrimeroResource(
-                    url=self.url or self.primero.url,
-                    username=self.primero.username,
-                    password=self.primero.password,
-                    pause=0,
-                ),
-                "ona": OnaDatabaseResource(url=self.ona_url),
-            },
-        )
-        data = DEFS.resolve_sensor_def("watch_primero").evaluate_tick(context)
-        self.cursor = data.cursor
-        return data
-
-    def asked(self) -> list[str]:
-        """The quarters that a look requests, each of which is then pulled and loaded."""
-        keys = [str(request.partition_key) for request in self.look().run_requests or []]
-        for key in keys:
-            loaded(self.ona, Quarter.parse(key).name, *current_versions(""))
-        return keys
-
-    def pulled(self, quarter: Quarter, at: datetime) -> None:
-        """Let Dagster's history hold a pull of the quarter at this time."""
-        event = dg.AssetMaterialization("raw_under18_cases", partition=quarter.key)
-        self.instance.handle_new_event(
-            dg.EventLogEntry(
-                error_info=None, level="debug", user_message="", run_id=str(uuid.uuid4()), timestamp=at.timestamp(),
-                dagster_event=dg.DagsterEvent(
-                    dg.DagsterEventType.ASSET_MATERIALIZATION.value, "sync_quarter",
-                    event_specific_data=StepMaterializationData(event),
-                ),
-            )
-        )  # fmt: skip
-
-    def run(self, quarter: Quarter, status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED, **more: Any) -> str:
-        """Let Dagster know of a run that is to pull the quarter, by default one that goes on; more: job's name, tags."""
-        run_id, job = str(uuid.uuid4()), more.get("job", "sync_quarter")
-        tags = {"dagster/partition": quarter.key, **more.get("tags", {})}
-        self.instance.add_run(DagsterRun(job, run_id=run_id, tags=tags, status=status))
-        planned = AssetMaterializationPlannedData(PULLED, quarter.key)
-        event = dg.DagsterEvent(
-            dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value, job, event_specific_data=planned
-        )
-        self.instance.handle_new_event(
-            dg.EventLogEntry(
-                error_info=None, level="debug", user_message="", run_id=run_id, timestamp=1.0, dagster_event=event
-            )
-        )
-        return run_id
-
-    def end(self, run_id: str, how: str) -> None:
-        """End a run: it `failed` by what may pass, `failed for good`, or was `cancelled`."""
-        run = self.instance.get_run_by_id(run_id)
-        if how == "cancelled":
-            self.instance.report_run_canceled(run)
-            return
-        if how == "failed for good":
-            stop_run_retries(self.instance, run_id)
-        self.instance.report_run_failed(run)
-
-
-@pytest.fixture
-def watch(ona_url: str, ona: psycopg.Connection) -> Iterator[Watch]:
-    """A sandbox with one old case and one of today, never looked at; today is New Year's morning."""
-    clock = Clock(NEW_YEAR)
-    with SandboxPrimero(0, clock=clock).serve() as primero, dg.DagsterInstance.ephemeral() as instance:
-        primero.create(case_id_display="old", created_at=NEW_YEAR, last_updated_at=NEW_YEAR - timedelta(days=200))
-        primero.create(case_id_display="new", created_at=NEW_YEAR)
-        yield Watch(primero, clock, instance, ona_url, ona)
 
 
 def test_the_first_look_asks_for_the_quarter_of_the_newest_change(watch: Watch) -> None:
@@ -343,136 +240,6 @@ def test_an_unexpected_exception_in_a_tick_quotes_nothing(watch: Watch, monkeypa
     assert "a-name" not in "".join(map(str, chain))
 
 
-NOTHING = timedelta()
-
-
-@pytest.mark.parametrize("job", ["sync_quarter", "__ASSET_JOB", "remap_quarter"])
-@pytest.mark.parametrize("how", ["failed", "cancelled"])
-@pytest.mark.proves("due")
-def test_a_sync_that_did_not_end_well_is_asked_for_again_after_an_hour_whatever_its_job_is_called(
-    watch: Watch, monkeypatch: pytest.MonkeyPatch, job: str, how: str
-) -> None:
-    """The look has moved on when a run fails: without this its quarter would wait for the next edit."""
-    (first,) = watch.look().run_requests
-    run_id = watch.run(Quarter(2025, 1), job=job)
-    assert watch.look().skip_message == f"Nothing is asked for now; 2025-Q1: {WAITS}"
-    watch.end(run_id, how)
-    assert watch.look().skip_message == f"Nothing is asked for now; 2025-Q1: {TOO_SOON}"
-    monkeypatch.setattr("primero_ona.graph.due.ASK_AGAIN_AFTER", NOTHING)
-    (again,) = watch.look().run_requests
-    assert (again.partition_key, again.run_key != first.run_key) == ("2025-01-01", True)
-    assert [request.run_key for request in watch.look().run_requests] == [again.run_key], "one failure has one key"
-    for status in ("NOT_STARTED", "STARTING", "CANCELING"):
-        watch.run(Quarter(2025, 1), dg.DagsterRunStatus(status))
-        assert WAITS in watch.look().skip_message
-
-
-@pytest.mark.proves("due")
-def test_a_sync_that_failed_for_good_is_asked_for_again_only_when_something_has_changed(
-    watch: Watch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Asking hourly for ever filled the run list, and read a quarter from Primero each time."""
-    monkeypatch.setattr("primero_ona.graph.due.ASK_AGAIN_AFTER", NOTHING)
-    assert watch.look().run_requests
-    watch.end(watch.run(Quarter(2025, 1)), "failed for good")
-    for _ in range(2):
-        assert watch.look().skip_message == f"Nothing is asked for now; 2025-Q1: {FOR_GOOD}"
-    watch.clock.move(minutes=20)
-    watch.primero.create(case_id_display="later")
-    assert watch.asked() == ["2025-01-01"]
-
-
-@pytest.mark.proves("due")
-def test_what_changes_while_a_quarter_is_pulled_is_asked_for_when_that_run_has_ended(watch: Watch) -> None:
-    """The run may have read the case before it was edited: its number says so, and no clock could."""
-    watch.look()
-    run_id = watch.run(Quarter(2025, 1))
-    number = watch.ona.execute("SELECT nextval('primero_sync.pulls')").fetchone()[0]
-    watch.clock.move(minutes=20)
-    watch.primero.create(case_id_display="meanwhile")
-    assert WAITS in watch.look().skip_message
-    watch.instance.handle_new_event(
-        dg.EventLogEntry(
-            error_info=None, level="debug", user_message="", run_id=run_id, timestamp=1.0, job_name="sync_quarter",
-            dagster_event=dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, "sync_quarter"),
-        )
-    )  # fmt: skip
-    loaded(watch.ona, "2025-Q1", *current_versions(""), run_id, number)
-    assert watch.asked() == ["2025-01-01"]
-    assert watch.asked() == []
-
-
-@pytest.mark.proves("due")
-def test_a_failed_sync_that_no_change_asked_for_is_healed_too(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A backfill, or the closing of a quarter, that a broken connection ended."""
-    watch.asked()
-    watch.end(watch.run(Quarter(2024, 1)), "failed")
-    watch.end(watch.run(Quarter(2024, 2)), "cancelled")
-    assert watch.asked() == [], "the hour is not over"
-    monkeypatch.setattr("primero_ona.graph.due.ASK_AGAIN_AFTER", NOTHING)
-    (request,) = watch.look().run_requests
-    assert request.run_key.startswith("2024-Q1:failed:")
-
-
-@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
-@pytest.mark.proves("killed")
-def test_a_run_whose_process_was_killed_is_ended_so_that_its_quarter_is_asked_for_again(
-    watch: Watch, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus
-) -> None:
-    """Dagster would believe for ever that it runs; one that does run is left alone."""
-    monkeypatch.setattr("primero_ona.graph.due.ASK_AGAIN_AFTER", NOTHING)
-    watch.asked()
-    with held_by_this_process(watch.instance) as tags:
-        alive = watch.run(Quarter(2024, 2), status, tags=tags)
-        (lock,) = (Path(watch.instance.root_directory) / "processes").iterdir()
-        (lock.parent / "abc.lock").touch(mode=0o600)
-        dead = watch.run(Quarter(2024, 1), status, tags={PROCESS_TAG: "abc"})
-        assert watch.asked() == ["2024-01-01"]
-        assert watch.instance.get_run_by_id(dead).status == dg.DagsterRunStatus.FAILURE
-        assert watch.instance.get_run_by_id(alive).status == status
-        assert list(lock.parent.iterdir()) == [lock]
-    assert not list(lock.parent.iterdir())
-
-
-def loaded(
-    ona: psycopg.Connection,
-    quarter: str,
-    pull: str | None,
-    mapping: str,
-    run_id: str = "a-run",
-    number: int | None = None,
-) -> None:
-    """Let ONA's bookkeeping hold a load under these versions, of a pull that begins now or has this number."""
-    ona.execute(
-        "INSERT INTO primero_sync.runs (run_id, quarter, started_at, pull, pull_version, mapping_version, counts)"
-        " VALUES (%s, %s, now(), COALESCE(%s, nextval('primero_sync.pulls')), %s, %s, '{}')",
-        (run_id, quarter, number, pull, mapping),
-    )
-
-
-@pytest.mark.proves("other-version")
-def test_a_quarter_that_another_version_loaded_is_asked_for_once_and_after_the_others(
-    watch: Watch, ona: psycopg.Connection
-) -> None:
-    """An update would leave the past as the old rules made it; asking each quarter of an hour would never end."""
-    watch.asked()
-    pull, mapping = current_versions("")
-    loaded(ona, "2024-Q1", pull, mapping)
-    loaded(ona, "2024-Q2", pull, "older")
-    loaded(ona, "2024-Q3", None, mapping)
-    loaded(ona, "2019-Q1", "older", "older")
-    data = watch.look()
-    assert [request.partition_key for request in data.run_requests] == ["2024-04-01", "2024-07-01"]
-    assert data.run_requests[0].run_key == f"2024-Q2:version:{pull}:{mapping}:first"
-    assert {request.tags["dagster/priority"] for request in data.run_requests} == {"-1"}
-    assert [r.run_key for r in watch.look().run_requests] == [r.run_key for r in data.run_requests]
-    for quarter in ("2024-Q2", "2024-Q3"):
-        loaded(ona, quarter, pull, mapping, "another run")
-    data = watch.look()
-    assert not data.run_requests
-    assert "left out" not in data.skip_message, "a quarter before the start is none to ask for"
-
-
 @pytest.mark.parametrize("trouble", ["unreachable", "no column"])
 @pytest.mark.proves("ona-unasked")
 def test_an_ona_that_cannot_be_asked_is_told_and_keeps_no_change_from_being_seen(
@@ -519,66 +286,6 @@ def test_the_cursor_holds_a_stamp_and_a_number_and_nothing_of_a_case(watch: Watc
     assert (state["version"], state["newest"], state["total"], state["ahead"]) == (3, newest, 1, "")
     assert state.keys() == {"version", "newest", "total", "ahead", "versions", "changes"}
     assert [(quarter, number) for quarter, (_, number) in state["changes"].items()] == [("2025-Q1", 1)]
-
-
-AHEAD = datetime(2031, 5, 5, tzinfo=UTC)
-
-
-@pytest.mark.proves("stamped-ahead")
-def test_a_case_stamped_ahead_does_not_blind_the_sensor_and_asks_for_the_open_quarter(watch: Watch) -> None:
-    """One case stamped 2031 was the newest for five years, and no edit was seen."""
-    watch.asked()
-    case = watch.primero.create(case_id_display="ahead", last_updated_at=AHEAD)
-    assert watch.asked() == ["2025-01-01", current_quarter().key]
-    data = watch.look()
-    assert data.skip_message == "No case was created or changed since 2024-12-31T18:00:00.000Z"
-    watch.primero.update(case, last_updated_at=AHEAD + timedelta(days=1))
-    assert current_quarter().key in watch.asked(), "another edit under the same clock"
-    watch.clock.move(hours=3)
-    watch.primero.create(case_id_display="later")
-    assert "2025-01-01" in watch.asked()
-    assert watch.asked() == []
-
-
-@pytest.mark.proves("stamped-ahead")
-def test_the_turn_of_a_quarter_asks_for_the_cases_stamped_ahead(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They belong to the open quarter, whichever that is."""
-    watch.primero.create(case_id_display="ahead", last_updated_at=AHEAD)
-    watch.asked()
-    assert watch.asked() == []
-    monkeypatch.setattr("primero_ona.primero.changes.current_quarter", lambda: Quarter(2026, 1))
-    assert "2026-01-01" in watch.asked()
-
-
-@pytest.mark.proves("stamped-ahead")
-def test_more_cases_stamped_ahead_than_a_page_hide_no_edit(watch: Watch) -> None:
-    """A server whose clock was wrong for days has stamped thousands."""
-    watch.primero.switches.per_cap = 3
-    for number in range(8):
-        watch.primero.create(case_id_display=f"ahead {number}", last_updated_at=AHEAD + timedelta(days=number))
-    watch.asked()
-    assert json.loads(watch.cursor or "")["newest"] == "2024-12-31T18:00:00.000Z"
-    watch.clock.move(hours=2)
-    watch.primero.create(case_id_display="later")
-    assert "2025-01-01" in watch.asked()
-
-
-def test_where_every_case_is_stamped_ahead_the_tick_says_so(watch: Watch) -> None:
-    """Then it is the clock that is wrong, and people have to look at it."""
-    watch.clock.now = NEW_YEAR - timedelta(days=3_000)
-    assert watch.look().skip_message.startswith("Primero could not be asked: every case of Primero is stamped ahead")
-
-
-@pytest.mark.proves("stamped-ahead")
-def test_quarters_that_have_not_begun_are_not_blamed_on_the_setting(watch: Watch) -> None:
-    """A server whose own clock is years ahead stamps in quarters that no setting names."""
-    for days in (0, 100):
-        watch.clock.now = AHEAD + timedelta(days=days)
-        watch.primero.create(case_id_display=f"later {days}")
-        message = watch.look().skip_message
-    assert message.endswith(
-        "; 2 quarters that have not begun were left out: Primero's clock is ahead of this machine's"
-    )
 
 
 @pytest.mark.parametrize("lost", ["reset in the UI", "of an older version", "of a Primero that was restored"])

@@ -85,7 +85,9 @@ def test_loading_the_graph_imports_no_library_that_only_steps_need() -> None:
     ("variable", "words"),
     [
         ("PRIMERO_ONA_START", "must be a quarter like 2020-Q1"),
-        ("PRIMERO_ONA_CONSENT_POLICY", "should be 'include', 'exclude_refused' or 'given_only'"),
+        pytest.param(
+            "PRIMERO_ONA_CONSENT_POLICY", "should be 'include', 'exclude_refused' or 'given_only'", marks=pytest.mark.ci
+        ),
     ],
 )
 @pytest.mark.proves("named-in-ui")

@@ -6,7 +6,7 @@ The truth about a quarter is computed here from the sandbox's own records, by ru
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from primero_ona.definitions import build_defs
 from primero_ona.graph.checks import asset_checks
 from primero_ona.graph.figure_checks import figure_checks
 from primero_ona.graph.partitions import quarterly_partitions
-from primero_ona.quarters import current_quarter
+from primero_ona.ona.bookkeeping import quarter_status
+from primero_ona.quarters import PHNOM_PENH, current_quarter
 from primero_ona.settings import GraphSettings
 from primero_ona_tests.harness import Q1, Q2, Graph, in_quarter, small, wired
 from primero_ona_tests.reliability.oracle import age_at, age_of, registered
@@ -103,6 +104,37 @@ def test_a_second_sync_writes_nothing_and_leaves_the_change_date_alone(graph: Gr
         assert (counts["inserted"], counts["updated"], counts["removed"]) == (0, 0, 0)
         assert counts["unchanged"] == counts["received"] > 0
     assert graph.sql("SELECT case_id, last_updated_date FROM cases ORDER BY 1") == before
+
+
+def test_the_open_quarter_is_pulled_by_its_changes_and_says_so(graph: Graph) -> None:
+    """What the metadata and `status` say decides whether a person trusts the figures of today, or asks for a whole walk."""
+    quarter, now = current_quarter(), datetime.now(UTC)
+    ids = [case["id"] for case in in_quarter(graph.primero, Q1)][:6]
+    graph.clock.now = now
+    for case in ids:
+        graph.primero.update(case, last_updated_at=now - timedelta(minutes=90), record_state=True, age=9)
+    told = []
+    for whole in (False, False, True):
+        assert graph.sync(quarter, whole=whole).failure is None
+        record = graph.instance.get_latest_materialization_event(dg.AssetKey("raw_under18_cases"))
+        metadata = record.asset_materialization.metadata
+        with graph.connect() as conn:
+            (status,) = quarter_status(conn)
+        told.append(({name: entry.value for name, entry in metadata.items()}, status.walk))
+        graph.clock.move(minutes=5)
+        graph.primero.update(ids[0], sex="other")
+        graph.clock.move(minutes=1)
+    (first, known), (second, changes), (third, again) = told
+    assert first["walked"] == "the whole quarter, since it was not pulled before"
+    assert (known["since"], known["came"], known["carried"]) == (None, 6, 0)
+    assert second["walked"].startswith("changes since 20")
+    assert [each["cases in the window"] for each, _ in told] == [6, 6, 6]
+    assert (second["cases that came"], second["carried over"]) == (changes["came"], changes["carried"])
+    assert second["last whole walk"][:10] == str(now.astimezone(PHNOM_PENH).date())
+    assert changes["came"] + changes["carried"] == 6
+    assert changes["whole_at"] == known["whole_at"] < again["whole_at"]
+    assert third["walked"] == "the whole quarter, since it was asked for"
+    assert (again["since"], again["came"]) == (None, 6)
 
 
 def in_ona(graph: Graph) -> list[dict[str, Any]]:

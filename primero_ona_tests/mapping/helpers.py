@@ -13,6 +13,7 @@ from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.result import Mapped
 from primero_ona.mapping.services import map_services
+from primero_ona_tests import ALL
 from primero_ona_tests.raw import raw_frame
 
 LABELS = Labels.load()
@@ -29,7 +30,7 @@ PLACES = Places.of(
 )
 
 #: For property tests that make frames: fewer examples, and no time limit for one, since the machine is shared.
-framewise = settings(max_examples=40, deadline=None)
+framewise = settings(max_examples=100 if ALL else 10, deadline=None)
 
 SERVICE = {"unique_id": "s-1"}
 

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 
 from primero_ona.contract.column import Table
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.ona.bookkeeping import PULL_NUMBER
+from primero_ona.ona.bookkeeping import PULL_NUMBER, RECEIVED
 from primero_ona.ona.load import LoadResult, TableCounts, load_quarter
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.primero.raw import EXIT_SCHEMA
@@ -105,8 +105,9 @@ def load(
     cases_summary: dict[str, Any] | None = None,
     services_summary: dict[str, Any] | None = None,
     pull: int | None = None,
+    received: dict[str, Any] | None = None,
 ) -> LoadResult:
-    """Load rows as a quarter; those of the `pull` with this number, or stored ones."""
+    """Load rows as a quarter; those of the `pull` with this number, or stored ones; `received` as a summary has it."""
     numbered = {PULL_NUMBER: pull}
     return load_quarter(
         conn,
@@ -114,7 +115,9 @@ def load(
         run_id=run_id,
         cases=frames(CASES, cases, {**(cases_summary or {}), **numbered}),
         services=frames(SERVICES, services or [], {**(services_summary or {}), **numbered}),
-        exits=Frames.of(frame(exits or [], EXIT_SCHEMA), summary=numbered),
+        exits=Frames.of(
+            frame(exits or [], EXIT_SCHEMA), summary={**numbered, **({RECEIVED: received} if received else {})}
+        ),
         now=now,
     )
 

@@ -291,6 +291,43 @@ def test_a_case_that_a_later_pull_received_comes_back_though_its_exit_is_newer(o
     assert (case_ids(ona_url) == {"case-1": id_of(1)}) is back
 
 
+#: By what happened: the spans of pull 4, whether it saw the case stamped ahead, the quarter and the pull from which ONA has a
+#: newer state, and whether the staged one wins all the same. Times are minutes after the stamp of the staged one.
+SPANS = {
+    "a whole walk": ([[4, None]], False, Q1, 1, True),
+    "came with the changes": ([[4, -10]], False, Q1, 1, True),
+    "came, stamped ahead": ([[4, 10]], True, Q1, 1, True),
+    "carried over": ([[4, 10]], False, Q1, 1, False),
+    "carried over from a pull that was never loaded": ([[4, 10], [2, None]], False, Q1, 1, True),
+    "carried over twice, received by a pull that was never loaded": (
+        [[4, 10], [3, -10], [2, None]],
+        False,
+        Q1,
+        1,
+        True,
+    ),
+    "carried over from a pull that was loaded meanwhile": ([[4, 10], [2, None]], False, Q1, 2, False),
+    "carried over from a pull before that of ONA's": ([[4, 10], [2, None]], False, Q2, 3, False),
+}
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["a case", "an exit"])
+@pytest.mark.parametrize("name", SPANS)
+def test_a_row_that_is_carried_over_has_no_more_authority_than_it_had(ona_url, ona, name, leaves):
+    """A case that was stored days ago would else put a newer state of it back, each time its quarter is pulled."""
+    spans, ahead, quarter, pull, wins = SPANS[name]
+    newer = case(1, sex="Female", primero_updated_at=at(60) if quarter == Q1 else Q2.start)
+    load(ona, [newer], quarter=quarter, pull=pull)
+    received = {
+        "spans": [[number, None if since is None else at(since).isoformat()] for number, since in spans],
+        "ahead": [id_of(1)] if ahead else [],
+    }
+    staged, exits = ([], [left(1)]) if leaves else ([case(1, sex="Male")], [])
+    load(ona, staged, exits=exits, pull=4, received=received, run_id="run-2")
+    found = [row["sex"] for row in read(ona_url, "SELECT sex FROM cases")]
+    assert found == ([] if leaves else ["Male"]) if wins else found == ["Female"]
+
+
 @pytest.mark.proves("two-pulls")
 def test_rows_and_exits_of_different_pulls_are_refused(ona_url, ona):
     """A case that left in one pull and stands in another would be loaded and removed at random."""

@@ -27,7 +27,7 @@ from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero
-from primero_ona_tests.primero.test_pull import Kept
+from primero_ona_tests.primero.pulling import Kept
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 EMPTY = b'{"data":[],"metadata":{"total":0,"per":1,"page":1}}'

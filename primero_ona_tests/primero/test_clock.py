@@ -11,7 +11,7 @@ from primero_ona.primero.pull import primero_now, pull_cases
 from primero_ona.primero.walk import Window
 from primero_ona.quarters import current_quarter
 from primero_ona.sandbox.primero import SandboxPrimero
-from primero_ona_tests.primero.test_pull import Kept
+from primero_ona_tests.primero.pulling import Kept
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from primero_ona.primero.fields import SERVICE_FIELDS, json_text
@@ -33,14 +33,12 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.di
 ELEMENTS = st.none() | SCALARS | st.dictionaries(st.sampled_from([*SERVICE_FIELDS, "notes"]), VALUES, max_size=4)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(SCALARS, max_size=6) | st.lists(VALUES, max_size=6))
 def test_each_value_becomes_its_own_json_text(values: list[Any]) -> None:
     """Without it a value could slip to the child beside it."""
     assert texts(values).to_pylist() == [json_text(value) for value in values]
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(SCALARS | st.lists(ELEMENTS, max_size=3), max_size=5))
 def test_each_case_keeps_its_own_services_and_only_the_allowed_keys(values: list[Any]) -> None:
     """Without it services could move to another child, or notes be stored."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
@@ -143,15 +143,19 @@ def keys_of(plain: str, case: str, place: int = 1) -> set[str]:
     return own if suffix else own | {plain}
 
 
-def differences(primero: SandboxPrimero, sql: Sql, since: datetime | None = None) -> list[str]:
+def differences(
+    primero: SandboxPrimero, sql: Sql, since: datetime | None = None, erased: Collection[str] = ()
+) -> list[str]:
     """Everything in which ONA differs from what it must hold, by Primero's ids; empty where all is right.
 
-    Cases last changed before `since` are not expected there.
+    Cases last changed before `since` are not expected there, and none that was `erased`.
     """
     truth = {
         case["id"]: case
         for case in primero.cases.records()
-        if belongs(case) and (since is None or datetime.fromisoformat(case["last_updated_at"]) >= since)
+        if case["id"] not in erased
+        and belongs(case)
+        and (since is None or datetime.fromisoformat(case["last_updated_at"]) >= since)
     }
     # A case that has lost its display id is quarantined; what ONA has of it from before stays as it is.
     keyless = {case for case, record in truth.items() if key_of(record.get("case_id_display")) is None}

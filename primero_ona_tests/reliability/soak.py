@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -35,8 +35,10 @@ from primero_ona.ona.migrations import apply, plan
 from primero_ona.pipeline.reconcile import Reconciliation, reconcile, remove_gone
 from primero_ona.pipeline.reference import scope_in_use
 from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.upkeep import forget
 from primero_ona.primero import inventory
 from primero_ona.primero.client import PrimeroClient
+from primero_ona.primero.policy import PullPolicy
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.columns import ABSENT
@@ -44,7 +46,17 @@ from primero_ona.sandbox.postgres import postgres_library
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona_tests.harness import Clock
 from primero_ona_tests.reliability.oracle import TYPE, differences
-from primero_ona_tests.reliability.syncing import UNEXPECTED, Place, finish, home_with_settings, kill, start, sync_rooms
+from primero_ona_tests.reliability.syncing import (
+    UNEXPECTED,
+    Place,
+    finish,
+    home_with_settings,
+    kill,
+    pull,
+    start,
+    stored_content,
+    sync_rooms,
+)
 
 FIRST = Quarter(2024, 1)
 
@@ -76,7 +88,10 @@ inventory.current_quarter = lambda: _open.quarter or current_quarter()
 
 @dataclass
 class Scenario:
-    """One scenario; `told` is what was done, for the report of a failure."""
+    """One scenario; `told` is what was done, for the report of a failure. `erased`: cases (Primero ids) that were.
+
+    `set_back`: whether edits are made whose stamp is an older one; which the open quarter sees when it is next walked whole.
+    """
 
     seed: int
     place: Place
@@ -85,47 +100,52 @@ class Scenario:
     dagster: bool
     told: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    erased: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
+        self.set_back = self.random.random() < 0.5
         self.ids = [case["id"] for case in self.primero.cases.records()]
 
     def run(self) -> list[str]:
         """Do the steps, heal, and return every difference."""
         steps = (
-            self.edit,
-            self.edit,
-            self.sync,
-            self.sync,
-            self.faulty,
-            self.killed,
-            self.twins,
-            self.cut_off,
-            self.again,
+            self.edit, self.edit, self.sync, self.sync, self.faulty, self.killed, self.twins, self.cut_off, self.again,
             self.night,
-        )
+            self.erase, self.rules, self.late,
+        )  # fmt: skip
         for _ in range(self.random.randint(3, 6)):
             step = self.random.choice(steps)
             self.told.append(step.__name__)
             step()
         self.heal()
         with psycopg.connect(self.place.ona_url, autocommit=True) as conn:
-            found = differences(self.primero, lambda query: conn.execute(query.encode()).fetchall())
+            found = differences(self.primero, lambda query: conn.execute(query.encode()).fetchall(), erased=self.erased)
         return self.broken + found + self._reconciled()
 
     def heal(self) -> None:
         """What production does by itself: every quarter is synced again, whoever left without a trace is found by verify."""
         self.primero.faults.clear()
         self.told.append("heal")
+        self.place = replace(self.place, policy=PullPolicy())
         for quarter in self.random.sample(self.quarters, len(self.quarters)):
             self._expect([0], self._whole(quarter))
+        if not self.dagster and not self.set_back:
+            self.broken += self._carried_wrong()
         with self.place.client() as client, connect(self.place.ona_url) as conn:
             found = self._reconcile(client, conn)
             if found.total.differences:
                 self.told.append(f"repaired {found.total}")
                 for quarter in found.to_sync:
-                    self._expect([0], self._whole(quarter))
+                    self._expect([0], self._whole(quarter, whole=True))
                 remove_gone(conn, found)
+
+    def _carried_wrong(self) -> list[str]:
+        """In what the open quarter, as stored, differs from a walk of all of it."""
+        beside, quarter = replace(self.place, storage=f"{self.place.storage}-whole"), self.quarters[-1]
+        pull(beside, quarter, whole=True)
+        wanted, found = stored_content(beside, quarter), stored_content(self.place, quarter)
+        return [f"stored {what} is not that of a whole walk" for what in wanted if wanted[what] != found[what]]
 
     def _reconciled(self) -> list[str]:
         with self.place.client() as client, connect(self.place.ona_url) as conn:
@@ -145,22 +165,43 @@ class Scenario:
         return quarters_between(FIRST, Quarter.of(self.clock.now))
 
     def quarter(self) -> Quarter:
-        return self.random.choice(self.quarters)
+        """One of the quarters, most often the open one, of which the changes are pulled."""
+        return self.quarters[-1] if self.random.random() < 0.5 else self.random.choice(self.quarters)
 
     def _start(self, quarter: Quarter, *, fresh: bool = True) -> Any:
         return start(self.place, quarter, dagster=self.dagster, fresh=fresh)
 
-    def _whole(self, quarter: Quarter, *, fresh: bool = True) -> list[int]:
+    def _whole(self, quarter: Quarter, *, fresh: bool = True, whole: bool = False) -> list[int]:
         """A sync that nobody kills; as it needs no process of its own, it gets none, unless it is a real run."""
-        return finish([self._start(quarter)]) if self.dagster else [sync_rooms(self.place, quarter, fresh=fresh)]
+        if self.dagster:
+            return finish([self._start(quarter)])
+        return [sync_rooms(self.place, quarter, fresh=fresh, whole=whole)]
 
     def _expect(self, allowed: list[int], codes: list[int]) -> None:
         """Note exit codes that a sync may not end with here."""
         self.broken += [f"a sync ended with {code} in {self.told[-1]}" for code in codes if code not in allowed]
 
     def sync(self) -> None:
-        """A plain sync."""
-        self._expect([0], self._whole(self.quarter()))
+        """A plain sync; now and then one that demands all of the quarter."""
+        self._expect([0], self._whole(self.quarter(), whole=self.random.random() < 0.1))
+
+    def erase(self) -> None:
+        """A case is forgotten, and stays in Primero."""
+        case = self.random.choice(self.ids)
+        forget(self.place.stored, self.place.connect, [case], self.clock.now)
+        self.erased.add(case)
+
+    def rules(self) -> None:
+        """Another consent policy, until the next one or the end."""
+        if not self.dagster:
+            policy = PullPolicy(consent=self.random.choice(("include", "exclude_refused", "given_only")))
+            self.place = replace(self.place, policy=policy)
+            self._expect([0], self._whole(self.quarter()))
+
+    def late(self) -> None:
+        """A case is committed long after it was stamped."""
+        moment = max(self.clock.now - timedelta(hours=self.random.randint(0, 40)), self.quarters[-1].start)
+        self.ids.append(self.primero.create(age=self.random.randint(0, 30), created_at=moment, last_updated_at=moment))
 
     def again(self) -> None:
         """A quarter loaded again from stored raw data, whatever has happened since."""
@@ -233,7 +274,7 @@ class Scenario:
             self.primero.update(case, case_id_display=other.get("case_id_display", ABSENT))
         elif chance < 0.65:
             self.primero.update(case, services_section=self._services(pick.choice(self.ids)))
-        elif chance < 0.72:
+        elif chance < 0.72 and self.set_back:
             # A backup was restored, or a clock was ahead: another state with an older stamp.
             moment = FIRST.start + (self.clock.now - FIRST.start) * pick.random()
             self.primero.update(case, last_updated_at=moment, **pick.choice(_changes(pick)))
@@ -296,16 +337,8 @@ def _changes(pick: Random) -> list[dict[str, Any]]:
 
 #: Dates of birth that are none, beyond belief, or written as a time.
 _BIRTHS = (
-    None,
-    ABSENT,
-    "",
-    "2012-02-30",
-    "1850-01-01",
-    "2090-01-01",
-    "2007-03-31T20:00:00.000Z",
-    20070101,
-    ["2007-01-01"],
-)
+    None, ABSENT, "", "2012-02-30", "1850-01-01", "2090-01-01", "2007-03-31T20:00:00.000Z", 20070101, ["2007-01-01"],
+)  # fmt: skip
 
 _CUT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -314,7 +347,7 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 
 _EMPTY = """
 TRUNCATE cases, services, primero_sync.runs, primero_sync.quarantine, primero_sync.unmapped, primero_sync.exits,
-         primero_sync.fields, primero_sync.visible_cases, primero_sync.refused_logins
+         primero_sync.fields, primero_sync.visible_cases, primero_sync.erasures, primero_sync.refused_logins
 """
 
 
@@ -339,8 +372,8 @@ def servers(workers: int) -> Iterator[list[str]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def play(seed: int, ona_url: str) -> tuple[list[str], list[str]]:
-    """One scenario on an emptied ONA; its differences, and what was done."""
+def play(seed: int, ona_url: str) -> tuple[list[str], list[str], Counter[str]]:
+    """One scenario on an emptied ONA; its differences, what was done, and how many loads were of a whole walk and of changes."""
     random = Random(-seed)
     with psycopg.connect(ona_url, autocommit=True) as conn:
         conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -360,18 +393,24 @@ def play(seed: int, ona_url: str) -> tuple[list[str], list[str]]:
         place = Place(primero.url, primero.username, primero.password, ona_url, f"{folder}/parts",
                       Fernet.generate_key().decode(), home)  # fmt: skip
         scenario = Scenario(seed, place, primero, clock, dagster)
-        return scenario.run(), scenario.told
+        found = scenario.run()
+        with psycopg.connect(ona_url) as conn:
+            walks = conn.execute(
+                "SELECT CASE WHEN walk ->> 'since' IS NULL THEN 'whole' ELSE 'changes' END FROM primero_sync.runs"
+            )
+            return found, scenario.told, Counter(kind for (kind,) in walks)
 
 
-def soak(seeds: list[int], workers: int, until: float) -> tuple[int, dict[int, list[str]]]:
-    """Play the seeds, in several threads; how many were played until the time was up, and differences by seed."""
+def soak(seeds: list[int], workers: int, until: float) -> tuple[Counter[str], dict[int, list[str]]]:
+    """Play the seeds, in several threads; how many were played until the time was up, their loads, and differences by seed."""
     waiting, failed, done = list(reversed(seeds)), {}, Counter[str]()
 
     def work(url: str) -> None:
         while waiting and time.monotonic() < until:
             seed = waiting.pop()
             try:
-                found, told = play(seed, url)
+                found, told, walks = play(seed, url)
+                done.update(walks)
             except Exception as error:  # noqa: BLE001 a scenario that breaks is a difference, too
                 found, told = [f"{type(error).__name__}: {error}"], []
             done["scenarios"] += 1
@@ -387,7 +426,7 @@ def soak(seeds: list[int], workers: int, until: float) -> tuple[int, dict[int, l
             thread.start()
         for thread in threads:
             thread.join()
-    return done["scenarios"], failed
+    return done, failed
 
 
 def main() -> None:
@@ -404,8 +443,10 @@ def main() -> None:
     seeds = [chosen.only] if chosen.only else list(range(chosen.seed, chosen.seed + chosen.scenarios))
     logging.disable(logging.CRITICAL)
     began = time.monotonic()
-    played, failed = soak(seeds, min(chosen.workers, len(seeds)), began + chosen.minutes * 60)
+    done, failed = soak(seeds, min(chosen.workers, len(seeds)), began + chosen.minutes * 60)
     took = (time.monotonic() - began) / 60
+    played = done["scenarios"]
+    print(f"{done['changes']} loads of pulls by changes, {done['whole']} of whole walks")  # noqa: T201
     print(f"{played} scenarios in {took:.1f} minutes, {len(failed)} with differences: {sorted(failed)}")  # noqa: T201
     print(f"repeat one with: python -m primero_ona_tests.reliability.soak --only SEED (codes {UNEXPECTED} are bugs)")  # noqa: T201
     sys.exit(1 if failed or played < len(seeds) else 0)

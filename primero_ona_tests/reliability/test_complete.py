@@ -9,13 +9,13 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from primero_ona.cli.app import app
 from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.pipeline.stored import StoredAssets, current_versions
-from primero_ona_tests.harness import Q1, Q2, START, Graph, small, wired
-from primero_ona_tests.reliability.syncing import Place, home_with_settings, sync_rooms
+from primero_ona_tests import quick
+from primero_ona_tests.harness import Q1, Q2, Graph, small, wired
+from primero_ona_tests.reliability.syncing import place_of, sync_rooms, terminal_of
 
 Do = Callable[[Graph], object]
 
@@ -25,11 +25,6 @@ def graph(postgres: Any) -> Iterator[Graph]:
     """40 plain cases in two quarters: nothing of them is in quarantine."""
     with wired(postgres, "complete", small(40, odd=False)) as made:
         yield made
-
-
-def place_of(graph: Graph, home: str | None = None) -> Place:
-    primero = graph.primero
-    return Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key, home, START)
 
 
 @pytest.fixture
@@ -43,12 +38,8 @@ def synced(graph: Graph) -> Graph:
 @pytest.fixture
 def command(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Runs `primero-ona` with these arguments on the sandbox."""
-    place = place_of(graph, home_with_settings(tmp_path / "home"))
-    place.seed()
-    for name, value in place.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+    place_of(graph).seed()
+    return terminal_of(graph, tmp_path, monkeypatch)
 
 
 def one(graph: Graph) -> str:
@@ -96,7 +87,7 @@ STATES: dict[str, tuple[Do, tuple[str, ...], int, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", quick(STATES, "nothing", "case in quarantine", "unknown pull"))
 @pytest.mark.proves("complete")
 def test_verify_says_complete_only_where_it_is(synced, command, state):
     """Ministries decide on figures that were called complete."""
@@ -134,6 +125,7 @@ def test_a_repair_syncs_the_quarters_that_differ_and_removes_what_is_gone(synced
 
 
 @pytest.mark.proves("other-version")
+@pytest.mark.ci
 def test_a_repair_syncs_the_quarters_that_another_version_loaded(graph, command, monkeypatch):
     """After an update the old quarters stay as the old rules made them, until they are synced."""
     assert command("backfill", "--from", "2024-Q1", "--to", "2024-Q2").exit_code == 0
@@ -186,9 +178,13 @@ def checked(graph: Graph) -> tuple[dg.AssetCheckEvaluation, dg.DagsterRun]:
 @pytest.mark.parametrize(
     ("state", "passed", "severity", "status"),
     [
-        ("nothing", True, None, dg.DagsterRunStatus.SUCCESS),
+        pytest.param(
+            "nothing", True, None, dg.DagsterRunStatus.SUCCESS, marks=pytest.mark.ci
+        ),  # the button's test sees it
         ("missing", False, dg.AssetCheckSeverity.ERROR, dg.DagsterRunStatus.FAILURE),
-        ("older mapping", False, dg.AssetCheckSeverity.ERROR, dg.DagsterRunStatus.FAILURE),
+        pytest.param(
+            "older mapping", False, dg.AssetCheckSeverity.ERROR, dg.DagsterRunStatus.FAILURE, marks=pytest.mark.ci
+        ),
         ("case in quarantine", False, dg.AssetCheckSeverity.WARN, dg.DagsterRunStatus.SUCCESS),
     ],
 )

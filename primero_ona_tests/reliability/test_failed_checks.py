@@ -12,12 +12,11 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._daemon.auto_run_reexecution.auto_run_reexecution import filter_runs_to_should_retry
-from typer.testing import CliRunner
 
-from primero_ona.cli.app import app
 from primero_ona.graph.due import attempts
-from primero_ona_tests.harness import Q1, START, Graph, small, wired
-from primero_ona_tests.reliability.syncing import Place, home_with_settings
+from primero_ona_tests import quick
+from primero_ona_tests.harness import Q1, Graph, small, wired
+from primero_ona_tests.reliability.syncing import home_with_settings, terminal_of
 
 #: What ONA does to its own tables at commit, and the checks that then fail.
 SPOILS = {
@@ -50,7 +49,7 @@ def spoil(graph: Graph, name: str) -> list[str]:
     return failing
 
 
-@pytest.mark.parametrize("name", SPOILS)
+@pytest.mark.parametrize("name", quick(SPOILS, "a case gone"))
 @pytest.mark.proves("failed-check")
 def test_a_check_that_fails_after_the_load_fails_the_run_and_nothing_tries_it_again(graph, name):
     """An alert sees failed runs only; an hourly repetition of what must fail hides the next failure."""
@@ -89,22 +88,17 @@ def test_the_sensor_knows_what_became_of_the_last_run_of_a_quarter_whatever_it_i
     assert attempts(graph.instance, [Q1])[Q1].run_id == outcome.run_id, "a run that pulls nothing is no attempt"
 
 
-@pytest.mark.parametrize("command", ["sync", "backfill", "remap"])
+@pytest.mark.parametrize("command", quick(("sync", "backfill", "remap"), "remap"))
 @pytest.mark.proves("failed-check")
 def test_every_command_that_loads_ends_with_one_where_a_check_fails(graph, tmp_path, monkeypatch, command):
     """A cron job reads nothing but the exit code."""
-    primero = graph.primero
-    place = Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key,
-                  str(tmp_path / "home"), START)  # fmt: skip
-    for name, value in place.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
+    run = terminal_of(graph, tmp_path, monkeypatch)
     if command == "remap":
         assert graph.sync(Q1).kind is None
         graph.sql("TRUNCATE cases, services")
     spoil(graph, "services emptied")
     options = ["--quarter", "2024-Q1"] if command == "sync" else ["--from", "2024-Q1", "--to", "2024-Q1"]
-    result = CliRunner().invoke(app, [command, *options])
+    result = run(command, *options)
     assert result.exit_code == 1
     assert "check quarter_loaded on ona/services failed" in result.output
     assert graph.sql("SELECT count(*) > 10 FROM cases") == [(True,)]

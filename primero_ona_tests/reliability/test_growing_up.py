@@ -13,7 +13,7 @@ from primero_ona.quarters import Quarter, quarters_between
 from primero_ona.sandbox.cases import Wish
 from primero_ona_tests.harness import NOW, Q1, Graph, wired
 from primero_ona_tests.reliability.oracle import differences
-from primero_ona_tests.reliability.syncing import Place, reconciled, repaired
+from primero_ona_tests.reliability.syncing import place_of, reconciled, repaired
 from primero_ona_tests.reliability.test_order_and_keys import child, few, right, service, standing, sync
 
 __all__ = ["few", "right"]  # fixtures
@@ -47,9 +47,7 @@ def sync_all(graph: Graph, *, fresh: bool = True, first: Quarter = FIRST) -> Non
 
 def audited(graph: Graph, *, fix: bool = False, first: Quarter = FIRST) -> tuple[int, int]:
     """The differences that an audit finds, and the cases that it compared; with `fix` it repairs them."""
-    primero = graph.primero
-    place = Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key)
-    found = (repaired if fix else reconciled)(place, Scope(first))
+    found = (repaired if fix else reconciled)(place_of(graph), Scope(first))
     return found.total.differences, found.total.primero
 
 

@@ -6,6 +6,7 @@ server and a real PostgreSQL. What is killed is killed with -9, so that nothing 
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -19,8 +20,19 @@ import dagster as dg
 import psycopg
 import pytest
 
+from primero_ona_tests import ALL
 from primero_ona_tests.harness import Q1, Q2, Graph
-from primero_ona_tests.reliability.syncing import Place, finish, home_with_settings, kill, locks, start, wait_for_run
+from primero_ona_tests.reliability.syncing import (
+    Place,
+    finish,
+    home_with_settings,
+    kill,
+    locks,
+    place_of,
+    start,
+    sync_rooms,
+    wait_for_run,
+)
 
 STATE = (
     "SELECT to_jsonb(c) - 'last_updated_date' FROM cases AS c ORDER BY case_id",
@@ -30,11 +42,7 @@ STATE = (
 
 @pytest.fixture
 def place(graph: Graph, tmp_path: Path) -> Place:
-    primero = graph.primero
-    return Place(
-        primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key,
-        home_with_settings(tmp_path / "home"),
-    )  # fmt: skip
+    return place_of(graph, home_with_settings(tmp_path / "home"))
 
 
 def state(graph: Graph) -> list[Any]:
@@ -45,7 +53,7 @@ def state(graph: Graph) -> list[Any]:
 @pytest.fixture
 def undisturbed(graph: Graph, place: Place) -> Iterator[list[Any]]:
     """What ONA holds after both quarters were synced in peace; it is empty again when the test begins."""
-    assert [finish([start(place, quarter, dagster=True)]) for quarter in (Q1, Q2)] == [[0], [0]]
+    assert [sync_rooms(place, quarter) for quarter in (Q1, Q2)] == [0, 0]
     found = state(graph)
     graph.sql("TRUNCATE cases, services, primero_sync.runs, primero_sync.quarantine, primero_sync.exits")
     return found
@@ -55,12 +63,14 @@ def undisturbed(graph: Graph, place: Place) -> Iterator[list[Any]]:
 def test_a_run_killed_at_twenty_random_moments_is_healed_by_the_next_one(graph, place, undisturbed, is_right):
     """A power cut, an operator's kill, a container that is moved: nothing may be half, locked or stuck afterwards.
 
+    (Two moments, where not all tests run.)
+
     Also in Dagster's books: a killed run may not hold up later ones, nor stand there as running for ever.
     """
     random = Random(7)
     # One quarter after the other, as undisturbed: who came first keeps a key that children of both quarters want.
     for quarter in (Q1, Q2):
-        for _ in range(10):
+        for _ in range(10 if ALL else 1):
             before = locks(place)
             child = start(place, quarter, dagster=True)
             wait_for_run(place, child, before)
@@ -69,12 +79,13 @@ def test_a_run_killed_at_twenty_random_moments_is_healed_by_the_next_one(graph, 
     with dg.DagsterInstance.from_config(str(place.home)) as instance:
         ended = Counter(run.status for run in instance.get_runs())
         assert not instance.event_log_storage.get_concurrency_run_ids()
-    assert ended[dg.DagsterRunStatus.FAILURE] > 5
+    assert ended[dg.DagsterRunStatus.FAILURE] > (5 if ALL else 0)
     assert set(ended) == {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS}
     assert state(graph) == undisturbed
     is_right()
 
 
+@pytest.mark.ci
 @pytest.mark.proves("killed")
 def test_the_command_line_killed_in_mid_run_is_healed_by_the_same_command(graph, place, undisturbed, tmp_path):
     """The very command that an operator or cron uses, in an interpreter of its own."""
@@ -84,17 +95,20 @@ def test_the_command_line_killed_in_mid_run_is_healed_by_the_same_command(graph,
         command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     until = time.monotonic() + 60
-    while not list(Path(place.storage).glob("raw_*/*/manifest.json")) and time.monotonic() < until:
+    while not list(Path(place.storage).glob("raw_*/*.parquet")) and time.monotonic() < until:
         time.sleep(0.02)
     victim.kill()
-    victim.wait()
+    assert victim.wait() == -signal.SIGKILL
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert finish([start(place, Q2, dagster=True)]) == [0]
     assert state(graph) == undisturbed
 
 
-@pytest.mark.parametrize("quarters", [(Q1, Q1), (Q1, Q2)], ids=["one quarter", "two quarters"])
+@pytest.mark.parametrize(
+    "quarters",
+    [pytest.param((Q1, Q1), id="one quarter"), pytest.param((Q1, Q2), marks=pytest.mark.ci, id="two quarters")],
+)
 @pytest.mark.proves("loads-in-turn")
 def test_two_runs_at_once_end_in_a_right_state(graph, place, is_right, quarters):
     """The sensor and a person ask at the same moment. One may have to give way, and then says so; the next run heals.
@@ -104,7 +118,7 @@ def test_two_runs_at_once_end_in_a_right_state(graph, place, is_right, quarters)
     codes = finish([start(place, quarter, dagster=True) for quarter in quarters])
     assert 0 in codes
     assert set(codes) <= {0, 3}
-    assert [finish([start(place, quarter, dagster=True)]) for quarter in (Q1, Q2)] == [[0], [0]]
+    assert [sync_rooms(place, quarter) for quarter in (Q1, Q2)] == [0, 0]
     is_right()
 
 
@@ -114,6 +128,6 @@ def test_a_run_during_a_dashboards_long_read_ends_well_and_the_dashboard_sees_on
     with psycopg.connect(graph.url) as dashboard:
         dashboard.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         assert dashboard.execute("SELECT count(*) FROM cases").fetchone() == (0,)
-        assert [finish([start(place, quarter, dagster=True)]) for quarter in (Q1, Q2)] == [[0], [0]]
+        assert [sync_rooms(place, quarter) for quarter in (Q1, Q2)] == [0, 0]
         assert dashboard.execute("SELECT count(*) FROM cases").fetchone() == (0,)
     assert state(graph) == undisturbed

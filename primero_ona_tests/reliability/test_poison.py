@@ -20,6 +20,7 @@ from primero_ona.primero.client import PrimeroClient
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.store import CaseStore
+from primero_ona_tests import quick
 from primero_ona_tests.harness import Q1, Graph, wired
 from primero_ona_tests.reliability.test_order_and_keys import aside, child, service, standing, sync
 
@@ -120,7 +121,7 @@ def test_the_newest_cases_do_not_keep_a_pull_from_learning_primeros_zone(few, po
     assert standing(few) == {good}
 
 
-@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize("name", quick(KEYS, "a megabyte", "200 characters", "half a character"))
 @pytest.mark.proves("odd-id")
 def test_a_key_that_no_index_holds_quarantines_its_case_or_its_service(few, name):
     """A display id of a megabyte is too large for the index of ONA's key, which rolled back the whole quarter."""
@@ -155,7 +156,13 @@ EVERYWHERE = (
 )
 
 
-@pytest.mark.parametrize("value", [HALF, f"a{HALF}b", [HALF], {HALF: HALF}, f"[{HALF}", f":12345678901234567890{HALF}"])
+VALUES = [HALF, f"a{HALF}b", [HALF], {HALF: HALF}, f"[{HALF}", f":12345678901234567890{HALF}"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [pytest.param(value, id=ascii(value), marks=pytest.mark.ci if n % 5 else ()) for n, value in enumerate(VALUES)],
+)
 @pytest.mark.proves("odd-value")
 def test_half_a_character_anywhere_else_costs_its_value_alone(few, value):
     """JSON may hold it, UTF-8 and PostgreSQL cannot."""

@@ -30,11 +30,7 @@ from primero_ona_tests.harness import Q1, Q2, Graph
 
 _PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
-#: `.ci/run` installs PgBouncer and sets this: then a missing one is a failure.
-pytestmark = pytest.mark.skipif(
-    _PGBOUNCER is None and not os.environ.get("PRIMERO_ONA_TESTS_ALL"),
-    reason="there is no PgBouncer on this machine (Debian: apt-get install pgbouncer)",
-)
+pytestmark = pytest.mark.ci
 
 #: Each transaction goes to the session that waited longest, so that no two in a row are the same while there are several.
 CONFIGURATION = """

@@ -10,7 +10,7 @@ import pytest
 from primero_ona.cli.output import show_reconciliation
 from primero_ona.quarters import Quarter, current_quarter
 from primero_ona_tests.harness import Graph
-from primero_ona_tests.reliability.syncing import Place, sync_rooms
+from primero_ona_tests.reliability.syncing import place_of, sync_rooms
 from primero_ona_tests.reliability.test_verify import SCOPE, look, repair
 
 AHEAD = datetime(2031, 5, 5, tzinfo=UTC)
@@ -24,9 +24,7 @@ def today(graph: Graph) -> Graph:
 
 
 def sync(graph: Graph, quarter: Quarter | None = None) -> None:
-    primero = graph.primero
-    place = Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key)
-    assert sync_rooms(place, quarter or current_quarter()) == 0
+    assert sync_rooms(place_of(graph), quarter or current_quarter()) == 0
 
 
 def child(graph: Graph, **fields: Any) -> str:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from primero_ona.cli.app import app
 from primero_ona.errors import RefusedError, TransientError
 from primero_ona.ona.connection import connect
 from primero_ona.pipeline.reconcile import Reconciliation, reconcile
 from primero_ona.pipeline.scope import Scope
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import presence_of, take_inventory
-from primero_ona_tests.harness import Q1, Q2, START, Graph
-from primero_ona_tests.primero.test_pull import Kept
-from primero_ona_tests.reliability.syncing import Place, home_with_settings, repaired, sync_rooms
+from primero_ona_tests import quick
+from primero_ona_tests.harness import Q1, Q2, Graph
+from primero_ona_tests.primero.pulling import Kept
+from primero_ona_tests.reliability.syncing import place_of, repaired, sync_rooms, terminal_of
 
 SCOPE = Scope(Q1)
 
@@ -34,11 +34,6 @@ class Inventory(Kept):
 
 def asking(graph: Graph) -> PrimeroClient:
     return PrimeroClient(graph.primero.url, graph.primero.username, graph.primero.password, pause=0)
-
-
-def place_of(graph: Graph) -> Place:
-    primero = graph.primero
-    return Place(primero.url, primero.username, primero.password, graph.url, str(graph.folder), graph.key)
 
 
 def look(graph: Graph, **options: Any) -> Reconciliation:
@@ -114,7 +109,9 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "damage", quick(DAMAGES, "missing", "service changed", "edited, no sync since", "gone without a trace")
+)
 @pytest.mark.proves("verify")
 def test_each_damage_is_found_as_what_it_is_and_mended_alone(synced, damage):
     """The syncs believe their own bookkeeping; this must not, and must not rewrite the country to mend one child."""
@@ -288,15 +285,9 @@ def test_nothing_of_a_case_but_its_status_is_asked_when_it_is_confirmed(graph):
 
 
 @pytest.fixture
-def command(synced: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
+def command(synced: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Runs `primero-ona` with these arguments on the synced sandbox."""
-    primero = synced.primero
-    place = Place(primero.url, primero.username, primero.password, synced.url, str(synced.folder), synced.key,
-                  home_with_settings(tmp_path / "home"), START)  # fmt: skip
-    for name, value in place.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+    return terminal_of(synced, tmp_path, monkeypatch)
 
 
 @pytest.mark.proves("unknown-birthday")

@@ -17,6 +17,7 @@ import pytest
 from primero_ona.errors import ConfigError, UsageError
 from primero_ona.sandbox import demo_environment
 from primero_ona.sandbox.postgres import SandboxPostgres, data_directory
+from primero_ona_tests import quick
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_loosened_permissions_are_said_in_plain_words(directory: Path) -> None:
     postgres.data.chmod(0o700)
 
 
-@pytest.mark.parametrize("runtime", [None, "/", "/absent"])
+@pytest.mark.parametrize("runtime", quick((None, "/", "/absent"), "/"))
 def test_the_lock_lies_in_a_folder_that_no_other_user_can_be_in(runtime: str | None) -> None:
     """The library's own lock is one file in /tmp: the demo of root ended that of every other user with exit code 3."""
     script = (

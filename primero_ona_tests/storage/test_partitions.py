@@ -212,7 +212,14 @@ def test_malformed_keys_are_refused_without_being_shown(tmp_path: Path, keys: st
 _MEMORY = Path(__file__).with_name("memory.py")
 
 
-@pytest.mark.parametrize(("way", "few", "many"), [("store", 4, 40), ("map", 2, 7)])
+@pytest.mark.parametrize(
+    ("way", "few", "many"),
+    [
+        ("store", 2, 12),
+        pytest.param("store", 4, 40, marks=pytest.mark.ci),
+        pytest.param("map", 2, 7, marks=pytest.mark.ci),
+    ],
+)
 def test_memory_does_not_grow_with_the_quarter(way: str, few: int, many: int, ona_url: str) -> None:
     """A country's quarter must fit into the same machine as a province's."""
     command = [sys.executable, "-m", f"primero_ona_tests.storage.{_MEMORY.stem}", way, str(few), str(many), ona_url]

@@ -1,6 +1,7 @@
 """Group 1_extract: one pull of a quarter from Primero, three assets."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -9,14 +10,16 @@ from primero_ona.contract.tables import BIRTH_FIELD
 from primero_ona.errors import NAMED_CASES
 from primero_ona.graph.assets.common import EXTRACT, OWNERS, QUARTER_NOTE, SEEN, raw_metadata
 from primero_ona.graph.metadata import quarter_metadata, traffic_metadata
+from primero_ona.graph.partitions import WHOLE_TAG
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.pipeline.stored import EXITS, PULL_VERSION, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.fields import EXIT_COLUMNS, FIELDS_MISSING, RAW_COLUMNS, WITHOUT_BIRTH
 from primero_ona.primero.policy import PullPolicy
-from primero_ona.quarters import Quarter
+from primero_ona.quarters import PHNOM_PENH, Quarter
 
 if TYPE_CHECKING:
     from primero_ona.pipeline.extract import Pulled
+    from primero_ona.primero.pull import PullReport
 
 PRIMERO = dg.AssetSpec(
     "primero",
@@ -66,12 +69,13 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
         ona: dg.ResourceParam[OnaDatabaseResource],
         partitions: dg.ResourceParam[StoredAssets],
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        """Walk the quarter and sort its cases while they arrive."""
+        """Walk the quarter, or its changes, and sort its cases while they arrive."""
         from primero_ona.pipeline import extract
 
         quarter = Quarter.parse(context.partition_key)
         with primero.client() as client:
-            pulled = extract.pull_quarter(client, ona.connection, partitions, quarter, policy)
+            whole = WHOLE_TAG in context.run.tags
+            pulled = extract.pull_quarter(client, ona.connection, partitions, quarter, policy, whole=whole)
         _warn(context.log, pulled)
         facts = {"policy": policy.description, "connection to Primero": client.protection, **_metadata(pulled)}
         for asset, rows in pulled.rows.items():
@@ -91,11 +95,30 @@ def _warn(log: dg.DagsterLogManager, pulled: "Pulled") -> None:
         log.warning(_AHEAD, len(pulled.report.ahead), ", ".join(pulled.ahead[:NAMED_CASES]))
 
 
+def _walk(report: "PullReport") -> dict[str, Any]:
+    """How the quarter was walked: whole, and why, or its changes, and what was carried over."""
+    if report.since is None:
+        because = f", since {report.whole_because}" if report.whole_because else ""
+        return {"walked": f"the whole quarter{because}"}
+    return {
+        "walked": f"changes since {_local(report.since)}",
+        "cases that came": report.kept + report.other_modules,
+        "carried over": report.carried,
+        "last whole walk": _local(report.whole_at),
+    }
+
+
+def _local(text: str) -> str:
+    """A point in time as people in Phnom Penh write it."""
+    return f"{datetime.fromisoformat(text).astimezone(PHNOM_PENH):%Y-%m-%d %H:%M}, Phnom Penh"
+
+
 def _metadata(pulled: "Pulled") -> dict[str, Any]:
     """What a pull saw; why a case is not included would tell its consent, its module or its age."""
     report = pulled.report
     return {
-        "cases in the window": report.kept + report.other_modules,
+        "cases in the window": report.kept + report.other_modules + report.carried,
+        **_walk(report),
         "not included": pulled.rows[EXITS],
         "excluded as erased": pulled.erased,
         "Primero version": report.version or "not visible to this account",
