@@ -53,6 +53,7 @@ setup(
     packages=find_packages(include=["primero_ona", "primero_ona.*"]),
     package_data={
         "primero_ona": [
+            "dagster.yaml",
             "py.typed",
             "mapping/*.yaml",
             "ona/indicators/*.sql",

@@ -42,7 +42,7 @@ from primero_ona.graph.resources import (
     PrimeroResource,
     refuse_local_storage,
 )
-from primero_ona.graph.retention import purge_job, purge_schedule
+from primero_ona.graph.retention import purge_job, purge_schedule, remove_job, remove_schedule
 from primero_ona.graph.run_guard import guarded
 from primero_ona.graph.steps import SafeText, attach_safe_step
 from primero_ona.pipeline.scope import Scope
@@ -92,8 +92,8 @@ def build_defs(
     compute = figures_job(dg.AssetSelection.assets(*figures))
     refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), reconcile_job()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
-    write = reports_job(dg.AssetSelection.assets(report))
-    jobs = [job, remap, compute, write, refresh, verify, *purges]
+    write, remove = reports_job(dg.AssetSelection.assets(report)), remove_job(settings.runs_days)
+    jobs = [job, remap, compute, write, refresh, verify, remove, *purges]
     checks = [
         *reference_checks(),
         *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
@@ -112,6 +112,7 @@ def build_defs(
             figures_schedule(compute),
             reports_schedule(write, quarters),
             reconcile_schedule(verify),
+            remove_schedule(remove),
             *map(purge_schedule, purges),
         ],
         # The sensor looks at all modules: a case that moves to one that is not included has to leave ONA.

@@ -269,6 +269,12 @@ class GraphSettings(_Settings):
         description="how many past quarters of stored partitions are kept; older ones are deleted each night; default: all",
     )
 
+    runs_days: int = Field(
+        180,
+        validation_alias="PRIMERO_ONA_RUNS_DAYS",
+        ge=7,
+        description="days for which Dagster keeps a run after a newer one of the same job and quarter has gone well",
+    )
     scope_loss_percent: float = Field(
         2.0,
         validation_alias="PRIMERO_ONA_SCOPE_LOSS_PERCENT",

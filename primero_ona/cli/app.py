@@ -6,6 +6,8 @@ Heavy imports are inside the commands, so that `--help` answers at once.
 from __future__ import annotations
 
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -15,7 +17,6 @@ from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, prepare_process, unexpected
 
 app = typer.Typer(
-    help="Child-protection cases from Primero to the ONA dashboards, quarter by quarter.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -48,8 +49,25 @@ for name, group in {
     "config": installation.config,
     "keys": storage.keys,
     "alerts": installation.alerts,
+    "code-server": installation.code_server,
 }.items():
     app.add_typer(group, name=name)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        output.note(f"primero-ona {metadata.version('primero-ona')}")
+        raise typer.Exit
+
+
+@app.callback()
+def primero_ona(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and leave.")
+    ] = False,
+) -> None:
+    """Child-protection cases from Primero to the ONA dashboards, quarter by quarter."""
 
 
 def main() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -12,10 +13,14 @@ from primero_ona.cli import output
 from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:
+    import dagster as dg
     import psycopg
 
     from primero_ona.graph.runs import Outcome, RunOutcome
     from primero_ona.pipeline.stored import StoredAssets
+
+#: Exit code of a command that Ctrl-C ended, as a shell has it; and so many of the runs that it leaves are named.
+INTERRUPTED, _NAMED = 130, 5
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]
 
@@ -50,26 +55,34 @@ def stored_assets() -> Iterator[StoredAssets]:
         yield PartitionStorage().assets(instance)
 
 
-def refresh_reference() -> RunOutcome:
-    """Run the job that reads Primero's reference data, without which nothing can be mapped."""
-    from primero_ona.graph.runs import ensure_home, open_instance, run_unpartitioned
+def refresh_reference(*, here: bool = False) -> RunOutcome:
+    """Run the job that reads Primero's reference data, without which nothing can be mapped; `here`: see `sync_quarters`."""
+    from primero_ona.graph.runs import RunOutcome, open_instance
     from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read
 
     read(PrimeroSettings, OnaSettings, StorageSettings, GraphSettings)
-    ensure_home()
-    from primero_ona.definitions import build_defs
-
-    with open_instance() as instance:
-        return run_unpartitioned(build_defs().resolve_job_def("refresh_reference"), instance)
+    outcome = RunOutcome()
+    with open_instance() as instance, output.progress(1, quiet=True) as show:
+        _run("refresh_reference", [outcome], instance, show, here=here)
+    return outcome
 
 
 def sync_quarters(
-    wanted: Sequence[Quarter], *, quiet: bool = False, job_name: str = "sync_quarter", whole: bool = False
+    wanted: Sequence[Quarter],
+    *,
+    quiet: bool = False,
+    job_name: str = "sync_quarter",
+    whole: bool = False,
+    here: bool = False,
 ) -> list[Outcome]:
-    """Run the main job, or another one by quarter, for each quarter in turn, showing progress; `whole` as for `sync_quarter`."""
+    """Run the main job, or another one by quarter, for each quarter in turn, showing progress.
+
+    `whole`: all of the open quarter is walked, not its changes only. Where Dagster's daemon is alive its queue takes the runs,
+    unless they have to be `here`: this process alone has the sandbox.
+    """
     from primero_ona.graph.partitions import quarterly_partitions, require_partition
     from primero_ona.graph.resources import PartitionStorage
-    from primero_ona.graph.runs import Outcome, ensure_home, open_instance, run_unpartitioned, sync_quarter
+    from primero_ona.graph.runs import Outcome, RunOutcome, open_instance
     from primero_ona.pipeline.stored import REFERENCE
     from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read, read_one
 
@@ -78,19 +91,53 @@ def sync_quarters(
     quarters = quarterly_partitions(read_one(GraphSettings).start)
     for quarter in wanted:
         require_partition(quarters, quarter)
-    ensure_home()
-    from primero_ona.definitions import build_defs
-
-    defs = build_defs()
-    job = defs.resolve_job_def(job_name)
-    with open_instance() as instance, output.progress(len(wanted), quiet=quiet) as advance:
-        outcomes: list[Outcome] = []
+    outcomes = [Outcome(quarter=quarter, whole=whole) for quarter in wanted]
+    with open_instance() as instance, output.progress(len(wanted), quiet=quiet) as show:
         if not PartitionStorage().assets(instance).store.partitions(REFERENCE):
             # The first sync of all: without the reference data nothing could be mapped.
-            first = run_unpartitioned(defs.resolve_job_def("refresh_reference"), instance)
+            first = RunOutcome()
+            _run("refresh_reference", [first], instance, show, here=here)
             if first.failure:
                 return [Outcome(quarter=wanted[0], run_id=first.run_id, failure=first.failure, kind=first.kind)]
-        for quarter in wanted:
-            advance(quarter.label)
-            outcomes.append(sync_quarter(job, instance, quarter, whole=whole))
-        return outcomes
+        _run(job_name, outcomes, instance, show, here=here)
+    return outcomes
+
+
+def _run(
+    job_name: str, outcomes: Sequence[RunOutcome], instance: dg.DagsterInstance, show: output.Show, *, here: bool
+) -> None:
+    """Run a job once for each outcome, which says for which quarter, and fill in what came of it."""
+    from primero_ona.definitions import build_defs
+    from primero_ona.graph.queue import NotLaunchedError, follow, is_served, submit
+    from primero_ona.graph.runs import Outcome, execute
+
+    defs = build_defs()
+    labels = [outcome.quarter.label if isinstance(outcome, Outcome) else job_name for outcome in outcomes]
+    queued = not here and is_served(instance)
+    runs = [submit(defs, job_name, instance, outcome.tags) for outcome in outcomes] if queued else []
+    for number, outcome in enumerate(outcomes):
+        if runs:
+            try:
+                follow(instance, runs[number], outcome, partial(show, number, labels[number]))
+                continue
+            except NotLaunchedError:
+                for run_id in runs[number + 1 :]:
+                    instance.run_coordinator.cancel_run(run_id)
+                runs = []
+            except KeyboardInterrupt:
+                _leave(runs[number:])
+        show(number, labels[number], "runs")
+        execute(defs.resolve_job_def(job_name), instance, outcome)
+
+
+def _leave(runs: Sequence[str]) -> NoReturn:
+    """Say that runs go on without the command that was interrupted, and leave."""
+    from primero_ona.settings import AlertSettings, read_one
+
+    address = read_one(AlertSettings).ui_url.rstrip("/")
+    pages = ", ".join(f"{address}/runs/{run_id}" for run_id in runs[:_NAMED])
+    more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+    output.error(
+        f"interrupted, but Dagster's daemon goes on with what was asked; follow or terminate it at {pages}{more}"
+    )
+    raise typer.Exit(INTERRUPTED)

@@ -25,12 +25,12 @@ def demo(cases: CasesOption = 3_000, seed: SeedOption = 1) -> None:
     with demo_environment(cases=cases, seed=seed) as place:
         output.note(place.description)
         apply_schema()
-        refreshed = refresh_reference()
+        refreshed = refresh_reference(here=place.is_sandbox)
         if refreshed.failure:
             output.error(refreshed.failure)
             raise typer.Exit(exit_code(refreshed.kind))
         quarters = last_quarters(QUARTERS)
-        outcomes = sync_quarters(quarters)
+        outcomes = sync_quarters(quarters, here=place.is_sandbox)
         output.show_demo(outcomes)
         _show_figures(quarters)
         code = max(exit_code(outcome.kind) for outcome in outcomes)
@@ -76,7 +76,7 @@ def dev(
         output.note(place.description)
         if place.is_sandbox:
             apply_schema()
-            refresh_reference()
+            refresh_reference(here=True)
         output.note(f"The Dagster UI: http://127.0.0.1:{chosen}{LINEAGE}  (stop with Ctrl-C)")
         code = run_ui_and_daemon(chosen)
     raise typer.Exit(code)

@@ -181,9 +181,12 @@ def _storage() -> Iterator[Diagnosis]:
 
 def _dagster() -> Iterator[Diagnosis]:
     """Dagster's instance, where one is there, and how old everything is."""
-    home = _home()
-    if not home.is_absolute():
-        yield _DAGSTER.failed("DAGSTER_HOME", "it must be an absolute path", ConfigError)
+    from primero_ona.graph.runs import find_home, open_instance
+
+    try:
+        home = find_home()
+    except ConfigError as failure:
+        yield _DAGSTER.failure("DAGSTER_HOME", failure)
         return
     if not home.exists():
         yield _DAGSTER.warning("DAGSTER_HOME", f"{home} is not there yet; the first sync, or `make dev`, makes it")
@@ -193,8 +196,6 @@ def _dagster() -> Iterator[Diagnosis]:
         yield _DAGSTER.failed("DAGSTER_HOME", text, ConfigError)
         return
     yield _DAGSTER.ok("DAGSTER_HOME", str(home))
-    from primero_ona.graph.runs import open_instance
-
     with open_instance() as instance:
         import dagster as dg
 

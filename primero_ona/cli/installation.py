@@ -1,7 +1,8 @@
-"""`config`, `schema`, `account`, `metrics`, `alerts`: the settings, ONA's tables, Primero's account, and who watches the whole."""
+"""`config`, `schema`, `account`, `metrics`, `alerts`, `code-server`: settings, ONA's tables, the account, and the services."""
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -154,3 +155,61 @@ def alerts_test() -> None:
             f"no message is taken by {', '.join(silent)}; check the address, the login and the network"
         )
     output.note(f"Sent to {', '.join(channel.name for channel in to)}.")
+
+
+code_server = typer.Typer(help="Dagster's code server, for the service that runs it.", no_args_is_help=True)
+
+#: Seconds for which a code server may load the graph, or end; a service manager gives up a little later.
+_LOADS, _ENDS = 120, 840
+
+Port = Annotated[int, typer.Option("--port", "-p", min=1, max=65_535, help="Its port on 127.0.0.1.")]
+
+
+@code_server.command("ready")
+def code_server_ready(port: Port = 4_000) -> None:
+    """Wait until it answers; then end the runs of an earlier one whose processes are gone, so that they are tried again.
+
+    Not before: a retry that is asked for while nothing answers is lost.
+    """
+    from primero_ona.graph.dead_runs import ask_for_lost_retries
+    from primero_ona.graph.runs import open_instance
+
+    if not _waited(port, _LOADS, answers=True):
+        raise TransientError(f"no code server answers at port {port} after {_LOADS} seconds; its log says why")
+    with open_instance() as instance:
+        ask_for_lost_retries(instance)
+    output.note("The code server answers.")
+
+
+@code_server.command("stop")
+def code_server_stop(port: Port = 4_000) -> None:
+    """Let it start no more runs, and wait until those under way have ended and it has stopped.
+
+    Stop the daemon before: what it launches meanwhile fails.
+    """
+    from dagster._core.errors import DagsterUserCodeUnreachableError
+    from dagster._grpc.client import DagsterGrpcClient
+
+    with suppress(DagsterUserCodeUnreachableError):
+        DagsterGrpcClient(host="127.0.0.1", port=port).shutdown_server()
+    if not _waited(port, _ENDS, answers=False):
+        raise TransientError(f"runs are still under way after {_ENDS // 60} minutes; wait, or terminate them in the UI")
+    output.note("The code server has stopped.")
+
+
+def _waited(port: int, seconds: int, *, answers: bool) -> bool:
+    """Wait so long for a code server to answer, or to answer no more; whether that came."""
+    from dagster._core.errors import DagsterUserCodeUnreachableError
+    from dagster._grpc.client import DagsterGrpcClient
+
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            DagsterGrpcClient(host="127.0.0.1", port=port).ping("")
+            found = True
+        except DagsterUserCodeUnreachableError:
+            found = False
+        if found == answers:
+            return True
+        time.sleep(0.5)
+    return False

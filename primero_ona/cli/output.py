@@ -41,6 +41,9 @@ _UNFOLDED = 10_000
 out = Console(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else _UNFOLDED)
 _err = Console(stderr=True, highlight=False)
 
+#: Shows how far the runs of a command are; see `progress`.
+Show = Callable[[int, str, str], None]
+
 #: The outcomes of a load whose rows stand in ONA afterwards.
 STANDING = ("inserted", "updated", "unchanged")
 
@@ -117,19 +120,16 @@ def print_json(value: Any) -> None:  # noqa: ANN401
 
 
 @contextmanager
-def progress(total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A progress bar over quarters; call the function at the start of each with its label."""
+def progress(total: int, *, quiet: bool) -> Iterator[Show]:
+    """A progress bar over runs; call the function with how many have ended, the label of the next one, and what it does."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=_err, disable=quiet or not _err.is_terminal, transient=True) as bar:
         task = bar.add_task("", total=total)
-        started = 0
 
-        def advance(label: str) -> None:
-            nonlocal started
-            bar.update(task, description=f"syncing {label}", completed=started)
-            started += 1
+        def show(ended: int, label: str, words: str) -> None:
+            bar.update(task, description=f"{label}: {words}", completed=ended)
 
-        yield advance
+        yield show
 
 
 def show_outcomes(outcomes: Sequence[Outcome], *, as_json: bool) -> None:

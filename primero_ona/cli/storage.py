@@ -78,13 +78,14 @@ def purge(
         str, typer.Option(help="Delete the stored partitions of all quarters before this one, like 2022-Q1.")
     ],
 ) -> None:
-    """Delete stored partitions of old quarters. ONA and Dagster's history keep what they have."""
-    from primero_ona.graph.resources import OnaDatabaseResource
-    from primero_ona.pipeline.upkeep import purge as purge_stored
+    """Delete stored partitions of old quarters. ONA keeps what it has; Dagster shows them as missing."""
+    from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage
+    from primero_ona.graph.retention import purge as purge_stored
+    from primero_ona.graph.runs import open_instance
 
     quarter = Quarter.parse(before)
-    with stored_assets() as stored:
-        count = purge_stored(stored, OnaDatabaseResource().connection, quarter)
+    with open_instance() as instance:
+        count = purge_stored(instance, PartitionStorage().assets(instance), OnaDatabaseResource().connection, quarter)
     output.note(f"{count} stored partitions of quarters before {quarter} deleted.")
 
 

@@ -49,6 +49,7 @@ _JOBS = {
     "refresh_reference": ("primero-ona reference refresh", "week"),
     "reconcile_ona": ("primero-ona verify", "month"),
     "purge_stored": ("primero-ona doctor", "night"),
+    "remove_runs": ("primero-ona doctor", "week"),
     "remap_quarter": ("primero-ona remap --from {quarter} --to {quarter}", None),
 }
 _BY_HAND = ("primero-ona sync --quarter {quarter}", None)

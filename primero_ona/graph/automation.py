@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.storage.tags import PRIORITY_TAG
 
 from primero_ona.errors import SyncError
 from primero_ona.graph.assets.raw import PRIMERO
@@ -58,8 +59,12 @@ SEEN_NOW = dg.AssetMaterialization(PRIMERO.key)
 #: Seconds that ONA may take to tell a tick of the sensor what it has loaded: a tick has a minute for all it does.
 ONA_SECONDS = 10
 
-#: What makes a sync that a new version asks for wait for the syncs that data ask for.
-_LATER = {"dagster/priority": "-1"}
+#: What makes a sync that a new version asks for wait for the syncs that data ask for, and lets the close of a quarter, and the
+#: reference data that it needs, go before a backfill of years.
+_LATER, _FIRST = {PRIORITY_TAG: "-1"}, {PRIORITY_TAG: "1"}
+
+#: How the reason of a sync begins that closes a quarter.
+_CLOSED = "closed:"
 
 
 def sync_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
@@ -147,8 +152,11 @@ def reports_schedule(job: Any, quarters: dg.TimeWindowPartitionsDefinition) -> d
 
 def request(quarter: Quarter, reason: str, *, whole: bool = False) -> dg.RunRequest:
     """A request to sync a quarter; the same reason asks once only. `whole`: all of it is walked, not its changes only."""
-    tags = {QUARTER_TAG: quarter.name, **(_LATER if reason.startswith(VERSION) else {})}
-    tags |= {WHOLE_TAG: "yes"} if whole else {}
+    tags = {QUARTER_TAG: quarter.name} | ({WHOLE_TAG: "yes"} if whole else {})
+    if reason.startswith(VERSION):
+        tags |= _LATER
+    elif reason.startswith(_CLOSED):
+        tags |= _FIRST
     return dg.RunRequest(run_key=f"{quarter.name}:{reason}", partition_key=quarter.key, tags=tags)
 
 
@@ -165,6 +173,7 @@ def reference_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
         cron_schedule=[WEEKLY_CRON, BEFORE_CLOSE_CRON],
         execution_timezone=TIME_ZONE,
         job=job,
+        tags=_FIRST,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=(
             "Each Monday at 01:00 (Phnom Penh), and an hour before a quarter is closed, reads Primero's places, options and "
@@ -186,7 +195,7 @@ def close_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
     )
     def close_quarter(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         ended = Quarter.of(context.scheduled_execution_time).previous()
-        return request(ended, f"closed:{context.scheduled_execution_time:%Y-%m-%d}", whole=True)
+        return request(ended, f"{_CLOSED}{context.scheduled_execution_time:%Y-%m-%d}", whole=True)
 
     return close_quarter
 

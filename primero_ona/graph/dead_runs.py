@@ -1,22 +1,39 @@
-"""Mark command-line runs as failed when their process has died.
+"""Mark runs as failed when their process has died.
 
-Dagster cannot see that such a process is gone: its run would stay "started" for ever, keep its place in the queue, and
-never be asked for again. So a process holds a lock on a file while it executes a run; the lock dies with its holder,
-whatever ended it. Runs that the daemon launched are watched by Dagster itself (`run_monitoring` in dagster.yaml).
+Dagster cannot see that such a process is gone: its run would stay "started" for half a day, keep its place in the queue, and
+not be asked for again. A command that executes a run itself holds a lock on a file meanwhile, which dies with its holder,
+whatever ended it. Of a run that the daemon launched, Dagster records the process and the code server that it is a child of.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
+import os
+import re
+import socket
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import dagster as dg
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, GRPC_INFO_TAG, WILL_RETRY_TAG
 
 #: Run tag with the name of the lock that the run's process holds; the UI does not show tags that begin like this.
 PROCESS_TAG = ".dagster/primero_ona_process"
+
+#: How Dagster begins the record that a run's process was started.
+_STARTED = re.compile(r"Started process for run \(pid: (\d+)\)")
+
+#: A retry that was lost longer ago is not worth it: the sensor has asked since.
+_LOST_SINCE = timedelta(hours=1)
+
+#: Seconds by which a clock may have been set since.
+_CLOCK_MOVES = 60
 
 #: What is recorded of such a run.
 ENDED = (
@@ -31,6 +48,8 @@ UNFINISHED = (
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
+#: Those of a run that has begun.
+UNDER_WAY = UNFINISHED[2:]
 
 
 @contextmanager
@@ -52,15 +71,83 @@ def held_by_this_process(instance: dg.DagsterInstance) -> Iterator[dict[str, str
 
 def end_dead_runs(instance: dg.DagsterInstance) -> int:
     """Record as failed each run whose process is gone; how many there were."""
-    ended = 0
+    dead = [
+        run for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)) if _was_launched_and_died(instance, run)
+    ]
     for lock in _locks(instance).glob("*.lock"):
         with suppress(BlockingIOError, FileNotFoundError), lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for run in instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: lock.stem}, statuses=UNFINISHED)):
-                instance.report_run_failed(run, ENDED)
-                ended += 1
+            dead += instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: lock.stem}, statuses=UNFINISHED))
             lock.unlink(missing_ok=True)
-    return ended
+    for run in dead:
+        instance.report_run_failed(run, ENDED)
+    return len(dead)
+
+
+def ask_for_lost_retries(instance: dg.DagsterInstance) -> int:
+    """Have runs tried again whose retry Dagster gave up since no code server answered; how many there were.
+
+    For a code server that answers again. Dagster asks once, seconds after a run has failed, and what ends a code server ends its runs.
+    """
+    since = datetime.now(UTC) - _LOST_SINCE
+    lost = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], tags={WILL_RETRY_TAG: "false"}, updated_after=since)
+    found = [
+        run for run in instance.get_runs(lost) if AUTO_RETRY_RUN_ID_TAG not in run.tags and _retry_failed(instance, run)
+    ]
+    for run in found:
+        # Of the same failure once more: Dagster judges then again whether to try.
+        instance.report_run_failed(run, ENDED)
+    return len(found)
+
+
+def _retry_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the last that Dagster did about a run is that it failed to retry it."""
+    records = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+    event = records[0].event_log_entry.dagster_event if records else None
+    return event is not None and event.message == "Failed to retry run"
+
+
+def _was_launched_and_died(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a code server of this machine launched the run, and its process is gone.
+
+    A run that has no process yet is left to Dagster, which gives it three minutes; one in a pod or on another machine, too.
+    """
+    server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
+    if not server or not _is_here(server["host"]):
+        return False
+    for record in instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records:
+        entry = record.event_log_entry
+        if found := _STARTED.match(entry.message or (entry.dagster_event and entry.dagster_event.message) or ""):
+            return not _is_alive(int(found[1]), entry.timestamp)
+    return False
+
+
+def _is_here(host: str) -> bool:
+    """Whether a name is one of this machine: no socket can be bound to an address of another."""
+    with suppress(OSError):
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM):
+            with suppress(OSError), socket.socket(family, kind, protocol) as trial:
+                trial.bind(address)
+                return True
+    return False
+
+
+def _is_alive(pid: int, then: float) -> bool:
+    """Whether the process that had the number `pid` at a time (seconds since the epoch) is there still, and not another."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    if sys.platform != "linux":
+        return True
+    with suppress(FileNotFoundError):
+        # Numbered after the name in brackets, which may have blanks: the state is the first, the start the twentieth.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return fields[0] not in "XZ" and time.time() - age < then + _CLOCK_MOVES
+    return False
 
 
 def _locks(instance: dg.DagsterInstance) -> Path:

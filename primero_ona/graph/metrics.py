@@ -123,10 +123,11 @@ def _of_ona(ona: OnaDatabaseResource) -> Iterator[Metric]:
 
 
 def write(instance: dg.DagsterInstance, ona: OnaDatabaseResource, path: Path) -> None:
-    """Write the figures to a file for node_exporter's textfile collector, whole or not at all."""
+    """Write the figures to a file for node_exporter's textfile collector, which may read it, whole or not at all."""
     from prometheus_client import write_to_textfile
 
     write_to_textfile(str(path), registry(instance, ona))
+    path.chmod(0o644)
 
 
 def application(instance: dg.DagsterInstance, ona: OnaDatabaseResource) -> _App:

@@ -1,20 +1,38 @@
-"""Retention: a job and a schedule that delete stored partitions older than so many quarters.
+"""Retention: stored partitions that are older than so many quarters go, and runs that say nothing any more.
 
-Only what is stored between the steps goes; ONA keeps its rows, and Dagster its history. What may be deleted at all is told
-in `docs/data-protection.md`.
+ONA keeps its rows. What may be deleted at all is told in `docs/data-protection.md`.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEventLogStorageTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._core.storage.sqlalchemy_compat import db_select
+from dagster._core.storage.tags import PARTITION_NAME_TAG, RESUME_RETRY_TAG, STEP_SELECTION_TAG
 
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.graph.steps import attach_safe_step
-from primero_ona.pipeline.stored import StoredAssets
+from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter
+
+if TYPE_CHECKING:
+    from primero_ona.ona.connection import Connect
 
 #: 01:00 each night: before the nightly refresh and the quarterly close.
 PURGE_CRON = "0 1 * * *"
+
+#: 00:30 each Sunday.
+REMOVE_CRON = "30 0 * * 0"
+
+_BY_QUARTER = (REINTEGRATION, UNDER18, EXITS, MAPPED_CASES, MAPPED_SERVICES)
+
+_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+#: Runs that are read at once.
+_PAGE = 200
 
 
 def oldest_kept(now: Quarter, quarters: int) -> Quarter:
@@ -22,6 +40,30 @@ def oldest_kept(now: Quarter, quarters: int) -> Quarter:
     for _ in range(quarters):
         now = now.previous()
     return now
+
+
+def purge(instance: dg.DagsterInstance, stored: StoredAssets, connect: "Connect", before: Quarter) -> int:
+    """Delete the stored partitions of all quarters before `before`, and let Dagster show them as missing; how many there were.
+
+    Raises as `pipeline.upkeep.purge`.
+    """
+    from primero_ona.pipeline.upkeep import purge as purge_stored
+
+    count = purge_stored(stored, connect, before)
+    storage = instance.event_log_storage
+    if isinstance(storage, SqlEventLogStorage):  # Dagster cannot forget single partitions of an asset by itself
+        events, tags = SqlEventLogStorageTable, AssetEventTagsTable
+        for key in map(dg.AssetKey, _BY_QUARTER):
+            gone = (
+                (events.c.asset_key == key.to_string())
+                & (events.c.partition < before.key)
+                & (events.c.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value)
+            )
+            with storage.index_connection() as connection:
+                connection.execute(tags.delete().where(tags.c.event_id.in_(db_select([events.c.id]).where(gone))))
+                connection.execute(events.delete().where(gone))
+            storage.wipe_asset_cached_status(key)
+    return count
 
 
 def purge_job(quarters: int) -> dg.JobDefinition:
@@ -34,10 +76,8 @@ def purge_job(quarters: int) -> dg.JobDefinition:
         partitions: dg.ResourceParam[StoredAssets],
     ) -> None:
         """Delete the stored partitions of the quarters before the oldest one that is kept."""
-        from primero_ona.pipeline.upkeep import purge
-
         before = oldest_kept(current_quarter(), quarters)
-        count = purge(partitions, ona.connection, before)
+        count = purge(context.instance, partitions, ona.connection, before)
         context.log.info("%d stored partitions of quarters before %s deleted", count, before)
 
     attach_safe_step(purge_partitions)
@@ -61,4 +101,64 @@ def purge_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
         execution_timezone=TIME_ZONE,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Each night at 01:00 (Phnom Penh), deletes stored partitions that are older than the retention setting.",
+    )
+
+
+def remove_runs(instance: dg.DagsterInstance, before: datetime) -> int:
+    """Remove each run that ended before a time (aware) and whose job has been whole and well again since; how many there were.
+
+    With a run Dagster forgets what it materialized and checked, so the last whole success of each job, quarter and selection stays,
+    and all that came after it.
+    """
+    seen, gone = set(), []
+    for record in _newest_first(instance):
+        run = record.dagster_run
+        does = (run.job_name, run.tags.get(PARTITION_NAME_TAG), run.asset_selection, run.asset_check_selection)
+        if does in seen and record.end_time and datetime.fromtimestamp(record.end_time, UTC) < before:
+            gone.append(run.run_id)
+        # A retry that began where another run had failed did not do the whole.
+        elif run.status == dg.DagsterRunStatus.SUCCESS and not {RESUME_RETRY_TAG, STEP_SELECTION_TAG} & set(run.tags):
+            seen.add(does)
+    for run_id in gone:
+        instance.delete_run(run_id)
+    return len(gone)
+
+
+def _newest_first(instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
+    cursor = None
+    while page := instance.get_run_records(dg.RunsFilter(statuses=_ENDED), limit=_PAGE, cursor=cursor):
+        yield from page
+        cursor = page[-1].dagster_run.run_id
+
+
+def remove_job(days: int) -> dg.JobDefinition:
+    """The job that removes runs which say nothing any more."""
+
+    @dg.op(name="remove_old_runs", out=dg.Out(dg.Nothing), config_schema={})
+    def remove_old_runs(context: dg.OpExecutionContext) -> None:
+        """Remove the runs that ended so many days ago, and that newer ones have made needless."""
+        count = remove_runs(context.instance, datetime.now(UTC) - timedelta(days=days))
+        context.log.info("%d runs removed", count)
+
+    attach_safe_step(remove_old_runs)
+
+    @dg.job(
+        name="remove_runs",
+        description=f"Removes runs of more than {days} days ago whose job has gone well since, for the same quarter.",
+    )
+    def job() -> None:
+        remove_old_runs()
+
+    return job
+
+
+def remove_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
+    """Each week, by itself."""
+    return dg.ScheduleDefinition(
+        name="remove_runs",
+        job=job,
+        cron_schedule=REMOVE_CRON,
+        execution_timezone=TIME_ZONE,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Each Sunday at 00:30 (Phnom Penh), removes runs that newer ones have made needless; see PRIMERO_ONA_RUNS_DAYS.",
     )

@@ -8,12 +8,14 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from primero_ona.errors import UNEXPECTED, ConfigError, TransientError
 from primero_ona.graph.dead_runs import ENDED, end_dead_runs, held_by_this_process
@@ -25,6 +27,14 @@ from primero_ona.storage.files import write_file
 
 #: What the console shows of a run comes from its outcome; Dagster's own log would repeat it with every event.
 _QUIET: Mapping[str, Any] = {"loggers": {"quiet": {}}}
+
+#: What is said of a run that a person ended, and of one that says no more.
+TERMINATED = "The run was terminated. ONA holds all of its quarter or what it held before"
+_INTERRUPTED = dg.DagsterExecutionInterruptedError.__name__
+_SEE = "the run failed; see it in the Dagster UI"
+
+#: What tells a checkout of this project from another folder.
+_CHECKOUT = ("dagster.yaml", "workspace.yaml", "primero_ona")
 
 #: The table for which an asset is mapped.
 _TABLES = {"mapped_cases": "ona/cases", "mapped_services": "ona/services"}
@@ -45,6 +55,11 @@ class RunOutcome:
     checks: list[Check] = field(default_factory=list)
     failure: str | None = None
     kind: str | None = None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """With which the run is asked for."""
+        return {}
 
     def as_json(self) -> dict[str, Any]:
         """The outcome for a script."""
@@ -67,6 +82,13 @@ class Outcome(RunOutcome):
     """What came of the sync of one quarter."""
 
     quarter: Quarter
+    whole: bool = False
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The quarter of the run, and what is demanded of it."""
+        whole = {WHOLE_TAG: "yes"} if self.whole else {}
+        return {PARTITION_NAME_TAG: self.quarter.key, QUARTER_TAG: self.quarter.name, **whole}
 
     def as_json(self) -> dict[str, Any]:
         """The outcome for a script."""
@@ -84,20 +106,40 @@ class Check:
     text: str
 
 
-def ensure_home() -> Path:
-    """DAGSTER_HOME, by default `.dagster_home` here; a new one gets the project's dagster.yaml.
+def find_home() -> Path:
+    """DAGSTER_HOME; in a checkout it is `.dagster_home` by default.
 
-    Raises ConfigError where DAGSTER_HOME is not an absolute path, as Dagster requires.
+    Raises ConfigError where it is not an absolute path, as Dagster requires, or is not set elsewhere.
+    """
+    if not os.environ.get("DAGSTER_HOME") and all(Path(name).exists() for name in _CHECKOUT):
+        return Path.cwd() / ".dagster_home"
+    home = Path(os.environ.get("DAGSTER_HOME") or "")
+    if not home.is_absolute():
+        raise ConfigError(
+            "DAGSTER_HOME must be an absolute path, that of the folder with Dagster's history; only in a checkout it may be left out. On "
+            "a server use the command /usr/local/bin/primero-ona of docs/deployment.md, which sets it"
+        )
+    return home
+
+
+def ensure_home() -> Path:
+    """Make the folder of DAGSTER_HOME where it is not there, and give it the dagster.yaml of this package where it has none.
+
+    Raises ConfigError as `find_home`, and where Dagster's history is to be in PostgreSQL, which this dagster.yaml does not say.
     """
     # Defence in depth behind `safe_step`: what Dagster itself records of an exception then quotes nothing.
     os.environ.setdefault("DAGSTER_REDACT_USER_CODE_ERRORS", "1")
-    home = Path(os.environ.setdefault("DAGSTER_HOME", str(Path.cwd() / ".dagster_home")))
-    if not home.is_absolute():
-        raise ConfigError("DAGSTER_HOME must be an absolute path")
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    home = find_home()
+    os.environ["DAGSTER_HOME"] = str(home)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not (home / "dagster.yaml").exists() and Path("dagster.yaml").exists():
+    if not (home / "dagster.yaml").exists():
+        if os.environ.get("DAGSTER_POSTGRES_URL"):
+            raise ConfigError(
+                "DAGSTER_POSTGRES_URL is set, and DAGSTER_HOME has no dagster.yaml: copy deploy/dagster.yaml there"
+            )
         # Whole or not at all: with half of it Dagster would keep what our steps print, and send telemetry.
-        write_file(home / "dagster.yaml", Path("dagster.yaml").read_bytes())
+        write_file(home / "dagster.yaml", (files("primero_ona") / "dagster.yaml").read_bytes())
     return home
 
 
@@ -117,48 +159,76 @@ def sync_quarter(
     job: dg.JobDefinition, instance: dg.DagsterInstance, quarter: Quarter, *, whole: bool = False
 ) -> Outcome:
     """Execute a job for a quarter in this process and wait for its end; `whole`: all of it is walked, not its changes only."""
-    tags = {QUARTER_TAG: quarter.name, **({WHOLE_TAG: "yes"} if whole else {})}
-    result = _execute(job, instance, partition_key=quarter.key, tags=tags)
-    outcome = Outcome(quarter=quarter, run_id=result.run_id)
-    _read(result, outcome)
+    outcome = Outcome(quarter=quarter, whole=whole)
+    execute(job, instance, outcome)
     return outcome
 
 
 def run_unpartitioned(job: dg.JobDefinition, instance: dg.DagsterInstance) -> RunOutcome:
     """Execute a job that has no quarters in this process and wait for its end."""
-    result = _execute(job, instance)
-    outcome = RunOutcome(run_id=result.run_id)
-    _read(result, outcome)
+    outcome = RunOutcome()
+    execute(job, instance, outcome)
     return outcome
 
 
-def _execute(
-    job: dg.JobDefinition,
-    instance: dg.DagsterInstance,
-    *,
-    partition_key: str | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> dg.ExecuteInProcessResult:
-    """Execute a job in this process; a run that dies with it is ended by the next process that opens the instance."""
+def execute(job: dg.JobDefinition, instance: dg.DagsterInstance, outcome: RunOutcome) -> None:
+    """Execute a job in this process, for the outcome's quarter where it has one, and read what came of it.
+
+    A run that dies with the process is ended by the next one that opens the instance.
+    """
     with held_by_this_process(instance) as held:
-        return job.execute_in_process(
+        result = job.execute_in_process(
             instance=instance,
-            partition_key=partition_key,
-            tags={**(tags or {}), **held},
+            partition_key=outcome.tags.get(PARTITION_NAME_TAG),
+            tags={**outcome.tags, **held},
             run_config=_QUIET,
             raise_on_error=False,
         )
+    outcome.run_id = result.run_id
+    read_outcome(result.all_events, outcome, success=result.success)
 
 
-def _read(result: dg.ExecuteInProcessResult, outcome: RunOutcome) -> None:
-    """Take from a run's events what came of it."""
-    for event in result.all_events:
+def read_outcome(events: Iterable[dg.DagsterEvent], outcome: RunOutcome, *, success: bool) -> None:
+    """Take from a run's events, and those of the runs that it retries, what came of it."""
+    latest = {_subject(event): event for event in events}
+    for event in latest.values():
         _take(event, outcome)
-    if not result.success and outcome.failure is None:
-        ended = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE]
-        error = ended[-1].job_failure_data.error if ended else None
-        text = "the run failed; see it in the Dagster UI"
-        outcome.failure, outcome.kind = _of_dagster(error.message if error else "", text)
+    if success:
+        outcome.failure = outcome.kind = None
+    elif outcome.failure is None:
+        outcome.failure, outcome.kind = _ended_by(latest.values())
+
+
+def _subject(event: dg.DagsterEvent) -> tuple[object, ...]:
+    """What an event is about: a retry says of an asset, of a check or of a step what then holds."""
+    if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        data = event.asset_check_evaluation_data
+        return event.event_type, data.asset_key, data.check_name
+    return event.event_type, event.asset_key, event.step_key
+
+
+def _ended_by(events: Iterable[dg.DagsterEvent]) -> tuple[str, str]:
+    """Read why a run ended in which no step failed by itself."""
+    for event in events:
+        if event.event_type == dg.DagsterEventType.RUN_CANCELED:
+            return TERMINATED, TransientError.__name__
+        if event.event_type == dg.DagsterEventType.RUN_FAILURE:
+            if event.message == ENDED or _was_interrupted(event):
+                return ENDED, TransientError.__name__
+            return _of_dagster(_error_text(event), _SEE)
+    return _SEE, UNEXPECTED
+
+
+def _was_interrupted(event: dg.DagsterEvent) -> bool:
+    """Whether a step or a run failed since its process was told to end."""
+    return _INTERRUPTED in _error_text(event)
+
+
+def _error_text(event: dg.DagsterEvent) -> str:
+    """What Dagster recorded of the exception behind the failure of a step or a run: its class and, unless masked, its text."""
+    data: Any = event.event_specific_data
+    error = getattr(data, "error", None)
+    return error.message if error else ""
 
 
 def _take(event: dg.DagsterEvent, outcome: RunOutcome) -> None:
@@ -169,7 +239,7 @@ def _take(event: dg.DagsterEvent, outcome: RunOutcome) -> None:
         data = event.asset_check_evaluation_data
         name = data.asset_key.to_user_string()
         outcome.checks.append(Check(name, data.check_name, data.passed, data.severity.value, data.description or ""))
-    elif event.event_type == dg.DagsterEventType.STEP_FAILURE and outcome.failure is None:
+    elif event.event_type == dg.DagsterEventType.STEP_FAILURE and not outcome.failure and not _was_interrupted(event):
         outcome.failure, outcome.kind = _read_failure(event, outcome)
 
 
@@ -196,23 +266,18 @@ def _read_failure(event: dg.DagsterEvent, outcome: RunOutcome) -> tuple[str, str
     if failure is not None and failure.description:
         return failure.description, kind_of_failure(event) or UNEXPECTED
     text = f"step {event.step_key} failed; see run {outcome.run_id} in the Dagster UI"
-    error = event.step_failure_data.error
-    return _of_dagster(error.message if error else "", text)
+    return _of_dagster(_error_text(event), text)
 
 
 def read_failure(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
     """The kind of failure that ended a run, as `errors.py` names it, and its plain message; see `_read_failure`."""
     wanted = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
     records = instance.get_records_for_run(run_id, of_type=wanted).records
-    events = [record.event_log_entry.dagster_event for record in records]
-    for event in events:
-        if event is not None and event.event_type == dg.DagsterEventType.STEP_FAILURE:
-            text, kind = _read_failure(event, RunOutcome(run_id))
-            return kind, text
-    messages = [event.message or "" for event in events if event is not None]
-    if ENDED in messages:
-        return TransientError.__name__, ENDED
-    return UNEXPECTED, "the run failed before or after its steps; see it in the Dagster UI"
+    events = [event for record in records if (event := record.event_log_entry.dagster_event)]
+    steps = [event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
+    failed = [event for event in steps if not _was_interrupted(event)]
+    text, kind = _read_failure(failed[0], RunOutcome(run_id)) if failed else _ended_by(events)
+    return kind, text
 
 
 def _of_dagster(message: str, otherwise: str) -> tuple[str, str]:

@@ -135,6 +135,9 @@ def run_ui_and_daemon(port: int) -> int:
         return 0
     finally:
         _stop(processes)
+        with open_instance() as instance:
+            # Else a command would hand its runs to this daemon for two minutes more.
+            instance.wipe_daemon_heartbeats()
 
 
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:

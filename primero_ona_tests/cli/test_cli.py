@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -291,6 +292,12 @@ def test_a_history_that_cannot_be_written_ends_with_one_sentence(applied: Termin
     assert limited.out == ""
     again = applied.run("sync", "--quarter", "2024-Q1", "--json", DAGSTER_HOME=home)
     assert (again.code, json.loads(again.out)[0]["failure"]) == (0, None)
+
+
+def test_the_version_is_that_of_the_installed_package(applied: Terminal) -> None:
+    """The first question of who is asked for help."""
+    result = applied.run("--version")
+    assert (result.code, result.out.strip()) == (0, f"primero-ona {metadata.version('primero-ona')}")
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
+import pwd
 import re
 import subprocess
 import sys
+import zipfile
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 import yaml
+from cryptography.fernet import Fernet
+from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
+from typer.testing import CliRunner
 
+from primero_ona.cli.app import app
 from primero_ona.errors import ConfigError
+from primero_ona.graph.run_guard import GuardedInstance
+from primero_ona.graph.runs import ensure_home, open_instance
 from primero_ona_tests.harness import database
 
 ROOT = Path(__file__).parents[2]
@@ -76,12 +86,129 @@ def test_the_code_location_has_one_name_for_ever():
     assert names == ["primero_ona", "primero_ona"]
 
 
+def test_the_package_has_the_very_file_of_the_checkout():
+    """Two of them would differ one day, and an installation away from a checkout run without a guard."""
+    assert (files("primero_ona") / "dagster.yaml").read_bytes() == (ROOT / "dagster.yaml").read_bytes()
+
+
+@pytest.mark.ci
+def test_the_file_is_in_what_pip_installs(tmp_path):
+    """A link that is packed as a link leads nowhere."""
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(ROOT),
+    ]
+    subprocess.run(command, check=True, timeout=300)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert zipfile.ZipFile(wheel).read("primero_ona/dagster.yaml") == (ROOT / "dagster.yaml").read_bytes()
+
+
+#: Settings that are complete, of an installation that answers nowhere.
+SETTINGS = {
+    "PRIMERO_URL": "http://127.0.0.1:9", "PRIMERO_USERNAME": "a", "PRIMERO_PASSWORD": "b",
+    "ONA_DATABASE_URL": "postgresql://127.0.0.1:9/ona", "PRIMERO_ONA_STORAGE_KEYS": Fernet.generate_key().decode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sync",
+        "backfill --from 2024-Q1",
+        "remap --from 2024-Q1",
+        "reference refresh",
+        "verify",
+        "metrics",
+        "purge --before 2024-Q1",
+        "dev",
+    ],
+)
+def test_away_from_a_checkout_no_command_runs_without_a_home(words, tmp_path, monkeypatch):
+    """It ran on Dagster's defaults, in a folder of its own that nothing else looked at."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, words.split())
+    assert isinstance(result.exception, ConfigError)
+    assert "DAGSTER_HOME must be an absolute path" in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_home_gets_our_settings_of_dagster_and_none_that_another_storage_needs(tmp_path, monkeypatch):
+    """Dagster's own: telemetry is on, and what steps print is kept for all to read."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    with open_instance() as instance:
+        assert isinstance(instance, GuardedInstance)
+        assert isinstance(instance.compute_log_manager, NoOpComputeLogManager)
+        assert not instance.telemetry_enabled
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "home").glob("dagster.yaml")} == {0}
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "other"))
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql+psycopg2://dagster@/dagster")
+    with pytest.raises(ConfigError, match=r"copy deploy/dagster\.yaml there"):
+        ensure_home()
+
+
+def test_the_command_of_an_installation_has_the_services_settings_and_user(tmp_path):
+    """By hand they were typed, or forgotten; as root it left files in the services' folder that they could not read."""
+    command = tmp_path / "primero-ona"
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    text = (ROOT / "deploy" / "primero-ona").read_text()
+    replaced = {
+        "user=primero-ona": f"user={user}", "/etc/primero-ona/environment": f"{tmp_path}/environment",
+        "code=/opt/primero-ona": f"code={tmp_path}", "home=/var/lib/primero-ona": f"home={tmp_path}/home",
+    }  # fmt: skip
+    for old, new in replaced.items():
+        assert old in text
+        text = text.replace(old, new)
+    command.write_text(text)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    inner = tmp_path / ".venv" / "bin" / "primero-ona"
+    inner.write_text('#!/bin/sh\nprintf "%s|" "$@" "$PLAIN" "$QUOTED" "$DAGSTER_HOME" "$(umask)" "$PWD"\n')
+    for path in (command, inner):
+        path.chmod(0o755)
+    (tmp_path / "environment").write_text("# a comment\n\nPLAIN=$(id) a b=c\nQUOTED=\"x 'y'\"\n")
+    done = subprocess.run([command, "sync", "--quarter", "a b"], capture_output=True, text=True, check=True, timeout=60)
+    words = ["sync", "--quarter", "a b", "$(id) a b=c", "x 'y'", f"{tmp_path}/home", "0077", str(tmp_path)]
+    assert done.stdout.split("|")[:-1] == words
+    command.write_text(text.replace(f"user={user}", "user=nobody"))
+    asked = subprocess.run(["/bin/sh", command], capture_output=True, text=True, check=False, timeout=60)
+    assert os.geteuid() == 0 or (asked.returncode, "run this as root or as nobody" in asked.stderr) == (2, True)
+
+
+def test_the_daemon_stops_before_the_code_server_and_starts_when_that_answers():
+    """It launched runs into a code server that was not there, and gave up what had died with the one before."""
+    code, daemon = (
+        configured(ROOT / "deploy" / "systemd" / f"primero-ona-{name}.service") for name in ("code", "daemon")
+    )
+    assert "code-server ready" in code["Service"]["ExecStartPost"]
+    assert "code-server stop" in code["Service"]["ExecStop"]
+    assert int(code["Service"]["TimeoutStopSec"]) > 840
+    assert daemon["Unit"]["PartOf"] == "primero-ona-code.service"
+    assert "primero-ona-code.service" in daemon["Unit"]["After"].split()
+
+
 def service_of(unit: Path) -> Any:
     """The section [Service] of a unit."""
+    return configured(unit)["Service"]
+
+
+def configured(unit: Path) -> Any:
+    """A unit's sections."""
     found = configparser.ConfigParser(strict=False, interpolation=None)
     found.optionxform = str  # type: ignore[assignment, method-assign]
     found.read(unit)
-    return found["Service"]
+    return found
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
@@ -90,7 +217,9 @@ def test_each_service_listens_here_only_and_leaves_no_files_for_others(unit):
     """A webserver on 0.0.0.0 is open to the network, whatever stands before it."""
     service = service_of(unit)
     command = service["ExecStart"]
-    if "daemon" not in unit.stem:
+    if "metrics" in unit.stem:
+        assert "--address 127.0.0.1" in command
+    elif "daemon" not in unit.stem:
         assert "-h 127.0.0.1" in command
         assert service["ExecStartPre"] == "+/usr/sbin/nft list table inet primero_ona"
         (port,) = re.findall(r"-p (\d+)", command)

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,7 @@ from primero_ona.errors import CheckError, ConfigError, DataError, RefusedError,
 from primero_ona.graph.dead_runs import PROCESS_TAG, end_dead_runs
 from primero_ona.graph.resources import PrimeroResource
 from primero_ona.graph.runs import sync_quarter
-from primero_ona.pipeline.alerts import State, channels, ping
+from primero_ona.pipeline.alerts import Fault, State, channels, ping
 from primero_ona.quarters import Quarter, quarters_between
 from primero_ona.settings import AlertSettings, GraphSettings
 from primero_ona_tests.harness import Q1, small, wired
@@ -124,6 +124,14 @@ class Watch:
         self.instance.report_run_failed(run)
         return run.run_id
 
+    def check(self, asset: dg.AssetKey, name: str, *, passed: bool) -> None:
+        """An answer of a check, in a run that goes well whatever it is."""
+        run = self.instance.get_run_by_id(self.run(None, job="reconcile_ona"))
+        answer = AssetCheckEvaluation(
+            asset_key=asset, check_name=name, passed=passed, metadata={}, severity=dg.AssetCheckSeverity.ERROR
+        )
+        self.event(run, dg.DagsterEventType.ASSET_CHECK_EVALUATION, answer)
+
     def event(self, run: DagsterRun, kind: dg.DagsterEventType, data: Any) -> None:
         event = dg.DagsterEvent(kind.value, run.job_name, event_specific_data=data, step_key="a_step")
         entry = dg.EventLogEntry(
@@ -189,22 +197,41 @@ def test_a_storm_of_a_hundred_failures_is_one_message(watch: Watch) -> None:
 
 
 @pytest.mark.proves("alerts", "dead-daemon")
-def test_a_month_with_faults_on_ten_days_each_reported_once(watch: Watch) -> None:
-    """A fault that is over and comes back is another one."""
-    kinds = (TransientError("cannot be reached"), DataError("a column is missing"), ConfigError("a setting is missing"))
-    quarter, days = Quarter(2024, 2), {2, 3, 5, 8, 11, 14, 17, 20, 23, 27}
+def test_a_month_with_faults_on_ten_days_each_reported_once(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that is over and comes back is another one. Failed runs, failed checks and what is overdue, of several kinds."""
+    quarter, overdue = Quarter(2024, 2), []
+    monkeypatch.setattr("primero_ona.graph.alerts.overdue", lambda *_: list(overdue))
+
+    def fails(error: Exception) -> Callable[[bool], object]:
+        return lambda begins: watch.run(quarter, error if begins else None)
+
+    def check(begins: bool) -> None:
+        watch.check(dg.AssetKey("ona_dashboards"), "complete", passed=not begins)
+
+    def disk(begins: bool) -> None:
+        overdue[:] = [Fault("overdue:space", "The disk is full.", "", "", "", "", confirm=True)] if begins else []
+
+    kinds = {
+        2: fails(TransientError("cannot be reached")), 3: fails(DataError("a column is missing")), 5: disk, 8: check,
+        11: fails(ConfigError("a setting is missing")), 14: check, 17: disk, 20: fails(RefusedError(REFUSES)), 23: check,
+        27: fails(TransientError("cannot be reached")),
+    }  # fmt: skip
     for day in range(30):
+        happens = kinds.get(day, lambda _: None)
         for _ in range(3):
-            if day in days:
-                watch.run(quarter, kinds[day % 3])
+            happens(True)
             watch.look()
             watch.now += timedelta(hours=6)
-        watch.run(quarter)  # the last sync of each day is well
+        happens(False)
         watch.look()
         watch.now += timedelta(hours=6)
     titles = [post["title"].rpartition(": ")[2] for post in watch.web.posts]
-    assert titles == ["1 new fault", "1 over"] * len(days)
-    assert watch.web.pings == ["/alive"] * (30 - len(days)), "once a day, and not while there is a fault"
+    assert titles == ["1 new fault", "1 over"] * len(kinds)
+    assert [mail["Subject"].rpartition(": ")[2] for mail in watch.mailbox.mails] == titles
+    words = [post["message"] for post in watch.web.posts[::2]]
+    assert ["The disk is full" in text for text in words] == [day in {5, 17} for day in kinds]
+    assert ["The check complete" in text for text in words] == [day in {8, 14, 23} for day in kinds]
+    assert watch.web.pings == ["/alive"] * (30 - len(kinds)), "once a day, and not while there is a fault"
 
 
 def test_what_is_retried_waits_or_was_healed_by_another_job_is_no_fault(watch: Watch) -> None:
@@ -260,11 +287,7 @@ def test_a_failed_check_is_named_without_what_it_counted_and_no_id_of_a_case_is_
 
 def test_a_failed_check_whose_run_did_not_fail_is_reported_too(watch: Watch) -> None:
     """Dagster lets a run succeed whose check fails."""
-    run_id = watch.run(None, job="reconcile_ona")
-    check = AssetCheckEvaluation(
-        asset_key=dg.AssetKey("ona_dashboards"), check_name="complete", passed=False, metadata={}, severity=dg.AssetCheckSeverity.ERROR
-    )  # fmt: skip
-    watch.event(watch.instance.get_run_by_id(run_id), dg.DagsterEventType.ASSET_CHECK_EVALUATION, check)
+    watch.check(dg.AssetKey("ona_dashboards"), "complete", passed=False)
     watch.look()
     watch.look()
     (post,) = watch.web.posts

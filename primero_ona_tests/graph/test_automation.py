@@ -50,6 +50,22 @@ def test_closing_takes_the_quarter_that_has_just_ended(at: str, key: str) -> Non
     assert tick("close_quarter", at) == [(key, f"{Quarter.parse(key)}:closed:{at[:10]}")]
 
 
+def test_closing_a_quarter_goes_before_a_backfill() -> None:
+    """With ten years waiting in the queue, the report of the quarter would be made without its last entries."""
+    context = dg.build_schedule_context(
+        scheduled_execution_time=datetime(2024, 4, 5, 2, tzinfo=PHNOM_PENH), repository_def=DEFS.get_repository_def()
+    )
+    priority = {
+        name: [
+            (r.tags or {}).get("dagster/priority")
+            for r in DEFS.resolve_schedule_def(name).evaluate_tick(context).run_requests or ()
+        ]
+        for name in ("close_quarter", "refresh_reference", "refresh_nightly")
+    }
+    # A backfill has none, which is 0.
+    assert priority == {"close_quarter": ["1"], "refresh_reference": ["1"], "refresh_nightly": [None, None]}
+
+
 @pytest.mark.parametrize(
     ("at", "keys"),
     [
