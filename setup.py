@@ -34,6 +34,7 @@ TEST = [
     "import-linter>=2.5",
     "mypy>=1.18",
     "pandas-stubs>=3",
+    "playwright>=1.50,<2",  # drives Debian's Chromium; downloads no browser
     "py-spy>=0.4",
     "pytest>=9",
     "pytest-xdist>=3.8",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -102,7 +102,7 @@ def build_defs(
     ]
     attach_safe_step(*(each.op for each in (*reference, *quarterly, *figures, report, *checks)))
     return dg.Definitions(
-        assets=[PRIMERO, *reference, *quarterly, *figures, report, DASHBOARDS],
+        assets=_for_people([PRIMERO, *reference, *quarterly, *figures, report, DASHBOARDS], settings),
         asset_checks=checks,
         jobs=jobs,
         schedules=[
@@ -136,6 +136,18 @@ def build_defs(
     )
 
 
+def _for_people(assets: Sequence[dg.AssetsDefinition | dg.AssetSpec], settings: GraphSettings) -> Sequence[Any]:
+    """The assets with their owners, and with the links of an installation on what stands outside of it."""
+    links = {PRIMERO.key: settings.primero_link, DASHBOARDS.key: settings.dashboards_link}
+
+    def dress(spec: dg.AssetSpec) -> dg.AssetSpec:
+        link = links.get(spec.key)
+        metadata = {**spec.metadata, "open": dg.MetadataValue.url(link)} if link else spec.metadata
+        return spec.replace_attributes(owners=settings.owner_names, metadata=metadata)
+
+    return list(dg.map_asset_specs(dress, assets))
+
+
 class NotLoadedError(SafeText, ConfigError, dg.DagsterError):
     """The graph cannot be loaded; Dagster shows this text, in the UI and in its log, where it would mask another's."""
 
@@ -149,7 +161,7 @@ def load() -> dg.Definitions:
         return build_defs()
     except Exception as error:  # noqa: BLE001 masked, its text would be nowhere
         failure = error if isinstance(error, SyncError) else machine_error(error)
-        raise NotLoadedError(str(failure or unexpected(error))) from None
+        raise NotLoadedError(failure.shown if failure else unexpected(error)) from None
 
 
 prepare_process()

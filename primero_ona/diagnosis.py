@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from threading import Thread
 from typing import Literal
 
-from primero_ona.errors import SyncError
+from primero_ona.errors import Anchor, SyncError
 
 State = Literal["ok", "warning", "failed", "not looked at"]
 
@@ -44,13 +44,13 @@ class Area:
         """Make a line about what works and should be looked into."""
         return Diagnosis(self.name, what, "warning", text)
 
-    def failed(self, what: str, text: str, kind: type[SyncError]) -> Diagnosis:
-        """Make a line about what has to change; the text says how."""
-        return Diagnosis(self.name, what, "failed", text, kind.__name__)
+    def failed(self, what: str, text: str, kind: type[SyncError], see: Anchor | None = None) -> Diagnosis:
+        """Make a line about what has to change; the text says how. `see`: as of SyncError."""
+        return self.failure(what, kind(text, see=see))
 
     def failure(self, what: str, failure: SyncError) -> Diagnosis:
         """Make the line of a failure, whose message says what to do."""
-        return Diagnosis(self.name, what, "failed", str(failure), failure.kind)
+        return Diagnosis(self.name, what, "failed", failure.shown, failure.kind)
 
     def skipped(self, what: str, why: str) -> Diagnosis:
         """Make a line about what cannot be looked at as long as something else is not well."""

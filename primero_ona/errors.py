@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import psycopg
@@ -22,10 +22,40 @@ NAMED_CASES = 5
 UNEXPECTED = "unexpected"
 
 
+#: The page that says by fault what it means and what to do, and its sections that messages name.
+PAGE = "docs/operations.md"
+Anchor = Literal[
+    "operations", "refused-login", "primero-unreachable", "primero-gave-up", "lost-scope", "missing-field",
+    "lost-field", "not-primero", "unreliable-answers", "moving-list", "stamped-ahead", "places", "reference-missing",
+    "ona-unreachable", "ona-refuses", "ona-schema", "ona-value", "ona-rule", "ona-busy", "ona-server", "pooler",
+    "settings", "open-secret", "unverified", "storage-keys", "stored-partition", "two-pulls", "machine", "dagster",
+    "stuck-run", "refused-run", "usage", "alert-address", "internal-error", "checks", "what-verify-says", "overdue",
+    "figures",
+]  # fmt: skip
+
+
+def with_anchor(text: str, anchor: Anchor) -> str:
+    """A message as people see it: with the section that says more, once."""
+    return text if PAGE in text else f"{text} (see {PAGE}#{anchor})"
+
+
 class SyncError(Exception):
-    """Any failure of a sync; its text is safe to show to anybody who may open the UI."""
+    """Any failure of a sync; its text is safe to show to anybody who may open the UI.
+
+    `see`: the section of the documents where the class has one that says too little.
+    """
 
     retry: ClassVar[bool] = False
+    anchor: Anchor = "operations"
+
+    def __init__(self, *args: object, see: Anchor | None = None) -> None:
+        super().__init__(*args)
+        self.anchor = see or self.anchor
+
+    @property
+    def shown(self) -> str:
+        """The text as people see it; `str` has the text alone, for other texts to hold."""
+        return with_anchor(str(self), self.anchor)
 
     @property
     def kind(self) -> str:
@@ -44,13 +74,19 @@ class DataError(PermanentError):
 class CheckError(DataError):
     """An asset check of severity ERROR failed: the same rows would fail it again."""
 
+    anchor = "checks"
+
 
 class ConfigError(PermanentError):
     """A setting, a permission or the installation has to change."""
 
+    anchor = "settings"
+
 
 class UsageError(PermanentError):
     """A command or a run was started wrongly: not a quarter, an unknown name, options that exclude each other."""
+
+    anchor = "usage"
 
 
 class RefusedError(PermanentError):
@@ -79,89 +115,138 @@ _PLAN = "`primero-ona schema plan` says what is in the way"
 _LATER = "nothing was changed; the next try may succeed"
 _IF_IT_LASTS = "nothing was changed; tell ONA's administrators if it lasts"
 
+#: The kind of a failure, the section of the documents, and what is so.
+_Judgement: TypeAlias = tuple[type[SyncError], Anchor, str]
+
 #: What an SQLSTATE means, by its first characters; the first entry that fits decides. Of PostgreSQL's classes those are
 #: left out that only a fault of primero-ona can cause.
-_BY_SQLSTATE: tuple[tuple[str, type[SyncError], str], ...] = (
-    ("28", RefusedError, "ONA's database refuses the login; check user and password in ONA_DATABASE_URL"),
-    ("42501", RefusedError, f"the login lacks a privilege in ONA's database; {_ASK_GRANT}"),
+_BY_SQLSTATE: tuple[tuple[str, *_Judgement], ...] = (
+    (
+        "28",
+        RefusedError,
+        "ona-refuses",
+        "ONA's database refuses the login; check user and password in ONA_DATABASE_URL",
+    ),
+    ("42501", RefusedError, "ona-refuses", f"the login lacks a privilege in ONA's database; {_ASK_GRANT}"),
     (
         "25006",
         RefusedError,
+        "ona-refuses",
         "ONA's database is read-only here (a replica?); let ONA_DATABASE_URL name the main server",
     ),
-    ("3D000", RefusedError, "ONA's server has no such database; check the database name in ONA_DATABASE_URL"),
-    ("42P01", DataError, f"a table is missing in ONA; {_APPLY}"),
-    ("42703", DataError, f"a column is missing in ONA; {_APPLY}"),
-    ("3F000", DataError, f"a schema is missing in ONA; {_APPLY}"),
-    ("42P10", DataError, f"a unique index is missing in ONA; {_APPLY}"),
-    ("42P07", DataError, f"something else in ONA has the name of a table or an index of ours; {_PLAN}"),
-    ("42710", DataError, f"something else in ONA has a name of ours; {_PLAN}"),
-    ("42809", DataError, f"what should be a table in ONA is none (a view?); {_PLAN}"),
-    ("428C9", DataError, f"a column of ONA is filled by the server itself, so it cannot be written; {_PLAN}"),
+    (
+        "3D000",
+        RefusedError,
+        "ona-refuses",
+        "ONA's server has no such database; check the database name in ONA_DATABASE_URL",
+    ),
+    ("42P01", DataError, "ona-schema", f"a table is missing in ONA; {_APPLY}"),
+    ("42703", DataError, "ona-schema", f"a column is missing in ONA; {_APPLY}"),
+    ("3F000", DataError, "ona-schema", f"a schema is missing in ONA; {_APPLY}"),
+    ("42P10", DataError, "ona-schema", f"a unique index is missing in ONA; {_APPLY}"),
+    ("42P07", DataError, "ona-schema", f"something else in ONA has the name of a table or an index of ours; {_PLAN}"),
+    ("42710", DataError, "ona-schema", f"something else in ONA has a name of ours; {_PLAN}"),
+    ("42809", DataError, "ona-schema", f"what should be a table in ONA is none (a view?); {_PLAN}"),
+    (
+        "428C9",
+        DataError,
+        "ona-schema",
+        f"a column of ONA is filled by the server itself, so it cannot be written; {_PLAN}",
+    ),
     (
         "55000",
         DataError,
+        "ona-schema",
         f"a table of ONA takes no changes (a view, published without a replica identity, or a deferrable key); {_PLAN}",
     ),
-    ("0A", DataError, f"ONA's tables are made in a way in which they cannot be loaded into; {_PLAN}"),
-    ("22001", DataError, "a value is longer than its column in ONA allows; ask ONA's administrators to widen it"),
-    ("22021", DataError, _ENCODING),
-    ("22P05", DataError, _ENCODING),
-    ("22", DataError, _TYPE),
-    ("42804", DataError, _TYPE),
-    ("42846", DataError, _TYPE),
-    ("42883", DataError, _TYPE),
+    ("0A", DataError, "ona-schema", f"ONA's tables are made in a way in which they cannot be loaded into; {_PLAN}"),
+    (
+        "22001",
+        DataError,
+        "ona-value",
+        "a value is longer than its column in ONA allows; ask ONA's administrators to widen it",
+    ),
+    ("22021", DataError, "ona-value", _ENCODING),
+    ("22P05", DataError, "ona-value", _ENCODING),
+    ("22", DataError, "ona-value", _TYPE),
+    ("42804", DataError, "ona-value", _TYPE),
+    ("42846", DataError, "ona-value", _TYPE),
+    ("42883", DataError, "ona-value", _TYPE),
     (
         "54",
         DataError,
+        "ona-value",
         "a value is larger than an index or a table of ONA can hold; ask ONA's administrators about it",
     ),
-    ("23505", DataError, "a key would occur twice in ONA; run `primero-ona verify`"),
-    ("23502", DataError, "a column in ONA must not be empty, but would be; ask ONA's administrators to allow it"),
+    ("23505", DataError, "ona-rule", "a key would occur twice in ONA; run `primero-ona verify`"),
+    (
+        "23502",
+        DataError,
+        "ona-rule",
+        "a column in ONA must not be empty, but would be; ask ONA's administrators to allow it",
+    ),
     (
         "23503",
         DataError,
+        "ona-rule",
         "a row of ONA refers to another that is not there, or is to go; ask ONA's administrators about the constraint",
     ),
-    ("23", DataError, _RULE),
-    ("44", DataError, _RULE),
-    ("P0", DataError, "a function or a trigger of ONA's own refuses; ask ONA's administrators about it"),
-    ("38", DataError, _OWN),
-    ("39", DataError, _OWN),
-    ("55P03", TransientError, f"another session kept a lock for too long; {_LATER}"),
-    ("55006", TransientError, f"another session is using what has to change; {_LATER}"),
-    ("57014", TransientError, f"the statement took too long or was cancelled; {_LATER}"),
-    ("57P04", RefusedError, "ONA's database was dropped; ask ONA's administrators where it is"),
-    ("57P05", TransientError, f"ONA's server ended a session for being idle (idle_session_timeout); {_IF_IT_LASTS}"),
+    ("23", DataError, "ona-rule", _RULE),
+    ("44", DataError, "ona-rule", _RULE),
+    ("P0", DataError, "ona-rule", "a function or a trigger of ONA's own refuses; ask ONA's administrators about it"),
+    ("38", DataError, "ona-rule", _OWN),
+    ("39", DataError, "ona-rule", _OWN),
+    ("55P03", TransientError, "ona-busy", f"another session kept a lock for too long; {_LATER}"),
+    ("55006", TransientError, "ona-busy", f"another session is using what has to change; {_LATER}"),
+    ("57014", TransientError, "ona-busy", f"the statement took too long or was cancelled; {_LATER}"),
+    ("57P04", RefusedError, "ona-refuses", "ONA's database was dropped; ask ONA's administrators where it is"),
+    (
+        "57P05",
+        TransientError,
+        "ona-server",
+        f"ONA's server ended a session for being idle (idle_session_timeout); {_IF_IT_LASTS}",
+    ),
     (
         "25P03",
         TransientError,
+        "ona-server",
         f"ONA's server ended a transaction for being idle (idle_in_transaction_session_timeout); {_IF_IT_LASTS}",
     ),
     (
         "25P04",
         TransientError,
+        "ona-server",
         f"ONA's server ended a transaction for its length (transaction_timeout); {_IF_IT_LASTS}",
     ),
-    ("40", TransientError, f"another session was in the way; {_LATER}"),
-    ("08", TransientError, f"the connection to ONA's database broke; {_LATER}"),
-    ("57P", TransientError, f"ONA's database is stopping or starting; {_LATER}"),
-    ("53100", TransientError, f"the disk of ONA's server is full; {_IF_IT_LASTS}"),
-    ("53200", TransientError, f"ONA's server lacks memory; {_IF_IT_LASTS}"),
-    ("53300", TransientError, f"ONA's server has no free connection; {_IF_IT_LASTS}"),
-    ("53", TransientError, f"ONA's server lacks disk, memory or connections; {_IF_IT_LASTS}"),
-    ("58", TransientError, f"ONA's server has trouble with its own files; {_IF_IT_LASTS}"),
-    ("F0", TransientError, f"ONA's server has trouble with its own configuration; {_IF_IT_LASTS}"),
-    ("HV", TransientError, f"a server on which ONA's tables stand failed; {_IF_IT_LASTS}"),
-    ("72", TransientError, f"ONA's server gave up what a long query needs; {_LATER}"),
-    ("XX", DataError, "ONA's server failed inside; tell ONA's administrators the SQLSTATE, its log says more"),
+    ("40", TransientError, "ona-busy", f"another session was in the way; {_LATER}"),
+    ("08", TransientError, "ona-unreachable", f"the connection to ONA's database broke; {_LATER}"),
+    ("57P", TransientError, "ona-unreachable", f"ONA's database is stopping or starting; {_LATER}"),
+    ("53100", TransientError, "ona-server", f"the disk of ONA's server is full; {_IF_IT_LASTS}"),
+    ("53200", TransientError, "ona-server", f"ONA's server lacks memory; {_IF_IT_LASTS}"),
+    ("53300", TransientError, "ona-server", f"ONA's server has no free connection; {_IF_IT_LASTS}"),
+    ("53", TransientError, "ona-server", f"ONA's server lacks disk, memory or connections; {_IF_IT_LASTS}"),
+    ("58", TransientError, "ona-server", f"ONA's server has trouble with its own files; {_IF_IT_LASTS}"),
+    ("F0", TransientError, "ona-server", f"ONA's server has trouble with its own configuration; {_IF_IT_LASTS}"),
+    ("HV", TransientError, "ona-server", f"a server on which ONA's tables stand failed; {_IF_IT_LASTS}"),
+    ("72", TransientError, "ona-server", f"ONA's server gave up what a long query needs; {_LATER}"),
+    (
+        "XX",
+        DataError,
+        "internal-error",
+        "ONA's server failed inside; tell ONA's administrators the SQLSTATE, its log says more",
+    ),
 )
 
-_ROW_SECURITY = (
+_ROW_SECURITY: _Judgement = (
     RefusedError,
+    "ona-refuses",
     "row level security hides rows of ONA from this login, or refuses them; ask ONA's administrators to exempt it",
 )
-_NO_PARTITION = (DataError, "no partition of ONA's table takes a row; ask ONA's administrators to add one for it")
+_NO_PARTITION: _Judgement = (
+    DataError,
+    "ona-rule",
+    "no partition of ONA's table takes a row; ask ONA's administrators to add one for it",
+)
 
 #: The functions of PostgreSQL that report row level security with the SQLSTATE of a lacking privilege.
 _ROW_SECURITY_ROUTINES = frozenset({"check_enable_rls", "ExecWithCheckOptions"})
@@ -172,45 +257,59 @@ _IN_FUNCTION = re.compile(r"^(?:PL/\w+|SQL) function", re.MULTILINE)
 
 #: While connecting there is no SQLSTATE, only libpq's text; what a refusal says comes before what silence says, since
 #: one error can tell of several addresses.
-_BY_CONNECT_TEXT: tuple[tuple[str, type[SyncError], str], ...] = (
-    ("pg_hba", RefusedError, f"ONA's database does not admit us; {_ASK_ADMIT}"),
+_BY_CONNECT_TEXT: tuple[tuple[str, *_Judgement], ...] = (
+    ("pg_hba", RefusedError, "ona-refuses", f"ONA's database does not admit us; {_ASK_ADMIT}"),
     ("authentication failed|no password supplied|role .* does not exist|not permitted to log in", *_BY_SQLSTATE[0][1:]),
     ("permission denied", *_BY_SQLSTATE[1][1:]),
     ("database .* does not exist|no such database", *_BY_SQLSTATE[3][1:]),
     (
         "unsupported startup parameter",
         ConfigError,
+        "pooler",
         "the pooler before ONA's database takes no `options`; leave them out of ONA_DATABASE_URL, and set them for the login",
     ),
     (
         "certificate|does not support SSL|SSL error",
         RefusedError,
+        "unverified",
         "no secure connection to ONA's database; check sslmode and sslrootcert in ONA_DATABASE_URL",
     ),
     (
         "invalid port|invalid .* value|unexpected spaces",
         ConfigError,
+        "settings",
         "ONA_DATABASE_URL is malformed; check its port and options",
     ),
     (
         "resolve host|translate host name",
         TransientError,
+        "ona-unreachable",
         "the host name in ONA_DATABASE_URL is not known; check it, and this machine's network",
     ),
     (
         "refused|No such file",
         TransientError,
+        "ona-unreachable",
         "ONA's server is not listening there; check host and port in ONA_DATABASE_URL, or try later",
     ),
     (
         "time-?out|timed out",
         TransientError,
+        "ona-unreachable",
         f"ONA's server does not answer; try later. If it never does: {_ASK_ADMIT}",
     ),
 )
 
-_UNREACHED = (TransientError, "ONA's database could not be reached, or the connection broke; try later")
-_UNKNOWN = (DataError, "ONA's database rejects what primero-ona asks; report this with the version of primero-ona")
+_UNREACHED: _Judgement = (
+    TransientError,
+    "ona-unreachable",
+    "ONA's database could not be reached, or the connection broke; try later",
+)
+_UNKNOWN: _Judgement = (
+    DataError,
+    "internal-error",
+    "ONA's database rejects what primero-ona asks; report this with the version of primero-ona",
+)
 
 #: Where a server that admits listed addresses only says which one it sees, in whatever language.
 _NOT_ADMITTED = re.compile(r"pg_hba\.conf\b.*?([0-9a-fA-F]*[.:][0-9a-fA-F.:]*[0-9a-fA-F])")
@@ -224,10 +323,11 @@ def database_error(error: psycopg.Error, action: str) -> SyncError:
 
     The message names the SQLSTATE and, where the server names them, table and column; never a value.
     """
-    kind, text = _judge(error)
+    kind, section, text = _judge(error)
     state = f"SQLSTATE {error.sqlstate}" if error.sqlstate else ""
     facts = ", ".join(filter(None, [state, _place(error), _seen_as(error)]))
-    return kind(f"{action} failed: {text}" + (f" ({facts})" if facts else ""))
+    message = f"{action} failed: {text}" + (f" ({facts})" if facts else "")
+    return kind(message, see=section)
 
 
 def _seen_as(error: psycopg.Error) -> str:
@@ -239,7 +339,7 @@ def _seen_as(error: psycopg.Error) -> str:
         return ""
 
 
-def _judge(error: psycopg.Error) -> tuple[type[SyncError], str]:
+def _judge(error: psycopg.Error) -> _Judgement:
     from psycopg import InterfaceError, OperationalError  # noqa: PLC0415 - importing failures stays cheap
 
     if state := error.sqlstate:
@@ -247,23 +347,23 @@ def _judge(error: psycopg.Error) -> tuple[type[SyncError], str]:
     if isinstance(error, (OperationalError, InterfaceError)):
         said = str(error)
         return next(
-            ((kind, text) for words, kind, text in _BY_CONNECT_TEXT if re.search(words, said, re.IGNORECASE)),
+            (entry[1:] for entry in _BY_CONNECT_TEXT if re.search(entry[0], said, re.IGNORECASE)),
             _UNREACHED,
         )
     return _UNKNOWN
 
 
-def _by_sqlstate(state: str, error: psycopg.Error) -> tuple[type[SyncError], str]:
+def _by_sqlstate(state: str, error: psycopg.Error) -> _Judgement:
     routine = error.diag.source_function
     if state == "42501" and routine in _ROW_SECURITY_ROUTINES:
         return _ROW_SECURITY
     if state == "23514" and routine == _PARTITION_ROUTINE:
         return _NO_PARTITION
-    kind, text = next(((kind, text) for start, kind, text in _BY_SQLSTATE if state.startswith(start)), _UNKNOWN)
+    judged = next((entry[1:] for entry in _BY_SQLSTATE if state.startswith(entry[0])), _UNKNOWN)
     # Whatever the SQLSTATE says of tables and columns then is said of those of a function that is not ours.
-    if not issubclass(kind, TransientError) and _IN_FUNCTION.search(error.diag.context or ""):
-        return DataError, _OWN
-    return kind, text
+    if not issubclass(judged[0], TransientError) and _IN_FUNCTION.search(error.diag.context or ""):
+        return DataError, "ona-rule", _OWN
+    return judged
 
 
 def _place(error: psycopg.Error) -> str:

@@ -13,7 +13,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from primero_ona.errors import ConfigError, SyncError, TransientError
+from primero_ona.errors import PAGE, ConfigError, SyncError, TransientError
 
 _PACKAGE = Path(__file__).parent
 
@@ -56,7 +56,7 @@ def unexpected(error: BaseException) -> str:
     """Say of an unforeseen exception its type and place, never its text."""
     return (
         f"internal error {type(error).__name__} at {_place(error)}; please report this line "
-        "(details withheld because they may contain data)"
+        f"(details withheld because they may contain data; see {PAGE}#internal-error)"
     )
 
 
@@ -170,7 +170,8 @@ def _failure(verdict: _Verdict, facts: str) -> SyncError:
     kind, text, todo = verdict
     return kind(
         f"{text} ({facts}); nothing is half-written: ONA and each stored partition hold all of the new state or what they held "
-        f"before; {todo}, then run it again"
+        f"before; {todo}, then run it again",
+        see="dagster" if text.startswith("Dagster") else "machine",
     )
 
 

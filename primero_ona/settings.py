@@ -14,9 +14,10 @@ import re
 import stat
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
+from urllib.parse import quote
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -29,6 +30,16 @@ _CONFIG = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=T
 
 #: A bucket by S3's rules for names, and a prefix; no user, no password, no options.
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?")
+#: An owner as Dagster takes one.
+_OWNER = re.compile(r"team:[\w-]+|[\w.+-]+@[\w-]+(\.[\w-]+)+", re.ASCII)
+
+_MARKUP = str.maketrans({character: quote(character) for character in "\"'<>()[]`\\|"})
+
+
+def _listed(value: str) -> list[str]:
+    """The entries of a list with commas, each once."""
+    return list(dict.fromkeys(filter(None, map(str.strip, value.split(",")))))
+
 
 #: What is appended to a secret's variable to name a file that holds it.
 FILE_SUFFIX = "_FILE"
@@ -75,7 +86,8 @@ def refuse_open_secret(path: Path, what: str) -> None:
     """
     if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
         raise ConfigError(
-            f"{what} holds a secret and is open to every account of this machine; take their rights away (chmod o= FILE)"
+            f"{what} holds a secret and is open to every account of this machine; take their rights away (chmod o= FILE)",
+            see="open-secret",
         )
 
 
@@ -330,6 +342,44 @@ class GraphSettings(_Settings):
             raise ValueError("must be a path of this machine")
         return value
 
+    owners: str = Field(
+        "team:child-protection-data",
+        validation_alias="PRIMERO_ONA_OWNERS",
+        description="whom the UI names as owners of the data: `team:` and a name, or e-mail addresses, separated by commas",
+    )
+    primero_link: str | None = Field(
+        None,
+        validation_alias="PRIMERO_ONA_PRIMERO_LINK",
+        description="address that the UI links `primero` to, https://primero.example.org; default: none",
+    )
+    dashboards_link: str | None = Field(
+        None,
+        validation_alias="PRIMERO_ONA_DASHBOARDS_LINK",
+        description="address that the UI links `ona_dashboards` to; default: none",
+    )
+
+    @field_validator("owners")
+    @classmethod
+    def _are_owners(cls, value: str) -> str:
+        owners = _listed(value)
+        if not owners or not all(_OWNER.fullmatch(owner) for owner in owners):
+            raise ValueError(
+                "must name owners like team:child-protection-data or name@example.org, separated by commas"
+            )
+        return value
+
+    @field_validator("primero_link", "dashboards_link")
+    @classmethod
+    def _is_link(cls, value: str | None) -> str | None:
+        try:
+            link = HttpUrl(value) if value else None
+        except ValidationError:
+            raise ValueError("must be an address that begins with https:// or http://") from None
+        if link and (link.username or link.password):
+            raise ValueError("must not hold a user name or a password: everybody who opens the UI sees it")
+        # Where a browser would read a character as markup, it is a %-code.
+        return str(link).translate(_MARKUP) if link else None
+
     @field_validator("start")
     @classmethod
     def _is_quarter(cls, value: str) -> str:
@@ -337,6 +387,11 @@ class GraphSettings(_Settings):
             return Quarter.parse(value).key
         except UsageError:
             raise ValueError("must be a quarter like 2020-Q1, or its first day") from None
+
+    @property
+    def owner_names(self) -> list[str]:
+        """Who owns the data, as Dagster names owners."""
+        return _listed(self.owners)
 
     @property
     def indicators(self) -> dict[str, str]:
@@ -351,7 +406,7 @@ class GraphSettings(_Settings):
     @property
     def policy(self) -> PullPolicy:
         """What of Primero's cases may come."""
-        modules = tuple(sorted({name.strip() for name in self.modules.split(",")} - {""}))
+        modules = tuple(sorted(_listed(self.modules)))
         return PullPolicy(self.location_precision, self.consent_policy, modules)
 
 

@@ -42,7 +42,8 @@ def database_protection(parameters: Mapping[str, object], *, override: bool) -> 
         return unprotected(ONA_OVERRIDE)
     raise ConfigError(
         "ONA's database is on another machine, and ONA_DATABASE_URL does not ask for a verified connection; add "
-        f"?sslmode=verify-full&sslrootcert=/path/ca.pem (or =system), or set {ONA_OVERRIDE}=yes to accept the risk"
+        f"?sslmode=verify-full&sslrootcert=/path/ca.pem (or =system), or set {ONA_OVERRIDE}=yes to accept the risk",
+        see="unverified",
     )
 
 
@@ -65,7 +66,8 @@ def dagster_protection(url: str) -> str:
         return protection
     raise ConfigError(
         "Dagster's database is on another machine, and DAGSTER_POSTGRES_URL does not ask for a verified connection; add "
-        "?sslmode=verify-full&sslrootcert=/path/ca.pem (or =system)"
+        "?sslmode=verify-full&sslrootcert=/path/ca.pem (or =system)",
+        see="unverified",
     )
 
 
@@ -100,7 +102,8 @@ def web_protection(url: str, *, override: bool) -> str:
     if override:
         return unprotected(PRIMERO_OVERRIDE)
     raise ConfigError(
-        f"PRIMERO_URL names another machine without https; write https://, or set {PRIMERO_OVERRIDE}=yes to accept the risk"
+        f"PRIMERO_URL names another machine without https; write https://, or set {PRIMERO_OVERRIDE}=yes to accept the risk",
+        see="unverified",
     )
 
 
@@ -111,7 +114,7 @@ def bucket_protection(url: str) -> str:
         return LOCAL
     if address.scheme == "https":
         return VERIFIED
-    raise ConfigError("AWS_ENDPOINT_URL names another machine without https; write https://")
+    raise ConfigError("AWS_ENDPOINT_URL names another machine without https; write https://", see="unverified")
 
 
 def message_protection(host: str, setting: str, *, verified: bool) -> str:
@@ -125,5 +128,6 @@ def message_protection(host: str, setting: str, *, verified: bool) -> str:
         return VERIFIED
     raise ConfigError(
         f"{setting} has an address on another machine without a verified connection; use https, or mailtos://, jsons:// and the "
-        "like, without verify=no"
+        "like, without verify=no",
+        see="unverified",
     )

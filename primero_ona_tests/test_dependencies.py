@@ -35,6 +35,12 @@ def declared() -> dict[str, Any]:
     return dict(setup.call_args.kwargs)
 
 
+def test_the_newest_entry_of_the_changelog_is_this_version():
+    """An operator who upgrades looks up what the version asks of him."""
+    versions = re.findall(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert next(version for version in versions if version != "Unreleased") == declared()["version"]
+
+
 def names(requirements: list[str]) -> set[str]:
     return {canonical(re.split(r"[\[<>=~!; ]", requirement)[0]) for requirement in requirements} | {"setuptools"}
 

@@ -11,7 +11,19 @@ from typing import Annotated
 
 import typer
 
-from primero_ona.cli import demo, doctor, installation, output, quarantine, reference, report, storage, sync, verify
+from primero_ona.cli import (
+    compare,
+    demo,
+    doctor,
+    installation,
+    output,
+    quarantine,
+    reference,
+    report,
+    storage,
+    sync,
+    verify,
+)
 from primero_ona.cli.output import exit_code
 from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, prepare_process, unexpected
@@ -31,6 +43,7 @@ for command in (
     sync.status,
     quarantine.findings,
     verify.verify,
+    compare.compare,
     report.report,
     installation.metrics,
     storage.forget,
@@ -78,7 +91,7 @@ def main() -> None:
             app()
         except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
             failure = error if isinstance(error, SyncError) else machine_error(error)
-            output.error(str(failure or unexpected(error)))
+            output.error(failure.shown if failure else unexpected(error))
             sys.exit(exit_code(failure.kind if failure else UNEXPECTED))
 
 

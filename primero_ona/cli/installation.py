@@ -146,13 +146,17 @@ def alerts_test() -> None:
 
     to = channels(read_one(AlertSettings))
     if not to:
-        raise ConfigError("PRIMERO_ONA_ALERT_URLS is not set, so faults are reported to no one; see docs/settings.md")
+        raise ConfigError(
+            "PRIMERO_ONA_ALERT_URLS is not set, so faults are reported to no one; see docs/settings.md",
+            see="alert-address",
+        )
     silent = [
         channel.name for channel in to if not channel.send("primero-ona: a test", "Faults will be reported here.")
     ]
     if silent:
         raise TransientError(
-            f"no message is taken by {', '.join(silent)}; check the address, the login and the network"
+            f"no message is taken by {', '.join(silent)}; check the address, the login and the network",
+            see="alert-address",
         )
     output.note(f"Sent to {', '.join(channel.name for channel in to)}.")
 
@@ -175,7 +179,9 @@ def code_server_ready(port: Port = 4_000) -> None:
     from primero_ona.graph.runs import open_instance
 
     if not _waited(port, _LOADS, answers=True):
-        raise TransientError(f"no code server answers at port {port} after {_LOADS} seconds; its log says why")
+        raise TransientError(
+            f"no code server answers at port {port} after {_LOADS} seconds; its log says why", see="dagster"
+        )
     with open_instance() as instance:
         ask_for_lost_retries(instance)
     output.note("The code server answers.")
@@ -193,7 +199,9 @@ def code_server_stop(port: Port = 4_000) -> None:
     with suppress(DagsterUserCodeUnreachableError):
         DagsterGrpcClient(host="127.0.0.1", port=port).shutdown_server()
     if not _waited(port, _ENDS, answers=False):
-        raise TransientError(f"runs are still under way after {_ENDS // 60} minutes; wait, or terminate them in the UI")
+        raise TransientError(
+            f"runs are still under way after {_ENDS // 60} minutes; wait, or terminate them in the UI", see="stuck-run"
+        )
     output.note("The code server has stopped.")
 
 

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from primero_ona.contract.figures import UNCONFIRMED
 from primero_ona.contract.tables import BIRTH_FIELD
-from primero_ona.errors import NAMED_CASES
+from primero_ona.errors import NAMED_CASES, with_anchor
 from primero_ona.primero.fields import WITHOUT_BIRTH
 from primero_ona.quarters import PHNOM_PENH, Quarter
 
@@ -311,7 +311,8 @@ def show_reconciliation(found: Reconciliation) -> None:
             f"let Primero's administrators look at the server's clock. {_named(ahead)}"
         )
     sentence = found.sentence()
-    note(f"{sentence[0].upper()}{sentence[1:]}.")
+    shown = f"{sentence[0].upper()}{sentence[1:]}."
+    note(shown if found.passed else with_anchor(shown, "what-verify-says"))
 
 
 def _named(cases: Sequence[str]) -> str:

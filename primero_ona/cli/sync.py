@@ -55,7 +55,10 @@ def remap(
         stored = set(assets.quarters(UNDER18))
     wanted = [quarter for quarter in asked if quarter in stored]
     if not wanted:
-        raise DataError(f"none of the quarters {asked[0]} to {asked[-1]} is stored; `primero-ona backfill` brings them")
+        raise DataError(
+            f"none of the quarters {asked[0]} to {asked[-1]} is stored; `primero-ona backfill` brings them",
+            see="stored-partition",
+        )
     if not as_json and len(wanted) < len(asked):
         missing = ", ".join(str(quarter) for quarter in asked if quarter not in stored)
         output.note(f"Not stored, so left as they are: {missing}; `primero-ona backfill` brings them.")

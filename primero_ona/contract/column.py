@@ -47,7 +47,8 @@ class Column:
     """One column of a table in ONA: the only place where anything is said of it.
 
     `purpose`: why it is filled, for the record of processing. `field`: the field of Primero that it is made of, which is
-    asked for and stored; `rule`: how; without one, the mapping of the table makes the column itself. `derived`: it says
+    asked for and stored; `rule`: how; without one, the mapping of the table makes the column itself. `origin`: the field of a
+    column that names none in `field`. `derived`: it says
     something else than the field's own label. `day`: it is the age on the day that this field has, made at the pull, since
     the date of birth goes no further. `allowed`: its values, where they are few and fixed. `within`: smallest and largest
     number. `added`: this project brought it to ONA. `hidden`: the dashboards' views leave it out. `set_by_load`: it is not
@@ -69,6 +70,7 @@ class Column:
     added: bool = False
     hidden: bool = False
     set_by_load: bool = False
+    origin: str | None = None
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -145,6 +147,11 @@ class Table:
     def ages(self) -> tuple[Column, ...]:
         """The columns that the pull makes of the date of birth."""
         return tuple(column for column in self.columns if column.day)
+
+    def origins(self, column: Column) -> tuple[str, ...]:
+        """The fields of Primero that a column is made of; those of the subform begin with its name."""
+        names = filter(None, (column.field or column.origin, column.day))
+        return tuple(f"{self.section}.{name}" if self.section and name in self.field_names else name for name in names)
 
     def column(self, name: str) -> Column:
         """The column of that name; KeyError where the table has none."""

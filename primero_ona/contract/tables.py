@@ -172,6 +172,7 @@ CASES = Table(
             "tells cases of one Case ID apart; updates and erasure",
             added=True,
             hidden=True,
+            origin="id",
         ),
         Column(
             "primero_updated_at",
@@ -179,6 +180,7 @@ CASES = Table(
             "When the case was last changed in Primero",
             purpose="which quarter, and which of two states is newer",
             added=True,
+            origin="last_updated_at",
         ),
         Column(
             "consent_status",
@@ -268,6 +270,7 @@ CASES = Table(
             "timestamptz",
             "When the case was created in Primero",
             purpose="which of several cases gets a contested key",
+            origin="created_at",
         ),
     ),
     fields=(
@@ -298,6 +301,7 @@ SERVICES = Table(
             "key",
             "the dashboards' key of a service",
             nullable=False,
+            origin="unique_id",
         ),
         Column(
             "case_id",
@@ -306,6 +310,7 @@ SERVICES = Table(
             "key",
             "the dashboards' key; staff find a questioned case by it",
             nullable=False,
+            origin="case_id_display",
         ),
         Column(
             "service_type",
@@ -333,6 +338,7 @@ SERVICES = Table(
             "which case a service belongs to",
             added=True,
             hidden=True,
+            origin="id",
         ),
         Column(
             "service_subtypes",
@@ -358,6 +364,7 @@ SERVICES = Table(
             "Place among the services of the case that share the `unique_id`, from 1",
             purpose="tells services of one case apart that share an id",
             nullable=False,
+            origin="unique_id",
         ),
     ),
     fields=(

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import ConfigError, with_anchor
 from primero_ona.graph.diagnosis import ages, as_of, daemon, local
+from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.graph.resources import default_storage
 from primero_ona.graph.runs import read_failure
 from primero_ona.graph.steps import safe_tick
@@ -161,7 +162,7 @@ def _cause(instance: dg.DagsterInstance, run_id: str) -> Cause:
         if not one.passed and one.severity == dg.AssetCheckSeverity.ERROR
     )
     if failed:
-        return Cause("CheckError", f"failed checks: {', '.join(failed)}")
+        return Cause("CheckError", with_anchor(f"failed checks: {', '.join(failed)}", "checks"))
     kind, sentence = read_failure(instance, run_id)
     return Cause(kind, sentence)
 
@@ -217,7 +218,10 @@ def failed_checks(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKe
         quarter = (str(Quarter.parse(answer.partition)),) if answer.partition else ()
         yield Fault(
             key=f"check:{key.to_user_string()}",
-            text=f"The check {key.name} on {key.asset_key.to_user_string()} failed{''.join(f' for {one}' for one in quarter)}.",
+            text=with_anchor(
+                f"The check {key.name} on {key.asset_key.to_user_string()} failed{''.join(f' for {one}' for one in quarter)}.",
+                "what-verify-says" if key == COMPLETE else "checks",
+            ),
             stale="",
             heals=_heals("CheckError", None),
             command="primero-ona verify",
@@ -235,7 +239,7 @@ def overdue(instance: dg.DagsterInstance, start: Quarter, settings: AlertSetting
         Fault(
             # A missed close of this quarter is another fault than that of the one before.
             key=f"overdue:{line.area}:{line.what}:{Quarter.of(now) if line.what in {'closing', 'newest sync'} else ''}",
-            text=f"{line.what}: {line.text}",
+            text=with_anchor(f"{line.what}: {line.text}", "overdue"),
             stale="",
             heals="It is over when the look finds it well again.",
             command="primero-ona doctor",

@@ -257,7 +257,7 @@ def change_sensor(
                 there = changes_since(client, before.look if before else None, modules)
         except SyncError as failure:
             # A failed read is not an empty answer: the tick says so, and the cursor stays where it is.
-            return dg.SensorResult(skip_reason=f"Primero could not be asked: {failure}", cursor=context.cursor)
+            return dg.SensorResult(skip_reason=f"Primero could not be asked: {failure.shown}", cursor=context.cursor)
         touched = set(there.quarters)
         if there.first_look and there.quarters:
             touched |= unsettled(context.instance, there.quarters[-1])
@@ -340,5 +340,6 @@ def _ask_ona(ona: OnaDatabaseResource, cursor: Cursor) -> "tuple[Cursor, dict[Qu
             number = next_pull(connection) if cursor.unnumbered else None
             loads = last_loads(connection)
     except (SyncError, dg.Failure) as failure:
-        return cursor, None, f"; ONA could not be asked which quarters are loaded, and by which version: {failure}"
+        said = failure.shown if isinstance(failure, SyncError) else str(failure)
+        return cursor, None, f"; ONA could not be asked which quarters are loaded, and by which version: {said}"
     return cursor.known(number, loads), loads, ""

@@ -65,12 +65,14 @@ def daemon(instance: dg.DagsterInstance) -> Diagnosis:
     start = "start it (`make dev`; in production `systemctl restart primero-ona-daemon`)"
     if not beats:
         return AREA.failed(
-            "daemon", f"it has not run here yet, and nothing is synced without it; {start}", TransientError
+            "daemon", f"it has not run here yet, and nothing is synced without it; {start}", TransientError, "overdue"
         )
     parts = ", ".join(sorted(name.removesuffix("_DAEMON").lower().replace("_", " ") for name in sick))
     since = local(datetime.fromtimestamp(min(beat.timestamp for beat in beats), UTC))
     said = "reports errors" if any(beat.errors for beat in beats) else f"gave its last sign of life at {since}"
-    return AREA.failed("daemon", f"it {said} ({parts}), and nothing is synced without it; {start}", TransientError)
+    return AREA.failed(
+        "daemon", f"it {said} ({parts}), and nothing is synced without it; {start}", TransientError, "overdue"
+    )
 
 
 def _automation(instance: dg.DagsterInstance, defaults: Mapping[str, bool]) -> Diagnosis:
@@ -85,7 +87,9 @@ def _automation(instance: dg.DagsterInstance, defaults: Mapping[str, bool]) -> D
 def ages(instance: dg.DagsterInstance, start: Quarter, now: datetime, stale_hours: int) -> Iterator[Diagnosis]:
     """Look whether anything is overdue: the look at Primero, the open quarter, the close, the proof. `start`: first quarter."""
     if last_materialized(instance, CASES_KEY) is None:
-        yield AREA.failed("newest sync", "nothing is loaded yet; `primero-ona backfill --from 2024-Q1`", DataError)
+        yield AREA.failed(
+            "newest sync", "nothing is loaded yet; `primero-ona backfill --from 2024-Q1`", DataError, "overdue"
+        )
         return
     yield _seen(instance, now)
     yield _open_quarter(instance, now, stale_hours)
@@ -97,13 +101,13 @@ def _seen(instance: dg.DagsterInstance, now: datetime) -> Diagnosis:
     seen = last_materialized(instance, PRIMERO.key)
     if seen is None:
         text = "the sensor `watch_primero` has not seen Primero yet; is the daemon running, and the sensor on?"
-        return AREA.failed("Primero seen", text, TransientError)
+        return AREA.failed("Primero seen", text, TransientError, "overdue")
     if now - seen > SEEN_FAIL:
         text = (
             f"the sensor `watch_primero` saw Primero last at {local(seen)}, so changes since then do not arrive; its page in the "
             "UI says why, and `primero-ona doctor` looks"
         )
-        return AREA.failed("Primero seen", text, TransientError)
+        return AREA.failed("Primero seen", text, TransientError, "overdue")
     return AREA.ok("Primero seen", local(seen))
 
 
@@ -114,7 +118,7 @@ def _open_quarter(instance: dg.DagsterInstance, now: datetime, stale_hours: int)
         return AREA.ok("newest sync", f"{quarter} is as of {local(known)}" if known else f"{quarter} has just begun")
     so_far = f"is as of {local(known)}" if known else "was never loaded"
     text = f"the open quarter {quarter} {so_far} (PRIMERO_ONA_STALE_HOURS is {stale_hours}); `primero-ona sync`"
-    return AREA.failed("newest sync", text, DataError)
+    return AREA.failed("newest sync", text, DataError, "overdue")
 
 
 def _closed(instance: dg.DagsterInstance, start: Quarter, now: datetime) -> Iterator[Diagnosis]:
@@ -127,7 +131,7 @@ def _closed(instance: dg.DagsterInstance, start: Quarter, now: datetime) -> Iter
     if now > due + CLOSE_TAKES and (loaded is None or loaded < due):
         so_far = f"was last loaded at {local(loaded)}" if loaded else "was never loaded"
         text = f"{ended} {so_far}, and was to be closed at {local(due)}; `primero-ona sync --quarter {ended}`"
-        yield AREA.failed("closing", text, DataError)
+        yield AREA.failed("closing", text, DataError, "overdue")
     else:
         yield AREA.ok("closing", f"{ended} was last loaded at {local(loaded)}" if loaded else f"{ended} is not due yet")
 
@@ -140,7 +144,7 @@ def _proved(instance: dg.DagsterInstance, now: datetime) -> Diagnosis:
     if now - (last or began or now) > PROVED:
         so_far = f"at {local(last)}" if last else "never"
         text = f"all of ONA was compared with all of Primero {so_far}; start the job `reconcile_ona` in the UI, or `primero-ona verify`"
-        return AREA.failed("proof", text, DataError)
+        return AREA.failed("proof", text, DataError, "overdue")
     return AREA.ok("proof", f"compared at {local(last)}" if last else "due within a month after the first load")
 
 

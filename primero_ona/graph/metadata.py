@@ -36,7 +36,7 @@ TABLE_ROWS = 50
 def quarter_metadata(quarter: Quarter, rows: int) -> dict[str, Any]:
     """The facts that every materialization shows: rows, quarter and window in local time."""
     return {
-        "dagster/row_count": rows,
+        "dagster/partition_row_count": rows,
         "quarter": quarter.label,
         "window": quarter.window_text(),
     }

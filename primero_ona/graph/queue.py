@@ -91,7 +91,9 @@ def follow(instance: dg.DagsterInstance, run_id: str, outcome: RunOutcome, show:
     while True:
         run = instance.get_run_by_id(attempts[-1])
         if run is None:
-            raise DataError(f"the run {attempts[-1]} was deleted while it was followed; sync its quarter again")
+            raise DataError(
+                f"the run {attempts[-1]} was deleted while it was followed; sync its quarter again", see="dagster"
+            )
         # Whether it is tried again is written a moment after its failure.
         will_retry = run.tags.get(WILL_RETRY_TAG, str(looks < _DOUBTS).lower()) == "true"
         if run.status == dg.DagsterRunStatus.FAILURE and will_retry:
@@ -132,5 +134,6 @@ def _give_up(instance: dg.DagsterInstance, run_id: str, handed: float) -> None:
         raise NotLaunchedError
     raise TransientError(
         f"Dagster's daemon gives no sign of life any more; the run {run_id} waits in its queue and begins when the daemon is back "
-        "(`systemctl start primero-ona-daemon`)"
+        "(`systemctl start primero-ona-daemon`)",
+        see="dagster",
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from primero_ona.errors import with_anchor
 from primero_ona.graph.assets.ona import DASHBOARDS
 from primero_ona.graph.checks import ERROR, WARN, report
 from primero_ona.graph.metadata import traffic_metadata
@@ -71,7 +72,7 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
             check_name=CHECK_NAME,
             passed=found.passed,
             severity=ERROR if found.wrong else WARN,
-            description=found.sentence(),
+            description=found.sentence() if found.passed else with_anchor(found.sentence(), "what-verify-says"),
             metadata=_metadata(found),
         )
         yield from report([result])

@@ -9,14 +9,17 @@ refuses a run before its first step, also under an instance that is not guarded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
-from primero_ona.errors import UsageError
+from primero_ona.errors import UsageError, with_anchor
 from primero_ona.graph.dead_runs import PROCESS_TAG
 from primero_ona.graph.partitions import QUARTER_TAG, WHOLE_TAG
+from primero_ona.quarters import Quarter
 
 #: The tags that a run may carry: ours, and those with which Dagster itself, its UI and its daemon mark runs. Launchers take
 #: images, commands, environments, mounts and addresses from others, so a name that is not here is refused.
@@ -44,15 +47,29 @@ def require_plain_run(config: object, tags: Mapping[str, str] | None, *, launche
     Raises UsageError that names sections and tags, never their values.
     """
     if sections := sorted({_section(path) for path in _entries(config)}):
-        raise UsageError(
-            f"refused: the run's configuration sets {', '.join(sections)}. A run takes nothing from its configuration; "
+        raise _refused(
+            f"the run's configuration sets {', '.join(sections)}. A run takes nothing from its configuration; "
             "addresses, paths, keys, secrets and log levels are settings of the installation, see docs/settings.md"
         )
     if foreign := sorted(set(tags or {}) - TAGS - (_LAUNCHED if launched else set())):
-        raise UsageError(
-            f"refused: the run has the tags {', '.join(foreign)}. A run takes no image, command, environment, mount or address "
+        raise _refused(
+            f"the run has the tags {', '.join(foreign)}. A run takes no image, command, environment, mount or address "
             f"from its tags; remove them. It may have `{QUARTER_TAG}`, `{WHOLE_TAG}` and Dagster's own"
         )
+
+
+def _refused(text: str) -> UsageError:
+    """Dagster shows the text of what a run is refused with as it is."""
+    return UsageError(with_anchor(f"refused: {text}", "refused-run"))
+
+
+def _named(tags: Mapping[str, str] | None) -> dict[str, str]:
+    """The tags with the quarter as people write it, so that a run is found by it, whoever started it."""
+    tags = dict(tags or {})
+    if key := tags.get(PARTITION_NAME_TAG):
+        with suppress(UsageError):
+            tags[QUARTER_TAG] = Quarter.parse(key).name
+    return tags
 
 
 def _entries(config: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -92,12 +109,12 @@ class GuardedInstance(dg.DagsterInstance):
     def create_run(self, **arguments: Any) -> dg.DagsterRun:  # noqa: ANN401
         """See DagsterInstance: GraphQL, schedules, sensors, backfills and `dagster job launch` make their runs here."""
         require_plain_run(arguments.get("run_config"), arguments.get("tags"))
-        return super().create_run(**arguments)
+        return super().create_run(**{**arguments, "tags": _named(arguments.get("tags"))})
 
     def create_run_for_job(self, *positional: Any, **arguments: Any) -> dg.DagsterRun:  # noqa: ANN401
         """See DagsterInstance: what is executed in the process that asks makes its run here."""
         require_plain_run(arguments.get("run_config"), arguments.get("tags"))
-        return super().create_run_for_job(*positional, **arguments)
+        return super().create_run_for_job(*positional, **{**arguments, "tags": _named(arguments.get("tags"))})
 
     def create_reexecuted_run(self, *, parent_run: dg.DagsterRun, **arguments: Any) -> dg.DagsterRun:  # noqa: ANN401
         """See DagsterInstance: retries, with the configuration and the tags of the run before."""

@@ -17,7 +17,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
-from primero_ona.errors import UNEXPECTED, ConfigError, TransientError
+from primero_ona.errors import UNEXPECTED, ConfigError, TransientError, with_anchor
 from primero_ona.graph.dead_runs import ENDED, end_dead_runs, held_by_this_process
 from primero_ona.graph.partitions import QUARTER_TAG, WHOLE_TAG
 from primero_ona.graph.steps import kind_of_failure
@@ -117,7 +117,8 @@ def find_home() -> Path:
     if not home.is_absolute():
         raise ConfigError(
             "DAGSTER_HOME must be an absolute path, that of the folder with Dagster's history; only in a checkout it may be left out. On "
-            "a server use the command /usr/local/bin/primero-ona of docs/deployment.md, which sets it"
+            "a server use the command /usr/local/bin/primero-ona of docs/deployment.md, which sets it",
+            see="dagster",
         )
     return home
 
@@ -136,7 +137,8 @@ def ensure_home() -> Path:
     if not (home / "dagster.yaml").exists():
         if os.environ.get("DAGSTER_POSTGRES_URL"):
             raise ConfigError(
-                "DAGSTER_POSTGRES_URL is set, and DAGSTER_HOME has no dagster.yaml: copy deploy/dagster.yaml there"
+                "DAGSTER_POSTGRES_URL is set, and DAGSTER_HOME has no dagster.yaml: copy deploy/dagster.yaml there",
+                see="dagster",
             )
         # Whole or not at all: with half of it Dagster would keep what our steps print, and send telemetry.
         write_file(home / "dagster.yaml", (files("primero_ona") / "dagster.yaml").read_bytes())
@@ -211,12 +213,12 @@ def _ended_by(events: Iterable[dg.DagsterEvent]) -> tuple[str, str]:
     """Read why a run ended in which no step failed by itself."""
     for event in events:
         if event.event_type == dg.DagsterEventType.RUN_CANCELED:
-            return TERMINATED, TransientError.__name__
+            return with_anchor(TERMINATED, "stuck-run"), TransientError.__name__
         if event.event_type == dg.DagsterEventType.RUN_FAILURE:
             if event.message == ENDED or _was_interrupted(event):
-                return ENDED, TransientError.__name__
+                return with_anchor(ENDED, "stuck-run"), TransientError.__name__
             return _of_dagster(_error_text(event), _SEE)
-    return _SEE, UNEXPECTED
+    return with_anchor(_SEE, "internal-error"), UNEXPECTED
 
 
 def _was_interrupted(event: dg.DagsterEvent) -> bool:
@@ -250,7 +252,7 @@ def _take_materialization(materialization: dg.AssetMaterialization, outcome: Run
         for name, value in materialization.metadata.items()
         if isinstance(value, dg.IntMetadataValue)
     }
-    outcome.rows[asset] = numbers.get("dagster/row_count", 0)
+    outcome.rows[asset] = numbers.get("dagster/partition_row_count", numbers.get("dagster/row_count", 0))
     # Neither the mapping nor the load counts what the other put into quarantine.
     table = _TABLES.get(asset, asset)
     outcome.quarantined[table] += numbers.get("quarantined", 0)
@@ -283,4 +285,4 @@ def read_failure(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
 def _of_dagster(message: str, otherwise: str) -> tuple[str, str]:
     """Read the message and the kind of what Dagster itself failed at: no step of ours was there to name it."""
     failure = recorded_error(message)
-    return (str(failure), failure.kind) if failure else (otherwise, UNEXPECTED)
+    return (failure.shown, failure.kind) if failure else (with_anchor(otherwise, "internal-error"), UNEXPECTED)

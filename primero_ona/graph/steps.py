@@ -83,7 +83,7 @@ def _safe_step() -> Iterator[None]:
     except SyncError as error:
         if not error.retry:
             stop_run_retries(context.instance, context.run_id)
-        raise _failure(str(error), error.kind, retry=error.retry) from None
+        raise _failure(error.shown, error.kind, retry=error.retry) from None
     except dg.Failure as failure:
         if not failure.allow_retries:
             stop_run_retries(context.instance, context.run_id)
@@ -97,7 +97,7 @@ def safe_tick() -> Iterator[None]:
         with unexpected_withheld():
             yield
     except SyncError as error:
-        raise _failure(str(error), error.kind, retry=error.retry) from None
+        raise _failure(error.shown, error.kind, retry=error.retry) from None
 
 
 @contextmanager

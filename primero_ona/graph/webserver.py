@@ -19,13 +19,13 @@ from typing import Any
 import dagster as dg
 
 from primero_ona.errors import ConfigError
-from primero_ona.graph.assets.common import EXTRACT, INDICATORS, LOAD, MAP, REFERENCE
+from primero_ona.graph.assets.common import EXTRACT, INDICATORS, LOAD, MAP, READERS, REFERENCE, SOURCE
 from primero_ona.graph.run_guard import GuardedInstance
 from primero_ona.graph.runs import open_instance
 
 #: The lineage with its groups opened; Dagster shows them folded otherwise.
 LINEAGE = "/asset-groups?expanded=" + ",".join(
-    f"global@global:{group}" for group in (REFERENCE, EXTRACT, MAP, LOAD, INDICATORS)
+    f"global@global:{group}" for group in (SOURCE, REFERENCE, EXTRACT, MAP, LOAD, INDICATORS, READERS)
 )
 
 #: The code location, seen from the working directory.
@@ -114,7 +114,8 @@ def run_ui_and_daemon(port: int) -> int:
     with open_instance() as instance:
         if not isinstance(instance, GuardedInstance):
             raise ConfigError(
-                "dagster.yaml in DAGSTER_HOME is that of an older version and lacks instance_class; copy the new one there"
+                "dagster.yaml in DAGSTER_HOME is that of an older version and lacks instance_class; copy the new one there",
+                see="dagster",
             )
     environment = {**os.environ, "DAGSTER_REDACT_USER_CODE_ERRORS": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
     # A shell that starts us in the background lets us inherit an ignored SIGINT, and with it Dagster's processes, which

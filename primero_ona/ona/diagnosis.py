@@ -42,7 +42,7 @@ def diagnose(url: str, *, insecure: bool) -> Iterator[Diagnosis]:
         text = (
             f"the host {host} of ONA_DATABASE_URL is not known; check it, then this machine's name server and network"
         )
-        yield AREA.failed("name", text, TransientError)
+        yield AREA.failed("name", text, TransientError, "ona-unreachable")
     if unknown:
         return
     yield AREA.ok(
@@ -79,7 +79,10 @@ def _outgoing(host: str) -> Diagnosis:
     own = own_address(resolve(host)[0])
     if own is None:
         return AREA.failed(
-            "our address", f"this machine knows no way to {host}; check its network and its routes", TransientError
+            "our address",
+            f"this machine knows no way to {host}; check its network and its routes",
+            TransientError,
+            "ona-unreachable",
         )
     text = (
         f"this machine goes out to {host} from {own}; where ONA admits listed addresses only, that is the one to list"
@@ -93,7 +96,7 @@ def _server(conn: psycopg.Connection) -> Diagnosis:
     row = conn.execute("SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'").fetchone()
     if row and any(row):
         text = "it is read-only (a replica?); let ONA_DATABASE_URL name the main server"
-        return AREA.failed("server", text, RefusedError)
+        return AREA.failed("server", text, RefusedError, "ona-refuses")
     number = conn.info.server_version
     return AREA.ok("server", f"PostgreSQL {number // 10_000}.{number % 10_000}, takes changes")
 
@@ -122,7 +125,7 @@ def _tables(conn: psycopg.Connection) -> Diagnosis:
         return AREA.ok("tables", "all tables, columns and constraints are there")
     more = f", and {len(changes) - _NAMED} more" if len(changes) > _NAMED else ""
     text = f"{len(changes)} additions are due: {'; '.join(change.why for change in changes[:_NAMED])}{more}"
-    return AREA.failed("tables", f"{text}; run `primero-ona schema plan`, then `schema apply`", DataError)
+    return AREA.failed("tables", f"{text}; run `primero-ona schema plan`, then `schema apply`", DataError, "ona-schema")
 
 
 def _types(conn: psycopg.Connection) -> Diagnosis:
@@ -138,7 +141,7 @@ def _types(conn: psycopg.Connection) -> Diagnosis:
     if odd:
         more = f", and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
         text = f"{'; '.join(odd[:_NAMED])}{more}; ask ONA's administrators about the type"
-        return AREA.failed("types", text, DataError)
+        return AREA.failed("types", text, DataError, "ona-schema")
     return AREA.ok("types", "every column takes what is loaded into it")
 
 
@@ -148,7 +151,7 @@ def _rights(conn: psycopg.Connection) -> Diagnosis:
     more = f", and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
     text = f"the login lacks {', '.join(lacking[:_NAMED])}{more}"
     advice = "ask ONA's administrators to grant it, or to run what `primero-ona schema roles` prints"
-    return AREA.failed("rights", f"{text}; {advice}", RefusedError)
+    return AREA.failed("rights", f"{text}; {advice}", RefusedError, "ona-refuses")
 
 
 def _others(conn: psycopg.Connection) -> Diagnosis:

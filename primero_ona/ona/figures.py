@@ -87,7 +87,7 @@ def compute_figures(
 
 def _require_table(conn: psycopg.Connection, target: Target) -> None:
     if not target.columns(conn, INDICATOR_FIGURES):
-        raise DataError(f"ONA has no table {INDICATOR_FIGURES.name}; run `primero-ona schema apply`")
+        raise DataError(f"ONA has no table {INDICATOR_FIGURES.name}; run `primero-ona schema apply`", see="ona-schema")
 
 
 def _make_calendar(conn: psycopg.Connection, first_year: int, today: date) -> None:
@@ -165,7 +165,9 @@ def _typed(conn: psycopg.Connection, target: Target, table: Table, names: Iterab
     """
     found = target.column_types(conn, table)
     if missing := sorted(set(names) - found.keys()):
-        raise DataError(f"ONA's {table.name} has no {', '.join(missing)}; run `primero-ona schema apply`")
+        raise DataError(
+            f"ONA's {table.name} has no {', '.join(missing)}; run `primero-ona schema apply`", see="ona-schema"
+        )
     typed = [_cast(table.column(name), found[name]) for name in names]
     return sql.SQL(", ").join(
         sql.SQL("{} AS {}").format(value, sql.Identifier(name)) for name, value in zip(names, typed, strict=True)

@@ -118,7 +118,8 @@ def _number_of(*parts: Frames) -> int | None:
     if len(numbers) > 1:
         raise TransientError(
             "the mapped rows and the exits of this quarter come from different pulls: another run stores it, or one was killed; "
-            "nothing was loaded, sync the quarter again"
+            "nothing was loaded, sync the quarter again",
+            see="two-pulls",
         )
     return numbers.pop()
 

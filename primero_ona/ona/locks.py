@@ -30,7 +30,8 @@ def partition_lock(conn: psycopg.Connection, partition: str) -> Iterator[None]:
             conn.execute(_LOCK_ROW, (partition,))
         except psycopg.errors.LockNotAvailable:
             raise TransientError(
-                f"another run or command is storing {partition}; nothing was changed, the next try may succeed"
+                f"another run or command is storing {partition}; nothing was changed, the next try may succeed",
+                see="two-pulls",
             ) from None
         yield
 
@@ -44,7 +45,8 @@ def lock_of_all(conn: psycopg.Connection) -> Iterator[None]:
             conn.execute("LOCK TABLE primero_sync.partitions IN EXCLUSIVE MODE")
         except psycopg.errors.LockNotAvailable:
             raise TransientError(
-                "a run is storing a quarter; nothing was changed in the stored partitions, try again when it has ended"
+                "a run is storing a quarter; nothing was changed in the stored partitions, try again when it has ended",
+                see="two-pulls",
             ) from None
         yield
 
@@ -78,7 +80,8 @@ def lock_loads(conn: psycopg.Connection) -> None:
     except psycopg.errors.LockNotAvailable:
         raise TransientError(
             f"another sync is loading into ONA and did not end in time ({_holder(conn)}); nothing was changed, "
-            "the next try may succeed"
+            "the next try may succeed",
+            see="ona-busy",
         ) from None
 
 

@@ -81,7 +81,10 @@ def sync_lookup(
     """
     codes = {district.code for district in districts}
     if not districts or len(codes) != len(districts):
-        raise DataError("Primero's districts are none, or have a code twice; ONA's locations_lookup was left as it is")
+        raise DataError(
+            "Primero's districts are none, or have a code twice; ONA's locations_lookup was left as it is",
+            see="places",
+        )
     with locked(conn, LOCATIONS_LOOKUP, "keeping ONA's locations_lookup up to date") as target:
         there = {(row["code"] or "").lstrip("0"): row for row in read_rows(conn, target, LOCATIONS_LOOKUP)}
         provinces = {row["province_code"]: row for row in there.values()}

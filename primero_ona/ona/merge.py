@@ -94,7 +94,8 @@ def _insist_on(written: int, expected: int, table: Table) -> None:
     if written != expected:
         raise TransientError(
             f"{written:,} rows of {table.name} were written where {expected:,} should have been: another session writes into "
-            "ONA at the same time, or a trigger interferes; nothing was changed, the next try may succeed"
+            "ONA at the same time, or a trigger interferes; nothing was changed, the next try may succeed",
+            see="ona-busy",
         )
 
 

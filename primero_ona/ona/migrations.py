@@ -44,7 +44,8 @@ def plan(conn: psycopg.Connection) -> list[Change]:
         if found := obstacles(conn, target, _UNIQUE):
             raise DataError(
                 f"ONA's tables cannot be loaded into: {'; '.join(found)}; nothing was changed; ask ONA's administrators, then "
-                "plan again"
+                "plan again",
+                see="ona-schema",
             )
         return [
             *_bookkeeping(conn),
@@ -98,7 +99,8 @@ def _table(conn: psycopg.Connection, target: Target, table: Table) -> Iterator[C
     if table.key not in present and not table.key_rest:
         raise DataError(
             f"the table {target.schema}.{table.name} in ONA has no column {table.key}, so it is not the dashboards' table; "
-            "check the database and the search path of ONA_DATABASE_URL"
+            "check the database and the search path of ONA_DATABASE_URL",
+            see="ona-schema",
         )
     for column in table.columns:
         if column.name not in present:
@@ -163,7 +165,8 @@ def _refuse_deferrable(conn: psycopg.Connection, target: Target, table: Table, c
     if conn.execute(_DEFERRABLE_INDEX, names).fetchone() == (True,):
         raise DataError(
             f"the unique constraint on {table.name}.{column} in ONA is deferrable, so rows cannot be merged by it; "
-            "ask ONA's administrators to make it NOT DEFERRABLE, then plan again"
+            "ask ONA's administrators to make it NOT DEFERRABLE, then plan again",
+            see="ona-schema",
         )
 
 
@@ -173,7 +176,8 @@ def _refuse_repeated(conn: psycopg.Connection, target: Target, table: Table, col
     if row and row[0]:
         raise DataError(
             f"{row[0]:,} values of {table.name}.{column} occur more than once in ONA, so the column cannot become a key; "
-            "ask ONA's administrators to remove the surplus rows, then plan again"
+            "ask ONA's administrators to remove the surplus rows, then plan again",
+            see="ona-schema",
         )
 
 

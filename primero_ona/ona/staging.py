@@ -60,7 +60,8 @@ def make_staged(conn: psycopg.Connection, target: Target, table: Table) -> None:
     if missing := sorted(set(table.mapped_names) - types.keys()):
         raise DataError(
             f"ONA's {table.name} has no {', '.join(missing)}, or is no table at all; run `primero-ona schema apply`, and "
-            "`primero-ona schema plan` where something is in its way"
+            "`primero-ona schema plan` where something is in its way",
+            see="ona-schema",
         )
     types |= {column.name: column.type for column in table.deciding}
     columns = [sql.Identifier(name) + sql.SQL(f" {types[name]}") for name in table.frame_names]
@@ -114,7 +115,8 @@ def to_csv(frame: pd.DataFrame, schema: pa.Schema, what: str) -> memoryview:
         csv.write_csv(table.combine_chunks(), sink, _CSV)
     except (pa.ArrowException, KeyError, TypeError, ValueError):
         raise DataError(
-            f"a frame of {what} does not have the columns and types of the table contract; map the quarter again"
+            f"a frame of {what} does not have the columns and types of the table contract; map the quarter again",
+            see="stored-partition",
         ) from None
     return memoryview(sink.getvalue())
 
@@ -142,7 +144,8 @@ def refuse_unusable(conn: psycopg.Connection) -> None:
         row = conn.execute(query).fetchone()
         if row and row[0]:
             raise DataError(
-                f"{row[0]:,} times among the mapped rows, {problem}; nothing was loaded, map the quarter again"
+                f"{row[0]:,} times among the mapped rows, {problem}; nothing was loaded, map the quarter again",
+                see="stored-partition",
             )
 
 

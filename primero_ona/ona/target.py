@@ -43,6 +43,11 @@ class Target:
         """Execute a statement whose placeholders are ONA's tables, and parts given by name; return the rows it touched."""
         return conn.execute(sql.SQL(statement).format(**self.names, **parts)).rowcount
 
+    def size(self, conn: psycopg.Connection, table: Table) -> int:
+        """How many rows the table has."""
+        row = conn.execute(sql.SQL("SELECT count(*) FROM {}").format(self.name(table))).fetchone()
+        return int(row[0]) if row else 0
+
     def columns(self, conn: psycopg.Connection, table: Table) -> frozenset[str]:
         """The columns that the table has in ONA; empty where there is no such table."""
         return frozenset(self.column_types(conn, table))

@@ -49,7 +49,9 @@ def locked(conn: psycopg.Connection, table: Table, action: str) -> Iterator[Targ
         try:
             conn.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(target.name(table)))
         except psycopg.errors.LockNotAvailable:
-            raise TransientError(f"another session kept ONA's {table.name} for too long; try again later") from None
+            raise TransientError(
+                f"another session kept ONA's {table.name} for too long; try again later", see="ona-busy"
+            ) from None
         yield target
 
 

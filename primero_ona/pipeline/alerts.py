@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import PAGE, ConfigError
 from primero_ona.settings import AlertSettings
 from primero_ona.tls import message_protection
 
@@ -131,7 +131,8 @@ def channels(settings: AlertSettings) -> list[Channel]:
         plugin = Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
         if plugin is None:
             raise ConfigError(
-                f"address {number} in {_URLS} is none that Apprise knows; see https://appriseit.com, and put blanks between them"
+                f"address {number} in {_URLS} is none that Apprise knows; see https://appriseit.com, and put blanks between them",
+                see="alert-address",
             )
         message_protection(_host(plugin), _URLS, verified=_is_verified(plugin))
         name = f"{type(plugin).__name__.removeprefix('Notify').lower()} {hashlib.sha256(url.encode()).hexdigest()[:8]}"
@@ -212,7 +213,7 @@ def _silent_others(channel: Channel, to: Sequence[Channel], state: State, now: d
             "",
             "Each message is tried again every few minutes.",
             f"check its address in {_URLS}, then primero-ona alerts test",
-            "docs/operations.md",
+            f"{PAGE}#alert-address",
         )
         for other in to
         if other is not channel

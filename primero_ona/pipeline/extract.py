@@ -116,7 +116,10 @@ def _require_erased(connect: Connect, erased: frozenset[str], quarter: Quarter) 
     """Read the erasures again: what was written may hold a case that was erased meanwhile."""
     with connect() as conn:
         if erased_subjects(conn) != erased:
-            raise TransientError(f"a case was erased while {quarter} was pulled; nothing was stored, sync it again")
+            raise TransientError(
+                f"a case was erased while {quarter} was pulled; nothing was stored, sync it again",
+                see="two-pulls",
+            )
 
 
 def _facts(quarter: Quarter, number: int, report: PullReport, reasons: Mapping[str, int]) -> dict[str, Any]:

@@ -7,8 +7,11 @@ from datetime import datetime
 
 import psycopg
 
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.checks import Comparison, compare_quarter
+from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.load import LoadResult, load_quarter
+from primero_ona.ona.target import Target
 from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, StoredAssets
 from primero_ona.quarters import Quarter
 
@@ -26,6 +29,13 @@ def load_stored_quarter(
         exits=stored.open(EXITS, quarter),
         now=now,
     )
+
+
+def table_sizes(conn: psycopg.Connection) -> dict[str, int]:
+    """How many rows ONA's tables of children have, by table."""
+    with translate_errors("counting the rows of ONA's tables"):
+        target = Target.find(conn)
+        return {table.name: target.size(conn, table) for table in (CASES, SERVICES)}
 
 
 def compare_stored_quarter(

@@ -201,7 +201,8 @@ def remove_gone(conn: psycopg.Connection, found: Reconciliation, *, out_of_scope
             f"{total.out_of_scope:,} of ONA's {total.ona:,} cases are out of this account's scope in Primero, and "
             f"{total.unconfirmed:,} more that it does not show were never asked about; none was removed: let its role read "
             "cases with the scope `all`, then verify again; where they are to leave ONA, `primero-ona verify --repair "
-            "--remove-out-of-scope`"
+            "--remove-out-of-scope`",
+            see="lost-scope",
         )
     rows = [_exit(*removed) for removed in found.removable]
     exits = Frames.of(to_frame(pa.Table.from_pylist(rows, schema=EXIT_SCHEMA)))

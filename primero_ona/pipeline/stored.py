@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.errors import DataError
+from primero_ona.errors import Anchor, DataError
 from primero_ona.mapping.labels import MAPPING_VERSION
 from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS
 from primero_ona.quarters import Quarter
@@ -81,7 +81,8 @@ class StoredAssets:
                 text = "no reference data of Primero is stored yet; run `primero-ona reference refresh` (job refresh_reference) first"
             else:
                 text = f"{asset} of {quarter} is not stored; materialize it first"
-            raise DataError(text) from None
+            section: Anchor = "reference-missing" if asset == REFERENCE else "stored-partition"
+            raise DataError(text, see=section) from None
 
     def open_file(self, asset: str, quarter: Quarter) -> StoredFile:
         """Open the file of a partition as it is; raises as `PartitionStore.open`."""

@@ -39,7 +39,8 @@ def map_quarter_cases(connect: Connect, stored: StoredAssets, quarter: Quarter) 
         places = Places.of(read_places(conn))
     if not places.districts and known.facts["locations"]["rows"]:
         raise DataError(
-            "ONA's locations_lookup is empty, though Primero's places are stored; run `primero-ona reference refresh` first"
+            "ONA's locations_lookup is empty, though Primero's places are stored; run `primero-ona reference refresh` first",
+            see="reference-missing",
         )
     return _map(
         connect, stored, quarter, MAPPED_CASES, CASE_FIELDS, known, lambda raw: map_cases(raw, places, known.labels)
@@ -91,7 +92,8 @@ def _pull_number(raw: Sequence[Frames]) -> int | None:
     numbers = {each.summary.get(PULL_NUMBER) for each in raw}
     if len(numbers) > 1:
         raise TransientError(
-            "the raw cases of this quarter come from two pulls: another run stores it, or one was killed; sync the quarter again"
+            "the raw cases of this quarter come from two pulls: another run stores it, or one was killed; sync the quarter again",
+            see="two-pulls",
         )
     return numbers.pop()
 

@@ -66,7 +66,8 @@ def _removals(doing: str) -> Iterator[None]:
         name = errno.errorcode.get(error.errno or 0, "unknown error")
         raise DataError(
             f"a stored partition could not be removed or replaced ({name}), so what was to go is still on disk; repair the disk, "
-            f"then {doing} again"
+            f"then {doing} again",
+            see="machine",
         ) from None
     except (ConfigError, TransientError) as error:
         raise type(error)(f"{error}. What was to go may still be stored: {doing} again when that is repaired") from None

@@ -92,7 +92,8 @@ def districts(locations: Iterable[Row]) -> Districts:
             odd[code] = _NO_LEVEL
     if not found:
         raise DataError(
-            "Primero returned no districts with a province above them; nothing was changed. Ask its administrators."
+            "Primero returned no districts with a province above them; nothing was changed. Ask its administrators.",
+            see="places",
         )
     return Districts(found, odd)
 

@@ -55,7 +55,9 @@ def changes_since(client: PrimeroClient, before: Changes | None, modules: tuple[
     }
     total = client.page("cases", asked).total
     if not total:
-        raise TransientError(f"Primero counts no recent case, though it has just shown one: {GAVE_UP}")
+        raise TransientError(
+            f"Primero counts no recent case, though it has just shown one: {GAVE_UP}", see="primero-gave-up"
+        )
     open_quarter = current_quarter()
     ahead = f"{open_quarter} {furthest}" if furthest else ""
     if before and (before.newest, before.total, before.ahead) == (newest, total, ahead):
@@ -94,7 +96,8 @@ def _newest(client: PrimeroClient, known: str | None, scope: dict[str, str]) -> 
                 return found, furthest
     if furthest:
         raise DataError(
-            "every case of Primero is stamped ahead of Primero's own time; its administrators have to look at the server's clock"
+            "every case of Primero is stamped ahead of Primero's own time; its administrators have to look at the server's clock",
+            see="stamped-ahead",
         )
     raise emptiness(client, times=1)
 

@@ -24,7 +24,7 @@ import requests
 import urllib3
 from requests.auth import HTTPBasicAuth
 
-from primero_ona.errors import DataError, PermanentError, RefusedError, TransientError
+from primero_ona.errors import Anchor, DataError, PermanentError, RefusedError, TransientError
 from primero_ona.primero.raw import decode
 from primero_ona.primero.wire import Line, LineAdapter, TooLargeError, read
 from primero_ona.tls import is_local, web_protection
@@ -174,7 +174,8 @@ class PrimeroClient:
                 pause = passing.retry_after or self.pause * (2**attempt + random.random())  # jitter, no secret  # noqa: S311  # nosec B311
                 if attempt >= passing.retries or time.monotonic() + pause > deadline:
                     raise TransientError(
-                        f"Primero at {self._host} {passing.said.format(path=path)}, {attempt + 1} times over; try again later"
+                        f"Primero at {self._host} {passing.said.format(path=path)}, {attempt + 1} times over; try again later",
+                        see="primero-unreachable",
                     ) from None
                 logger.warning("%s %s; attempt %d", path, passing.said.format(path="it"), attempt + 1)
                 time.sleep(pause)
@@ -190,12 +191,14 @@ class PrimeroClient:
             or not all(isinstance(row, dict) for row in rows)
         ):
             raise DataError(
-                f"Primero's answer to {path} has no list `data` with `metadata`; is PRIMERO_URL a Primero v2?"
+                f"Primero's answer to {path} has no list `data` with `metadata`; is PRIMERO_URL a Primero v2?",
+                see="not-primero",
             )
         total, per = metadata.get("total"), metadata.get("per")
         if not isinstance(total, int) or not isinstance(per, int):
             raise DataError(
-                f"Primero's answer to {path} gives no `total` and `per`, so whether it is complete cannot be known"
+                f"Primero's answer to {path} gives no `total` and `per`, so whether it is complete cannot be known",
+                see="unreliable-answers",
             )
         return Page(rows, total, per)
 
@@ -214,7 +217,8 @@ class PrimeroClient:
             if all(any((earlier == one).any() for earlier in seen) for one in own):
                 raise DataError(
                     f"Primero's page {number} of {path} brings nothing but what came before, so the list has no end; does "
-                    "something between here and Primero drop `page` from the address?"
+                    "something between here and Primero drop `page` from the address?",
+                    see="not-primero",
                 )
             seen.append(own)
 
@@ -253,7 +257,8 @@ class PrimeroClient:
         )
         if len(request.url or "") > URL_BYTES:
             raise DataError(
-                f"the request for {path} would be longer than {URL_BYTES} bytes, which Primero's web server refuses"
+                f"the request for {path} would be longer than {URL_BYTES} bytes, which Primero's web server refuses",
+                see="unreliable-answers",
             )
         self._require_login()
         started = time.monotonic()
@@ -273,7 +278,8 @@ class PrimeroClient:
         except TooLargeError:
             raise DataError(
                 f"Primero's answer to {path} has more than {self.answer_bytes:,} bytes, more than any page of cases; is "
-                "PRIMERO_URL a Primero v2?"
+                "PRIMERO_URL a Primero v2?",
+                see="unreliable-answers",
             ) from None
         finally:
             self.traffic.seconds += time.monotonic() - started
@@ -287,7 +293,10 @@ class PrimeroClient:
         except (ValueError, RecursionError):
             raise _PassingError("answered {path} with something that is not JSON") from None
         if not isinstance(answer, dict):
-            raise DataError(f"Primero's answer to {path} is no JSON object; is PRIMERO_URL a Primero v2?")
+            raise DataError(
+                f"Primero's answer to {path} is no JSON object; is PRIMERO_URL a Primero v2?",
+                see="not-primero",
+            )
         return answer
 
     def _require_login(self) -> None:
@@ -326,7 +335,8 @@ class PrimeroClient:
     def _unfinished(self, path: str) -> TransientError:
         """The failure for an answer that was ended at its deadline; it has cost minutes, so it is not asked for again."""
         return TransientError(
-            f"Primero at {self._host} did not end its answer to {path} in the time that one may take; try again later"
+            f"Primero at {self._host} did not end its answer to {path} in the time that one may take; try again later",
+            see="primero-unreachable",
         )
 
     def _unreachable(self, error: requests.RequestException | urllib3.exceptions.HTTPError) -> Exception:
@@ -334,7 +344,8 @@ class PrimeroClient:
         if isinstance(error, (requests.exceptions.SSLError, urllib3.exceptions.SSLError)):
             return RefusedError(
                 f"the certificate of Primero at {self._host} is not trusted; check PRIMERO_URL, or name the private "
-                "authority's certificate in PRIMERO_CA_BUNDLE"
+                "authority's certificate in PRIMERO_CA_BUNDLE",
+                see="unverified",
             )
         if isinstance(error, (urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError)):
             return _PassingError("broke off while answering {path}")
@@ -342,10 +353,13 @@ class PrimeroClient:
             error,
             (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema),
         ):
-            return RefusedError("PRIMERO_URL is no web address; write it like https://primero.example.org")
+            return RefusedError(
+                "PRIMERO_URL is no web address; write it like https://primero.example.org", see="settings"
+            )
         if "NameResolutionError" in repr(error) or "Failed to resolve" in str(error):
             return TransientError(
-                f"the host {self._host} of PRIMERO_URL is not known; check the address, then the network"
+                f"the host {self._host} of PRIMERO_URL is not known; check the address, then the network",
+                see="primero-unreachable",
             )
         if isinstance(error, requests.exceptions.ConnectTimeout):
             return _PassingError("cannot be reached for {path} (no connection in time; check the network)")
@@ -373,12 +387,14 @@ class PrimeroClient:
             return _PassingError(f"kept answering {{path}} with {status}", retry_after=asked * min(self.pause, 1.0))
         if 300 <= status < 400:
             return RefusedError(
-                f"Primero at {self._host} redirects {path} ({status}); set PRIMERO_URL to the final https address"
+                f"Primero at {self._host} redirects {path} ({status}); set PRIMERO_URL to the final https address",
+                see="not-primero",
             )
         if status == 404:
             return AnswerRefusedError(
                 f"there is no {path} at {self._host} (404); check that PRIMERO_URL is the address of a Primero v2",
                 status,
+                see="not-primero",
             )
         return AnswerRefusedError(
             f"Primero at {self._host} refuses {path} with status {status}; trying again would not help", status
@@ -388,12 +404,16 @@ class PrimeroClient:
 class LoginRefusedError(RefusedError):
     """The login was refused; asked exactly once."""
 
+    anchor = "refused-login"
+
 
 class AnswerRefusedError(RefusedError):
     """Primero answered with an error that asking again does not change; `status` is that of HTTP."""
 
-    def __init__(self, text: str, status: int) -> None:
-        super().__init__(text)
+    anchor = "missing-field"
+
+    def __init__(self, text: str, status: int, *, see: Anchor | None = None) -> None:
+        super().__init__(text, see=see)
         self.status = status
 
 

@@ -66,6 +66,7 @@ def scope(client: PrimeroClient, cases: Sequence[str]) -> Diagnosis:
             f"{hidden} of ONA's newest {len(cases)} cases are out of this account's scope, so changes would not be seen; let "
             "Primero's administrators give its role the scope `all`",
             RefusedError,
+            "missing-field",
         )
     return AREA.ok("scope", f"none of ONA's newest {len(cases)} cases is hidden; `primero-ona verify` asks about all")
 
@@ -82,7 +83,7 @@ def _name(url: str) -> Diagnosis:
     text = (
         f"the host {host} of PRIMERO_URL is not known; check the address, then this machine's name server and network"
     )
-    return AREA.failed("name", text, TransientError)
+    return AREA.failed("name", text, TransientError, "primero-unreachable")
 
 
 def _refused(client: PrimeroClient, failure: SyncError) -> Iterator[Diagnosis]:
@@ -120,7 +121,7 @@ def _clock(client: PrimeroClient) -> Diagnosis:
     text = f"{abs(round(ahead.total_seconds())):,} s {'ahead of' if ahead > timedelta() else 'behind'} this machine's"
     advice = f"{text}; set both by a time server (`timedatectl set-ntp true`), or tell Primero's administrators"
     if abs(ahead) > AHEAD:
-        return AREA.failed("clock", advice, TransientError)
+        return AREA.failed("clock", advice, TransientError, "unreliable-answers")
     return AREA.warning("clock", advice) if abs(ahead) > _CLOCK else AREA.ok("clock", text)
 
 

@@ -106,7 +106,8 @@ def take_inventory(
         logger.warning("inventory %d of %d: %s", number, WALKS, fault)
     else:
         raise TransientError(
-            f"an inventory of Primero's cases was not complete, {WALKS} times over ({fault}); try again later"
+            f"an inventory of Primero's cases was not complete, {WALKS} times over ({fault}); try again later",
+            see="moving-list",
         )
     if take.unstamped:
         logger.warning("%d cases have no readable time of their last change; no quarter has them", take.unstamped)
@@ -172,7 +173,7 @@ def _missing_count(client: PrimeroClient, take: _Take, zone: timedelta, pause: f
     }
     total = retry_while_empty(lambda: client.page("cases", question).total, pause)
     if not total and take.counted:
-        raise TransientError(f"Primero counted no case just after it gave some: {GAVE_UP}")
+        raise TransientError(f"Primero counted no case just after it gave some: {GAVE_UP}", see="primero-gave-up")
     if not take.received:
         return "no case came, though Primero has just shown some"
     return f"{total - take.counted} cases lacking" if total > take.counted else ""

@@ -202,7 +202,8 @@ def _walk_whole(asked: _Question, window: Window, sink: Sink, report: PullReport
     else:
         raise TransientError(
             f"Primero counted {lacking} cases more than it gave (or gave {walk.duplicate_count()} twice), {WALKS} times over; "
-            "nothing was stored; the next run tries again"
+            "nothing was stored; the next run tries again",
+            see="moving-list",
         )
     report.walks = number
     if walk.received:
@@ -285,7 +286,8 @@ def survey(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> Survey:
     if not known:
         raise DataError(
             f"none of Primero's newest {len(shown.rows)} cases has a readable id and a time of its last change; its "
-            "administrators have to look at these cases"
+            "administrators have to look at these cases",
+            see="unreliable-answers",
         )
     return Survey(_zone(client, known[:3], pause), shown.total)
 
@@ -305,7 +307,8 @@ def _zone(client: PrimeroClient, rows: list[dict[str, Any]], pause: float) -> ti
     require_windows(client, pause)
     raise DataError(
         "Primero does not find a case by the time stamp it gives for it, in any time zone, so no quarter could be cut right; "
-        "its administrators have to look at the server's time zone"
+        "its administrators have to look at the server's time zone",
+        see="unreliable-answers",
     )
 
 
@@ -362,7 +365,9 @@ def _count(asked: _Question, question: Mapping[str, str], walk: Walk, *, some: b
     times = EMPTY_ASKED if walk.received else 1
     total = retry_while_empty(lambda: asked.client.page("cases", whole).total, asked.pause, times=times)
     if not total and some:
-        raise TransientError(f"Primero counted no case in the quarter just after it gave some: {GAVE_UP}")
+        raise TransientError(
+            f"Primero counted no case in the quarter just after it gave some: {GAVE_UP}", see="primero-gave-up"
+        )
     return total
 
 

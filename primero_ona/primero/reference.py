@@ -155,7 +155,10 @@ def _content_of(row: Mapping[str, Any]) -> str:
 def _fetch(client: PrimeroClient, name: ListName) -> list[dict[str, Any]]:
     rows = _forms(client) if name == "forms" else complete_list(client, name, _KEYS[name], _PARAMS[name])
     if not rows:
-        raise DataError(f"Primero lists no {name}; nothing was changed; ask its administrators what became of them")
+        raise DataError(
+            f"Primero lists no {name}; nothing was changed; ask its administrators what became of them",
+            see="places",
+        )
     return rows
 
 
@@ -163,7 +166,7 @@ def _forms(client: PrimeroClient) -> list[dict[str, Any]]:
     """The forms, which have no pages and no `total`."""
     rows = client.get("forms", _PARAMS["forms"]).get("data")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataError("Primero's answer to forms has no list `data`; is PRIMERO_URL a Primero v2?")
+        raise DataError("Primero's answer to forms has no list `data`; is PRIMERO_URL a Primero v2?", see="not-primero")
     return rows
 
 
@@ -180,6 +183,7 @@ def complete_list(client: PrimeroClient, path: str, key: str, params: Mapping[st
         found.update((str(row.get(key)), row) for row in page.rows)
     if totals != {len(found)}:
         raise TransientError(
-            f"Primero gave {len(found)} of {page.total} {path}; the list is not whole, or was edited meanwhile; try again later"
+            f"Primero gave {len(found)} of {page.total} {path}; the list is not whole, or was edited meanwhile; try again later",
+            see="moving-list",
         )
     return list(found.values())

@@ -46,9 +46,10 @@ def emptiness(client: PrimeroClient, pause: float = EMPTY_PAUSE, times: int = EM
     TransientError where it counts some, RefusedError where the account sees none.
     """
     if retry_while_empty(lambda: client.page("cases", {"per": 0, "fields": "status"}).total, pause, times):
-        return TransientError(GAVE_UP)
+        return TransientError(GAVE_UP, see="primero-gave-up")
     return RefusedError(
-        "Primero shows this account no case at all, of any time; check that its role may read cases with the scope `all`"
+        "Primero shows this account no case at all, of any time; check that its role may read cases with the scope `all`",
+        see="lost-scope",
     )
 
 
@@ -75,7 +76,8 @@ class KnownScope:
         raise RefusedError(
             f"Primero shows this account {visible:,} cases, where {seen}{self.in_ona:,} stand in ONA; nothing was stored. Ask "
             "Primero's administrators whether its role still reads cases with the scope `all`, and whether cases were deleted; "
-            f"if {visible:,} are right, run `primero-ona account accept-cases {visible}`"
+            f"if {visible:,} are right, run `primero-ona account accept-cases {visible}`",
+            see="lost-scope",
         )
 
 
@@ -105,14 +107,16 @@ def check_fields(
     if refused and rows >= YOUNG:
         raise RefusedError(
             f"no case has the field{_s(refused)} {', '.join(refused)}; Primero leaves out what the account's role may not "
-            "read: let its administrators grant the forms with these fields"
+            "read: let its administrators grant the forms with these fields",
+            see="missing-field",
         )
     lost = [name for name in missing if name in known.shown and name not in known.accepted]
     if lost:
         raise RefusedError(
             f"earlier pulls were shown the field{_s(lost)} {', '.join(lost)}, and none of Primero's newest {rows:,} cases "
             "has it any more; nothing was stored. If the account's role has lost it, let Primero's administrators grant its "
-            f"form again; if it is gone for good, run `primero-ona fields accept {' '.join(lost)}`, and its columns become empty"
+            f"form again; if it is gone for good, run `primero-ona fields accept {' '.join(lost)}`, and its columns become empty",
+            see="lost-field",
         )
     return found
 
@@ -132,7 +136,7 @@ def find_fields(
     }
     rows = retry_while_empty(lambda: client.page("cases", question).rows, pause)
     if not rows:
-        raise TransientError(f"Primero shows no case where it has just shown some: {GAVE_UP}")
+        raise TransientError(f"Primero shows no case where it has just shown some: {GAVE_UP}", see="primero-gave-up")
     newest = set[str]().union(*rows)
     missing = tuple(name for name in CASE_FIELDS if name not in seen_fields and name not in newest)
     shown = tuple(name for name in CASE_FIELDS if name not in missing)

@@ -218,11 +218,13 @@ class Walk:
         )
         if out_of_window:
             raise DataError(
-                f"Primero ignored the filter on last_updated_at: {out_of_window} of {len(cases)} cases lie outside; nothing was stored"
+                f"Primero ignored the filter on last_updated_at: {out_of_window} of {len(cases)} cases lie outside; nothing was stored",
+                see="unreliable-answers",
             )
         if self._window.modules and any(case.row.get("module_id") not in self._window.modules for case in cases):
             raise DataError(
-                "Primero ignored the filter on module_id; may the account's role read it? nothing was stored"
+                "Primero ignored the filter on module_id; may the account's role read it? nothing was stored",
+                see="unreliable-answers",
             )
         latest = self._client.latest()
         if (
@@ -235,7 +237,8 @@ class Walk:
 def _walkable(page: Page) -> Page:
     if page.per <= 0:
         raise DataError(
-            f"Primero gives {page.per} cases a page where {PAGE_ROWS} were asked for, so no walk is possible"
+            f"Primero gives {page.per} cases a page where {PAGE_ROWS} were asked for, so no walk is possible",
+            see="unreliable-answers",
         )
     return page
 
@@ -252,7 +255,10 @@ def read_case(row: dict[str, Any]) -> Case:
     """
     updated = read_moment(row.get("last_updated_at"))
     if updated is None:
-        raise DataError("Primero sent a case without a readable last_updated_at; is PRIMERO_URL a Primero v2?")
+        raise DataError(
+            "Primero sent a case without a readable last_updated_at; is PRIMERO_URL a Primero v2?",
+            see="not-primero",
+        )
     if not is_uuid(row.get("id")):
         row = {**row, "id": case_id_of(row.get("id"), row.get("created_at"), row.get("case_id_display"))}
     return Case(row, updated, read_moment(row.get("created_at")))
@@ -285,7 +291,10 @@ def _check_order(cases: list[Case], bound: datetime | None) -> None:
     seconds = [_floor(case.created) for case in cases if case.created is not None]
     beyond = bound is not None and seconds and max(seconds) > _floor(bound)
     if beyond or any(later > earlier for earlier, later in pairwise(seconds)):
-        raise DataError("Primero does not keep the order by created_at, or ignores its bound; nothing was stored")
+        raise DataError(
+            "Primero does not keep the order by created_at, or ignores its bound; nothing was stored",
+            see="unreliable-answers",
+        )
 
 
 def _next_bound(rows: list[dict[str, Any]]) -> datetime | None:

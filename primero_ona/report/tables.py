@@ -184,7 +184,8 @@ def read_report(conn: psycopg.Connection, period: Period, variants: Mapping[str,
         tables = tuple(_tables(conn, target, period, variants))
         if not any(table.name == "total" and table.period_start == period.start for table in tables):
             raise DataError(
-                f"ONA has no figures of {period.name}; sync it, or run the job compute_figures where PRIMERO_ONA_START admits it"
+                f"ONA has no figures of {period.name}; sync it, or run the job compute_figures where PRIMERO_ONA_START admits it",
+                see="figures",
             )
         return Report(
             period,

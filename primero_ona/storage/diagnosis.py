@@ -32,7 +32,7 @@ def space(folders: Mapping[str, Path], least: int) -> Diagnosis:
     }
     if scarce := {what: gigabytes for what, gigabytes in free.items() if gigabytes < least}:
         text = f"less than {least} GB are free for {', '.join(scarce)}; free some, or move them (PRIMERO_ONA_LEAST_SPACE_GB)"
-        return AREA.failed("space", text, TransientError)
+        return AREA.failed("space", text, TransientError, "overdue")
     return AREA.ok("space", ", ".join(f"{gigabytes:,} GB for {what}" for what, gigabytes in free.items()))
 
 
@@ -50,4 +50,4 @@ def keys_noted(keys: str, noted: str) -> Diagnosis:
         f"no note says that a copy of the newest key ({newest}) is kept elsewhere, and without it stored partitions cannot be "
         f"read any more; keep one, then set PRIMERO_ONA_KEYS_BACKUP={newest}"
     )
-    return AREA.failed("copy of the keys", text, ConfigError)
+    return AREA.failed("copy of the keys", text, ConfigError, "overdue")

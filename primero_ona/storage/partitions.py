@@ -161,7 +161,10 @@ class StoredFile:
             f"{name} is {found[name]!r}, needed {value!r}" for name, value in needed.items() if found[name] != value
         ]
         if mismatches:
-            raise DataError(f"the stored partition {self._name} does not fit: {'; '.join(mismatches)}; {_AGAIN}")
+            raise DataError(
+                f"the stored partition {self._name} does not fit: {'; '.join(mismatches)}; {_AGAIN}",
+                see="stored-partition",
+            )
 
     def _opened(self) -> pq.ParquetFile:
         return pq.ParquetFile(self._source, decryption_properties=self._decryption())
@@ -173,12 +176,15 @@ class StoredFile:
             yield
         except InvalidToken:
             raise ConfigError(
-                f"no key in PRIMERO_ONA_STORAGE_KEYS opens the stored partition {self._name}; add the key it was made with, or {_AGAIN}"
+                f"no key in PRIMERO_ONA_STORAGE_KEYS opens the stored partition {self._name}; add the key it was made with, or {_AGAIN}",
+                see="storage-keys",
             ) from None
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise DataError(f"the stored partition {self._name} is damaged or no file of ours; {_AGAIN}") from None
+            raise DataError(
+                f"the stored partition {self._name} is damaged or no file of ours; {_AGAIN}", see="stored-partition"
+            ) from None
 
 
 class PartitionWriter:

@@ -231,7 +231,8 @@ class _BucketDraft:
 def _versioned(status: str) -> ConfigError:
     return ConfigError(
         f"the bucket of the stored partitions keeps old versions of its files (versioning is {status}), so a child that is erased "
-        "would stay in it; let PRIMERO_ONA_STORAGE_URL name a bucket that never had versioning"
+        "would stay in it; let PRIMERO_ONA_STORAGE_URL name a bucket that never had versioning",
+        see="settings",
     )
 
 
@@ -303,5 +304,6 @@ def refuse_open_storage(folder: Path) -> None:
         if stat.S_ISDIR(mode) and mode & stat.S_IWOTH and (place == folder or not mode & stat.S_ISVTX):
             raise ConfigError(
                 "the folder of the stored partitions, or one above it, may be written to by every account of this machine; "
-                "take their rights away (chmod o-w FOLDER), or let PRIMERO_ONA_STORAGE_URL name another one"
+                "take their rights away (chmod o-w FOLDER), or let PRIMERO_ONA_STORAGE_URL name another one",
+                see="open-secret",
             )

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import playwright.sync_api as playwright
 from websockets.sync.client import ClientConnection, connect
 
 #: A name of the attacker's, which the browser finds on this machine: so it is rebound, and near enough to be admitted.
@@ -81,6 +82,18 @@ def chromium(folder: Path) -> Iterator[Browser]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+@contextlib.contextmanager
+def driven() -> Iterator[playwright.Browser]:
+    """The same browser, driven by Playwright, whose own is never downloaded."""
+    program = shutil.which("chromium")
+    assert program, "install chromium (Debian: apt-get install chromium)"
+    options = ["--no-sandbox", "--disable-gpu", "--disable-quic", f"--host-resolver-rules=MAP {EVIL} 127.0.0.1"]
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=program, args=options)
+        yield browser
+        browser.close()
 
 
 @contextlib.contextmanager

@@ -84,9 +84,9 @@ def execution(job: str, config: Any = None, tags: Mapping[str, str] | None = Non
 
 
 @contextlib.contextmanager
-def installed(graph: Graph, folder: Path, *, daemon: bool = False) -> Iterator[Installation]:
-    """A webserver on the sandbox and the database of a graph; with `daemon`, the whole of `primero-ona dev`."""
-    environment = settings(graph, folder)
+def installed(graph: Graph, folder: Path, *, daemon: bool = False, **more: str) -> Iterator[Installation]:
+    """A webserver on the sandbox and the database of a graph; with `daemon`, the whole of `primero-ona dev`. `more`: settings."""
+    environment = settings(graph, folder) | more
     for name in ("dagster.yaml", "workspace.yaml"):
         shutil.copyfile(ROOT / name, folder / name)
     shutil.copyfile(ROOT / "dagster.yaml", folder / "home" / "dagster.yaml")

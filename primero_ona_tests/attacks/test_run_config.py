@@ -130,6 +130,13 @@ def test_a_plain_launch_is_admitted(installation: Installation, job: str):
     assert installation.stored() == (runs + 1, backfills)
 
 
+def test_a_run_is_found_by_its_quarter_whoever_started_it(installation: Installation):
+    """The button of an asset knows nothing of our tag; people look for runs by the quarter as they write it."""
+    answer = installation.graphql(LAUNCH, execution("__ASSET_JOB"))
+    found = installation.instance.get_runs(dg.RunsFilter(tags={"quarter": "2024-Q1"}))
+    assert answer["run"]["runId"] in {run.run_id for run in found}
+
+
 @pytest.mark.parametrize("name", quick(CONFIGS, *[*CONFIGS][::8]))
 @pytest.mark.proves("run-configuration")
 def test_a_configuration_that_names_anything_is_refused_and_not_stored(installation: Installation, name: str):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from pydantic import ValidationError
 
 from primero_ona import definitions
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.definitions import build_defs
 from primero_ona.errors import ConfigError
+from primero_ona.graph.assets.common import lineage_from, lineage_from_raw
 from primero_ona.settings import GraphSettings
 
 SNAPSHOT = Path(__file__).with_name("graph.txt")
@@ -44,7 +48,7 @@ def test_every_asset_has_owner_kind_and_group(key: dg.AssetKey) -> None:
     asset = GRAPH.get(key)
     assert asset.owners
     assert asset.kinds
-    assert asset.group_name[:2] in {"0_", "1_", "2_", "3_", "4_"}
+    assert asset.group_name[:2] in {"0_", "1_", "2_", "3_", "4_", "5_"}
     assert len(key.path[-1]) <= 18 or key.path[-1] in LONG_NAMES
 
 
@@ -62,6 +66,87 @@ def test_ona_s_tables_show_the_column_that_the_load_sets_itself() -> None:
     """Dashboards sort by it."""
     schema = GRAPH.get(dg.AssetKey(["ona", "cases"])).metadata["dagster/column_schema"]
     assert "last_updated_date" in {column.name for column in schema.columns}
+
+
+def test_folded_groups_stand_in_the_order_of_the_data() -> None:
+    """Two groups that need each other stand side by side, and the first picture of the graph is a knot."""
+    arrows = {
+        (GRAPH.get(parent).group_name, GRAPH.get(key).group_name)
+        for key in KEYS
+        for parent in GRAPH.get(key).parent_keys
+    }
+    assert all(before[0] < after[0] or before == after or before == "0_primero" for before, after in arrows), arrows
+
+
+#: Of the tables of children: what their columns come from.
+LINEAGES = {
+    "ona/cases": lineage_from(dg.AssetKey("mapped_cases"), CASES),
+    "ona/services": lineage_from(dg.AssetKey("mapped_services"), SERVICES),
+    "mapped_cases": lineage_from_raw(("raw_under18_cases", "raw_reintegration_cases"), CASES),
+    "mapped_services": lineage_from_raw(("raw_under18_cases", "raw_reintegration_cases"), SERVICES),
+}
+
+
+@pytest.mark.parametrize("name", LINEAGES)
+def test_each_column_says_what_it_is_made_of_in_primero_and_leads_to_it(name: str) -> None:
+    """Who doubts a number asks in which field case workers enter it."""
+    asset = GRAPH.get(dg.AssetKey.from_user_string(name))
+    lineage = LINEAGES[name]["dagster/column_lineage"].deps_by_column
+    for column in asset.metadata["dagster/column_schema"].columns:
+        if column.name == "last_updated_date":
+            assert column.name not in lineage
+            continue
+        assert re.search(r"\. Primero: `[a-z_.]+`", column.description), column
+        for dep in lineage[column.name]:
+            assert dep.asset_key in asset.parent_keys
+            schema = GRAPH.get(dep.asset_key).metadata["dagster/column_schema"]
+            assert dep.column_name in {each.name for each in schema.columns}, (column.name, dep)
+
+
+def test_a_column_names_the_subform_and_the_day_that_it_is_made_of() -> None:
+    """A field of a service is not found on the form of the case."""
+    said = {
+        column.name: column.description
+        for column in GRAPH.get(dg.AssetKey(["ona", "services"])).metadata["dagster/column_schema"].columns
+    }
+    assert "Primero: `services_section.service_type` (" in said["service_type"]
+    day = "`services_section.service_implemented_day_time`"
+    assert f"Primero: `date_of_birth` and {day} (" in said["age_at_service"]
+    assert "Primero: `case_id_display` (" in said["case_id"]
+
+
+def test_owners_and_links_are_those_of_the_settings() -> None:
+    """Each ministry has its own; an address that a browser would run, or that holds a password, is refused."""
+    link = "https://primero.example.org/"
+    settings = {"PRIMERO_ONA_OWNERS": "a@example.org, team:m_and_e", "PRIMERO_ONA_PRIMERO_LINK": f'{link}?q="><script>'}
+    graph = build_defs(settings=GraphSettings(**settings)).resolve_asset_graph()
+    assert {tuple(graph.get(key).owners) for key in graph.get_all_asset_keys()} == {("a@example.org", "team:m_and_e")}
+    shown = graph.get(dg.AssetKey("primero")).metadata["open"]
+    assert shown == dg.MetadataValue.url(f"{link}?q=%22%3E%3Cscript%3E")
+    assert "open" not in graph.get(dg.AssetKey("ona_dashboards")).metadata
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PRIMERO_ONA_OWNERS", "somebody"),
+        ("PRIMERO_ONA_OWNERS", " , "),
+        *(
+            ("PRIMERO_ONA_DASHBOARDS_LINK", value)
+            for value in (
+                "javascript:alert(1)",
+                "ftp://example.org",
+                "//example.org",
+                "example",
+                "https://a:b@example.org",
+            )
+        ),
+    ],
+)
+def test_an_owner_or_a_link_that_is_none_is_refused(variable: str, value: str) -> None:
+    """Dagster would refuse the whole graph, or show a link that runs a script."""
+    with pytest.raises(ValidationError, match=variable):
+        GraphSettings(**{variable: value})
 
 
 def test_every_quarterly_check_has_its_quarters_and_a_description() -> None:

@@ -199,10 +199,13 @@ def test_every_materialization_says_rows_quarter_window_and_what_became_of_cases
     }
     assert set(shown) == set(outcomes)
     for asset, metadata in shown.items():
-        assert metadata["dagster/row_count"].value == outcome.rows[asset]
+        assert metadata["dagster/partition_row_count"].value == outcome.rows[asset]
         assert metadata["quarter"].value == "2024-Q1 (Jan–Mar)"
         assert metadata["window"].value == "2024-01-01 00:00 to 2024-04-01 00:00, Phnom Penh (end excluded)"
         assert set(outcomes[asset]) <= set(metadata), asset
+        assert ("dagster/column_lineage" in metadata) == asset.startswith(("mapped_", "ona/")), asset
+    rows = {asset: metadata["dagster/row_count"].value for asset, metadata in shown.items() if asset.startswith("ona/")}
+    assert rows == {f"ona/{table}": graph.sql(f"SELECT count(*) FROM {table}")[0][0] for table in ("cases", "services")}
 
 
 def figures_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_a_stored_partition_shows_no_code_no_reason_and_no_count_by_value() -> N
     }
     quarter = Quarter(2024, 1)
     assert stored_metadata(quarter, 12, summary) == {
-        "dagster/row_count": 12,
+        "dagster/partition_row_count": 12,
         "quarter": quarter.label,
         "window": quarter.window_text(),
         "quarantined": 2,

@@ -12,7 +12,7 @@ from dagster._daemon.auto_run_reexecution.auto_run_reexecution import filter_run
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from primero_ona.definitions import build_defs
-from primero_ona.errors import ConfigError, DataError, RefusedError, TransientError
+from primero_ona.errors import ConfigError, DataError, RefusedError, SyncError, TransientError
 from primero_ona.graph.resources import PartitionStorage
 from primero_ona.graph.steps import attach_safe_step, unexpected_withheld
 from primero_ona.pipeline.stored import StoredAssets
@@ -83,12 +83,12 @@ def fail_with(error: Exception) -> Callable[[], object]:
 )
 @pytest.mark.proves("named-in-ui")
 def test_only_a_transient_failure_is_tried_again_and_its_message_is_shown(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, error: Exception, tried_again: bool, redacted: str
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, error: SyncError, tried_again: bool, redacted: str
 ) -> None:
     """A refused login that is tried again and again locks the account; a dropped connection that is not, costs a night."""
     monkeypatch.setenv("DAGSTER_REDACT_USER_CODE_ERRORS", redacted)
     run = run_of(instance, fail_with(error))
-    assert told(instance, run) == str(error)
+    assert told(instance, run) == error.shown
     assert list(filter_runs_to_should_retry([run], instance)) == ([run] if tried_again else [])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from primero_ona.contract.figures import INDICATOR_FIGURES, INDICATOR_REPORT
-from primero_ona.graph.assets.common import INDICATORS, OWNERS, QUARTER_NOTE, contract_metadata
+from primero_ona.graph.assets.common import INDICATORS, QUARTER_NOTE, contract_metadata
 from primero_ona.graph.assets.ona import CASES_KEY, FIGURES_KEY, REPORT_KEY, SERVICES_KEY
 from primero_ona.graph.metadata import report_metadata, totals_metadata
 from primero_ona.graph.resources import OnaDatabaseResource, default_reports
@@ -39,7 +39,6 @@ def indicator_assets(settings: GraphSettings) -> list[dg.AssetsDefinition]:
         deps=[CASES_KEY, SERVICES_KEY],
         description=_TEXT,
         group_name=INDICATORS,
-        owners=OWNERS,
         kinds={"postgres", "table"},
         code_version=fingerprint(),
         metadata={**contract_metadata(INDICATOR_FIGURES), "dagster/table_name": INDICATOR_FIGURES.name},
@@ -86,7 +85,6 @@ def report_asset(settings: GraphSettings, quarters: dg.PartitionsDefinition[str]
         partitions_def=quarters,
         description=_REPORT_TEXT + QUARTER_NOTE,
         group_name=INDICATORS,
-        owners=OWNERS,
         kinds={"html", "excel"},
         code_version=fingerprint(),
         metadata=contract_metadata(INDICATOR_REPORT),

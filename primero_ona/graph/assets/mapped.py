@@ -1,17 +1,21 @@
 """Group 2_map: raw cases become rows of ONA's tables, frame by frame."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from primero_ona.contract.column import Table
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.graph.assets.common import MAP, OWNERS, QUARTER_NOTE, contract_metadata
+from primero_ona.graph.assets.common import MAP, QUARTER_NOTE, contract_metadata, lineage_from_raw
 from primero_ona.graph.assets.reference import LOOKUP_KEY, REFERENCE_KEY
 from primero_ona.graph.metadata import stored_metadata
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.mapping.labels import MAPPING_VERSION
 from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.quarters import Quarter
+
+if TYPE_CHECKING:
+    from primero_ona.pipeline.transform import StoredRows
 
 
 def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
@@ -23,7 +27,6 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
         description="Cases as rows of ONA's table: codes became labels, places have names." + QUARTER_NOTE,
         metadata=contract_metadata(CASES),
         group_name=MAP,
-        owners=OWNERS,
         kinds={"pandas", "parquet"},
         code_version=MAPPING_VERSION,
         partitions_def=quarters,
@@ -39,7 +42,7 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
 
         quarter = Quarter.parse(context.partition_key)
         mapped = map_quarter_cases(ona.connection, partitions, quarter)
-        return dg.MaterializeResult(metadata=stored_metadata(quarter, mapped.rows, mapped.summary))
+        return dg.MaterializeResult(metadata=_metadata(quarter, mapped, CASES))
 
     @dg.asset(
         name=MAPPED_SERVICES,
@@ -47,7 +50,6 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
         description="Services of the mapped cases, one row each." + QUARTER_NOTE,
         metadata=contract_metadata(SERVICES),
         group_name=MAP,
-        owners=OWNERS,
         kinds={"pandas", "parquet"},
         code_version=MAPPING_VERSION,
         partitions_def=quarters,
@@ -63,6 +65,11 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
 
         quarter = Quarter.parse(context.partition_key)
         mapped = map_quarter_services(ona.connection, partitions, quarter)
-        return dg.MaterializeResult(metadata=stored_metadata(quarter, mapped.rows, mapped.summary))
+        return dg.MaterializeResult(metadata=_metadata(quarter, mapped, SERVICES))
 
     return [mapped_cases, mapped_services]
+
+
+def _metadata(quarter: Quarter, mapped: "StoredRows", table: Table) -> dict[str, Any]:
+    lineage = lineage_from_raw((REINTEGRATION, UNDER18), table)
+    return {**stored_metadata(quarter, mapped.rows, mapped.summary), **lineage}

@@ -9,7 +9,7 @@ import dagster as dg
 
 from primero_ona.contract.figures import INDICATOR_FIGURES
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.graph.assets.common import LOAD, LOADED, OWNERS, QUARTER_NOTE, contract_metadata
+from primero_ona.graph.assets.common import LOAD, LOADED, QUARTER_NOTE, READERS, contract_metadata, lineage_from
 from primero_ona.graph.metadata import count_table, quarter_metadata
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.mapping.labels import MAPPING_VERSION
@@ -25,16 +25,15 @@ FIGURES_KEY = dg.AssetKey(["ona", INDICATOR_FIGURES.name])
 REPORT_KEY = dg.AssetKey("indicator_report")
 
 _TABLES = {
-    CASES_KEY: (CASES, "Cases in ONA's database, which the dashboards read."),
-    SERVICES_KEY: (SERVICES, "Services in ONA's database, which the dashboards read."),
+    CASES_KEY: (CASES, MAPPED_CASES, "Cases in ONA's database, which the dashboards read."),
+    SERVICES_KEY: (SERVICES, MAPPED_SERVICES, "Services in ONA's database, which the dashboards read."),
 }
 
 DASHBOARDS = dg.AssetSpec(
     "ona_dashboards",
     deps=[CASES_KEY, SERVICES_KEY, FIGURES_KEY],
     description="The ONA dashboards of UNICEF and the ministries.\n\nFed by `cases`, `services` and the indicators' figures.",
-    group_name=LOAD,
-    owners=OWNERS,
+    group_name=READERS,
     kinds={"dashboard"},
 )
 
@@ -53,13 +52,15 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
                 "and a case that left takes its services with it. `last_updated_date` is the UTC time of the sync that last "
                 "changed the row." + QUARTER_NOTE,
                 group_name=LOAD,
-                owners=OWNERS,
                 kinds={"postgres", "table"},
                 code_version=MAPPING_VERSION,
                 freshness_policy=LOADED,
-                metadata={**contract_metadata(table, loaded=True), "dagster/table_name": table.name},
+                metadata={
+                    **contract_metadata(table, loaded=True),
+                    "dagster/table_name": table.name,
+                },
             )
-            for key, (table, text) in _TABLES.items()
+            for key, (table, _, text) in _TABLES.items()
         ],
         partitions_def=quarters,
         pool="ona_database",
@@ -70,13 +71,16 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
         partitions: dg.ResourceParam[StoredAssets],
     ) -> Iterator[dg.MaterializeResult[Any]]:
         """Load the quarter in one transaction and report by table what was written."""
-        from primero_ona.pipeline.load import load_stored_quarter
+        from primero_ona.pipeline.load import load_stored_quarter, table_sizes
 
         quarter = Quarter.parse(context.partition_key)
         with ona.connection() as connection:
             result = load_stored_quarter(connection, partitions, quarter, context.run_id, datetime.now(UTC))
+            sizes = table_sizes(connection)
         for key, counts in ((CASES_KEY, result.cases), (SERVICES_KEY, result.services)):
-            metadata = {**_metadata(quarter, counts), "connection to ONA": ona.protection()}
+            table, mapped, _ = _TABLES[key]
+            size = {"dagster/row_count": sizes[table.name], "connection to ONA": ona.protection()}
+            metadata = {**_metadata(quarter, counts), **size, **lineage_from(dg.AssetKey(mapped), table)}
             yield dg.MaterializeResult(asset_key=key, metadata=metadata)
 
     return load_quarter_into_ona

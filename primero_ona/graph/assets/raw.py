@@ -8,7 +8,7 @@ import dagster as dg
 
 from primero_ona.contract.tables import BIRTH_FIELD
 from primero_ona.errors import NAMED_CASES
-from primero_ona.graph.assets.common import EXTRACT, OWNERS, QUARTER_NOTE, SEEN, raw_metadata
+from primero_ona.graph.assets.common import EXTRACT, QUARTER_NOTE, SEEN, SOURCE, raw_metadata
 from primero_ona.graph.metadata import quarter_metadata, traffic_metadata
 from primero_ona.graph.partitions import WHOLE_TAG
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 PRIMERO = dg.AssetSpec(
     "primero",
     description="Primero (CPIMS+), where case workers record children's cases.\n\nRead only, over its API; nothing is ever written there.",
-    group_name=EXTRACT,
-    owners=OWNERS,
+    group_name=SOURCE,
     kinds={"primero"},
     freshness_policy=SEEN,
 )
@@ -53,7 +52,6 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
                 deps=[PRIMERO],
                 description=_DESCRIPTIONS[asset] + QUARTER_NOTE,
                 group_name=EXTRACT,
-                owners=OWNERS,
                 kinds={"primero", "parquet"},
                 code_version=PULL_VERSION + policy.suffix,
                 metadata=raw_metadata(EXIT_COLUMNS if asset == EXITS else RAW_COLUMNS),

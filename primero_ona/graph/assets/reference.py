@@ -12,7 +12,7 @@ import dagster as dg
 
 from primero_ona.contract.reference import DATA_DICTIONARY, LOCATIONS_LOOKUP
 from primero_ona.errors import DataError
-from primero_ona.graph.assets.common import OWNERS, REFERENCE, contract_metadata, raw_metadata
+from primero_ona.graph.assets.common import REFERENCE, contract_metadata, raw_metadata
 from primero_ona.graph.metadata import facts_table
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.pipeline.stored import REFERENCE as REFERENCE_NAME
@@ -52,7 +52,6 @@ def _primero_reference() -> dg.AssetsDefinition:
         deps=["primero"],
         description=_DESCRIPTIONS[REFERENCE_KEY],
         group_name=REFERENCE,
-        owners=OWNERS,
         kinds={"primero", "parquet"},
         code_version=_VERSION,
         metadata=raw_metadata({"list": "text", "content": "JSON"}),
@@ -95,7 +94,6 @@ def _locations_lookup() -> dg.AssetsDefinition:
         deps=[REFERENCE_KEY],
         description=_DESCRIPTIONS[LOOKUP_KEY],
         group_name=REFERENCE,
-        owners=OWNERS,
         kinds={"postgres", "table"},
         code_version=_VERSION,
         metadata={**contract_metadata(LOCATIONS_LOOKUP), "dagster/table_name": LOCATIONS_LOOKUP.name},
@@ -121,7 +119,6 @@ def _data_dictionary() -> dg.AssetsDefinition:
         deps=[REFERENCE_KEY],
         description=_DESCRIPTIONS[DICTIONARY_KEY],
         group_name=REFERENCE,
-        owners=OWNERS,
         kinds={"postgres", "table"},
         code_version=_VERSION,
         metadata={**contract_metadata(DATA_DICTIONARY), "dagster/table_name": DATA_DICTIONARY.name},
