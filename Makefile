@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CLUSTER := primero_ona_tests/deploy/requirements.txt
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Only files whose hash is written down, and no source packages: those run their own code while they are built. Nothing is resolved:
 # the file names all that is needed, and `pip check` says so.
@@ -10,7 +11,7 @@ LOCKED := $(PIP_INSTALL) --require-hashes --only-binary :all: --no-deps --requir
 
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help install demo dev test bench lint docs audit format constraints clean
+.PHONY: help install cluster demo dev test bench lint docs audit format constraints clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +23,12 @@ $(INSTALLED): setup.py constraints.txt
 	$(BIN)/python $(LOCKED) constraints.txt
 	$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m pip check --quiet --disable-pip-version-check || { echo "run \`make constraints UPGRADE=\`: it adds what setup.py needs"; exit 1; }
+	@touch $@
+
+cluster: $(VENV)/.cluster ## Add what the tests of buckets and of Kubernetes need, as .ci/run does
+
+$(VENV)/.cluster: $(INSTALLED) $(CLUSTER)
+	$(BIN)/python $(LOCKED) $(CLUSTER)
 	@touch $@
 
 demo: $(INSTALLED) ## Sync eight quarters from the sandbox (or from .env) and show what came
@@ -60,7 +67,8 @@ format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# constraints.txt is for development and tests, requirements.txt the part of it that an installation needs. Both hold the hashes of all
+# constraints.txt is for development and tests, requirements.txt the part of it that an installation needs, deploy/requirements.txt what
+# the image needs, and the last one what the tests of buckets and clusters need beside all that. All hold the hashes of all
 # files of a release, so that they serve every Python that setup.py admits and every processor. setuptools builds the package itself.
 UPGRADE ?= --upgrade
 COMPILE = echo 'setuptools>=77' | $(VENV)-newest/bin/uv pip compile setup.py - --quiet --universal --python-version 3.11 \
@@ -71,6 +79,8 @@ constraints: ## Pin the newest versions that setup.py allows, with hashes, and t
 	$(VENV)-newest/bin/python $(PIP_INSTALL) uv
 	$(COMPILE) --extra test --output-file constraints.txt
 	$(COMPILE) --constraint constraints.txt --output-file requirements.txt
+	$(COMPILE) --constraint constraints.txt --extra s3 --extra k8s --output-file deploy/requirements.txt
+	$(COMPILE) --constraint constraints.txt --constraint deploy/requirements.txt --extra cluster --output-file $(CLUSTER)
 	rm -r $(VENV)-newest
 	$(MAKE) install
 

@@ -11,6 +11,20 @@ SANDBOX = [
     "starlette>=0.46",
     "uvicorn>=0.34",
 ]
+S3 = ["boto3>=1.40,<2"]
+#: In step with install_requires, exactly as there.
+K8S = ["dagster-k8s==0.29.27"]
+#: What only the tests of buckets and clusters need: `make cluster`.
+CLUSTER = [
+    *S3,
+    *K8S,
+    "compose-spec>=0.2,<0.3",
+    "flask>=3",
+    "flask-cors>=6",
+    "kubernetes-validate>=1.37,<2",
+    "moto>=5.1,<6",
+    "py-partiql-parser>=0.6",
+]
 TEST = [
     *SANDBOX,
     "aiosmtpd>=1.4.6,<2",
@@ -81,6 +95,6 @@ setup(
         "universal-pathlib>=0.3,<0.4",
         "xlsxwriter>=3.2,<4",
     ],
-    extras_require={"sandbox": SANDBOX, "test": TEST},
+    extras_require={"s3": S3, "k8s": K8S, "sandbox": SANDBOX, "test": TEST, "cluster": CLUSTER},
     entry_points={"console_scripts": ["primero-ona = primero_ona.cli.app:main"]},
 )

@@ -35,7 +35,13 @@ from primero_ona.graph.figure_checks import figure_checks
 from primero_ona.graph.partitions import quarterly_partitions
 from primero_ona.graph.reconciliation import complete_check, reconcile_job, reconcile_schedule
 from primero_ona.graph.reference_checks import reference_checks
-from primero_ona.graph.resources import NoValues, OnaDatabaseResource, PartitionStorage, PrimeroResource
+from primero_ona.graph.resources import (
+    NoValues,
+    OnaDatabaseResource,
+    PartitionStorage,
+    PrimeroResource,
+    refuse_local_storage,
+)
 from primero_ona.graph.retention import purge_job, purge_schedule, remove_job, remove_schedule
 from primero_ona.graph.run_guard import guarded
 from primero_ona.graph.steps import SafeText, attach_safe_step
@@ -151,6 +157,7 @@ class NotLoadedError(SafeText, ConfigError, dg.DagsterError):
 def load() -> dg.Definitions:
     """The graph for Dagster, which loads it by the name `defs`."""
     try:
+        refuse_local_storage()
         return build_defs()
     except Exception as error:  # noqa: BLE001 masked, its text would be nowhere
         failure = error if isinstance(error, SyncError) else machine_error(error)

@@ -28,6 +28,8 @@ from primero_ona.quarters import Quarter
 _CONFIG = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
 
 
+#: A bucket by S3's rules for names, and a prefix; no user, no password, no options.
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?")
 #: An owner as Dagster takes one.
 _OWNER = re.compile(r"team:[\w-]+|[\w.+-]+@[\w-]+(\.[\w-]+)+", re.ASCII)
 
@@ -215,7 +217,10 @@ class StorageSettings(_Settings):
     storage_url: str | None = Field(
         None,
         validation_alias="PRIMERO_ONA_STORAGE_URL",
-        description="folder of the stored partitions on this machine (a path, or file:///path); default: partitions/ in DAGSTER_HOME",
+        description=(
+            "where stored partitions are: a folder of this machine (a path, or file:///path), or s3://bucket/prefix with "
+            "primero-ona[s3]; default: partitions/ in DAGSTER_HOME"
+        ),
     )
     storage_keys: SecretStr = Field(
         validation_alias="PRIMERO_ONA_STORAGE_KEYS",
@@ -225,15 +230,20 @@ class StorageSettings(_Settings):
 
     @field_validator("storage_url")
     @classmethod
-    def _is_folder(cls, value: str | None) -> str | None:
-        if value and "://" in value and not value.startswith("file:///"):
-            raise ValueError("must name a folder of this machine; buckets cannot hold partitions yet")
+    def _is_place(cls, value: str | None) -> str | None:
+        if value and "://" in value and not value.startswith("file:///") and not _BUCKET.fullmatch(value):
+            raise ValueError("must name a folder of this machine, or s3://bucket/prefix without anything else")
         return value
+
+    @property
+    def bucket(self) -> str | None:
+        """The bucket that is set, s3://bucket/prefix."""
+        return self.storage_url if self.storage_url and _BUCKET.fullmatch(self.storage_url) else None
 
     @property
     def folder(self) -> Path | None:
         """The folder that is set."""
-        return Path(self.storage_url.removeprefix("file://")) if self.storage_url else None
+        return Path(self.storage_url.removeprefix("file://")) if self.storage_url and not self.bucket else None
 
 
 class GraphSettings(_Settings):

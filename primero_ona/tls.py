@@ -107,6 +107,16 @@ def web_protection(url: str, *, override: bool) -> str:
     )
 
 
+def bucket_protection(url: str) -> str:
+    """How requests to a bucket at this address are protected; raises ConfigError as `database_protection`, without override."""
+    address = urlsplit(url)
+    if is_local(address.hostname or "?"):
+        return LOCAL
+    if address.scheme == "https":
+        return VERIFIED
+    raise ConfigError("AWS_ENDPOINT_URL names another machine without https; write https://", see="unverified")
+
+
 def message_protection(host: str, setting: str, *, verified: bool) -> str:
     """How a message to this host is protected; `verified`: whether TLS is used, and the server's certificate checked.
 

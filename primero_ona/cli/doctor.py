@@ -161,20 +161,21 @@ def _storage() -> Iterator[Diagnosis]:
     from primero_ona.storage.diagnosis import folder, keys_noted, space
 
     settings, alerts = read_one(StorageSettings), read_one(AlertSettings)
-    base = settings.folder or default_storage(None)
+    base = None if settings.bucket else settings.folder or default_storage(None)
     try:
         stored = PartitionStorage().assets()
         quarters = stored.quarters(UNDER18)
-        yield folder(base)
+        yield folder(base) if base else _STORAGE.ok("bucket", "it answers, and keeps no old versions")
         if quarters:
             stored.summary(UNDER18, quarters[-1])
         yield _STORAGE.ok(
             "keys", "they open the newest stored partition" if quarters else "well-formed; nothing is stored yet"
         )
     except SyncError as failure:
-        yield _STORAGE.failure("keys and folder", failure)
+        yield _STORAGE.failure("keys and place", failure)
     yield keys_noted(settings.storage_keys.get_secret_value(), alerts.keys_backup)
-    folders = {"DAGSTER_HOME": _home(), "temporary files": Path(tempfile.gettempdir()), "stored partitions": base}
+    folders = {"DAGSTER_HOME": _home(), "temporary files": Path(tempfile.gettempdir())}
+    folders |= {"stored partitions": base} if base else {}
     yield space(folders, alerts.least_space)
 
 

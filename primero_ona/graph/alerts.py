@@ -260,6 +260,7 @@ def _machine(instance: dg.DagsterInstance, settings: AlertSettings) -> Iterator[
         yield AREA.failure("keys", failure)
         return
     folders = {"DAGSTER_HOME": Path(instance.root_directory)}
-    folders["stored partitions"] = storage.folder or default_storage(instance)
+    if not storage.bucket:
+        folders["stored partitions"] = storage.folder or default_storage(instance)
     yield space(folders, settings.least_space)
     yield keys_noted(storage.storage_keys.get_secret_value(), settings.keys_backup)

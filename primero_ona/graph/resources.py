@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from primero_ona.errors import ConfigError
 from primero_ona.pipeline.stored import StoredAssets
-from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read_one
+from primero_ona.settings import (
+    GraphSettings,
+    OnaSettings,
+    PrimeroSettings,
+    StorageSettings,
+    read_one,
+    refuse_open_secret,
+)
 from primero_ona.tls import database_protection
 
 if TYPE_CHECKING:
@@ -22,6 +30,10 @@ if TYPE_CHECKING:
 
     from primero_ona.primero.client import PrimeroClient
     from primero_ona.storage.partitions import PartitionStore
+
+
+#: Where the secret of a bucket stands, if it stands in a file: AWS's own variable.
+_CREDENTIALS_FILE = "AWS_SHARED_CREDENTIALS_FILE"
 
 
 class PrimeroResource(dg.ResourceDefinition):
@@ -102,6 +114,8 @@ class PartitionStorage(dg.ResourceDefinition):
 
     def assets(self, instance: dg.DagsterInstance | None = None) -> StoredAssets:
         """The stored assets, for steps and for commands that work on partitions without a run."""
+        if not self._given[0]:
+            refuse_local_storage(instance)
         rules = read_one(GraphSettings).policy.suffix if self._rules is None else self._rules
         return StoredAssets(lambda: self._store(instance), rules)
 
@@ -110,9 +124,12 @@ class PartitionStorage(dg.ResourceDefinition):
 
         url, keys = self._given
         if url and keys:
-            return PartitionStore(Path(url), keys)
+            return PartitionStore(url, keys)
         settings = read_one(StorageSettings)
-        return PartitionStore(settings.folder or default_storage(instance), settings.storage_keys.get_secret_value())
+        if settings.bucket and (file := os.environ.get(_CREDENTIALS_FILE)):
+            refuse_open_secret(Path(file), f"the file that {_CREDENTIALS_FILE} names")
+        address = settings.bucket or settings.folder or default_storage(instance)
+        return PartitionStore(address, settings.storage_keys.get_secret_value())
 
 
 class NoValues(dg.IOManagerDefinition):
@@ -134,6 +151,20 @@ class _Refusing(dg.IOManager):
     def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
         """See IOManager."""
         raise TypeError(f"{context.name} is read as a value")
+
+
+def refuse_local_storage(instance: dg.DagsterInstance | None = None) -> None:
+    """Raise ConfigError where runs start on other machines, and the settings name a folder of this one for partitions.
+
+    Dagster names the image of a code server whose runs are containers of their own, and the launcher that starts them.
+    """
+    launcher = instance.get_ref().run_launcher_data if instance and instance.is_persistent else None
+    elsewhere = launcher is not None and launcher.module_name.partition(".")[0] != "dagster"
+    if (elsewhere or os.environ.get("DAGSTER_CURRENT_IMAGE")) and not read_one(StorageSettings).bucket:
+        raise ConfigError(
+            "runs start in containers of their own, which share no folder, so what one of them stores the next would not find; let "
+            "PRIMERO_ONA_STORAGE_URL name a bucket (s3://bucket/prefix)"
+        )
 
 
 def default_storage(instance: dg.DagsterInstance | None) -> Path:

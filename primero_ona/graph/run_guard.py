@@ -36,8 +36,9 @@ TAGS = frozenset(
     | {f"dagster/{name}" for name in _DAGSTERS}
 )
 
-#: What Dagster's own launcher puts on a run that it starts, with the address of the code server; a retry copies it.
-_LAUNCHED = frozenset({".dagster/grpc_info"})
+#: What Dagster's own launchers put on a run that they start: the address of the code server, and the image of its pod, which they
+#: do not read from there. A retry copies them.
+_LAUNCHED = frozenset({".dagster/grpc_info", "dagster/image"})
 
 
 def require_plain_run(config: object, tags: Mapping[str, str] | None, *, launched: bool = False) -> None:

@@ -31,7 +31,6 @@ from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter, local_today
 from primero_ona.settings import GraphSettings, read_one
 from primero_ona.storage.frames import BATCH_ROWS
-from primero_ona.storage.partitions import remove_unfinished
 
 #: The column of the membership that sorts cases into each raw asset.
 SETS = {REINTEGRATION: "reintegration", UNDER18: "under18", EXITS: "exit"}
@@ -94,7 +93,7 @@ def pull_quarter(
     pause = EMPTY_PAUSE * client.pause
     with connect() as lock, partition_lock(lock, quarter.key):
         for asset in SETS:
-            remove_unfinished(stored.store.base / asset, quarter.key)
+            stored.store.remove_unfinished(asset, quarter.key)
         basis = Basis.find(stored, quarter) if window.is_open and not whole else "it is walked whole"
         sink = QuarterSink(stored, quarter, policy, erased)
         carried = CarriedQuarter(sink, quarter, basis, present)

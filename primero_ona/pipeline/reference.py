@@ -29,7 +29,6 @@ from primero_ona.primero.catalogue import Catalogue, Field, catalogue, districts
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.reference import Reference, refresh
 from primero_ona.quarters import Quarter
-from primero_ona.storage.partitions import remove_unfinished
 from primero_ona.texts import normalize
 
 
@@ -40,7 +39,7 @@ def refresh_reference(
     fetched = refresh(client, last, now)
     frames = fetched.frames()
     with connect() as lock, partition_lock(lock, REFERENCE), stored.writer(REFERENCE) as writer:
-        remove_unfinished(stored.store.base / REFERENCE)
+        stored.store.remove_unfinished(REFERENCE)
         for frame in frames:
             writer.write(frame)
         require_held(lock)

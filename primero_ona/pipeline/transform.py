@@ -22,7 +22,6 @@ from primero_ona.pipeline.reference import MappingReference, mapping_reference
 from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.quarters import Quarter
 from primero_ona.storage.frames import BATCH_ROWS, Frames
-from primero_ona.storage.partitions import remove_unfinished
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def _map(
     number = _pull_number(raw)
     tally = Tally()
     with connect() as lock, partition_lock(lock, quarter.key), stored.writer(asset, quarter) as writer:
-        remove_unfinished(stored.store.base / asset, quarter.key)
+        stored.store.remove_unfinished(asset, quarter.key)
         for frame in mapped_frames(raw, fields, map_frame, tally):
             writer.write(frame)
         summary = {**tally.summary(), PULL_NUMBER: number}

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from primero_ona.errors import DataError
+from primero_ona.errors import ConfigError, DataError, TransientError
 from primero_ona.ona.connection import Connect
 from primero_ona.ona.erasure import Erased, erase, legacy_rows, note_stored_rows
 from primero_ona.ona.locks import lock_of_all
@@ -45,7 +45,7 @@ def forget(stored: StoredAssets, connect: Connect, ids: Sequence[str], now: date
 def purge(stored: StoredAssets, connect: Connect, before: Quarter) -> int:
     """Delete the stored partitions of all quarters before `before`; how many. Raises as `forget`."""
     with connect() as lock, lock_of_all(lock), _removals("delete old partitions"):
-        return rewrite.purge(stored.store.base, before.key)
+        return rewrite.purge(stored.store, before.key)
 
 
 def rotate(stored: StoredAssets, connect: Connect) -> int:
@@ -59,7 +59,7 @@ def rotate(stored: StoredAssets, connect: Connect) -> int:
 
 @contextmanager
 def _removals(doing: str) -> Iterator[None]:
-    """Name a file that could not be removed or replaced as what it is: rows of children that are still on disk."""
+    """Name a file that could not be removed or replaced as what it is: rows of children that are still there."""
     try:
         yield
     except OSError as error:
@@ -69,3 +69,5 @@ def _removals(doing: str) -> Iterator[None]:
             f"then {doing} again",
             see="machine",
         ) from None
+    except (ConfigError, TransientError) as error:
+        raise type(error)(f"{error}. What was to go may still be stored: {doing} again when that is repaired") from None

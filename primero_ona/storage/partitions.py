@@ -2,15 +2,11 @@
 
 Rows, names of columns and the summary are encrypted by Parquet itself, each file with a key of its own, which the newest of the
 settings' Fernet keys wraps. The encrypted footer names the asset, the partition and the version of what made it, so that a file
-in another place, or of another version, is refused. A new file replaces the old one by a rename.
+in another place, or of another version, is refused. Where the files lie is `places.py`.
 """
 
 from __future__ import annotations
 
-import re
-import secrets
-import shutil
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +22,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from primero_ona.errors import ConfigError, DataError
 from primero_ona.storage.frames import BATCH_ROWS, Frames
+from primero_ona.storage.places import SUFFIX, Draft, Place, place_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
 #: The name of an asset's file where the asset has no partitions.
 WHOLE = "whole"
 
-_SUFFIX = ".parquet"
 #: Under this name the footer has all that is known of a file beside its rows.
 _FOOTER = b"primero_ona"
 _ENCRYPTION = pe.EncryptionConfiguration(footer_key="partitions", uniform_encryption=True, data_key_length_bits=256)
@@ -67,36 +63,35 @@ class _Wrapping(pe.KmsClient):  # type: ignore[misc]  # pyarrow has no types
 
 
 class PartitionStore:
-    """Reads and writes the partitions of all assets in one folder. `keys` are Fernet keys, newest first."""
+    """Reads and writes the partitions of all assets at one address (see `place_at`). `keys`: Fernet keys, newest first."""
 
-    def __init__(self, base: Path, keys: str) -> None:
+    def __init__(self, address: str | Path, keys: str) -> None:
         try:
             fernet = MultiFernet([Fernet(key.strip()) for key in keys.split(",") if key.strip()])
         except ValueError:
             raise ConfigError(
                 "PRIMERO_ONA_STORAGE_KEYS is malformed: it takes Fernet keys, separated by commas; make one with `primero-ona keys new`"
             ) from None
-        refuse_open_storage(base)
-        self.base = base
+        self.place = place_at(address)
         self._factory = pe.CryptoFactory(lambda _: _Wrapping(fernet))
         self._connection = pe.KmsConnectionConfig()
 
-    def path_of(self, asset: str, partition: str = WHOLE) -> Path:
-        """Where a partition lies, or would."""
-        return self.base / asset / f"{partition}{_SUFFIX}"
-
     def partitions(self, asset: str) -> list[str]:
         """The partitions of an asset that exist, in the order of their names."""
-        return sorted(path.stem for path in (self.base / asset).glob(f"[!.]*{_SUFFIX}"))
+        return [name.partition("/")[2] for name in self.place.names(asset)]
 
     def writer(self, stored: Stored, partition: str = WHOLE) -> PartitionWriter:
         """Begin a partition; the old one stands until `commit`."""
-        return self.writer_at(self.path_of(stored.asset, partition), stored, partition)
+        return self.writer_at(f"{stored.asset}/{partition}", stored, partition)
 
-    def writer_at(self, path: Path, stored: Stored, partition: str) -> PartitionWriter:
-        """Begin a file that replaces the one at `path`, whatever place it says it belongs to."""
+    def writer_at(self, name: str, stored: Stored, partition: str) -> PartitionWriter:
+        """Begin a file that replaces the one of that name, whatever place it says it belongs to."""
         properties = self._factory.file_encryption_properties(self._connection, _ENCRYPTION)
-        return PartitionWriter(path, stored, partition, properties)
+        return PartitionWriter(self.place.draft(name), stored, partition, properties)
+
+    def remove_unfinished(self, asset: str, partition: str = WHOLE) -> None:
+        """Remove what killed runs left of a partition, and what an older format stored; to be called under its lock."""
+        self.place.remove_unfinished(f"{asset}/{partition}")
 
     def open(self, stored: Stored, partition: str = WHOLE) -> Frames:
         """Open a partition as a stream that can be read many times, also after the file was replaced.
@@ -113,17 +108,17 @@ class PartitionStore:
 
     def open_fitting(self, stored: Stored, partition: str = WHOLE) -> StoredFile:
         """Open the file of a partition that fits `stored` and its place; raises as `open`."""
-        file = self.open_file(self.path_of(stored.asset, partition))
+        file = self.open_file(f"{stored.asset}/{partition}")
         file.require_fit(stored, partition)
         return file
 
     def facts(self, asset: str, partition: str) -> Mapping[str, Any]:
         """What the footer of a partition says, whatever version made it: `version` and `summary` among others."""
-        return self.open_file(self.path_of(asset, partition)).footer
+        return self.open_file(f"{asset}/{partition}").footer
 
-    def open_file(self, path: Path) -> StoredFile:
-        """Open a file of the store; raises as `open`."""
-        return StoredFile(path, lambda: self._factory.file_decryption_properties(self._connection))
+    def open_file(self, name: str) -> StoredFile:
+        """Open a file of the store, `asset/partition`; raises as `open`."""
+        return StoredFile(self.place, name, lambda: self._factory.file_decryption_properties(self._connection))
 
 
 class StoredFile:
@@ -132,10 +127,10 @@ class StoredFile:
     `footer` is what it says of itself: `asset`, `partition`, `version` and `summary`.
     """
 
-    def __init__(self, path: Path, decryption: Callable[[], Any]) -> None:
-        self._name, self._decryption = "/".join(path.parts[-2:]), decryption
+    def __init__(self, place: Place, name: str, decryption: Callable[[], Any]) -> None:
+        self._name, self._decryption = f"{name}{SUFFIX}", decryption
         with self._faults():
-            self._source = pa.OSFile(str(path))
+            self._source = place.read(name)
             file = self._opened()
         self.schema: pa.Schema = file.schema_arrow.remove_metadata()
         self._groups = file.num_row_groups
@@ -196,12 +191,11 @@ class PartitionWriter:
     """Writes one partition, frame by frame. Without `commit` the old one stays as it was.
 
     As a context manager it discards at its end what was not committed. Two writers of one partition are kept apart by the
-    lock of the partition (`ona/partition_locks.py`), not here.
+    lock of the partition (`ona/locks.py`), not here.
     """
 
-    def __init__(self, path: Path, stored: Stored, partition: str, properties: Any) -> None:  # noqa: ANN401
-        self._path, self._stored, self._partition, self._properties = path, stored, partition, properties
-        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    def __init__(self, draft: Draft, stored: Stored, partition: str, properties: Any) -> None:  # noqa: ANN401
+        self._draft, self._stored, self._partition, self._properties = draft, stored, partition, properties
         self.rows = 0
 
     def __enter__(self) -> Self:
@@ -212,10 +206,8 @@ class PartitionWriter:
 
     @cached_property
     def _file(self) -> pq.ParquetWriter:
-        make_private(self._path.parent)
-        self._temporary.touch(0o600)
         return pq.ParquetWriter(
-            self._temporary, self._stored.schema, compression="zstd", encryption_properties=self._properties
+            self._draft.open(), self._stored.schema, compression="zstd", encryption_properties=self._properties
         )
 
     def write(self, frame: pd.DataFrame) -> None:
@@ -246,7 +238,7 @@ class PartitionWriter:
             with suppress(OSError, pa.ArrowException):  # the failure that led here is the one to show
                 self._file.close()
             del self.__dict__["_file"]
-            self._temporary.unlink(missing_ok=True)
+            self._draft.discard()
 
     def commit(self, summary: Mapping[str, Any]) -> None:
         """Make this the partition, with what is known beside its rows (JSON types)."""
@@ -258,21 +250,8 @@ class PartitionWriter:
         }
         self._file.add_key_value_metadata({_FOOTER.decode(): orjson.dumps(footer).decode()})
         self._file.close()
-        self._temporary.replace(self._path)
+        self._draft.publish()
         del self.__dict__["_file"]
-
-
-def remove_unfinished(folder: Path, partition: str = WHOLE) -> None:
-    """Remove what killed runs left of a partition in an asset's folder, and what an older format stored there.
-
-    To be called under the lock of the partition: then nothing else is writing it.
-    """
-    pattern = re.compile(rf"\.{re.escape(partition)}{re.escape(_SUFFIX)}\.[0-9a-f]{{8}}")
-    for path in list(folder.iterdir()) if folder.is_dir() else ():
-        if pattern.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-        elif path.name == partition and path.is_dir():
-            shutil.rmtree(path)
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
@@ -281,29 +260,3 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
-
-
-def make_private(folder: Path) -> None:
-    """Make a folder and those above it for the owner only; `mkdir` gives its mode to the last one alone."""
-    if not folder.exists():
-        make_private(folder.parent)
-        folder.mkdir(exist_ok=True, mode=0o700)
-
-
-def refuse_open_storage(folder: Path) -> None:
-    """Raise ConfigError where every account may put or replace something in the folder, or the folder itself.
-
-    A folder above it that is open to all, as /tmp is, does no harm where it has the sticky bit. Folders that do not exist
-    yet are made for their owner alone.
-    """
-    for place in (folder, *folder.absolute().parents):
-        try:
-            mode = place.stat().st_mode
-        except OSError:
-            continue
-        if stat.S_ISDIR(mode) and mode & stat.S_IWOTH and (place == folder or not mode & stat.S_ISVTX):
-            raise ConfigError(
-                "the folder of the stored partitions, or one above it, may be written to by every account of this machine; "
-                "take their rights away (chmod o-w FOLDER), or let PRIMERO_ONA_STORAGE_URL name another one",
-                see="open-secret",
-            )

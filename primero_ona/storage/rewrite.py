@@ -1,16 +1,14 @@
 """Rewrite stored partitions: with the newest key, without single cases, or not at all.
 
-To be called under the lock of all partitions (`ona/partition_locks.py`). Each file is replaced by a rename, so that a kill
-leaves either the old one or the new one, and nothing else that a key opens.
+To be called under the lock of all partitions (`ona/locks.py`). Each file is replaced as a whole, so that a kill leaves
+either the old one or the new one, and nothing else that a key opens.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
@@ -29,56 +27,40 @@ _QUARTER_KEY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 def rotate(store: PartitionStore) -> int:
     """Encrypt every stored partition again with the newest key; how many there are."""
-    remove_leftovers(store.base)
-    count = 0
-    for path in _files(store.base):
-        _rewrite(store, path, frozenset())
-        count += 1
-    return count
+    store.place.remove_leftovers()
+    names = store.place.names()
+    for name in names:
+        _rewrite(store, name, frozenset())
+    return len(names)
 
 
-def purge(base: Path, before: str) -> int:
+def purge(store: PartitionStore, before: str) -> int:
     """Delete the partitions of all quarters before the first day `before` (2022-01-01), and what killed runs left; how many."""
-    remove_leftovers(base)
-    count = 0
-    for path in list(_files(base)):
-        if _QUARTER_KEY.fullmatch(path.stem) and path.stem < before:
-            path.unlink()
-            count += 1
-    return count
+    store.place.remove_leftovers()
+    names = {name: name.partition("/")[2] for name in store.place.names()}
+    old = [name for name, key in names.items() if _QUARTER_KEY.fullmatch(key) and key < before]
+    for name in old:
+        store.place.remove(name)
+    return len(old)
 
 
 def forget(store: PartitionStore, ids: Collection[str]) -> tuple[Counter[str], set[str]]:
     """Take cases out of every stored partition and its summary; the rows removed by case, and the Case IDs found in them."""
-    remove_leftovers(store.base)
+    store.place.remove_leftovers()
     gone: Counter[str] = Counter()
     case_ids: set[str] = set()
-    for path in _files(store.base):
-        found, named, in_summary = _holds(store, path, frozenset(ids))
+    for name in store.place.names():
+        found, named, in_summary = _holds(store, name, frozenset(ids))
         gone.update(found)
         case_ids |= named
         if found or in_summary:
-            _rewrite(store, path, frozenset(ids))
+            _rewrite(store, name, frozenset(ids))
     return gone, case_ids
 
 
-def remove_leftovers(base: Path) -> None:
-    """Remove what killed runs left unfinished, and what versions before the present format stored. Raises OSError."""
-    for folder in base.iterdir() if base.is_dir() else ():
-        for path in list(folder.iterdir()) if folder.is_dir() else ():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name.startswith(".") or path.suffix != ".parquet":
-                path.unlink(missing_ok=True)
-
-
-def _files(base: Path) -> Iterator[Path]:
-    return iter(sorted(base.glob("*/*.parquet")))
-
-
-def _holds(store: PartitionStore, path: Path, ids: frozenset[str]) -> tuple[Counter[str], set[str], bool]:
+def _holds(store: PartitionStore, name: str, ids: frozenset[str]) -> tuple[Counter[str], set[str], bool]:
     """How many rows of a partition each case has, their Case IDs, and whether the summary names one of the cases."""
-    file = store.open_file(path)
+    file = store.open_file(name)
     found: Counter[str] = Counter()
     case_ids: set[str] = set()
     column = _id_column(file.schema.names)
@@ -103,13 +85,13 @@ def _text(value: str, column: str) -> str:
         return value.strip()
 
 
-def _rewrite(store: PartitionStore, path: Path, ids: frozenset[str]) -> None:
+def _rewrite(store: PartitionStore, name: str, ids: frozenset[str]) -> None:
     """Store a partition again, without the rows and the entries of these cases."""
-    file = store.open_file(path)
+    file = store.open_file(name)
     footer = file.footer
     column = _id_column(file.schema.names)
     stored = Stored(footer["asset"], file.schema, footer["version"])
-    with store.writer_at(path, stored, footer["partition"]) as writer:
+    with store.writer_at(name, stored, footer["partition"]) as writer:
         for table in file.tables():
             kept = table if column is None or not ids else table.filter(pc.invert(_mine(table, column, ids)))
             if len(kept):

@@ -65,7 +65,7 @@ class Watched:
 
     def decrypted(self) -> bytes:
         """All rows of all stored partitions, and their summaries."""
-        paths = sorted(self.graph.store.base.glob("*/*.parquet"))
+        paths = sorted(self.graph.store.place.base.glob("*/*.parquet"))
         return b"\n".join(_clear(self.graph, path, path.stat().st_mtime_ns) for path in paths)
 
 
@@ -75,7 +75,7 @@ _CLEAR: dict[tuple[Path, int], bytes] = {}
 def _clear(graph: Graph, path: Path, written: int) -> bytes:
     """A partition in clear, decrypted once for each time that it is written."""
     if (path, written) not in _CLEAR:
-        file = graph.store.open_file(path)
+        file = graph.store.open_file(f"{path.parent.name}/{path.stem}")
         rows = b"\n".join(table.to_pandas().to_csv().encode() for table in file.tables())
         _CLEAR[path, written] = rows + orjson.dumps(file.footer)
     return _CLEAR[path, written]

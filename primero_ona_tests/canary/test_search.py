@@ -128,7 +128,7 @@ def _in_partition(watched: Watched, text: str) -> Callable[[], object]:
     with stored.writer("case_exits", Quarter(2019, 1)) as writer:
         writer.write(table([{"id": "x", "case_id_display": text}], EXIT_SCHEMA))
         writer.commit({})
-    return stored.store.path_of("case_exits", "2019-01-01").unlink
+    return stored.store.place.path("case_exits/2019-01-01").unlink
 
 
 def _in_words(watched: Watched) -> Callable[[], object]:

@@ -282,7 +282,7 @@ BROKEN: dict[str, tuple[Any, str, str, int, str]] = {
     ),
     "the keys": (
         setting(PRIMERO_ONA_STORAGE_KEYS=OTHER_KEY, PRIMERO_ONA_KEYS_BACKUP=fingerprint(OTHER_KEY)),
-        "storage", "keys and folder", 2, "add the key",
+        "storage", "keys and place", 2, "add the key",
     ),
     "no copy of the keys": (
         setting(PRIMERO_ONA_KEYS_BACKUP=""),
@@ -290,7 +290,7 @@ BROKEN: dict[str, tuple[Any, str, str, int, str]] = {
     ),
     "an open folder": (
         on_disk(lambda home: (home / "partitions").chmod(0o777), lambda home: (home / "partitions").chmod(0o700)),
-        "storage", "keys and folder", 2, "chmod o-w",
+        "storage", "keys and place", 2, "chmod o-w",
     ),
     "space": (setting(PRIMERO_ONA_LEAST_SPACE_GB="1000000"), "storage", "space", 3, "free some"),
     "relative home": (setting(DAGSTER_HOME="home"), "Dagster", "DAGSTER_HOME", 2, "absolute path"),

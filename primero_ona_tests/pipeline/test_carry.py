@@ -148,14 +148,14 @@ def registered_ahead(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def damaged(world: World, _: pytest.MonkeyPatch) -> None:
-    path = world.place.stored.store.path_of(UNDER18, OPEN.key)
+    path = world.place.stored.store.place.path(f"{UNDER18}/{OPEN.key}")
     content = bytearray(path.read_bytes())
     content[200:1200] = bytes(1000)
     path.write_bytes(content)
 
 
 def mixed(world: World, _: pytest.MonkeyPatch) -> None:
-    path = world.place.stored.store.path_of(EXITS, OPEN.key)
+    path = world.place.stored.store.place.path(f"{EXITS}/{OPEN.key}")
     before = path.read_bytes()
     world.pull()
     path.write_bytes(before)

@@ -61,10 +61,12 @@ class Place:
     home: str | None = None
     start: str = START
     policy: PullPolicy = field(default_factory=PullPolicy)
+    #: Variables with which a bucket is found.
+    bucket: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def stored(self) -> StoredAssets:
-        return StoredAssets(lambda: PartitionStore(Path(self.storage), self.key), self.policy.suffix)
+        return StoredAssets(lambda: PartitionStore(self.storage, self.key), self.policy.suffix)
 
     def connect(self) -> psycopg.Connection:
         return connect(self.ona_url)
@@ -187,6 +189,7 @@ def sync_rooms(place: Place, quarter: Quarter, *, fresh: bool = True, whole: boo
 def _rooms(place: Place, key: str, fresh: bool) -> None:
     """Entry point of a child."""
     logging.disable(logging.CRITICAL)
+    os.environ.update(place.bucket)
     os._exit(sync_rooms(place, Quarter.parse(key), fresh=fresh))
 
 

@@ -18,13 +18,16 @@ from primero_ona.storage.partitions import PartitionStore
 from primero_ona_tests import quick
 from primero_ona_tests.harness import Q1, Q2, Graph
 from primero_ona_tests.reliability.syncing import finish, kill, place_of, start, sync_rooms
+from primero_ona_tests.storage.buckets import BucketServer, bucket_server
 
 
 class Installation:
     """A place whose storage keys change, and all keys that it ever had."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self.keys, self.place = graph, [graph.key], place_of(graph)
+    def __init__(self, graph: Graph, bucket: BucketServer | None = None) -> None:
+        self.graph, self.keys, self.bucket, self.place = graph, [graph.key], bucket, place_of(graph)
+        if bucket:
+            self.place = replace(self.place, storage=bucket.url, bucket=bucket.environment)
         self.erased: set[str] = set()
 
     def rotate(self) -> None:
@@ -39,14 +42,21 @@ class Installation:
 
     def files_that_hold_the_erased(self) -> list[str]:
         """Files of the storage that some key opens to an erased case, or that nobody can account for."""
-        return [path.name for path in Path(self.place.storage).rglob("*") if path.is_file() and self._holds(path)]
+        return [Path(name).name for name, content in self.contents().items() if self._holds(content)]
 
-    def _holds(self, path: Path) -> bool:
-        content = path.read_bytes()
+    def contents(self) -> dict[str, bytes]:
+        """All that lies in the storage, whatever it is."""
+        if self.bucket:
+            return self.bucket.contents()
+        return {str(path): path.read_bytes() for path in self.graph.folder.rglob("*") if path.is_file()}
+
+    def _holds(self, content: bytes) -> bool:
+        copy = self.graph.folder.with_name("looked_at") / "one" / "file.parquet"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(content)
         for key in self.keys:
-            store = PartitionStore(Path(self.place.storage), key)
             try:
-                file = store.open_file(path)
+                file = PartitionStore(copy.parents[1], key).open_file("one/file")
                 rows = " ".join(table.to_pandas().to_csv() for table in file.tables())
                 content += rows.encode() + str(file.footer).encode()
             except SyncError:
@@ -58,7 +68,23 @@ class Installation:
 @pytest.mark.proves("erasure")
 def test_after_any_sequence_no_file_opens_to_an_erased_child(graph: Graph, seed: int):
     """Temporary files of a killed run, an old key, an old quarter: one copy that is left breaks the promise."""
-    pick, installed = Random(seed), Installation(graph)
+    after_any_sequence(Installation(graph), seed)
+
+
+@pytest.mark.ci
+def test_after_any_sequence_no_object_of_a_bucket_opens_to_an_erased_child(graph: Graph, monkeypatch):
+    """A bucket is copied, replicated and audited by others: there, too, nothing of the child may be left."""
+    with bucket_server() as bucket:
+        for name, value in bucket.environment.items():
+            monkeypatch.setenv(name, value)
+        installed = Installation(graph, bucket)
+        after_any_sequence(installed, 1)
+        assert bucket.unfinished() == []
+        assert installed.contents()
+
+
+def after_any_sequence(installed: Installation, seed: int) -> None:
+    pick, graph = Random(seed), installed.graph
     cases = [case["id"] for case in graph.primero.cases.records()]
     steps = ("sync", "sync", "kill", "kill", "forget", "rotate", "purge", "both")
     for step in ("sync", "kill", *(pick.choice(steps) for _ in range(7)), "forget"):
@@ -142,11 +168,11 @@ def test_files_of_two_pulls_are_not_mapped_or_loaded_together(graph: Graph):
     assert sync_rooms(place, Q1) == 0
     store = place.stored.store
     for asset, message in (("raw_under18_cases", "two pulls"), ("case_exits", "different pulls")):
-        kept = store.path_of(asset, Q1.key).read_bytes()
+        kept = store.place.path(f"{asset}/{Q1.key}").read_bytes()
         pull(place, Q1)
-        newer = store.path_of(asset, Q1.key).read_bytes()
-        store.path_of(asset, Q1.key).write_bytes(kept)
+        newer = store.place.path(f"{asset}/{Q1.key}").read_bytes()
+        store.place.path(f"{asset}/{Q1.key}").write_bytes(kept)
         with pytest.raises(TransientError, match=message):
             load(place, Q1, "run")
-        store.path_of(asset, Q1.key).write_bytes(newer)
+        store.place.path(f"{asset}/{Q1.key}").write_bytes(newer)
         load(place, Q1, "run")

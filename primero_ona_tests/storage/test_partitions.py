@@ -15,7 +15,7 @@ from cryptography.fernet import Fernet
 
 from primero_ona.errors import ConfigError, DataError
 from primero_ona.primero.raw import RAW_SCHEMA
-from primero_ona.storage.partitions import PartitionStore, Stored, remove_unfinished
+from primero_ona.storage.partitions import PartitionStore, Stored
 from primero_ona_tests.raw import raw_frame
 
 SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int32())])
@@ -39,7 +39,7 @@ def fill(store: PartitionStore, *frames: pd.DataFrame, stored: Stored = STORED, 
         for piece in frames:
             writer.write(piece)
         writer.commit(summary)
-    return store.path_of(stored.asset, PARTITION)
+    return store.place.path(f"{stored.asset}/{PARTITION}")
 
 
 def numbers(store: PartitionStore, stored: Stored = STORED, partition: str = PARTITION) -> list[int]:
@@ -75,7 +75,7 @@ def test_nothing_lies_on_disk_in_the_clear_and_only_the_owner_may_look(store: Pa
     fill(store, frame(1), frame(2), findings=[{"field": "location_current", "code": "16990101", "count": 1}])
     unfinished = store.writer(STORED, "2024-04-01")
     unfinished.write(frame(3))
-    entries = [store.base, *store.base.rglob("*")]
+    entries = [store.place.base, *store.place.base.rglob("*")]
     assert {entry.stat().st_mode & 0o777 for entry in entries if entry.is_file()} == {0o600}
     assert {entry.stat().st_mode & 0o777 for entry in entries if entry.is_dir()} == {0o700}
     text = b"".join(entry.read_bytes() for entry in entries if entry.is_file())
@@ -102,7 +102,7 @@ def test_a_write_that_does_not_end_leaves_the_old_partition(store: PartitionStor
         writer.discard()
     elif end == "killed":
         assert len(list(path.parent.iterdir())) == 2
-        remove_unfinished(path.parent, PARTITION)
+        store.remove_unfinished("asset", PARTITION)
     else:
         writer.restart()
         writer.write(frame(4))
@@ -130,7 +130,7 @@ def test_only_what_is_unfinished_of_one_partition_is_removed_and_what_an_older_f
     old = path.parent / PARTITION / "g20240101000000-0a0a0a0a"
     old.mkdir(parents=True)
     (old / "part-00000.parquet.fernet").write_bytes(b"x")
-    remove_unfinished(path.parent, PARTITION)
+    store.remove_unfinished("asset", PARTITION)
     other.commit({})
     assert store.partitions("asset") == [PARTITION, "2024-04-01"]
     assert not (path.parent / PARTITION).exists()
@@ -165,7 +165,7 @@ def test_what_is_damaged_is_refused_by_name(store: PartitionStore, damage: str) 
 def test_a_file_that_was_copied_elsewhere_is_refused(store: PartitionStore, place: str) -> None:
     """Whoever may write the folder but has no key could count last year's children once more this year."""
     path = fill(store, frame(1))
-    copy = store.path_of("asset", "2024-04-01") if place == "quarter" else store.path_of("other", PARTITION)
+    copy = store.place.path("asset/2024-04-01" if place == "quarter" else f"other/{PARTITION}")
     copy.parent.mkdir(exist_ok=True)
     copy.write_bytes(path.read_bytes())
     with pytest.raises(DataError, match=r"does not fit: (partition|asset) is "):
@@ -188,7 +188,7 @@ def test_another_key_opens_nothing_and_says_what_to_do(store: PartitionStore) ->
     """Keys get lost; the message must not send people looking for a damaged disk."""
     fill(store, frame(1))
     with pytest.raises(ConfigError, match="no key in PRIMERO_ONA_STORAGE_KEYS opens"):
-        numbers(PartitionStore(store.base, Fernet.generate_key().decode()))
+        numbers(PartitionStore(store.place.base, Fernet.generate_key().decode()))
 
 
 def test_a_new_key_before_the_old_one_writes_with_the_new_and_still_reads_the_old(tmp_path: Path) -> None:

@@ -34,11 +34,11 @@ ASSET = "raw_under18_cases"
 Q1, Q2 = Quarter(2024, 1), Quarter(2024, 2)
 
 
-def stored(folder: Path, keys: str = OLD) -> StoredAssets:
+def stored(folder: Path | str, keys: str = OLD) -> StoredAssets:
     return StoredAssets(lambda: PartitionStore(folder, keys), "")
 
 
-def write(folder: Path, quarter: Quarter, *sizes: int, summary: dict | None = None) -> list[str]:
+def write(folder: Path | str, quarter: Quarter, *sizes: int, summary: dict | None = None) -> list[str]:
     """Store a partition with frames of so many cases; their ids, numbered from 1."""
     ids, number = [], 0
     with stored(folder).writer(ASSET, quarter) as writer:
@@ -108,7 +108,7 @@ def test_purge_deletes_older_quarters_unfinished_ones_too_and_nothing_else(tmp_p
     stored(tmp_path).writer(ASSET, Quarter(2021, 2)).write(raw_frame({"id": uuid_of(1)}))
     with stored(tmp_path).writer("primero_reference") as writer:
         writer.commit({})
-    assert purge(tmp_path, "2022-01-01") == 2
+    assert purge(stored(tmp_path).store, "2022-01-01") == 2
     assert [path.name for path in (tmp_path / ASSET).iterdir()] == ["2022-01-01.parquet"]
     assert [path.name for path in (tmp_path / "primero_reference").iterdir()] == ["whole.parquet"]
 
@@ -176,7 +176,7 @@ def test_a_forgotten_case_is_in_no_file_and_everything_else_stays(tmp_path):
     old = tmp_path / ASSET / Q1.key / "g20240101000000-0a0a0a0a"
     old.mkdir(parents=True)
     (old / "part-00000.parquet.fernet").write_bytes(b"of the format before")
-    untouched = kept.store.path_of(ASSET, Q2.key).stat().st_mtime_ns
+    untouched = kept.store.place.path(f"{ASSET}/{Q2.key}").stat().st_mtime_ns
     gone, case_ids = forget(kept.store, [lost, other])
     assert (gone, case_ids) == ({lost: 2, other: 1}, {f"K-{lost[-3:]}", f"K-{other[-3:]}"})
     assert ids_of(kept, Q1) == [case for case in ids if case not in (lost, other)]
@@ -186,7 +186,7 @@ def test_a_forgotten_case_is_in_no_file_and_everything_else_stays(tmp_path):
         "stored_version": kept.assets[ASSET].version,
     }
     assert list(kept.open("case_exits", Q2)) == []
-    assert kept.store.path_of(ASSET, Q2.key).stat().st_mtime_ns == untouched
+    assert kept.store.place.path(f"{ASSET}/{Q2.key}").stat().st_mtime_ns == untouched
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
         "2024-01-01.parquet", "2024-04-01.parquet", "2024-04-01.parquet",
     ]  # fmt: skip
@@ -194,7 +194,7 @@ def test_a_forgotten_case_is_in_no_file_and_everything_else_stays(tmp_path):
 
 def test_an_erasure_waits_for_the_runs_and_the_runs_for_an_erasure(ona, monkeypatch):
     """Rewritten under a pull, the partition would get the child back a minute later."""
-    monkeypatch.setattr("primero_ona.ona.connection._WAIT", "50ms")
+    monkeypatch.setattr("primero_ona.ona.locks._WAIT", "50ms")
     with ona() as run, ona() as other, ona() as command:
         with partition_lock(run, Q1.key), partition_lock(other, Q2.key):
             with pytest.raises(TransientError, match="command is storing 2024-01-01"), partition_lock(command, Q1.key):

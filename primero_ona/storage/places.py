@@ -1,0 +1,309 @@
+"""Where the files of stored partitions lie: in a folder of this machine, or in an S3 bucket; a file is there whole, or not at all.
+
+A file is known by its name, `asset/partition`. In a folder a new file replaces the old one by a rename, in a bucket by one PUT,
+before which nothing of it has left this process.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from primero_ona.errors import ConfigError, SyncError, TransientError
+from primero_ona.tls import bucket_protection
+
+#: How the file of a partition ends.
+SUFFIX = ".parquet"
+
+
+class Draft(Protocol):
+    """A file that is being written; without `publish` the old one stays."""
+
+    def open(self) -> Any:  # noqa: ANN401
+        """What pyarrow writes to: a path or a stream."""
+
+    def publish(self) -> None:
+        """Make it the file, once pyarrow has closed it."""
+
+    def discard(self) -> None:
+        """Remove what was written of it."""
+
+
+class Place(Protocol):
+    """A folder or a bucket with files; its methods raise OSError or SyncError where it fails."""
+
+    def names(self, asset: str | None = None) -> list[str]:
+        """The names of all files, or of one asset's, in order."""
+
+    def read(self, name: str) -> pa.NativeFile:
+        """Open a file, which stays as it was opened when another replaces it; raises FileNotFoundError."""
+
+    def draft(self, name: str) -> Draft:
+        """Begin a file."""
+
+    def remove(self, name: str) -> None:
+        """Delete a file."""
+
+    def remove_unfinished(self, name: str) -> None:
+        """Remove what killed runs left of one file, and what older formats stored; the caller holds the lock of its partition."""
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed runs left of any file, and what older formats stored; the caller holds the lock of all."""
+
+
+def place_at(address: str | Path) -> Place:
+    """The place at a path, a file:///path or an s3://bucket/prefix.
+
+    Raises ConfigError where it is not safe: open to every account of this machine, keeping old versions, or unencrypted on the way.
+    """
+    if isinstance(address, str) and address.startswith("s3://"):
+        return Bucket(address)
+    return Folder(Path(str(address).removeprefix("file://")))
+
+
+class Folder:
+    """A folder of this machine."""
+
+    def __init__(self, base: Path) -> None:
+        refuse_open_storage(base)
+        self.base = base
+
+    def path(self, name: str) -> Path:
+        """Where a file lies, or would."""
+        return self.base / f"{name}{SUFFIX}"
+
+    def names(self, asset: str | None = None) -> list[str]:
+        """See Place."""
+        return sorted(f"{path.parent.name}/{path.stem}" for path in self.base.glob(f"{asset or '*'}/[!.]*{SUFFIX}"))
+
+    def read(self, name: str) -> pa.NativeFile:
+        """See Place."""
+        return pa.OSFile(str(self.path(name)))
+
+    def draft(self, name: str) -> Draft:
+        """See Place."""
+        return _FileDraft(self.path(name))
+
+    def remove(self, name: str) -> None:
+        """See Place."""
+        self.path(name).unlink()
+
+    def remove_unfinished(self, name: str) -> None:
+        """See Place."""
+        path = self.path(name)
+        pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
+        for entry in list(path.parent.iterdir()) if path.parent.is_dir() else ():
+            if pattern.fullmatch(entry.name):
+                entry.unlink(missing_ok=True)
+            elif entry.name == path.stem and entry.is_dir():
+                shutil.rmtree(entry)
+
+    def remove_leftovers(self) -> None:
+        """See Place."""
+        for folder in self.base.iterdir() if self.base.is_dir() else ():
+            for entry in list(folder.iterdir()) if folder.is_dir() else ():
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                elif entry.name.startswith(".") or entry.suffix != SUFFIX:
+                    entry.unlink(missing_ok=True)
+
+
+class _FileDraft:
+    """A file beside the one that it will replace."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+    def open(self) -> Path:
+        """See Draft."""
+        make_private(self._path.parent)
+        self._temporary.touch(0o600)
+        return self._temporary
+
+    def publish(self) -> None:
+        """See Draft."""
+        self._temporary.replace(self._path)
+
+    def discard(self) -> None:
+        """See Draft."""
+        self._temporary.unlink(missing_ok=True)
+
+
+class Bucket:
+    """A bucket, or a prefix in it, of S3 or of what speaks its language (`primero-ona[s3]`).
+
+    Address and credentials come from AWS's usual variables and files, as boto3 reads them.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            import boto3  # noqa: PLC0415 - an extra
+            from botocore.config import Config  # noqa: PLC0415
+        except ImportError:
+            raise ConfigError("PRIMERO_ONA_STORAGE_URL names a bucket; install primero-ona[s3]") from None
+        self._bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        retries = {"mode": "standard", "total_max_attempts": 5}
+        with _translated():
+            self._s3 = boto3.Session().client("s3", config=Config(retries=retries, connect_timeout=10, read_timeout=60))
+            bucket_protection(self._s3.meta.endpoint_url)
+            status = self._s3.get_bucket_versioning(Bucket=self._bucket).get("Status")
+        if status:
+            raise _versioned(status.lower())
+
+    def names(self, asset: str | None = None) -> list[str]:
+        """See Place."""
+        pattern = re.compile(r"[^/.]+/[^/.][^/]*")
+        with _translated():
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=f"{self._prefix}{f'{asset}/' if asset else ''}"
+            )
+            keys = [entry["Key"].removeprefix(self._prefix) for page in pages for entry in page.get("Contents", ())]
+        names = [key.removesuffix(SUFFIX) for key in keys if key.endswith(SUFFIX)]
+        return sorted(name for name in names if pattern.fullmatch(name))
+
+    def read(self, name: str) -> pa.NativeFile:
+        """See Place. The whole file comes into memory: it is compressed, and one quarter's."""
+        with _translated():
+            return pa.BufferReader(self._s3.get_object(Bucket=self._bucket, Key=self._key(name))["Body"].read())
+
+    def draft(self, name: str) -> Draft:
+        """See Place."""
+        return _BucketDraft(self, name)
+
+    def put(self, name: str, content: bytes) -> None:
+        """Store a file by one request."""
+        with _translated():
+            answer = self._s3.put_object(Bucket=self._bucket, Key=self._key(name), Body=content)
+        if "VersionId" in answer:  # switched on since this process began
+            raise _versioned("enabled")
+
+    def remove(self, name: str) -> None:
+        """See Place."""
+        with _translated():
+            self._s3.delete_object(Bucket=self._bucket, Key=self._key(name))
+
+    def remove_unfinished(self, name: str) -> None:
+        """See Place; what is not put whole never comes here."""
+
+    def remove_leftovers(self) -> None:
+        """See Place. We begin no upload in parts; another tool that copied files here may have left one."""
+        with _translated():
+            pages = self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
+            for upload in [upload for page in pages for upload in page.get("Uploads", ())]:
+                self._s3.abort_multipart_upload(Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}{name}{SUFFIX}"
+
+
+class _BucketDraft:
+    """A file in memory, encrypted and compressed as it will be stored."""
+
+    def __init__(self, bucket: Bucket, name: str) -> None:
+        self._bucket, self._name, self._sink = bucket, name, pa.BufferOutputStream()
+
+    def open(self) -> pa.NativeFile:
+        """See Draft."""
+        self._sink = pa.BufferOutputStream()
+        return self._sink
+
+    def publish(self) -> None:
+        """See Draft."""
+        self._bucket.put(self._name, self._sink.getvalue().to_pybytes())
+        self.discard()
+
+    def discard(self) -> None:
+        """See Draft."""
+        self._sink = pa.BufferOutputStream()
+
+
+def _versioned(status: str) -> ConfigError:
+    return ConfigError(
+        f"the bucket of the stored partitions keeps old versions of its files (versioning is {status}), so a child that is erased "
+        "would stay in it; let PRIMERO_ONA_STORAGE_URL name a bucket that never had versioning",
+        see="settings",
+    )
+
+
+#: What a bucket answers where the same request may succeed later, beside what has a status of 500 and above.
+_BUSY = frozenset({"SlowDown", "Throttling", "RequestTimeout", "OperationAborted", "ConditionalRequestConflict"})
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what boto3 raises into errors of ours: its texts name addresses and keys."""
+    from botocore import exceptions as s3  # noqa: PLC0415 - an extra
+
+    try:
+        yield
+    except s3.ClientError as error:
+        raise _refusal(error) from None
+    except s3.SSLError:
+        raise ConfigError(
+            "no verified connection to the bucket of the stored partitions; check AWS_ENDPOINT_URL and AWS_CA_BUNDLE"
+        ) from None
+    except (s3.ConnectionError, s3.HTTPClientError, s3.IncompleteReadError, s3.ResponseStreamingError) as error:
+        raise TransientError(
+            f"the bucket of the stored partitions could not be reached, or broke off ({type(error).__name__}); each file in it is all "
+            "of the new one or what it was before; try later"
+        ) from None
+    except (s3.BotoCoreError, ValueError) as error:
+        raise ConfigError(
+            f"the bucket of the stored partitions cannot be asked ({type(error).__name__}); check AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY or AWS_SHARED_CREDENTIALS_FILE, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL"
+        ) from None
+
+
+def _refusal(error: Any) -> Exception:  # noqa: ANN401
+    """What an answer of the bucket that is an error means."""
+    code = str(error.response.get("Error", {}).get("Code", "unknown"))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code == "NoSuchKey":
+        return FileNotFoundError(errno.ENOENT, code)
+    said = f"the bucket of the stored partitions refuses {error.operation_name} ({code})"
+    kind: type[SyncError] = ConfigError
+    todo = "allow it to the login of primero-ona, see docs/deployment.md"
+    if code == "NotImplemented":
+        todo = "it needs a server that offers it"
+    elif code in _BUSY or status >= 500:
+        kind, todo = TransientError, "try later"
+    elif code == "NoSuchBucket":
+        todo = "let PRIMERO_ONA_STORAGE_URL name a bucket that exists"
+    return kind(f"{said}; each file in it is what it was before; {todo}")
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder and those above it for the owner only; `mkdir` gives its mode to the last one alone."""
+    if not folder.exists():
+        make_private(folder.parent)
+        folder.mkdir(exist_ok=True, mode=0o700)
+
+
+def refuse_open_storage(folder: Path) -> None:
+    """Raise ConfigError where every account may put or replace something in the folder, or the folder itself.
+
+    A folder above it that is open to all, as /tmp is, does no harm where it has the sticky bit. Folders that do not exist
+    yet are made for their owner alone.
+    """
+    for place in (folder, *folder.absolute().parents):
+        try:
+            mode = place.stat().st_mode
+        except OSError:
+            continue
+        if stat.S_ISDIR(mode) and mode & stat.S_IWOTH and (place == folder or not mode & stat.S_ISVTX):
+            raise ConfigError(
+                "the folder of the stored partitions, or one above it, may be written to by every account of this machine; "
+                "take their rights away (chmod o-w FOLDER), or let PRIMERO_ONA_STORAGE_URL name another one",
+                see="open-secret",
+            )
