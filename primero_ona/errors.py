@@ -28,7 +28,8 @@ Anchor = Literal[
     "operations", "refused-login", "primero-unreachable", "primero-gave-up", "lost-scope", "missing-field",
     "lost-field", "not-primero", "unreliable-answers", "moving-list", "stamped-ahead", "places", "reference-missing",
     "ona-unreachable", "ona-refuses", "ona-schema", "ona-value", "ona-rule", "ona-busy", "ona-server", "pooler",
-    "settings", "open-secret", "unverified", "storage-keys", "stored-partition", "two-pulls", "machine", "dagster",
+    "settings", "open-secret", "unverified", "storage-keys", "stored-partition", "two-pulls",
+    "storage-bucket", "machine", "dagster",
     "stuck-run", "refused-run", "usage", "alert-address", "internal-error", "checks", "what-verify-says", "overdue",
     "figures",
 ]  # fmt: skip

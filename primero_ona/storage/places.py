@@ -232,7 +232,7 @@ def _versioned(status: str) -> ConfigError:
     return ConfigError(
         f"the bucket of the stored partitions keeps old versions of its files (versioning is {status}), so a child that is erased "
         "would stay in it; let PRIMERO_ONA_STORAGE_URL name a bucket that never had versioning",
-        see="settings",
+        see="storage-bucket",
     )
 
 
@@ -251,17 +251,20 @@ def _translated() -> Iterator[None]:
         raise _refusal(error) from None
     except s3.SSLError:
         raise ConfigError(
-            "no verified connection to the bucket of the stored partitions; check AWS_ENDPOINT_URL and AWS_CA_BUNDLE"
+            "no verified connection to the bucket of the stored partitions; check AWS_ENDPOINT_URL and AWS_CA_BUNDLE",
+            see="storage-bucket",
         ) from None
     except (s3.ConnectionError, s3.HTTPClientError, s3.IncompleteReadError, s3.ResponseStreamingError) as error:
         raise TransientError(
             f"the bucket of the stored partitions could not be reached, or broke off ({type(error).__name__}); each file in it is all "
-            "of the new one or what it was before; try later"
+            "of the new one or what it was before; try later",
+            see="storage-bucket",
         ) from None
     except (s3.BotoCoreError, ValueError) as error:
         raise ConfigError(
             f"the bucket of the stored partitions cannot be asked ({type(error).__name__}); check AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY or AWS_SHARED_CREDENTIALS_FILE, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL"
+            "AWS_SECRET_ACCESS_KEY or AWS_SHARED_CREDENTIALS_FILE, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL",
+            see="storage-bucket",
         ) from None
 
 
@@ -280,7 +283,7 @@ def _refusal(error: Any) -> Exception:  # noqa: ANN401
         kind, todo = TransientError, "try later"
     elif code == "NoSuchBucket":
         todo = "let PRIMERO_ONA_STORAGE_URL name a bucket that exists"
-    return kind(f"{said}; each file in it is what it was before; {todo}")
+    return kind(f"{said}; each file in it is what it was before; {todo}", see="storage-bucket")
 
 
 def make_private(folder: Path) -> None:

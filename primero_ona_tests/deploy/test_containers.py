@@ -88,6 +88,7 @@ def test_the_chart_gets_the_instance_of_production():
     assert chart.workspace_of(chart.values())["load_from"][0]["grpc_server"]["location_name"] == "primero_ona"
 
 
+@pytest.mark.proves("containers")
 def test_secrets_are_files_and_none_is_in_the_values_the_image_or_the_compose_file():
     """A variable with a secret is shown by `kubectl describe`, and passed on to every child."""
     secret = {"PRIMERO_PASSWORD", "ONA_DATABASE_URL", "PRIMERO_ONA_STORAGE_KEYS", "PRIMERO_ONA_ALERT_URLS"}
@@ -113,6 +114,7 @@ def test_secrets_are_files_and_none_is_in_the_values_the_image_or_the_compose_fi
     assert COMPOSE["services"]["schema"]["secrets"] == ["ona-owner-url"]
 
 
+@pytest.mark.proves("containers")
 def test_nothing_runs_as_root_or_listens_beyond_this_machine():
     """What breaks out of a container is what it was inside."""
     values = chart.values()

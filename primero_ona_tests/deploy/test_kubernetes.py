@@ -238,6 +238,7 @@ def tables(url: str) -> dict[str, list[tuple[Any, ...]]]:
         }
 
 
+@pytest.mark.proves("pods")
 def test_eight_quarters_in_pods_end_as_in_one_process_and_primero_is_asked_by_one(
     postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

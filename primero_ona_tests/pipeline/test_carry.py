@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -281,7 +280,7 @@ def test_a_sync_that_is_killed_is_made_good_by_the_next(world):
     """With -9, at random moments of pulls by changes and of the loads after them."""
     assert sync_rooms(world.place, OPEN) == 0
     pick = Random(3)
-    for _ in range(8 if os.environ.get(ALL) else 2):
+    for _ in range(8 if ALL else 2):
         world.clock.move(hours=1)
         pick.choice(list(edits(world).values()))()
         world.clock.move(minutes=1)
@@ -301,14 +300,14 @@ def test_small_parts_do_not_pile_up(world):
     assert len(list(world.place.stored.open_file(UNDER18, OPEN).tables(["id"]))) == 1
 
 
-@pytest.mark.parametrize("seed", range(12) if os.environ.get(ALL) else [1])
+@pytest.mark.parametrize("seed", range(12) if ALL else [1])
 @pytest.mark.proves("changes-only")
 def test_after_any_sequence_of_pulls_and_edits_what_is_stored_is_a_whole_walks(world, seed, monkeypatch):
     """Random edits, late commits, erasures, changes of the rules, failures and demands."""
     pick, pulls = Random(seed), 0
     world.primero.switches.server_offset = pick.choice((0, 7))
     world.place = replace(world.place, policy=pick.choice(POLICIES))
-    for _ in range(20 if os.environ.get(ALL) else 7):
+    for _ in range(20 if ALL else 7):
         for _ in range(pick.randint(0, 3)):
             pick.choice(list(edits(world).values()))()
             world.clock.move(minutes=pick.choice((0, 1, 50)))

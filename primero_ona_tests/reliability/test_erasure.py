@@ -72,6 +72,7 @@ def test_after_any_sequence_no_file_opens_to_an_erased_child(graph: Graph, seed:
 
 
 @pytest.mark.ci
+@pytest.mark.proves("bucket")
 def test_after_any_sequence_no_object_of_a_bucket_opens_to_an_erased_child(graph: Graph, monkeypatch):
     """A bucket is copied, replicated and audited by others: there, too, nothing of the child may be left."""
     with bucket_server() as bucket:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +22,7 @@ from primero_ona.report.tables import Table
 from primero_ona_tests.conftest import ALL
 
 START = date(2024, 1, 1)
-SAMPLES = 300 if os.environ.get(ALL) else 8
+SAMPLES = 300 if ALL else 8
 #: Two or three labels, so that all that is possible can be counted out.
 FEW = {"sex": ("Female", "Male"), "age_group": ("0-4", "5-9"), "disability": ("yes", "no"), "service_type": ("a", "b")}
 
@@ -235,7 +234,7 @@ def narrowed(published: Sequence[PublicTable]) -> list[tuple[int, int]]:
             return list(known.values())
 
 
-@pytest.mark.parametrize("children", [100] if not os.environ.get(ALL) else [10, 30, 60, 100, 300, 900, 3000])
+@pytest.mark.parametrize("children", [100] if not ALL else [10, 30, 60, 100, 300, 900, 3000])
 def test_four_quarters_and_their_year(children):
     """As many tables as a report has; few of their cells are wider than rounded."""
     found = population(Random(children), children)

@@ -76,6 +76,7 @@ def test_a_partition_comes_into_the_bucket_whole_and_encrypted_or_not_at_all(buc
 
 
 @pytest.mark.parametrize("status", ["Enabled", "Suspended"])
+@pytest.mark.proves("bucket")
 def test_a_bucket_that_keeps_old_versions_is_refused(bucket: BucketServer, status: str) -> None:
     """`forget` would report a child as erased whose rows stay in every older version."""
     store = PartitionStore(bucket.url, OLD)
@@ -139,6 +140,7 @@ def answering(status: int, code: str) -> Iterator[str]:
         (500, "InternalError", TransientError, "try later"),
     ],
 )
+@pytest.mark.proves("bucket-refuses")
 def test_what_a_bucket_refuses_is_named_and_an_erasure_says_that_it_is_not_done(
     bucket: BucketServer,
     ona: object,
@@ -170,6 +172,7 @@ def test_what_a_bucket_refuses_is_named_and_an_erasure_says_that_it_is_not_done(
         ("AWS_ACCESS_KEY_ID", "", ConfigError, "cannot be asked"),
     ],
 )
+@pytest.mark.proves("bucket")
 def test_a_bucket_that_cannot_be_asked_is_said_without_a_secret(
     bucket: BucketServer, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, error: type, text: str
 ) -> None:
