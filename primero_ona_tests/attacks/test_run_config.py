@@ -285,7 +285,7 @@ def test_no_job_has_a_place_for_configuration():
     """An asset, a check or an op without a schema takes anything, and an executor's defaults take paths and modules."""
     chosen = GraphSettings(PRIMERO_ONA_START="2023-Q1", PRIMERO_ONA_RETENTION_QUARTERS=4)
     jobs = build_defs(settings=chosen).get_repository_def().get_all_jobs()
-    assert len(jobs) == 7
+    assert len(jobs) == 9
     found = {path for job in jobs for path in leaves(job.run_config_schema.config_type)}
     assert found == set()
 

@@ -54,6 +54,8 @@ COMMANDS: dict[tuple[str, ...], set[int]] = {
     ("doctor",): {1, 2, 3},
     ("doctor", "--json"): {1, 2, 3},
     ("report", "--quarter", "2024-Q1", "--internal"): {0},
+    ("compare", "--legacy", "legacy"): {0, 1},
+    ("compare", "--legacy", "legacy", "--json"): {0, 1},
     ("metrics", "--textfile", "{temporary}/figures.prom"): {0},
     ("alerts", "test"): {2},
     ("schema", "plan"): {0},
@@ -66,6 +68,14 @@ COMMANDS: dict[tuple[str, ...], set[int]] = {
     ("purge", "--before", "2023-Q1"): {0},
 }
 
+#: What the legacy pipeline could have left.
+LEGACY = """
+    CREATE SCHEMA legacy;
+    CREATE TABLE legacy.cases AS SELECT * FROM cases;
+    CREATE TABLE legacy.services AS SELECT * FROM services;
+    UPDATE legacy.cases SET sex = province_current
+"""
+
 #: Those that show most, where not all tests run.
 QUICK = [
     (words, COMMANDS[words])
@@ -75,8 +85,9 @@ QUICK = [
     )
 ]  # fmt: skip
 
-#: `dev` serves until it is stopped; what it starts is the demo's surroundings and Dagster's own processes.
-NOT_RUN = {("dev",)}
+#: `dev` serves until it is stopped; what it starts is the demo's surroundings and Dagster's own processes. The others wait for a
+#: code server, and read nothing.
+NOT_RUN = {("dev",), ("code-server", "ready"), ("code-server", "stop")}
 
 #: Commands that need Primero, ONA or a key, each in its quickest form.
 FAILING = (
@@ -136,8 +147,10 @@ def at_a_terminal(listening: Watched, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setattr("primero_ona.primero.client.time.sleep", lambda _: None)
     monkeypatch.setattr("primero_ona.primero.pull.EMPTY_PAUSE", 0.0)
     monkeypatch.setattr("primero_ona.sandbox.demo_environment.QUARTERS", 1)
+    listening.graph.sql(LEGACY)
     yield listening
     listening.graph.primero.faults.clear()
+    listening.graph.sql("DROP SCHEMA legacy CASCADE")
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -30,7 +30,7 @@ LEVELS = ("high", " low ", ["high", "low"], None)
 
 def found(graph: Graph) -> dict[str, Any]:
     """Sync cases with these levels into an ONA that lacks the column, and look at each step for it."""
-    graph.sql(f"ALTER TABLE cases DROP COLUMN {NAME}")
+    graph.sql(f"ALTER TABLE cases DROP COLUMN IF EXISTS {NAME}")
     with connect(graph.url) as conn:
         planned = plan(conn)
         apply(conn, planned)
