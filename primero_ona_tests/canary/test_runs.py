@@ -107,7 +107,7 @@ def test_no_tick_of_the_sensor_leaves_a_marker(listening, monkeypatch):
 #: What a load has to do in ONA, so that it meets each fault: change cases and a service, add some, remove one.
 TO_DO = """
     UPDATE cases SET sex = 'x', primero_updated_at = primero_updated_at - interval '1 day';
-    DELETE FROM services WHERE primero_case_id = '{case}';
+    DELETE FROM services WHERE primero_case_id = '{case}' OR unique_id = 'gone since';
     DELETE FROM cases WHERE primero_id = '{case}';
     UPDATE services SET service_subtypes = 'x';
     INSERT INTO services (unique_id, case_id, primero_case_id) SELECT 'gone since', case_id, primero_id FROM cases LIMIT 1
