@@ -298,9 +298,10 @@ def _earlier(
         for wide in (False, True):
             part = [related for related in relations if (len({key.group for key, _ in related[0]}) > 1) == wide]
             for cells, related in _components(dict.fromkeys(place for terms, _ in part for place in terms), part):
-                # Where one cell alone has changed, so has the sum, however it is shown.
+                # Where one cell alone has changed, so has the sum, however it is shown; and a cell may have changed and back.
                 sums = {(key, cell) for key, cell in cells if key.name == "total" or _is_margin(key, edition)}
-                for apart in (frozenset(), sums & same):
+                gone = {place for place in cells if present[place] not in true}
+                for apart in (frozenset(), sums & same, (sums | gone) & same):
                     names = {place: _ago(place, ago) if place in apart else present[place] for place in cells}
                     found = [({names[place]: n for place, n in terms.items()}, equal) for terms, equal in related]
                     known = intervals | {name: old[place] for place, name in names.items() if name[0].ago}

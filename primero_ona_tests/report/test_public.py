@@ -347,6 +347,22 @@ def test_two_editions_together_give_no_small_count_away(counts):
         assert not Known(intervals, rules).unproven({*range(whole + 1), *second}), texts
 
 
+def test_the_first_of_three_editions_gives_no_small_count_away():
+    """Also where the one between them had a count that was shown like the first, and a total that was not."""
+    kinds = public_labels()["placement_type"][:4]
+    published: list[PublicTable] = []
+    for count in (4, 3, 8):
+        cells = {(kind,): each for kind, each in zip(kinds, (7, count, 22, 0), strict=True)}
+        tables = [table("total", {(): sum(cells.values())}), table("placement_type", cells)]
+        published += publish(tables, published, {"placement_type": kinds})
+    first, _, last = published[0::2]
+    cells = [each.cells for each in published[1::2]]
+    # All but the second cell are the same in the first and in the last edition.
+    intervals = [*map(bounds, (*cells[0].values(), *first.cells.values(), cells[2][(kinds[1],)], *last.cells.values()))]
+    terms = [((0, 1), (place, 1), (2, 1), (3, 1), (whole, -1)) for place, whole in ((1, 4), (5, 6))]
+    assert not Known(intervals, [Relation(each, equal=True) for each in terms]).unproven(range(7))
+
+
 def test_a_label_more_changes_no_other_cell():
     """A province that ONA has now and did not have is no reason to publish the others otherwise."""
     counts = {("A",): 12, ("B",): 12, (OTHER,): 4}
