@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from primero_ona.mapping.labels import Labels
 from primero_ona.report.disclosure import ANY, MOST, Interval, Known, Relation, disclose, rounded
-from primero_ona.report.tables import Table
+from primero_ona.report.tables import Shown, Table
 
 #: The tables that may leave, and what their cells are labelled by; of months the total only.
 PUBLIC: dict[str, tuple[str, ...]] = {
@@ -120,6 +120,19 @@ def publish(
     ]
 
 
+def revised(tables: Sequence[Shown], published_before: Sequence[PublicTable]) -> list[Shown]:
+    """Those of the tables in which a cell is another than in an edition before."""
+    texts = defaultdict(set)
+    for table in published_before:
+        for cell, text in table.cells.items():
+            texts[_key(table), cell].add(text)
+    return [
+        table
+        for table in tables
+        if any(texts.get((_key(table), cell), {shown}) != {shown} for cell, shown in table.cells.items())
+    ]
+
+
 def text_of(interval: Interval) -> str:
     """How an interval is published."""
     low, high = interval
@@ -181,7 +194,7 @@ _Place = tuple[_Key, _Cell]
 _Related = tuple[Mapping[_Place, int], bool]
 
 
-def _key(table: Table | PublicTable) -> _Key:
+def _key(table: Shown) -> _Key:
     return _Key(table.indicator, table.variant, table.period, table.period_start, table.name)
 
 
