@@ -71,7 +71,8 @@ def published(
 
     What is shown is made beside what was published before, and kept before it is given out.
 
-    Raises DataError where ONA has no figures of the period, and UsageError where the period has not ended: each day's edition would tell what that day has added.
+    Raises DataError where ONA has no figures of the period, UsageError where it has not ended: each day's edition would tell what
+    that day has added.
     """
     if period.last.end > now:
         raise UsageError(

@@ -149,9 +149,7 @@ class Figure:
     others: Sequence[tuple[str, str, Number]] = field(default_factory=list)
 
 
-def page(
-    report: Report, tables: Sequence[Shown], edition: str, now: datetime, revised: Sequence[Shown] = ()
-) -> str:
+def page(report: Report, tables: Sequence[Shown], edition: str, now: datetime, revised: Sequence[Shown] = ()) -> str:
     """The page; `tables` are the report's own, or what is published of them, `edition` is `internal` or `public`.
 
     `revised`: those of the public tables that were published otherwise before.
@@ -170,7 +168,9 @@ def page(
             heading=report.words.heading,
             revisions=report.facts.revisions[:_ROWS],
             more_revisions=max(0, len(report.facts.revisions) - _ROWS),
-            republished=[f"{_by(report, each)}, {_revised_period(each)}: {_children(report, each)}" for each in revised],
+            republished=[
+                f"{_by(report, each)}, {_revised_period(each)}: {_children(report, each)}" for each in revised
+            ],
             revised_by=lambda each: _by(report, each),
             revised_value=lambda each: _revised(report, each),
             revised_period=_revised_period,

@@ -108,7 +108,9 @@ def publish(
     counts = {key: _counts(table, by_dimension, new.get(_key(table).of("total"))) for key, table in new.items()}
     years = {key.start.year for key in new}
     published = [table for table in published_before if _allowed(table) and table.period_start.year in years]
-    single = {_key(table) for table in (*published, *new.values()) if table.adds_up}
+    single = {key for key, table in new.items() if table.adds_up} | {
+        _key(table) for table in published if table.adds_up
+    }
     shown = _publish(counts, _editions(published), single)
     return [
         PublicTable(
@@ -295,7 +297,7 @@ def _earlier(
     """
     stated: list[_Related] = []
     intervals: dict[_Place, Interval] = {}
-    later = {place: kept.get(place) for place in _places(tables)}
+    later: Mapping[_Place, Interval | None] = {place: kept.get(place) for place in _places(tables)}
     labels: _Tables[Any] = tables
     present = {place: place for place in later}
     for ago, edition in enumerate(reversed(editions), start=1):
@@ -314,11 +316,11 @@ def _earlier(
                 # Where one cell alone has changed, so has the sum, however it is shown; and a cell may have changed and back.
                 sums = {(key, cell) for key, cell in cells if key.name == "total" or _is_margin(key, edition)}
                 gone = {place for place in cells if present[place] not in true}
-                for apart in (frozenset(), sums & same, (sums | gone) & same):
+                for apart in (set[_Place](), sums & same, (sums | gone) & same):
                     names = {place: _ago(place, ago) if place in apart else present[place] for place in cells}
                     found = [({names[place]: n for place, n in terms.items()}, equal) for terms, equal in related]
                     known = intervals | {name: old[place] for place, name in names.items() if name[0].ago}
-                    if _possible([*stated, *found], true, kept | known):
+                    if _possible([*stated, *found], true, {**kept, **known}):
                         stated, intervals, present = [*stated, *found], known, present | names
                         break
         later, labels = old, edition

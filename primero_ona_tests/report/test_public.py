@@ -343,7 +343,9 @@ def test_two_editions_together_give_no_small_count_away(counts):
                 second[cell] = cell
                 lows, highs = zip(intervals[cell], intervals[whole + 1 + cell], strict=True)
                 intervals[cell] = max(lows), min(highs)
-        rules = [Relation((*((cell, 1) for cell in each[:-1]), (each[-1], -1)), True) for each in (range(whole + 1), second)]
+        rules = [
+            Relation((*((cell, 1) for cell in each[:-1]), (each[-1], -1)), True) for each in (range(whole + 1), second)
+        ]
         assert not Known(intervals, rules).unproven({*range(whole + 1), *second}), texts
 
 

@@ -214,7 +214,9 @@ def test_a_revision_is_named_with_its_reason(figures: psycopg.Connection[Any], t
     computed(figures, run_id="late")
     told = {tuple(row[1:]) for row in read_page(written(figures, tmp_path)[".html"]).rows if len(row) == 5}
     for indicator in ("4.11a", "4.11a by registered_or_served"):
-        assert any(row[0] == f"{indicator}, 2024-Q1:all children" and row[3] == "late registration" for row in told), told
+        assert any(row[0] == f"{indicator}, 2024-Q1:all children" and row[3] == "late registration" for row in told), (
+            told
+        )
     assert ("4.11a, 2024-Q1:all children", "40", "41", "late registration") in told, told
     year = written(figures, tmp_path, Period.of_year(2024))
     assert year[".html"].name == "primero-ona-2024-internal.html"
@@ -273,7 +275,9 @@ def test_the_public_edition_is_read_under_the_lock_of_the_loads(
 
     def after_another(conn: psycopg.Connection[Any]) -> None:
         with psycopg.connect(ona_url) as other:
-            other.execute("UPDATE indicator_figures SET children = 1000 WHERE dimension = 'all' AND variant = 'registered'")
+            other.execute(
+                "UPDATE indicator_figures SET children = 1000 WHERE dimension = 'all' AND variant = 'registered'"
+            )
         lock(conn)
 
     monkeypatch.setattr(files, "lock_loads", after_another)
