@@ -14,11 +14,12 @@ import xlsxwriter
 
 from primero_ona.contract.figures import INDICATOR_REPORT, UNCONFIRMED
 from primero_ona.errors import ConfigError, UsageError
+from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.locks import lock_loads
 from primero_ona.ona.revisions import keep_published, read_published
 from primero_ona.report.page import Number, page
-from primero_ona.report.public import OTHER, PublicTable, publish
-from primero_ona.report.tables import Cell, Period, Report, Shown, read_report
+from primero_ona.report.public import OTHER, PublicTable, publish, revised
+from primero_ona.report.tables import Cell, Period, Report, Shown, read_report, report_of
 from primero_ona.report.words import Text, Words
 from primero_ona.storage.files import write_file
 
@@ -40,10 +41,15 @@ def write_report(
     `variants`: the definition of each indicator. Raises DataError where ONA has no figures of the period, ConfigError where
     the folder cannot be written to.
     """
-    report = read_report(conn, period, variants, now)
-    tables = report.tables if edition == "internal" else published(conn, report, now)
+    before: Sequence[PublicTable] = ()
+    tables: Sequence[Shown]
+    if edition == "internal":
+        report = read_report(conn, period, variants, now)
+        tables = report.tables
+    else:
+        report, tables, before = published(conn, period, variants, now)
     contents = {
-        "html": page(report, tables, edition, now).encode(),
+        "html": page(report, tables, edition, now, revised(tables, before)).encode(),
         "xlsx": workbook(report, tables, edition, now),
         "csv": as_csv(report.words, tables, edition).encode(),
     }
@@ -58,25 +64,32 @@ def write_report(
     return paths
 
 
-def published(conn: psycopg.Connection, report: Report, now: datetime) -> Sequence[Shown]:
-    """What the public edition shows of the report, beside all that was published before; it is kept before it is given out.
+def published(
+    conn: psycopg.Connection, period: Period, variants: Mapping[str, str], now: datetime
+) -> tuple[Report, Sequence[PublicTable], Sequence[PublicTable]]:
+    """The report, what the public edition shows of it, and all that was published before, oldest first.
 
-    Raises UsageError where the period has not ended: each day's edition would tell what that day has added.
+    What is shown is made beside what was published before, and kept before it is given out.
+
+    Raises DataError where ONA has no figures of the period, UsageError where it has not ended: each day's edition would tell what
+    that day has added.
     """
-    if report.period.last.end > now:
+    if period.last.end > now:
         raise UsageError(
-            f"{report.period.label} has not ended, and only periods that have ended are published; `--internal` makes the exact "
+            f"{period.label} has not ended, and only periods that have ended are published; `--internal` makes the exact "
             "edition, which may not be passed on"
         )
-    provinces = [text.en for text in report.words.provinces.values()]
-    labels = {"province": (*provinces, OTHER)} if provinces else None
-    with conn.transaction():
-        lock_loads(conn)  # and with it one publication after the other, each beside the one before
+    with translate_errors("publishing a report"), conn.transaction():
+        # One publication after the other, each beside the one before, and no load meanwhile.
+        lock_loads(conn)
+        report = report_of(conn, period, variants, now)
+        provinces = [text.en for text in report.words.provinces.values()]
+        labels = {"province": (*provinces, OTHER)} if provinces else None
         before = [PublicTable.from_json(table) for table in read_published(conn)]
         tables = publish(report.tables, before, labels)
         kept = [table.to_json() for table in tables]
-        keep_published(conn, report.period.kind, report.period.start, kept, f"report-{now:%Y%m%dT%H%M%SZ}")
-    return tables
+        keep_published(conn, period.kind, period.start, kept, f"report-{now:%Y%m%dT%H%M%SZ}")
+    return report, tables, before
 
 
 def as_csv(words: Words, tables: Sequence[Shown], edition: Edition) -> str:

@@ -149,8 +149,11 @@ class Figure:
     others: Sequence[tuple[str, str, Number]] = field(default_factory=list)
 
 
-def page(report: Report, tables: Sequence[Shown], edition: str, now: datetime) -> str:
-    """The page; `tables` are the report's own, or what is published of them, `edition` is `internal` or `public`."""
+def page(report: Report, tables: Sequence[Shown], edition: str, now: datetime, revised: Sequence[Shown] = ()) -> str:
+    """The page; `tables` are the report's own, or what is published of them, `edition` is `internal` or `public`.
+
+    `revised`: those of the public tables that were published otherwise before.
+    """
     style, script = _part("page.css") + _fonts(), _part("page.js")
     return (
         _environment()
@@ -165,6 +168,10 @@ def page(report: Report, tables: Sequence[Shown], edition: str, now: datetime) -
             heading=report.words.heading,
             revisions=report.facts.revisions[:_ROWS],
             more_revisions=max(0, len(report.facts.revisions) - _ROWS),
+            republished=[
+                f"{_by(report, each)}, {_revised_period(each)}: {_children(report, each)}" for each in revised
+            ],
+            revised_by=lambda each: _by(report, each),
             revised_value=lambda each: _revised(report, each),
             revised_period=_revised_period,
             tile_places=TILES,
@@ -379,6 +386,16 @@ def _revised(report: Report, revision: Any) -> Text:  # noqa: ANN401
     named = report.words.value(revision.dimension, revision.value)
     heading = Text("Coverage") if revision.dimension == "coverage" else report.words.heading(revision.dimension)
     return Text(f"{heading.en}: {named.en}", f"{heading.km}: {named.km}" if heading.km and named.km else None)
+
+
+def _by(report: Report, revised: Any) -> str:  # noqa: ANN401
+    """The indicator, with the variant where it is not the one of the report."""
+    chosen = report.variants[revised.indicator] == revised.variant
+    return str(revised.indicator) if chosen else f"{revised.indicator} by {revised.variant}"
+
+
+def _children(report: Report, table: Shown) -> str:
+    return " × ".join(report.words.heading(name).en for name in table.dimensions) or "all children"
 
 
 def _revised_period(revision: Any) -> str:  # noqa: ANN401

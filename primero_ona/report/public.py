@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from primero_ona.mapping.labels import Labels
 from primero_ona.report.disclosure import ANY, MOST, Interval, Known, Relation, disclose, rounded
-from primero_ona.report.tables import Table
+from primero_ona.report.tables import Shown, Table
 
 #: The tables that may leave, and what their cells are labelled by; of months the total only.
 PUBLIC: dict[str, tuple[str, ...]] = {
@@ -100,17 +100,18 @@ def publish(
 ) -> Sequence[PublicTable]:
     """The tables as they may be published, beside all that was published before, oldest first; others are left out.
 
-    A table that was published and still holds is repeated as it was. `labels`: by dimension those that differ from
+    A cell that was published and still holds is repeated as it was. `labels`: by dimension those that differ from
     public_labels(), such as the provinces' names in ONA. Raises ValueError where a table that adds up does not.
     """
     by_dimension = {**public_labels(), **(labels or {})}
     new = {_key(table): table for table in tables if _allowed(table)}
     counts = {key: _counts(table, by_dimension, new.get(_key(table).of("total"))) for key, table in new.items()}
     years = {key.start.year for key in new}
-    before = {_key(table): table for table in published_before if _allowed(table) and table.period_start.year in years}
-    intervals = {key: {cell: bounds(text) for cell, text in table.cells.items()} for key, table in before.items()}
-    single = {key for tables in (before, new) for key, table in tables.items() if table.adds_up}
-    shown = _publish(counts, intervals, single)
+    published = [table for table in published_before if _allowed(table) and table.period_start.year in years]
+    single = {key for key, table in new.items() if table.adds_up} | {
+        _key(table) for table in published if table.adds_up
+    }
+    shown = _publish(counts, _editions(published), single)
     return [
         PublicTable(
             *(table.name, table.indicator, table.variant, table.period, table.period_start, table.dimensions),
@@ -118,6 +119,19 @@ def publish(
             table.adds_up,
         )
         for key, table in new.items()
+    ]
+
+
+def revised(tables: Sequence[Shown], published_before: Sequence[PublicTable]) -> list[Shown]:
+    """Those of the tables in which a cell is another than in an edition before."""
+    texts = defaultdict(set)
+    for table in published_before:
+        for cell, text in table.cells.items():
+            texts[_key(table), cell].add(text)
+    return [
+        table
+        for table in tables
+        if any(texts.get((_key(table), cell), {shown}) != {shown} for cell, shown in table.cells.items())
     ]
 
 
@@ -143,6 +157,9 @@ def bounds(text: str) -> Interval:
     return (int(low), int(high)) if high else rounded(int(low))
 
 
+_Group = tuple[int, str, str, str, date]
+
+
 @dataclass(frozen=True, order=True)
 class _Key:
     """Which table it is."""
@@ -152,10 +169,11 @@ class _Key:
     period: str
     start: date
     name: str
+    ago: int = 0  # in which edition, counted back; 0 is what holds now
 
     @property
-    def group(self) -> tuple[str, str, str, date]:
-        return self.indicator, self.variant, self.period, self.start
+    def group(self) -> _Group:
+        return self.ago, self.indicator, self.variant, self.period, self.start
 
     @property
     def months(self) -> set[tuple[int, int]]:
@@ -178,7 +196,7 @@ _Place = tuple[_Key, _Cell]
 _Related = tuple[Mapping[_Place, int], bool]
 
 
-def _key(table: Table | PublicTable) -> _Key:
+def _key(table: Shown) -> _Key:
     return _Key(table.indicator, table.variant, table.period, table.period_start, table.name)
 
 
@@ -204,20 +222,39 @@ def _counts(table: Table, labels: Mapping[str, Sequence[str]], total: Table | No
     return counts
 
 
-def _publish(counts: _Tables[int], before: _Tables[Interval], single: AbstractSet[_Key]) -> dict[_Place, Interval]:
+def _editions(published: Sequence[PublicTable]) -> list[_Tables[Interval]]:
+    """The newest tables as of each edition, the oldest edition first; one ends where a table comes again."""
+    editions: list[_Tables[Interval]] = []
+    newest: dict[_Key, Mapping[_Cell, Interval]] = {}
+    seen: set[_Key] = set()
+    for table in published:
+        if (key := _key(table)) in seen:
+            editions.append(dict(newest))
+            seen.clear()
+        newest[key] = {cell: bounds(text) for cell, text in table.cells.items()}
+        seen.add(key)
+    return [*editions, newest]
+
+
+def _publish(
+    counts: _Tables[int], editions: Sequence[_Tables[Interval]], single: AbstractSet[_Key]
+) -> dict[_Place, Interval]:
     """The intervals as which the counts are published. `single`: the tables whose cells add up."""
+    before = editions[-1]
     tables = {key: {**before, **counts}[key] for key in sorted(before.keys() | counts.keys())}
-    places = [(key, cell) for key, cells in tables.items() for cell in cells]
+    places = _places(tables)
     true = {(key, cell): count for key, cells in counts.items() for cell, count in cells.items()}
     kept = {
         (key, cell): interval
         for key, cells in before.items()
-        if key not in counts or _holds(cells, counts[key])
         for cell, interval in cells.items()
+        if key not in counts or interval[0] <= counts[key].get(cell, -1) <= interval[1]
     }
+    relations = list(_logical(_relations(tables, single), true))
+    earlier, intervals = _earlier(editions, tables, single, true, kept)
+    kept |= intervals
     shown: dict[_Place, Interval] = {}
-    relations = _logical(_relations(tables, single), true)
-    for cells, related in _components(places, relations):
+    for cells, related in _components([*places, *intervals], [*relations, *earlier]):
         if not true.keys().isdisjoint(cells):
             shown |= _publish_together(cells, related, true, kept)
     return shown
@@ -231,9 +268,7 @@ def _publish_together(
 ) -> dict[_Place, Interval]:
     """As _publish, for cells that no relation binds to others."""
     numbers = {cell: number for number, cell in enumerate(cells)}
-    rows = [
-        Relation(tuple((numbers[cell], factor) for cell, factor in terms.items()), equal) for terms, equal in relations
-    ]
+    rows = _rows(cells, relations)
     kept = {cell: kept[cell] for cell in cells if cell in kept}
     # What was published of other data says nothing about these.
     for group in _outdated(cells, rows, true, kept):
@@ -249,9 +284,79 @@ def _publish_together(
     return {cell: known.intervals[numbers[cell]] for cell in cells if cell in true}
 
 
+def _earlier(
+    editions: Sequence[_Tables[Interval]],
+    tables: _Tables[Any],
+    single: AbstractSet[_Key],
+    true: Mapping[_Place, int],
+    kept: Mapping[_Place, Interval],
+) -> tuple[list[_Related], dict[_Place, Interval]]:
+    """What earlier editions say together with the present one: relations, and the intervals of cells that hold no more.
+
+    Late entries change a few cells; all others are taken to be the same children as before, and bind one edition to the other.
+    """
+    stated: list[_Related] = []
+    intervals: dict[_Place, Interval] = {}
+    later: Mapping[_Place, Interval | None] = {place: kept.get(place) for place in _places(tables)}
+    labels: _Tables[Any] = tables
+    present = {place: place for place in later}
+    for ago, edition in enumerate(reversed(editions), start=1):
+        old = {(key, cell): interval for key, cells in edition.items() for cell, interval in cells.items()}
+        # Where a table has other labels now, all the rest is another rest.
+        same = {
+            (key, cell)
+            for (key, cell), interval in old.items()
+            if later.get((key, cell)) == interval and (OTHER not in cell or labels[key].keys() == edition[key].keys())
+        }
+        present = {place: present[place] if place in same else _ago(place, ago) for place in old}
+        relations = [related for related in _relations(edition, single) if not related[0].keys() <= same]
+        for wide in (False, True):
+            part = [related for related in relations if (len({key.group for key, _ in related[0]}) > 1) == wide]
+            for cells, related in _components(dict.fromkeys(place for terms, _ in part for place in terms), part):
+                # Where one cell alone has changed, so has the sum, however it is shown; and a cell may have changed and back.
+                sums = {(key, cell) for key, cell in cells if key.name == "total" or _is_margin(key, edition)}
+                gone = {place for place in cells if present[place] not in true}
+                for apart in (set[_Place](), sums & same, (sums | gone) & same):
+                    names = {place: _ago(place, ago) if place in apart else present[place] for place in cells}
+                    found = [({names[place]: n for place, n in terms.items()}, equal) for terms, equal in related]
+                    known = intervals | {name: old[place] for place, name in names.items() if name[0].ago}
+                    if _possible([*stated, *found], true, {**kept, **known}):
+                        stated, intervals, present = [*stated, *found], known, present | names
+                        break
+        later, labels = old, edition
+    return stated, intervals
+
+
+def _ago(place: _Place, ago: int) -> _Place:
+    return replace(place[0], ago=ago), place[1]
+
+
+def _is_margin(key: _Key, tables: _Tables[Any]) -> bool:
+    return any(key.name in PUBLIC[other] and key.of(other) in tables for other in PUBLIC if other != key.name)
+
+
+def _places(tables: _Tables[Any]) -> list[_Place]:
+    return [(key, cell) for key, cells in tables.items() for cell in cells]
+
+
+def _possible(relations: Sequence[_Related], true: Mapping[_Place, int], known: Mapping[_Place, Interval]) -> bool:
+    """Whether the relations may hold of the true counts, and of others as they are known."""
+    cells = list(dict.fromkeys(place for terms, _ in relations for place in terms))
+    intervals = [(true[cell], true[cell]) if cell in true else known.get(cell, ANY) for cell in cells]
+    return Known(intervals, _rows(cells, relations)).possible()
+
+
+def _rows(cells: Sequence[_Place], relations: Iterable[_Related]) -> list[Relation]:
+    """The relations between cells by their numbers."""
+    numbers = {cell: number for number, cell in enumerate(cells)}
+    return [
+        Relation(tuple((numbers[cell], factor) for cell, factor in terms.items()), equal) for terms, equal in relations
+    ]
+
+
 def _outdated(
     cells: Sequence[_Place], rows: Sequence[Relation], true: Mapping[_Place, int], kept: Mapping[_Place, Interval]
-) -> Iterator[tuple[str, str, str, date]]:
+) -> Iterator[_Group]:
     """Those who count the same children as tables published before whose counts cannot be true any more, newest last."""
     known = Known([(true[cell], true[cell]) if cell in true else ANY for cell in cells], rows)
     groups = sorted({cell[0].group for cell in kept if cell not in true})
@@ -263,12 +368,6 @@ def _outdated(
             yield group
             for number in places:
                 known.put(number, ANY)
-
-
-def _holds(intervals: Mapping[_Cell, Interval], counts: Mapping[_Cell, int]) -> bool:
-    return intervals.keys() == counts.keys() and all(
-        low <= counts[cell] <= high for cell, (low, high) in intervals.items()
-    )
 
 
 def _logical(relations: Iterable[_Related], true: Mapping[_Place, int]) -> Iterator[_Related]:

@@ -133,6 +133,7 @@ class Revision:
     """A figure that became another after its period had closed, and why."""
 
     indicator: str
+    variant: str
     period: str
     period_start: date
     dimension: str
@@ -180,21 +181,26 @@ def read_report(conn: psycopg.Connection, period: Period, variants: Mapping[str,
     Raises DataError where ONA has no figures of it.
     """
     with translate_errors("reading the report from ONA"), _one_moment(conn):
-        target = Target.find(conn)
-        tables = tuple(_tables(conn, target, period, variants))
-        if not any(table.name == "total" and table.period_start == period.start for table in tables):
-            raise DataError(
-                f"ONA has no figures of {period.name}; sync it, or run the job compute_figures where PRIMERO_ONA_START admits it",
-                see="figures",
-            )
-        return Report(
-            period,
-            variants,
-            tables,
-            _facts(conn, target, period, variants),
-            Words(read_dictionary(conn), conn.execute(sql.SQL(_PROVINCES).format(**target.names)).fetchall()),
-            open=period.last.is_open(now),
+        return report_of(conn, period, variants, now)
+
+
+def report_of(conn: psycopg.Connection, period: Period, variants: Mapping[str, str], now: datetime) -> Report:
+    """As read_report, in a transaction in which no figure changes meanwhile."""
+    target = Target.find(conn)
+    tables = tuple(_tables(conn, target, period, variants))
+    if not any(table.name == "total" and table.period_start == period.start for table in tables):
+        raise DataError(
+            f"ONA has no figures of {period.name}; sync it, or run the job compute_figures where PRIMERO_ONA_START admits it",
+            see="figures",
         )
+    return Report(
+        period,
+        variants,
+        tables,
+        _facts(conn, target, period, variants),
+        Words(read_dictionary(conn), conn.execute(sql.SQL(_PROVINCES).format(**target.names)).fetchall()),
+        open=period.last.is_open(now),
+    )
 
 
 @contextmanager
@@ -211,7 +217,7 @@ def _one_moment(conn: psycopg.Connection) -> Iterator[None]:
 
 def _tables(conn: psycopg.Connection, target: Target, period: Period, variants: Mapping[str, str]) -> Iterator[Table]:
     """The totals, what would count but for a date, and the tables of the period."""
-    totals = [Period("quarter", quarter) for quarter in period.quarters()] + [period, *period.earlier()]
+    totals = _totals(period)
     dimensions = [dimension for dimension, _ in _TABLES.values()]
     found: dict[tuple[str, str, str, date, str], dict[str, int]] = {}
     rows = conn.execute(
@@ -242,21 +248,27 @@ def _tables(conn: psycopg.Connection, target: Target, period: Period, variants: 
             yield Table(name, *chosen, parts, cells_by, adds_up=dimension in SINGLE_VALUED)
 
 
+def _totals(period: Period) -> list[Period]:
+    """The periods whose totals a report has, by all variants."""
+    return [Period("quarter", quarter) for quarter in period.quarters()] + [period, *period.earlier()]
+
+
 def _split(value: str, parts: int) -> tuple[str, ...]:
     return tuple(value.rsplit(_AND, parts - 1))
 
 
 def _facts(conn: psycopg.Connection, target: Target, period: Period, variants: Mapping[str, str]) -> Facts:
-    shown = period.quarters()
+    totals = _totals(period)
     known = {
         "first": period.first.name,
         "last": period.last.name,
         "kind": period.kind,
         "start": period.start,
-        "quarters": [date.fromisoformat(quarter.key) for quarter in shown],
+        "kinds": [each.kind for each in totals],
+        "starts": [each.start for each in totals],
         "indicators": [*variants],
         "variants": [*variants.values()],
-        "dimensions": ["all", "coverage", *(dimension for dimension, _ in _TABLES.values())],
+        "dimensions": ["coverage", *(dimension for dimension, _ in _TABLES.values())],
     }
     computed, synced, period_synced = conn.execute(_TIMES, known).fetchone() or (None, None, None)
     counts = conn.execute(sql.SQL(_COUNTS).format(**target.names)).fetchone() or (0, 0, 0, 0)
@@ -325,10 +337,11 @@ SELECT table_name, reason, count(DISTINCT primero_id), sum(entries)
 """
 
 _REVISIONS = """
-SELECT h.indicator, h.period, h.period_start, h.dimension, h.value, h.old, h.new, h.changed_at, h.reason
+SELECT h.indicator, h.variant, h.period, h.period_start, h.dimension, h.value, h.old, h.new, h.changed_at, h.reason
   FROM primero_sync.indicator_history AS h
-  JOIN unnest(%(indicators)s::text[], %(variants)s::text[]) AS wanted (indicator, variant) USING (indicator, variant)
- WHERE (h.period = %(kind)s AND h.period_start = %(start)s AND h.dimension = ANY (%(dimensions)s))
-    OR (h.period = 'quarter' AND h.period_start = ANY (%(quarters)s) AND h.dimension = 'all')
- ORDER BY date_trunc('minute', h.changed_at) DESC, h.dimension <> 'all', h.period_start DESC, h.indicator, h.dimension, h.value
+ WHERE (h.dimension = 'all'
+        AND (h.period, h.period_start) IN (SELECT * FROM unnest(%(kinds)s::text[], %(starts)s::date[])))
+    OR (h.period = %(kind)s AND h.period_start = %(start)s AND h.dimension = ANY (%(dimensions)s)
+        AND (h.indicator, h.variant) IN (SELECT * FROM unnest(%(indicators)s::text[], %(variants)s::text[])))
+ ORDER BY date_trunc('minute', h.changed_at) DESC, h.dimension <> 'all', h.period_start DESC, h.indicator, h.variant, h.dimension, h.value
 """

@@ -294,7 +294,8 @@ def test_what_was_published_is_repeated_until_it_does_not_hold():
     assert again == first
     assert publish(tables(11, 15, 3), again, labels) == first
     revised = publish(tables(11, 15, 9), again, labels)
-    assert shown(revised, "sex") == ["10", "15", "10"]
+    # With 13, the three first would have been 12, 12 and 4.
+    assert shown(revised, "total") + shown(revised, "sex") == ["35", "10", "8–17", "8–17"]
     # What an older version gave away is no reason to publish nothing.
     given = [replace(each, cells={("Female",): "10", ("Male",): "10", ("Other",): "<5"}) for each in first[1:]]
     both = publish(
@@ -304,6 +305,73 @@ def test_what_was_published_is_repeated_until_it_does_not_hold():
     # A year that cannot have the quarter that was published before has another, later one.
     year = publish([table("total", {(): 2}, "year")], first, labels)
     assert shown(year, "total", "year") == ["<5"]
+
+
+#: By name the counts of two editions: placement types, of which the late entries change some.
+EDITIONS = {
+    "one rises": ((12, 12, 12, 12, 12, 4, 4), (20, 12, 12, 12, 12, 4, 4)),
+    "one rises, the total looks the same": ((12, 12, 12, 12, 12, 4, 4), (13, 12, 12, 12, 12, 4, 4)),
+    "one falls": ((20, 12, 12, 12, 12, 4, 4), (12, 12, 12, 12, 12, 4, 4)),
+    "a small one rises": ((12, 12, 12, 12, 12, 4, 4), (12, 12, 12, 12, 12, 9, 4)),
+    "a child moves": ((12, 12, 12, 12, 12, 4, 4), (12, 12, 12, 12, 13, 3, 4)),
+    "two rise": ((8, 8, 8, 8, 8, 0, 0), (8, 8, 8, 20, 30, 0, 0)),
+    "what it was is bound by the others": ((12, 12, 4), (12, 12, 13)),
+}
+
+
+@pytest.mark.parametrize("counts", EDITIONS.values(), ids=EDITIONS)
+@pytest.mark.proves("published-before")
+def test_two_editions_together_give_no_small_count_away(counts):
+    """Most children of a revised quarter are the same as before: who lays both editions side by side knows twice as much."""
+    kinds = public_labels()["placement_type"][: len(counts[0])]
+    published: list[PublicTable] = []
+    all_counts = (*counts, counts[0])
+    for each in all_counts:
+        cells = {(kind,): count for kind, count in zip(kinds, each, strict=True)}
+        tables = [table("total", {(): sum(each)}), table("placement_type", cells)]
+        published += publish(tables, published, {"placement_type": kinds})
+    editions = [published[:2], published[2:4], published[4:]]
+    for numbers in ((0, 1), (1, 2)):
+        texts = [[*shown(editions[number], "placement_type"), *shown(editions[number], "total")] for number in numbers]
+        before, after = ([*all_counts[number], sum(all_counts[number])] for number in numbers)
+        # Of the first edition and then of the second; a count that is the same is one cell, which both texts speak of.
+        intervals = [bounds(text) for text in (*texts[0], *texts[1])]
+        whole = len(kinds)
+        second = list(range(whole + 1, 2 * whole + 2))
+        for cell in range(whole + 1):
+            if before[cell] == after[cell]:
+                second[cell] = cell
+                lows, highs = zip(intervals[cell], intervals[whole + 1 + cell], strict=True)
+                intervals[cell] = max(lows), min(highs)
+        rules = [
+            Relation((*((cell, 1) for cell in each[:-1]), (each[-1], -1)), True) for each in (range(whole + 1), second)
+        ]
+        assert not Known(intervals, rules).unproven({*range(whole + 1), *second}), texts
+
+
+def test_the_first_of_three_editions_gives_no_small_count_away():
+    """Also where the one between them had a count that was shown like the first, and a total that was not."""
+    kinds = public_labels()["placement_type"][:4]
+    published: list[PublicTable] = []
+    for count in (4, 3, 8):
+        cells = {(kind,): each for kind, each in zip(kinds, (7, count, 22, 0), strict=True)}
+        tables = [table("total", {(): sum(cells.values())}), table("placement_type", cells)]
+        published += publish(tables, published, {"placement_type": kinds})
+    first, _, last = published[0::2]
+    cells = [each.cells for each in published[1::2]]
+    # All but the second cell are the same in the first and in the last edition.
+    intervals = [*map(bounds, (*cells[0].values(), *first.cells.values(), cells[2][(kinds[1],)], *last.cells.values()))]
+    terms = [((0, 1), (place, 1), (2, 1), (3, 1), (whole, -1)) for place, whole in ((1, 4), (5, 6))]
+    assert not Known(intervals, [Relation(each, equal=True) for each in terms]).unproven(range(7))
+
+
+def test_a_label_more_changes_no_other_cell():
+    """A province that ONA has now and did not have is no reason to publish the others otherwise."""
+    counts = {("A",): 12, ("B",): 12, (OTHER,): 4}
+    first = publish([table("total", {(): 28}), table("province", counts)], [], {"province": ("A", "B", OTHER)})
+    assert shown(first, "province") == ["10", "8–17", "<5"]
+    tables = [table("total", {(): 58}), table("province", counts | {("C",): 30})]
+    assert shown(publish(tables, first, {"province": ("A", "B", "C", OTHER)}), "province") == ["10", "8–17", "30", "<5"]
 
 
 def test_tables_that_do_not_add_up_are_refused():

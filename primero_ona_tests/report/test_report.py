@@ -20,8 +20,9 @@ from primero_ona.ona.dictionary import read_dictionary
 from primero_ona.ona.revisions import read_published
 from primero_ona.pipeline.reference import fill_dictionary, fill_lookup
 from primero_ona.quarters import Quarter
+from primero_ona.report import files
 from primero_ona.report.files import write_report
-from primero_ona.report.page import TILES, page
+from primero_ona.report.page import TILES
 from primero_ona.report.tables import Period, read_report
 from primero_ona.report.words import PROVINCE
 from primero_ona.sandbox.changes import ReferenceData
@@ -212,16 +213,77 @@ def test_a_revision_is_named_with_its_reason(figures: psycopg.Connection[Any], t
     load(figures, [case(99, age=3)], [service(99, 99)], run_id="late")
     computed(figures, run_id="late")
     told = {tuple(row[1:]) for row in read_page(written(figures, tmp_path)[".html"]).rows if len(row) == 5}
+    for indicator in ("4.11a", "4.11a by registered_or_served"):
+        assert any(row[0] == f"{indicator}, 2024-Q1:all children" and row[3] == "late registration" for row in told), (
+            told
+        )
     assert ("4.11a, 2024-Q1:all children", "40", "41", "late registration") in told, told
-    report = read_report(figures, PERIOD, DEFAULTS, NOW)
-    public = page(report, report.tables, "public", NOW)
-    assert "late registration" in public
-    assert "all children" not in public
     year = written(figures, tmp_path, Period.of_year(2024))
     assert year[".html"].name == "primero-ona-2024-internal.html"
     assert any(
         row[0].startswith("2024-Q1") and row[1] == "41" for row in read_page(year[".html"]).rows if len(row) == 3
     )
+
+
+@pytest.mark.proves("report")
+def test_all_totals_that_are_shown_name_their_revisions(figures: psycopg.Connection[Any], tmp_path: Path) -> None:
+    """Also those of the year before, and of other definitions."""
+    insert = """INSERT INTO primero_sync.indicator_history
+      (indicator, variant, period, period_start, dimension, value, old, new, changed_at, run_id, reason)
+      VALUES ('4.11a', %s, %s, %s, 'all', 'all', 1, 2, now(), 'late', 'correction')"""
+    for place in (("served", "year", "2023-01-01"), ("open", "year", "2024-01-01"), ("served", "year", "2022-01-01")):
+        figures.execute(insert, place)
+    shown = read_page(written(figures, tmp_path, Period.of_year(2024))[".html"])
+    assert {row[1] for row in shown.rows if len(row) == 5} - {"Figure"} == {
+        "4.11a, 2023:all children",
+        "4.11a by open, 2024:all children",
+    }
+
+
+@pytest.mark.proves("public-edition")
+def test_the_public_edition_says_of_revisions_only_what_its_texts_show(
+    figures: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    """That an exact count has changed, when and why, says what <5 hides."""
+
+    def section() -> str:
+        path = write_report(figures, PERIOD, DEFAULTS, "public", tmp_path, NOW)[0]
+        found = re.search(r'id="revisions".*?</section>', path.read_text(encoding="utf-8"), re.DOTALL)
+        assert found
+        return found[0]
+
+    first = section()
+    assert "shown otherwise in an earlier" in first
+    # A 41st child, which all public tables show as 40, and which a table that is not public has as well.
+    load(figures, [case(99, age=3, type_of_case="x")], [service(99, 99)], run_id="late")
+    computed(figures, run_id="late")
+    assert section() == first
+    load(figures, [case(n, age=3) for n in range(200, 230)], [service(n, n) for n in range(200, 230)], run_id="late-2")
+    computed(figures, run_id="late-2")
+    revised = section()
+    assert "4.11a, 2024-Q1: all children" in revised
+    assert "late registration" not in revised
+    assert section() == revised
+
+
+@pytest.mark.proves("published-before")
+def test_the_public_edition_is_read_under_the_lock_of_the_loads(
+    figures: psycopg.Connection[Any], ona_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two publications would otherwise each be of figures from before the other, and the older one be the last."""
+    lock = files.lock_loads
+
+    def after_another(conn: psycopg.Connection[Any]) -> None:
+        with psycopg.connect(ona_url) as other:
+            other.execute(
+                "UPDATE indicator_figures SET children = 1000 WHERE dimension = 'all' AND variant = 'registered'"
+            )
+        lock(conn)
+
+    monkeypatch.setattr(files, "lock_loads", after_another)
+    table = write_report(figures, PERIOD, DEFAULTS, "public", tmp_path, NOW)[2]
+    rows = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"))))
+    assert {row["children"] for row in rows if (row["table"], row["definition"]) == ("total", "registered")} == {"1000"}
 
 
 @pytest.mark.parametrize(
