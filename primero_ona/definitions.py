@@ -41,6 +41,7 @@ from primero_ona.graph.resources import (
     PartitionStorage,
     PrimeroResource,
     refuse_local_storage,
+    runs_elsewhere,
 )
 from primero_ona.graph.retention import purge_job, purge_schedule, remove_job, remove_schedule
 from primero_ona.graph.run_guard import guarded
@@ -110,7 +111,7 @@ def build_defs(
             close_schedule(job),
             refresh_schedule(job),
             figures_schedule(compute),
-            reports_schedule(write, quarters),
+            reports_schedule(write, quarters, on=settings.reports_folder is not None or not runs_elsewhere()),
             reconcile_schedule(verify),
             remove_schedule(remove),
             *map(purge_schedule, purges),

@@ -24,7 +24,8 @@ def compare(
 ) -> None:
     """Compare the legacy pipeline's tables with ours, and say by which known difference each row differs. Changes nothing.
 
-    Run `verify` first: it proves that ours hold what Primero holds. Exit code 1 where no known difference explains a row.
+    Run `verify` first: it proves that ours hold what Primero holds. Exit code 1 where no known difference explains a row,
+    or where it is unknown when the legacy pipeline last ran.
     """
     from primero_ona.ona.compare import compare as compare_tables
 
@@ -34,7 +35,7 @@ def compare(
         output.print_json(_as_json(found))
     else:
         _show(found)
-    raise typer.Exit(1 if found.unexplained else 0)
+    raise typer.Exit(1 if found.unexplained or found.legacy_run is None else 0)
 
 
 def _as_json(found: Comparison) -> dict[str, Any]:
@@ -57,11 +58,16 @@ def _show(found: Comparison) -> None:
         for one in each.differences:
             if not one.is_known and one.ids:
                 output.note(f"{one.name}, the first cases: {', '.join(one.ids)}.")
-    ran = f"{found.legacy_run:%Y-%m-%d %H:%M} UTC" if found.legacy_run else "never"
-    output.note(f"The legacy pipeline last wrote into {found.there}: {ran}.")
+    if found.legacy_run:
+        output.note(f"The legacy pipeline last wrote into {found.there}: {found.legacy_run:%Y-%m-%d %H:%M} UTC.")
+    else:
+        output.note(
+            f"It is unknown when the legacy pipeline last wrote: no row of {found.there}.cases has a last_updated_date that can be "
+            "read. So nothing says which changes it should have, and the comparison proves nothing."
+        )
     if found.unexplained:
         output.note(f"{found.unexplained:,} rows differ for no known reason.")
-    else:
+    elif found.legacy_run:
         output.note("Every difference is a known one.")
 
 

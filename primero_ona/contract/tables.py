@@ -46,6 +46,9 @@ def _caregiver(name: str, description: str, rule: PlaceRule) -> Column:
     )
 
 
+#: Characters of a key. Ids have some forty; an index of PostgreSQL takes 2,704 bytes, and the load may add to a key.
+LONGEST_KEY = 200
+
 CASES = Table(
     name="cases",
     key="case_id",

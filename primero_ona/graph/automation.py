@@ -124,15 +124,20 @@ def reports_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
     )
 
 
-def reports_schedule(job: Any, quarters: dg.TimeWindowPartitionsDefinition) -> dg.ScheduleDefinition:  # noqa: ANN401
-    """Write the reports of the quarters whose figures still change."""
+def reports_schedule(
+    job: Any,  # noqa: ANN401
+    quarters: dg.TimeWindowPartitionsDefinition,
+    *,
+    on: bool,
+) -> dg.ScheduleDefinition:
+    """Write the reports of the quarters whose figures still change; off where there is no folder for them."""
 
     @dg.schedule(
         name="write_reports",
         cron_schedule=REPORTS_CRON,
         execution_timezone=TIME_ZONE,
         job=job,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=dg.DefaultScheduleStatus.RUNNING if on else dg.DefaultScheduleStatus.STOPPED,
         description=(
             "Each night at 00:40 (Phnom Penh), writes the internal reports of the open quarter and of the one before, which late "
             "entries still change."

@@ -154,17 +154,22 @@ class _Refusing(dg.IOManager):
 
 
 def refuse_local_storage(instance: dg.DagsterInstance | None = None) -> None:
-    """Raise ConfigError where runs start on other machines, and the settings name a folder of this one for partitions.
+    """Raise ConfigError where runs start on other machines, and the settings name a folder of this one for partitions."""
+    if runs_elsewhere(instance) and not read_one(StorageSettings).bucket:
+        raise ConfigError(
+            "runs start in containers of their own, which share no folder, so what one of them stores the next would not find; let "
+            "PRIMERO_ONA_STORAGE_URL name a bucket (s3://bucket/prefix)"
+        )
+
+
+def runs_elsewhere(instance: dg.DagsterInstance | None = None) -> bool:
+    """Whether runs start on other machines, whose folders go with them.
 
     Dagster names the image of a code server whose runs are containers of their own, and the launcher that starts them.
     """
     launcher = instance.get_ref().run_launcher_data if instance and instance.is_persistent else None
     elsewhere = launcher is not None and launcher.module_name.partition(".")[0] != "dagster"
-    if (elsewhere or os.environ.get("DAGSTER_CURRENT_IMAGE")) and not read_one(StorageSettings).bucket:
-        raise ConfigError(
-            "runs start in containers of their own, which share no folder, so what one of them stores the next would not find; let "
-            "PRIMERO_ONA_STORAGE_URL name a bucket (s3://bucket/prefix)"
-        )
+    return elsewhere or bool(os.environ.get("DAGSTER_CURRENT_IMAGE"))
 
 
 def default_storage(instance: dg.DagsterInstance | None) -> Path:
@@ -173,7 +178,12 @@ def default_storage(instance: dg.DagsterInstance | None) -> Path:
 
 
 def default_reports(instance: dg.DagsterInstance | None) -> Path:
-    """`reports/` beside Dagster's own storage."""
+    """`reports/` beside Dagster's own storage; raises ConfigError where runs start on other machines."""
+    if runs_elsewhere(instance):
+        raise ConfigError(
+            "runs start in containers of their own, and the files of a report would go with them; let PRIMERO_ONA_REPORTS name the "
+            "folder of a volume that is mounted into them"
+        )
     return _home(instance) / "reports"
 
 

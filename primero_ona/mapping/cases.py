@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from primero_ona.contract.tables import CASES
+from primero_ona.contract.tables import CASES, LONGEST_KEY
 from primero_ona.mapping.columns import column, flags, parse_keys, to_arrow, to_frame
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Reasons = np.ndarray[Any, np.dtype[Any]]
-
-#: Characters of a key. Ids have some forty; an index of PostgreSQL takes 2,704 bytes, and the load may add to a key.
-LONGEST_KEY = 200
 
 #: What is read of a raw frame.
 CASE_FIELDS = tuple(

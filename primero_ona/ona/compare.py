@@ -13,7 +13,7 @@ import psycopg
 from psycopg import IsolationLevel, sql
 
 from primero_ona.contract.column import Column, LabelRule, PlaceRule, Table
-from primero_ona.contract.tables import CASES, SERVICES
+from primero_ona.contract.tables import CASES, LONGEST_KEY, SERVICES
 from primero_ona.errors import NAMED_CASES, UsageError
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.target import BOOKKEEPING, Target
@@ -22,12 +22,14 @@ from primero_ona.ona.target import BOOKKEEPING, Target
 KNOWN = {
     "later": "changed in Primero since the legacy pipeline last ran; its next run may bring it",
     "lost": "changed before the legacy pipeline last ran, and never came there: an update that it lost",
+    "before": "last changed before the legacy pipeline began, which never asked for it",
     "eighteen": "18 years old, which the legacy pipeline counted as a child",
     "grown up": "a child when registered, and older than 18 when the legacy pipeline asked",
     "removed": "left here, being disabled or of neither indicator or not included; the legacy pipeline removes nothing",
     "merged": "several cases with one Case ID: there one row, here one each",
     "shared": "services of several children, or of one child, with one `unique_id`: there one row, here one each",
     "its case": "a service of a case that only one side has, which is counted among the cases",
+    "quarantine": "a service without a key, or with one that is too long: here in quarantine, see `primero-ona quarantine list`",
     "last word": "an option without a number at its end, which lost its last word there",
     "unknown code": "codes that the legacy pipeline does not know: nothing there, or an empty place between commas",
     "place": "a province, or a code with leading zeros, that the legacy pipeline does not find",
@@ -87,7 +89,7 @@ class TableComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both tables; `legacy_run`: the last time (UTC) at which the legacy pipeline wrote a case, None where it never did."""
+    """Both tables; `legacy_run`: the last time (UTC) at which the legacy pipeline wrote a case, None where no row says it."""
 
     there: str
     here: str
@@ -135,6 +137,7 @@ def _compare(conn: psycopg.Connection, table: Table, there: Target, here: Target
             **{f"there_{name}": identifier for name, identifier in there.names.items()},
             **{f"here_{name}": identifier for name, identifier in here.names.items()},
             exits=sql.Identifier(BOOKKEEPING, "exits"),
+            quarantine=sql.Identifier(BOOKKEEPING, "quarantine"),
             stamps=_stamps(there),
             why=sql.SQL(_WHY),
             columns=compared,
@@ -184,23 +187,27 @@ def _kinds(table: Table) -> dict[str, Any]:
         "places": [name for name in of(*get_args(PlaceRule)) if name != "location_code"],
         "days": [column.name for column in table.columns if column.type == "date"],
         "named": NAMED_CASES,
+        "longest_key": LONGEST_KEY,
     }
 
 
 #: When the legacy pipeline last wrote each case, by its clock in UTC.
 _STAMPS = r"""
-SELECT case_id, CASE WHEN last_updated_date::text ~ '^\d{{4}}-\d\d-\d\d[ T]\d\d:\d\d:\d\d'
-                     THEN left(last_updated_date::text, 19)::timestamp AT TIME ZONE 'UTC' END AS at
+SELECT case_id, max(CASE WHEN last_updated_date::text ~ '^\d{{4}}-\d\d-\d\d[ T]\d\d:\d\d:\d\d'
+                         THEN left(last_updated_date::text, 19)::timestamp AT TIME ZONE 'UTC' END) AS at
   FROM {there_cases}
+ GROUP BY case_id
 """
 
-# Of each difference: the row, the case that it is of, the column where both sides have the row, and why.
+# Of each difference: the row, the case that it is of, the column where both sides have the row, and why. A row that is only there
+# goes by its place in the table: its key may be null, or that of another row, too.
 _QUERY = """
 WITH found AS MATERIALIZED ({rows}),
 ranked AS (
     SELECT why, row, id, col, row_number() OVER (PARTITION BY why ORDER BY id, row, col) AS place FROM found
 )
-SELECT why, NULL, count(DISTINCT row), COALESCE(array_agg(DISTINCT id ORDER BY id) FILTER (WHERE place <= %(named)s), '{{}}')
+SELECT why, NULL, count(DISTINCT row),
+       COALESCE(array_agg(DISTINCT id ORDER BY id) FILTER (WHERE place <= %(named)s AND id IS NOT NULL), '{{}}')
   FROM ranked
  GROUP BY why
  UNION ALL
@@ -218,7 +225,7 @@ CASE WHEN d.col IS NULL THEN 'equal'
           OR btrim(d.there, ', ') = d.here) THEN 'unknown code'
      WHEN d.col = ANY (%(places)s) AND d.there = '' THEN 'place'
      WHEN d.col = 'location_code' AND d.here <> '' AND starts_with(d.there, d.here) THEN 'precision'
-     WHEN d.col = ANY (%(days)s) AND d.here <> '' AND (d.here::date - 1)::text = d.there THEN 'day'
+     WHEN d.col = ANY (%(days)s) AND d.here ~ '^\d{4}-\d\d-\d\d$' AND (d.here::date - 1)::text = d.there THEN 'day'
      WHEN d.col = 'age' AND d.there ~ '^\d{1,3}$' AND d.here ~ '^\d{1,3}$'
           AND abs(d.there::integer - d.here::integer) <= 1 + p.years THEN 'age'
      ELSE 'unexplained'
@@ -234,6 +241,8 @@ ours AS MATERIALIZED (
            primero_updated_at::timestamptz AS changed_at
       FROM {here_cases}
 ),
+-- The oldest change that it has, or its first write of what still stands.
+began AS (SELECT LEAST(min(ours.changed_at), (SELECT min(at) FROM stamps)) AS at FROM ours JOIN stamps USING (case_id)),
 several AS (SELECT plain FROM ours GROUP BY plain HAVING count(*) > 1)
 SELECT o.case_id AS row, o.primero_id::text AS id, d.col, {why} AS why
   FROM {there_cases} AS l
@@ -247,7 +256,7 @@ SELECT o.case_id AS row, o.primero_id::text AS id, d.col, {why} AS why
            COALESCE(extract(epoch FROM now() - s.at)::bigint / 31536000, 0) AS years) AS p
   LEFT JOIN LATERAL (SELECT * FROM (VALUES {columns}) AS v (col, there, here) WHERE there <> here) AS d ON true
  UNION ALL
-SELECT l.case_id, COALESCE(e.primero_id::text, l.case_id), NULL,
+SELECT concat(l.tableoid, l.ctid), COALESCE(e.primero_id::text, l.case_id), NULL,
        CASE WHEN l.age::text = '18' AND l.type_of_case IS DISTINCT FROM 'children undergoing reintegration' THEN 'eighteen'
             WHEN e.primero_id IS NOT NULL THEN 'removed' ELSE 'unseen' END
   FROM {there_cases} AS l
@@ -256,10 +265,15 @@ SELECT l.case_id, COALESCE(e.primero_id::text, l.case_id), NULL,
  UNION ALL
 SELECT o.case_id, o.primero_id::text, NULL,
        CASE WHEN o.plain <> o.case_id AND EXISTS (SELECT FROM stamps WHERE stamps.case_id = o.plain) THEN 'merged'
-            WHEN o.age::integer > 18 AND o.type_of_case IS DISTINCT FROM 'children undergoing reintegration' THEN 'grown up'
-            WHEN o.changed_at < last_run.at THEN 'lost' ELSE 'later' END
+            WHEN NULLIF(btrim(o.age::text), '')::integer > 18
+                 AND o.type_of_case IS DISTINCT FROM 'children undergoing reintegration' THEN 'grown up'
+            WHEN o.changed_at >= last_run.at THEN 'later'
+            WHEN last_run.at IS NULL THEN 'unexplained'
+            WHEN o.changed_at >= began.at THEN 'lost'
+            WHEN o.changed_at < began.at THEN 'before' ELSE 'unexplained' END
   FROM ours AS o
  CROSS JOIN last_run
+ CROSS JOIN began
  WHERE NOT EXISTS (SELECT FROM stamps WHERE stamps.case_id = o.case_id)
 """
 
@@ -289,9 +303,18 @@ SELECT o.unique_id AS row, o.primero_case_id::text AS id, d.col, {why} AS why
     SELECT * FROM (VALUES ('case_id', l.case_id, o.of_case), {columns}) AS v (col, there, here)
      WHERE there IS DISTINCT FROM here) AS d ON true
  UNION ALL
-SELECT l.unique_id, COALESCE(c.primero_id::text, l.case_id), NULL, CASE WHEN c.case_id IS NULL THEN 'its case' ELSE 'removed' END
+SELECT concat(l.tableoid, l.ctid), COALESCE(c.primero_id::text, l.case_id), NULL,
+       CASE WHEN c.case_id IS NULL AND s.case_id IS NOT NULL THEN 'its case'
+            WHEN c.primero_updated_at::timestamptz > s.at THEN
+                 CASE WHEN c.primero_updated_at::timestamptz < last_run.at THEN 'lost' ELSE 'later' END
+            WHEN (COALESCE(btrim(l.unique_id), '') = '' OR length(l.unique_id) > %(longest_key)s)
+                 AND EXISTS (SELECT FROM {quarantine} AS q WHERE q.table_name = 'services' AND q.resolved_at IS NULL
+                                AND q.primero_id = c.primero_id::text) THEN 'quarantine'
+            ELSE 'unseen' END
   FROM {there_services} AS l
   LEFT JOIN {here_cases} AS c ON c.case_id = l.case_id
+  LEFT JOIN stamps AS s ON s.case_id = l.case_id
+ CROSS JOIN last_run
  WHERE NOT EXISTS (SELECT FROM ours WHERE ours.unique_id = l.unique_id)
  UNION ALL
 SELECT o.unique_id, o.primero_case_id::text, NULL,

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -163,14 +163,12 @@ class Bucket:
 
     def names(self, asset: str | None = None) -> list[str]:
         """See Place."""
-        pattern = re.compile(r"[^/.]+/[^/.][^/]*")
         with _translated():
             pages = self._s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=f"{self._prefix}{f'{asset}/' if asset else ''}"
             )
-            keys = [entry["Key"].removeprefix(self._prefix) for page in pages for entry in page.get("Contents", ())]
-        names = [key.removesuffix(SUFFIX) for key in keys if key.endswith(SUFFIX)]
-        return sorted(name for name in names if pattern.fullmatch(name))
+            names = [self._name(entry["Key"]) for page in pages for entry in page.get("Contents", ())]
+        return sorted(name for name in names if name is not None)
 
     def read(self, name: str) -> pa.NativeFile:
         """See Place. The whole file comes into memory: it is compressed, and one quarter's."""
@@ -197,11 +195,19 @@ class Bucket:
         """See Place; what is not put whole never comes here."""
 
     def remove_leftovers(self) -> None:
-        """See Place. We begin no upload in parts; another tool that copied files here may have left one."""
+        """See Place. We begin no upload in parts; another tool that copied partitions here may have left one."""
         with _translated():
             pages = self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
             for upload in [upload for page in pages for upload in page.get("Uploads", ())]:
-                self._s3.abort_multipart_upload(Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+                if self._name(upload["Key"]) is None:
+                    continue
+                with suppress(self._s3.exceptions.NoSuchUpload):  # it has ended since
+                    self._s3.abort_multipart_upload(Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+    def _name(self, key: str) -> str | None:
+        """The name of the file with this key; None for what is no file of ours."""
+        found = re.fullmatch(rf"([^/.]+/[^/.][^/]*){re.escape(SUFFIX)}", key.removeprefix(self._prefix))
+        return found[1] if found else None
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}{name}{SUFFIX}"

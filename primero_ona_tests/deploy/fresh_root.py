@@ -1,6 +1,7 @@
-"""The Dockerfile's own steps without an engine, in a fresh Debian.
+"""Carry out the Dockerfile's own steps without an engine, in a fresh Debian, and check what they made.
 
-Takes FROM, COPY, RUN, ENV, WORKDIR and USER as Docker would, with debootstrap's Debian and its Python for the base image. Needs root.
+Takes FROM, COPY, RUN, ENV, WORKDIR and USER as Docker would, with debootstrap's Debian and its Python for the base image. Needs root,
+debootstrap, the network and some five minutes, so it is no test of the suite.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,3 +106,42 @@ def _copy(source: Path, parts: list[str], stage: Stage) -> None:
             shutil.copytree(path, to, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
         else:
             shutil.copy(path, to)
+
+
+def faults(image: Stage) -> list[str]:
+    """What is wrong with the image, in words."""
+    user, _ = image.user.split(":")
+    modules = "import boto3, dagster_k8s, primero_ona.definitions, os; print(os.getuid())"
+    # A folder that it may not even enter, as /etc/ssl/private, is passed over: find would fail at it.
+    find = "find /opt /etc /usr /bin -xdev ! -type l -writable -print , -type d ! ( -readable -executable ) -prune"
+    writable = image.run(find.split(" ")).split()
+    fine = {
+        "it runs as root": user != "0" and image.run(["python", "-c", modules]).split() == [user],
+        "`primero-ona --help` says nothing": "Usage" in image.run(["primero-ona", "--help"]),
+        "Dagster is of another version": _pinned("dagster") in image.run(["dagster", "--version"]),
+        f"its user may write to {writable[:5]}": not writable,
+        "it has a .env": not list(image.root.glob("opt/**/.env")),
+        "it has the sources": not (image.root / "src").exists(),
+    }
+    return [fault for fault, holds in fine.items() if not holds]
+
+
+def _pinned(name: str) -> str:
+    """The version of a package in the file that the image is installed from."""
+    lines = (ROOT / "deploy" / "requirements.txt").read_text().splitlines()
+    (version,) = [line.partition("==")[2].split()[0] for line in lines if line.startswith(f"{name}==")]
+    return version
+
+
+def main() -> None:
+    """Make the image, remove it, and exit with what was wrong with it."""
+    folder = Path(tempfile.mkdtemp(prefix="primero-ona-image-", dir="/var/tmp"))
+    try:
+        found = faults(build(folder))
+    finally:
+        shutil.rmtree(folder)
+    sys.exit("\n".join(found) or None)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,7 @@ import pytest
 from dagster._core.loader import LoadingContextForTest
 from dagster._daemon.freshness import FreshnessDaemon
 
+from primero_ona.definitions import build_defs
 from primero_ona.graph.assets.ona import CASES_KEY, SERVICES_KEY
 from primero_ona.graph.assets.raw import PRIMERO
 from primero_ona.graph.automation import quarters_to_refresh
@@ -20,6 +21,7 @@ from primero_ona.graph.due import read_cursor
 from primero_ona.pipeline.stored import current_versions
 from primero_ona.primero.changes import Changes
 from primero_ona.quarters import PHNOM_PENH, Quarter
+from primero_ona.settings import GraphSettings
 from primero_ona_tests.graph.watching import DEFS, NEW_YEAR, Watch, loaded, watch
 
 __all__ = ["watch"]  # fixture
@@ -124,6 +126,16 @@ def test_reports_are_written_for_the_open_quarter_and_the_one_before() -> None:
     schedule = DEFS.resolve_schedule_def("write_reports")
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("40 0 * * *", "Asia/Phnom_Penh")
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+
+
+@pytest.mark.parametrize(("folder", "status"), [(None, "STOPPED"), ("/reports", "RUNNING")])
+def test_no_report_is_written_each_night_into_a_pod(
+    monkeypatch: pytest.MonkeyPatch, folder: str | None, status: str
+) -> None:
+    """It would fail each night, on an installation that asked for none."""
+    monkeypatch.setenv("DAGSTER_CURRENT_IMAGE", "registry/image:1")
+    defs = build_defs(settings=GraphSettings(PRIMERO_ONA_REPORTS=folder))
+    assert defs.resolve_schedule_def("write_reports").default_status == dg.DefaultScheduleStatus[status]
 
 
 def test_the_first_look_asks_for_the_quarter_of_the_newest_change(watch: Watch) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from typer.testing import CliRunner
 
+from primero_ona.cli.app import app
 from primero_ona.definitions import build_defs
 from primero_ona.graph.checks import asset_checks
 from primero_ona.graph.figure_checks import figure_checks
@@ -309,3 +311,18 @@ def test_a_quarter_s_report_is_written_and_its_two_figures_are_shown(
         "children in 4.8",
         "children in 4.11a",
     }
+
+
+def test_a_report_is_not_written_where_its_files_would_go_with_the_run(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A materialization with a path would be all that is left of it."""
+    monkeypatch.setenv("ONA_DATABASE_URL", graph.url)
+    monkeypatch.setenv("DAGSTER_CURRENT_IMAGE", "registry/image:1")
+    result = graph.execute(dg.AssetSelection.assets(dg.AssetKey("indicator_report")), Q1)
+    failed = next(event for event in result.all_events if event.is_step_failure)
+    assert "let PRIMERO_ONA_REPORTS name" in (failed.step_failure_data.user_failure_data.description or "")
+    assert not result.asset_materializations_for_node("indicator_report")
+    shown = CliRunner().invoke(app, ["report", "--quarter", "2024-Q1"])
+    assert shown.exit_code != 0
+    assert "let PRIMERO_ONA_REPORTS name" in str(shown.exception)

@@ -17,6 +17,7 @@ from primero_ona.ona.connection import connect
 from primero_ona.pipeline import upkeep
 from primero_ona.quarters import Quarter
 from primero_ona.storage.partitions import PartitionStore, Stored
+from primero_ona.storage.places import Bucket
 from primero_ona.storage.rewrite import forget, purge, rotate
 from primero_ona_tests.storage.buckets import BucketServer, bucket_server
 from primero_ona_tests.storage.test_rewrite import ASSET, NEW, OLD, Q1, Q2, ids_of, stored, write
@@ -102,6 +103,29 @@ def test_forget_rotate_and_purge_reach_the_bucket_and_abort_uploads(bucket: Buck
         ids_of(stored(bucket.url, OLD), Q1)
     assert purge(stored(bucket.url, NEW).store, Q2.key) == 1
     assert bucket.names() == ["other/asset/2019-01-01.parquet", f"primero/{ASSET}/{Q2.key}.parquet"]
+
+
+def test_only_uploads_of_partitions_are_aborted_and_one_that_has_just_ended_is_no_fault(bucket: BucketServer) -> None:
+    """A prefix may be shared: an upload of another tool that is under way would be lost."""
+    ours = f"primero/{ASSET}/2023-10-01.parquet"
+    others = [
+        "primero/backup.tar",
+        "primero/backup/2024.tar",
+        "primero/a/b/c.parquet",
+        "primero/.hidden/2024-01-01.parquet",
+    ]
+    uploads = [bucket.s3.create_multipart_upload(Bucket=bucket.bucket, Key=key) for key in (ours, *others, ours)]
+    ending = [{"Bucket": bucket.bucket, "Key": ours, "UploadId": uploads[0]["UploadId"]}]
+
+    def end(**_: object) -> None:
+        if ending:
+            bucket.s3.abort_multipart_upload(**ending.pop())
+
+    place = Bucket(bucket.url)
+    place._s3.meta.events.register("before-call.s3.AbortMultipartUpload", end)
+    place.remove_leftovers()
+    assert not ending
+    assert sorted(bucket.unfinished()) == sorted(others)
 
 
 @contextmanager
