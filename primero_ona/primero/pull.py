@@ -242,27 +242,34 @@ def _walk(asked: _Question, window: Window, sink: Sink, report: PullReport) -> t
     walk = Walk(asked.client, window, asked.zone, asked.settled)
     for frame in prefetch(walk.frames()):
         sink.write(frame)
-    lacking = _missing_count(asked, window, walk)
+    lacking, ahead = _missing_count(asked, window, walk), walk.ahead
     if window.modules:
         every = replace(window, modules=())
         others = Walk(asked.client, every, asked.zone, asked.settled, LEAVING_FIELDS)
-        report.other_modules = _leave_others(others, window.modules, sink)
-        lacking = max(lacking, _missing_count(asked, every, others))
-    report.received, report.kept, report.ahead = walk.received, walk.kept, walk.ahead
+        report.other_modules, settled = _leave_others(others, window.modules, sink)
+        # What a filtered walk was given, the walk of all must have, too; only a window with an end may cases have left meanwhile.
+        lost = walk.received - others.received if window.is_open or not others.received else 0
+        lacking = max(lacking, _missing_count(asked, every, others), lost, settled - walk.counted)
+        ahead = [*ahead, *others.ahead]
+    report.received, report.kept, report.ahead = walk.received, walk.kept, list(dict.fromkeys(ahead))
     return walk, lacking
 
 
-def _leave_others(walk: Walk, modules: tuple[str, ...], sink: Sink) -> int:
-    """Walk the window without the filter on modules, and let the cases of other modules leave; how many they are.
+def _leave_others(walk: Walk, modules: tuple[str, ...], sink: Sink) -> tuple[int, int]:
+    """Walk the window without the filter on modules, and let the cases of other modules leave.
 
-    A case that moved to another module is not seen by a filtered walk, and would stay in ONA for ever.
+    A case that moved to another module is not seen by a filtered walk, and would stay in ONA for ever. How many have left, and
+    how many settled ones of the wanted modules came, of which a filtered walk must have as many.
     """
-    wanted, left = [json_text(module) for module in modules], 0
+    wanted, left, settled = [json_text(module) for module in modules], 0, 0
+    after = walk.counted_until + timedelta(seconds=1)
     for frame in walk.frames():
-        others = frame[~frame["module_id"].isin(wanted).to_numpy()]
-        left += len(others)
-        sink.leave(others)
-    return left
+        of_wanted = frame["module_id"].isin(wanted).to_numpy(bool)
+        counts = (frame["last_updated_at"] < after).to_numpy(bool) & ~frame["id"].isin(walk.ahead).to_numpy(bool)
+        settled += int((of_wanted & counts).sum())
+        left += int((~of_wanted).sum())
+        sink.leave(frame[~of_wanted])
+    return left, settled
 
 
 def survey(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> Survey:

@@ -26,7 +26,7 @@ from primero_ona.storage.partitions import PartitionWriter
 from primero_ona_tests.conftest import ALL
 from primero_ona_tests.harness import Clock, database
 from primero_ona_tests.reliability.oracle import differences
-from primero_ona_tests.reliability.syncing import Place, kill, pull, start, stored_content, sync_rooms
+from primero_ona_tests.reliability.syncing import Place, kill, load, pull, start, stored_content, sync_rooms
 
 OPEN = Quarter(2024, 2)
 NOW = datetime(2024, 5, 15, 3, 0, tzinfo=UTC)
@@ -81,7 +81,8 @@ def content(place: Place) -> dict[str, Any]:
     return stored_content(place, OPEN)
 
 
-POLICIES = PullPolicy(), PullPolicy(consent="exclude_refused"), PullPolicy(modules=("primeromodule-cp",))
+CP = PullPolicy(modules=("primeromodule-cp",))
+POLICIES = PullPolicy(), PullPolicy(consent="exclude_refused"), CP
 
 
 def edits(world: World) -> dict[str, Callable[[], Any]]:
@@ -249,6 +250,52 @@ def test_an_answer_that_lacks_changes_is_not_believed(world, kind, after):
     report = world.pull().report
     assert report.since
     assert content(world.place) == content(world.whole())
+
+
+def wanted(world: World) -> list[str]:
+    """Young cases of the module for child protection."""
+    stored = {case["id"]: case for case in world.primero.cases.records()}
+    own = [case for case in world.open_ids() if _is_young(world.primero, case)]
+    return [case for case in own if stored[case]["module_id"] == CP.modules[0]]
+
+
+@pytest.mark.parametrize("walk", ["of the modules", "of all"])
+@pytest.mark.proves("lacking-changes")
+def test_where_modules_are_chosen_neither_of_the_two_walks_may_lack_changes(world, walk):
+    """An edit would be lost, or a case that moved to another module would stay; the other walk shows it."""
+    world.place = replace(world.place, policy=CP)
+    other, case = wanted(world)[:2]
+    gone = {"module_id": "primeromodule-gbv"}
+    world.clock.move(hours=2)
+    world.primero.update(other, **(gone if walk == "of the modules" else {"status": "closed"}))
+    world.clock.move(minutes=5)
+    world.pull()
+    world.clock.move(hours=3)
+    world.primero.update(case, **(gone if walk == "of all" else {"status": "closed", "protection_concerns": ["refugee"]}))
+    world.clock.move(hours=2)
+    world.primero.update(other, status="open")
+    world.clock.move(minutes=5)
+    world.primero.fail("swallow", after=2 if walk == "of the modules" else 4, times=2)
+    report = world.pull().report
+    assert (report.since is not None, report.walks) == (True, 2)
+    assert content(world.place) == content(world.whole())
+
+
+def test_a_case_that_moves_to_another_module_and_is_stamped_ahead_leaves_ona(world):
+    """Its stamp counts for nothing, so that only its name among those ahead lets it leave."""
+    world.place = replace(world.place, policy=CP)
+    world.place.seed()
+    case = wanted(world)[0]
+    world.pull()
+    load(world.place, OPEN, "before")
+    world.clock.move(hours=2)
+    ahead = world.clock.now + timedelta(days=3)
+    world.primero.update(case, module_id="primeromodule-gbv", last_updated_at=ahead)
+    world.clock.move(minutes=5)
+    assert world.pull().ahead == [case]
+    load(world.place, OPEN, "after")
+    with connect(world.place.ona_url) as conn:
+        assert conn.execute("SELECT FROM cases WHERE primero_id = %s", (case,)).fetchall() == []
 
 
 def test_a_pull_that_fails_or_is_ended_while_it_stores_is_made_good_by_the_next(world, monkeypatch):
