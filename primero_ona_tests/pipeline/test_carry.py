@@ -13,16 +13,25 @@ import pytest
 from cryptography.fernet import Fernet
 
 from primero_ona.errors import TransientError
+from primero_ona.mapping.dates import with_ages
+from primero_ona.mapping.labels import version_of
+from primero_ona.mapping.membership import membership
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
+from primero_ona.pipeline.carry import rule_sources, rules_version
 from primero_ona.pipeline.extract import Pulled
+from primero_ona.pipeline.scope import sort_cases
 from primero_ona.pipeline.stored import EXITS, UNDER18
 from primero_ona.pipeline.upkeep import forget
-from primero_ona.primero.policy import PullPolicy
+from primero_ona.primero.fields import json_text
+from primero_ona.primero.policy import PullPolicy, cut_location
+from primero_ona.primero.raw import raw_columns
+from primero_ona.primero.walk import believed
 from primero_ona.quarters import Quarter, local_today
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.storage.partitions import PartitionWriter
+from primero_ona.texts import case_id_of
 from primero_ona_tests.conftest import ALL
 from primero_ona_tests.harness import Clock, database
 from primero_ona_tests.reliability.oracle import differences
@@ -186,6 +195,10 @@ WHOLE: dict[str, tuple[Callable[[World, pytest.MonkeyPatch], Any], str]] = {
     "other rules": (other_policy, "what is stored cannot be read, or was pulled by other rules"),
     "damage": (damaged, "what is stored is damaged"),
     "parts of two pulls": (mixed, "what is stored comes from several pulls"),
+    "a newer version of primero-ona": (
+        lambda _, patch: patch.setattr("primero_ona.pipeline.carry.rules_version", lambda: "newer"),
+        "another version of primero-ona has pulled it",
+    ),
     "a field withheld": (lambda w, _: w.primero.role.withheld.add("care_date"), "Primero shows other fields than before"),
     "a case deleted": (lambda w, _: w.primero.delete(w.open_ids()[0]), "are held, 3 times over"),
     "a late commit": (late, "are held, 3 times over"),
@@ -215,6 +228,54 @@ def test_where_what_is_stored_will_not_do_the_whole_quarter_is_walked_and_says_w
     assert report.since is None
     assert report.whole_because.endswith(reason)
     assert report.whole_at == report.settled
+    assert content(world.place) == content(world.whole())
+
+
+def test_each_module_that_decides_what_is_stored_is_part_of_the_version_of_the_rules():
+    """Rows of an older membership or older ages would stand beside newer ones until the next whole walk."""
+    rules = rule_sources()
+    changed = [{**rules, name: code + b"\nADDED = 1\n"}.values() for name, code in rules.items()]
+    assert len({rules_version(), *(version_of(b"", modules, "") for modules in changed)}) == len(rules) + 1
+    deciding = (membership, with_ages, cut_location, json_text, believed, raw_columns, sort_cases, case_id_of)
+    assert {f"{each.__module__}".removeprefix("primero_ona.").replace(".", "/") + ".py" for each in deciding} == set(rules)
+
+
+def undated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Primero's answers have no time, and this machine's clock is the world's."""
+
+    class Ours(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return world.clock.now.astimezone(tz)
+
+    world.primero.switches.dated = False
+    for module in ("client", "pull"):
+        monkeypatch.setattr(f"primero_ona.primero.{module}.datetime", Ours)
+
+
+def test_where_a_whole_walk_is_wanted_always_it_is_one_though_primeros_time_stands_still(world, monkeypatch):
+    """Without a time in its answers, Primero's newest stamp is its time."""
+    monkeypatch.setenv("PRIMERO_ONA_WHOLE_WALK_DAYS", "0")
+    undated(world, monkeypatch)
+    for reason in ("it was not pulled before", "the last whole walk was too long ago"):
+        assert world.pull().report.whole_because == reason
+    monkeypatch.setenv("PRIMERO_ONA_WHOLE_WALK_DAYS", "7")
+    assert world.pull().report.since
+    world.clock.move(days=8)
+    assert world.pull().report.whole_because == "the last whole walk was too long ago"
+
+
+def test_a_stamp_that_lies_ahead_and_counts_as_primeros_time_hides_no_late_commit(world, monkeypatch):
+    """Without a time in its answers, Primero's newest stamp is its time; changes are asked for from an hour before our own."""
+    undated(world, monkeypatch)
+    own = world.open_ids()
+    world.clock.move(hours=2)
+    world.primero.update(own[0], status="closed", last_updated_at=world.clock.now + timedelta(minutes=55))
+    world.pull()
+    world.clock.move(minutes=10)
+    stamped = world.clock.now - timedelta(minutes=20)
+    world.primero.update(own[1], status="closed", protection_concerns=["refugee"], last_updated_at=stamped)
+    assert world.pull().report.since
     assert content(world.place) == content(world.whole())
 
 
