@@ -214,8 +214,13 @@ def _walk_changes(asked: _Question, window: Window, carried: Carried, report: Pu
     """Walk the changes of an open window and carry the rest over; "" where that is proved, else why it has to be walked whole."""
     window = replace(window, since=carried.since)
     for number in range(1, ROUNDS + 1):
-        walk, lacking = _walk(asked, window, carried, report)
-        found = carried.fault(_count_open(asked, window, walk))
+        try:
+            walk, lacking = _walk(asked, window, carried, report)
+        except DataError as failure:
+            logger.warning("changes, round %d of %d: %s", number, ROUNDS, failure)
+            return "Primero's answers about its changes cannot be used"
+        counted = _count_open(asked, window, walk)
+        found = carried.fault(counted)
         if lacking > 0:
             found = f"{lacking} changed cases lacking"
         elif walk.duplicate_count():
@@ -223,6 +228,8 @@ def _walk_changes(asked: _Question, window: Window, carried: Carried, report: Pu
         if not found:
             break
         logger.warning("changes, round %d of %d: %s", number, ROUNDS, found)
+        if 2 * walk.received > counted:
+            return f"{found}, and most cases have changed"  # another round costs nearly what the whole window does
     else:
         return f"{found}, {ROUNDS} times over"
     report.fields = _fields_of_changes(asked, walk.seen_fields, carried)
@@ -379,9 +386,13 @@ def _count(asked: _Question, question: Mapping[str, str], walk: Walk, *, some: b
 
 
 def _fields_of_changes(asked: _Question, seen_fields: Collection[str], carried: Carried) -> FieldsFound:
-    """Which fields occur, where only changes came: a stored case that had a rare one is asked for it, by its id."""
+    """Which fields occur, where only changes came: a stored case that had a rare one is asked for it, by its id.
+
+    A field that no stored case has a value of, as one that only cases without a set have, counts as shown as before.
+    """
     seen = set(seen_fields)
     examples = carried.examples([name for name in carried.fields if name not in seen])
+    seen |= set(carried.fields) - examples.keys()
     rare = sorted(examples)
     for names in (rare[start : start + _EXAMPLES] for start in range(0, len(rare), _EXAMPLES)):
         ids = sorted({examples[name] for name in names})

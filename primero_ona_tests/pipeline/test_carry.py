@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,15 +17,20 @@ from primero_ona.errors import TransientError
 from primero_ona.mapping.dates import with_ages
 from primero_ona.mapping.labels import version_of
 from primero_ona.mapping.membership import membership
+from primero_ona.ona.bookkeeping import PULL_NUMBER, next_pull
 from primero_ona.ona.connection import connect
+from primero_ona.ona.erasure import erase
+from primero_ona.ona.locks import partition_lock
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.pipeline.carry import rule_sources, rules_version
 from primero_ona.pipeline.extract import Pulled
 from primero_ona.pipeline.scope import sort_cases
 from primero_ona.pipeline.stored import EXITS, UNDER18
 from primero_ona.pipeline.upkeep import forget
+from primero_ona.primero.client import PAGE_ROWS, PrimeroClient
 from primero_ona.primero.fields import json_text
 from primero_ona.primero.policy import PullPolicy, cut_location
+from primero_ona.primero.pull import ROUNDS
 from primero_ona.primero.raw import raw_columns
 from primero_ona.primero.walk import believed
 from primero_ona.quarters import Quarter, local_today
@@ -237,7 +243,9 @@ def test_each_module_that_decides_what_is_stored_is_part_of_the_version_of_the_r
     changed = [{**rules, name: code + b"\nADDED = 1\n"}.values() for name, code in rules.items()]
     assert len({rules_version(), *(version_of(b"", modules, "") for modules in changed)}) == len(rules) + 1
     deciding = (membership, with_ages, cut_location, json_text, believed, raw_columns, sort_cases, case_id_of)
-    assert {f"{each.__module__}".removeprefix("primero_ona.").replace(".", "/") + ".py" for each in deciding} == set(rules)
+    assert {f"{each.__module__}".removeprefix("primero_ona.").replace(".", "/") + ".py" for each in deciding} == set(
+        rules
+    )
 
 
 def undated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +340,9 @@ def test_where_modules_are_chosen_neither_of_the_two_walks_may_lack_changes(worl
     world.clock.move(minutes=5)
     world.pull()
     world.clock.move(hours=3)
-    world.primero.update(case, **(gone if walk == "of all" else {"status": "closed", "protection_concerns": ["refugee"]}))
+    world.primero.update(
+        case, **(gone if walk == "of all" else {"status": "closed", "protection_concerns": ["refugee"]})
+    )
     world.clock.move(hours=2)
     world.primero.update(other, status="open")
     world.clock.move(minutes=5)
@@ -399,6 +409,24 @@ def test_a_sync_that_is_killed_is_made_good_by_the_next(world):
         assert differences(world.primero, lambda query: conn.execute(query.encode()).fetchall(), since=OPEN.start) == []
 
 
+def test_a_pull_that_waits_for_another_goes_by_what_is_so_when_its_turn_has_come(world, monkeypatch):
+    """Otherwise its number is lower than that of the pull before it, or it fails, since a case was erased meanwhile."""
+    numbers = list[int]()
+
+    @contextmanager
+    def late_lock(conn: Any, partition: str) -> Iterator[None]:
+        with partition_lock(conn, partition), world.place.connect() as other:
+            numbers.append(next_pull(other))
+            erase(other, world.open_ids()[:1], NOW)
+            yield
+
+    world.pull()
+    monkeypatch.setattr("primero_ona.pipeline.extract.partition_lock", late_lock)
+    assert world.pull().report.whole_because == "cases were erased since the last pull"
+    stored = world.place.stored.summary(UNDER18, OPEN)
+    assert stored[PULL_NUMBER] > numbers[0]
+
+
 def test_small_parts_do_not_pile_up(world):
     """Each pull adds a handful of rows; a part of its own for each would slow down all who read them."""
     for _ in range(4):
@@ -406,6 +434,92 @@ def test_small_parts_do_not_pile_up(world):
         world.clock.move(hours=2)
         world.primero.update(world.open_ids()[0], status="closed")
     assert len(list(world.place.stored.open_file(UNDER18, OPEN).tables(["id"]))) == 1
+
+
+#: Changes the answer to a question (its parameters).
+Change = Callable[[Any, dict[str, Any]], None]
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
+    """Primero's answers arrive with this change."""
+    real = PrimeroClient.page
+
+    def page(self: PrimeroClient, path: str, asked: Any) -> Any:
+        found = real(self, path, asked)
+        change(found, asked)
+        return found
+
+    monkeypatch.setattr(PrimeroClient, "page", page)
+
+
+def is_walk(asked: dict[str, Any]) -> bool:
+    return "last_updated_at" in asked and asked.get("per") == PAGE_ROWS
+
+
+@pytest.mark.proves("whole-walk")
+def test_an_answer_about_changes_that_cannot_be_used_fails_no_pull_that_a_whole_walk_would_save(world, monkeypatch):
+    """As a stamp that a process of the server in another zone has written: it lies in the quarter, though not in the span."""
+    world.pull()
+    world.clock.move(hours=3)
+    case = world.open_ids()[0]
+    world.primero.update(case, status="closed")
+    true = (world.clock.now - timedelta(hours=7)).isoformat().replace("+00:00", ".000Z")
+
+    def in_another_zone(found: Any, asked: dict[str, Any]) -> None:
+        for row in found.rows:
+            row |= {"last_updated_at": true} if is_walk(asked) and row["id"] == case else {}
+
+    answers(monkeypatch, in_another_zone)
+    report = world.pull().report
+    assert (report.whole_because, report.walks) == ("Primero's answers about its changes cannot be used", 1)
+    assert content(world.place) == content(world.whole())
+
+
+@pytest.mark.parametrize(("edited", "walks"), [(1, ROUNDS + 1), (20, 2)])
+@pytest.mark.proves("whole-walk")
+def test_where_most_has_changed_a_case_that_arrives_meanwhile_leads_to_the_whole_walk_at_once(
+    world, monkeypatch, edited, walks
+):
+    """In January each round is as dear as a walk of the whole quarter, which nothing that arrives can spoil."""
+    world.pull()
+    world.clock.move(hours=3)
+    own, begun = world.open_ids(), list[str]()
+    elsewhere = sorted({case["id"] for case in world.primero.cases.records()} - set(own))
+    for case in own[:edited]:
+        world.primero.update(case, status="closed")
+    world.clock.move(minutes=1)
+
+    def arrives(_: Any, asked: dict[str, Any]) -> None:
+        if is_walk(asked):
+            begun.append(asked["last_updated_at"])
+            world.clock.move(seconds=3)
+            world.primero.update(elsewhere.pop(), status="closed")
+
+    answers(monkeypatch, arrives)
+    assert len(own) < 2 * 20
+    assert world.pull().report.whole_because
+    assert len(begun) == walks
+
+
+def test_a_field_that_no_stored_case_shows_does_not_make_each_pull_a_whole_walk(world, monkeypatch):
+    """Only a disabled case has it, of which no fields are stored."""
+    case, edited = world.open_ids()[:2]
+    world.primero.disable(case)
+    world.primero.update(case, care_date="2024-01-01")
+
+    def rare(found: Any, asked: dict[str, Any]) -> None:
+        for row in found.rows:
+            if row["id"] != case or not is_walk(asked):
+                row.pop("care_date", None)
+
+    answers(monkeypatch, rare)
+    world.pull()
+    for _ in range(2):
+        world.clock.move(hours=3)
+        world.primero.update(edited, status="closed")
+        world.clock.move(minutes=1)
+        report = world.pull().report
+        assert (report.whole_because, "care_date" in report.fields.shown) == ("", True)
 
 
 @pytest.mark.parametrize("seed", range(12) if ALL else [1])
