@@ -304,7 +304,7 @@ class GraphSettings(_Settings):
         7,
         validation_alias="PRIMERO_ONA_WHOLE_WALK_DAYS",
         ge=0,
-        description="the open quarter is pulled by its changes, and whole when that was last done more than so many days ago; 0: always",
+        description="the open quarter is pulled by its changes, and whole when that was last done so many days ago or earlier; 0: always",
     )
     indicator_4_8: Literal["event", "registered"] = Field(
         "event",

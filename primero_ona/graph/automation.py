@@ -215,13 +215,13 @@ def refresh_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
         job=job,
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=(
-            "Each night at 03:00 (Phnom Penh), syncs the open quarter, and for 30 days after its end the quarter before. "
-            "Off by default: the change sensor does the same with less load on Primero."
+            "Each night at 03:00 (Phnom Penh), pulls the whole open quarter, and for 30 days after its end the quarter before, "
+            "and syncs them. Off by default: the change sensor does the same with less load on Primero."
         ),
     )
     def refresh_nightly(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
         now = context.scheduled_execution_time
-        return [request(quarter, f"nightly:{now:%Y-%m-%d}") for quarter in quarters_to_refresh(now)]
+        return [request(quarter, f"nightly:{now:%Y-%m-%d}", whole=True) for quarter in quarters_to_refresh(now)]
 
     return refresh_nightly
 
@@ -275,7 +275,11 @@ def change_sensor(
         judged = judge(changes, loads or {}, tried, cursor.versions, now)
         due = {quarter: each for quarter, each in judged.items() if quarters.has_partition_key(quarter.key)}
         requests = [
-            request(quarter, f"{_reason(each, there)}:{tried[quarter].run_id if quarter in tried else 'first'}")
+            request(
+                quarter,
+                f"{_reason(each, there)}:{tried[quarter].run_id if quarter in tried else 'first'}",
+                whole=each.whole,
+            )
             for quarter, each in due.items()
             if not each.held
         ]

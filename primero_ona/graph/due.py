@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import dagster as dg
 
 from primero_ona.errors import SyncError
+from primero_ona.graph.partitions import WHOLE_TAG
 from primero_ona.graph.steps import NO_RUN_RETRY
 from primero_ona.quarters import Quarter
 from primero_ona.settings import PrimeroSettings, StorageSettings, read_one
@@ -73,20 +74,28 @@ class Versions:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The last run that was to pull a quarter. Times are aware; `ended` is None while it waits or runs."""
+    """The last run that was to pull a quarter. Times are aware; `ended` is None while it waits or runs.
+
+    `whole`: all of the quarter was to be walked, not its changes only.
+    """
 
     run_id: str
     state: State
     created: datetime
     ended: datetime | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
 class Due:
-    """That a quarter is due: the reason, which is part of the run key, and why it is not asked for now ("": it is)."""
+    """That a quarter is due: the reason, which is part of the run key, and why it is not asked for now ("": it is).
+
+    `whole`: a run that was to walk all of it did not end well, so all of it is still to be walked.
+    """
 
     reason: str
     held: str = ""
+    whole: bool = False
 
 
 def judge(
@@ -111,7 +120,8 @@ def judge(
         if attempt and attempt.state == "failed" and not _loaded_by(attempt, load):
             reasons.append("failed")
         if reasons:
-            found[quarter] = Due(reasons[0], _held(attempt, load, max(since, default=None), now))
+            whole = bool(attempt and attempt.whole and attempt.state != "done" and not _loaded_by(attempt, load))
+            found[quarter] = Due(reasons[0], _held(attempt, load, max(since, default=None), now), whole)
     return found
 
 
@@ -152,7 +162,7 @@ def _attempt(record: dg.RunRecord) -> Attempt:
         state = "failed for good"
     created = record.create_timestamp.replace(tzinfo=record.create_timestamp.tzinfo or UTC)
     ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else created
-    return Attempt(run.run_id, state, created, None if state == "waiting" else ended)
+    return Attempt(run.run_id, state, created, None if state == "waiting" else ended, WHOLE_TAG in run.tags)
 
 
 #: Raised when the cursor's shape changes. One of version 2 knows the look alone; an older one is forgotten, see `unsettled`.

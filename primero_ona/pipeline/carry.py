@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 
 from primero_ona.contract.tables import BIRTH_FIELD
 from primero_ona.errors import ConfigError, DataError
+from primero_ona.mapping.labels import version_of
 from primero_ona.ona.bookkeeping import PULL_NUMBER, RECEIVED
 from primero_ona.ona.erasure import not_erased
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
@@ -40,7 +42,24 @@ CARRY = "carry"
 #: The age on the day of registration, in which a stored case shows that it had a date of birth, too.
 _REGISTERED_AT = "age_at_registration"
 
+#: The modules that decide what a pull makes of a case, beyond the columns that `PULL_VERSION` covers.
+RULES = (
+    "mapping/dates.py", "mapping/membership.py", "pipeline/scope.py", "primero/fields.py", "primero/policy.py", "primero/raw.py",
+    "primero/walk.py", "texts.py",
+)  # fmt: skip
+
 _STAMP = pa.timestamp("ms", tz="UTC")
+
+
+@cache
+def rules_version() -> str:
+    """The version of `RULES`: rows of other rules are not carried over, or old and new ones would stand in one partition."""
+    return version_of(b"", rule_sources().values(), "")
+
+
+def rule_sources() -> dict[str, bytes]:
+    """The text of each of `RULES`."""
+    return {name: files("primero_ona").joinpath(name).read_bytes() for name in RULES}
 
 
 @dataclass(frozen=True)
@@ -77,8 +96,8 @@ class Basis:
         summaries = [file.footer["summary"] for file in files.values()]
         if len({summary.get(PULL_NUMBER) for summary in summaries}) > 1:
             return "what is stored comes from several pulls"
-        if CARRY not in summaries[0]:
-            return "an earlier version of primero-ona has pulled it"
+        if summaries[0].get(CARRY, {}).get("rules") != rules_version():
+            return "another version of primero-ona has pulled it"
         basis = cls(files, summaries[0])
         try:
             return basis if len(basis.ids) else "nothing is stored of it"
@@ -109,10 +128,11 @@ class Basis:
     def since(self) -> datetime:
         """From when on changes are asked for: at least one stored case has this stamp or a later one, and must come again.
 
-        So that an answer without cases, which is what a time-out in Primero's database looks like, is never taken for none.
+        So that an answer without cases, which is what a time-out in Primero's database looks like, is never taken for none. By
+        our clock, too: where answers have no time, `settled` is a stamp, which may lie ahead.
         """
         newest = pc.max(self._stamps.column("last_updated_at")).as_py()
-        earliest: datetime = min(_moment(self.pull["settled"]) - OVERLAP, newest)
+        earliest: datetime = min(_moment(self.pull["settled"]), _moment(self.pull["pulled_at"]), newest) - OVERLAP
         return earliest.replace(microsecond=0)
 
     @cached_property
@@ -133,8 +153,10 @@ def why_whole(basis: Basis | str, quarter: Quarter, present: Present, report: Pu
         return basis
     before, carry, settled = basis.pull, basis.summary[CARRY], _moment(report.settled)
     due = carry["next_registration"]
+    # By our clock, too: where answers have no time, Primero's stands still until something is changed.
+    age = max(settled - _moment(before["whole_at"]), _moment(report.pulled_at) - _moment(carry["whole_pulled_at"]))
     reasons = {
-        "the last whole walk was too long ago": settled - _moment(before["whole_at"]) > present.limit,
+        "the last whole walk was too long ago": age >= present.limit,
         "cases were erased since the last pull": carry["erasures"] != fingerprint(present.erased),
         "a registration that lay in the future has come": due is not None and date.fromisoformat(due) <= present.today,
         "Primero runs another version than before": before["version"] != report.version,
@@ -160,14 +182,18 @@ def carry_facts(
     registration that lies in the future.
     """
     spans: list[list[Any]] = [[number, report.since]]
+    whole_pulled_at = report.pulled_at
     if isinstance(basis, Basis) and report.since:
         spans += [span for span in basis.summary[RECEIVED]["spans"] if span[0] > (loaded or 0)]
         seen = {*seen, *basis.erased}
+        whole_pulled_at = basis.summary[CARRY]["whole_pulled_at"]
         earlier = basis.summary[CARRY]["next_registration"]
         due = min((day for day in (due, earlier and date.fromisoformat(earlier)) if day), default=None)
     return {
         RECEIVED: {"spans": spans, "ahead": not_erased(report.ahead, erased)},
         CARRY: {
+            "rules": rules_version(),
+            "whole_pulled_at": whole_pulled_at,
             "erasures": fingerprint(erased),
             "erased": sorted(seen),
             "next_registration": due.isoformat() if due else None,

@@ -82,16 +82,16 @@ def pull_quarter(
     connection to ONA; `now` (aware; default: this machine's clock) decides whether the quarter is open.
     Raises TransientError where another run stores the quarter or a case was erased meanwhile, else as `pull_cases`.
     """
-    with connect() as conn:
-        number = next_pull(conn)
-        erased, known, scope = erased_subjects(conn), known_fields(conn), known_scope(conn)
-        loaded = last_pull(conn, quarter)
     window = window_of(quarter, policy, now)
-    present = Present(
-        window.is_open, whole, erased, local_today(), timedelta(days=read_one(GraphSettings).whole_walk_days)
-    )
+    limit = timedelta(days=read_one(GraphSettings).whole_walk_days)
     pause = EMPTY_PAUSE * client.pause
     with connect() as lock, partition_lock(lock, quarter.key):
+        # Under the lock, for which a pull may wait, and before Primero is asked.
+        with connect() as conn:
+            number = next_pull(conn)
+            erased, known, scope = erased_subjects(conn), known_fields(conn), known_scope(conn)
+            loaded = last_pull(conn, quarter)
+        present = Present(window.is_open, whole, erased, local_today(), limit)
         for asset in SETS:
             stored.store.remove_unfinished(asset, quarter.key)
         basis = Basis.find(stored, quarter) if window.is_open and not whole else "it is walked whole"

@@ -214,8 +214,13 @@ def _walk_changes(asked: _Question, window: Window, carried: Carried, report: Pu
     """Walk the changes of an open window and carry the rest over; "" where that is proved, else why it has to be walked whole."""
     window = replace(window, since=carried.since)
     for number in range(1, ROUNDS + 1):
-        walk, lacking = _walk(asked, window, carried, report)
-        found = carried.fault(_count_open(asked, window, walk))
+        try:
+            walk, lacking = _walk(asked, window, carried, report)
+        except DataError as failure:
+            logger.warning("changes, round %d of %d: %s", number, ROUNDS, failure)
+            return "Primero's answers about its changes cannot be used"
+        counted = _count_open(asked, window, walk)
+        found = carried.fault(counted)
         if lacking > 0:
             found = f"{lacking} changed cases lacking"
         elif walk.duplicate_count():
@@ -223,6 +228,8 @@ def _walk_changes(asked: _Question, window: Window, carried: Carried, report: Pu
         if not found:
             break
         logger.warning("changes, round %d of %d: %s", number, ROUNDS, found)
+        if 2 * walk.received > counted:
+            return f"{found}, and most cases have changed"  # another round costs nearly what the whole window does
     else:
         return f"{found}, {ROUNDS} times over"
     report.fields = _fields_of_changes(asked, walk.seen_fields, carried)
@@ -242,27 +249,34 @@ def _walk(asked: _Question, window: Window, sink: Sink, report: PullReport) -> t
     walk = Walk(asked.client, window, asked.zone, asked.settled)
     for frame in prefetch(walk.frames()):
         sink.write(frame)
-    lacking = _missing_count(asked, window, walk)
+    lacking, ahead = _missing_count(asked, window, walk), walk.ahead
     if window.modules:
         every = replace(window, modules=())
         others = Walk(asked.client, every, asked.zone, asked.settled, LEAVING_FIELDS)
-        report.other_modules = _leave_others(others, window.modules, sink)
-        lacking = max(lacking, _missing_count(asked, every, others))
-    report.received, report.kept, report.ahead = walk.received, walk.kept, walk.ahead
+        report.other_modules, settled = _leave_others(others, window.modules, sink)
+        # What a filtered walk was given, the walk of all must have, too; only a window with an end may cases have left meanwhile.
+        lost = walk.received - others.received if window.is_open or not others.received else 0
+        lacking = max(lacking, _missing_count(asked, every, others), lost, settled - walk.counted)
+        ahead = [*ahead, *others.ahead]
+    report.received, report.kept, report.ahead = walk.received, walk.kept, list(dict.fromkeys(ahead))
     return walk, lacking
 
 
-def _leave_others(walk: Walk, modules: tuple[str, ...], sink: Sink) -> int:
-    """Walk the window without the filter on modules, and let the cases of other modules leave; how many they are.
+def _leave_others(walk: Walk, modules: tuple[str, ...], sink: Sink) -> tuple[int, int]:
+    """Walk the window without the filter on modules, and let the cases of other modules leave.
 
-    A case that moved to another module is not seen by a filtered walk, and would stay in ONA for ever.
+    A case that moved to another module is not seen by a filtered walk, and would stay in ONA for ever. How many have left, and
+    how many settled ones of the wanted modules came, of which a filtered walk must have as many.
     """
-    wanted, left = [json_text(module) for module in modules], 0
+    wanted, left, settled = [json_text(module) for module in modules], 0, 0
+    after = walk.counted_until + timedelta(seconds=1)
     for frame in walk.frames():
-        others = frame[~frame["module_id"].isin(wanted).to_numpy()]
-        left += len(others)
-        sink.leave(others)
-    return left
+        of_wanted = frame["module_id"].isin(wanted).to_numpy(bool)
+        counts = (frame["last_updated_at"] < after).to_numpy(bool) & ~frame["id"].isin(walk.ahead).to_numpy(bool)
+        settled += int((of_wanted & counts).sum())
+        left += int((~of_wanted).sum())
+        sink.leave(frame[~of_wanted])
+    return left, settled
 
 
 def survey(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> Survey:
@@ -372,9 +386,13 @@ def _count(asked: _Question, question: Mapping[str, str], walk: Walk, *, some: b
 
 
 def _fields_of_changes(asked: _Question, seen_fields: Collection[str], carried: Carried) -> FieldsFound:
-    """Which fields occur, where only changes came: a stored case that had a rare one is asked for it, by its id."""
+    """Which fields occur, where only changes came: a stored case that had a rare one is asked for it, by its id.
+
+    A field that no stored case has a value of, as one that only cases without a set have, counts as shown as before.
+    """
     seen = set(seen_fields)
     examples = carried.examples([name for name in carried.fields if name not in seen])
+    seen |= set(carried.fields) - examples.keys()
     rare = sorted(examples)
     for names in (rare[start : start + _EXAMPLES] for start in range(0, len(rare), _EXAMPLES)):
         ids = sorted({examples[name] for name in names})

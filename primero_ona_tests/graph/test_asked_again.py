@@ -44,6 +44,16 @@ def test_a_sync_that_did_not_end_well_is_asked_for_again_after_an_hour_whatever_
 
 
 @pytest.mark.proves("due")
+def test_a_whole_walk_that_failed_is_asked_for_again_as_one(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repair would come back as a pull of changes, which carries over what was to be walked."""
+    monkeypatch.setattr("primero_ona.graph.due.ASK_AGAIN_AFTER", NOTHING)
+    watch.look()
+    for wanted in (True, False):
+        watch.end(watch.run(Quarter(2025, 1), tags={"whole": "yes"} if wanted else {}), "failed")
+        assert [("whole" in request.tags) for request in watch.look().run_requests] == [wanted]
+
+
+@pytest.mark.proves("due")
 def test_a_sync_that_failed_for_good_is_asked_for_again_only_when_something_has_changed(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

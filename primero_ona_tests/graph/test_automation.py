@@ -34,7 +34,7 @@ def tick(name: str, at: str) -> list[tuple[str | None, str | None]]:
     requests = DEFS.resolve_schedule_def(name).evaluate_tick(context).run_requests or []
     for request in requests:
         assert request.tags["quarter"] == Quarter.parse(request.partition_key or "").name
-        assert ("whole" in request.tags) is (name == "close_quarter")
+        assert ("whole" in request.tags) is (name in {"close_quarter", "refresh_nightly"})
     return [(request.partition_key, request.run_key) for request in requests]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -109,6 +110,25 @@ def test_when_a_quarter_is_due_and_why_it_is_not_asked_for(
     """A permanent failure was asked for hourly for ever, and a cancelled run's quarter never again."""
     found = judge({Q: change} if change else {}, {Q: load} if load else {}, {Q: tried} if tried else {}, VERSIONS, NOW)
     assert found == ({Q: Due(reason, held)} if reason else {})
+
+
+@pytest.mark.parametrize(
+    ("tried", "whole"),
+    [
+        (FAILED, True),
+        (LASTING_BEFORE, True),
+        (CANCELLED, True),
+        (WAITING, True),
+        (DONE, False),
+        (LOADED_AND_BROKE, False),
+    ],
+)
+@pytest.mark.proves("due")
+def test_a_whole_walk_that_did_not_end_well_is_asked_for_as_a_whole_walk(tried: Attempt, whole: bool) -> None:
+    """A repair, or `sync --full`, would come back as a pull of changes, which carries over what was to be walked."""
+    for wanted in (True, False):
+        found = judge({Q: CHANGED}, {Q: BEFORE}, {Q: replace(tried, whole=wanted)}, VERSIONS, NOW)
+        assert found[Q].whole is (whole and wanted)
 
 
 LOOK = Changes("2024-05-15T03:00:00.000Z", 7)
