@@ -147,7 +147,7 @@ def _submit(
     runs: list[str] = []
     try:
         for outcome in outcomes:
-            runs.append(submit(defs, job_name, instance, outcome.tags))
+            runs += [submit(defs, job_name, instance, outcome.tags)]
     except KeyboardInterrupt:
         if not runs:
             raise

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import dagster as dg
@@ -97,13 +98,13 @@ def take_back(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> list[str]
     """Cancel runs that wait in the queue; those that have left it, or cannot be cancelled."""
     left = []
     for run_id in run_ids:
-        try:
+        taken = False
+        with suppress(Exception):  # whatever is the matter, the run is named
             run = instance.get_run_by_id(run_id)
-            if run and run.status == dg.DagsterRunStatus.QUEUED and instance.run_coordinator.cancel_run(run_id):
-                continue
-        except Exception:  # noqa: BLE001  whatever is the matter: it is named
-            pass
-        left.append(run_id)
+            waits = run is not None and run.status == dg.DagsterRunStatus.QUEUED
+            taken = waits and instance.run_coordinator.cancel_run(run_id)
+        if not taken:
+            left.append(run_id)
     return left
 
 

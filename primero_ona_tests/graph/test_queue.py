@@ -68,6 +68,12 @@ def beat(instance: dg.DagsterInstance, ago: float = 0) -> None:
     instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - ago, "QUEUED_RUN_COORDINATOR", "a-daemon", []))
 
 
+def dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
 def launched(instance: dg.DagsterInstance, server: str | None = HERE, pid: int = 0, ago: float = 0) -> dg.DagsterRun:
     """A run that a code server has started, in a process if it has one."""
     tags = {GRPC_INFO_TAG: server} if server else {"dagster-k8s/a": "pod"}
@@ -232,7 +238,7 @@ def test_an_end_while_runs_are_submitted_leaves_none_unnamed(
         ({GRPC_INFO_TAG: HERE}, os.getpid, True),
         ({GRPC_INFO_TAG: ELSEWHERE}, os.getpid, True),
         ({"dagster-k8s/a": "pod"}, None, True),
-        ({GRPC_INFO_TAG: HERE}, lambda: dead_process(), False),
+        ({GRPC_INFO_TAG: HERE}, dead_process, False),
         (None, None, False),
     ],
     ids=["of the daemon", "on another machine", "in a pod", "dead", "of a command"],
@@ -355,12 +361,6 @@ def test_a_retry_that_was_lost_with_the_code_server_is_followed_when_it_comes(in
     assert (outcome.failure, outcome.run_id != run_id) == (None, True)
 
 
-def dead_process() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
 @pytest.mark.parametrize(
     ("make", "ends"),
     [
@@ -414,11 +414,12 @@ def test_a_dead_run_of_a_command_is_found_until_its_end_is_recorded(
     instance.add_run(run)
 
     def full(*_: Any) -> None:
-        raise OSError
+        raise PermissionError
 
-    with monkeypatch.context() as disk, pytest.raises(OSError):  # noqa: PT011
+    with monkeypatch.context() as disk:
         disk.setattr(instance, "report_run_failed", full)
-        end_dead_runs(instance)
+        with pytest.raises(PermissionError):
+            end_dead_runs(instance)
     assert end_dead_runs(instance) == 1
     assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
     assert not lock.exists()
