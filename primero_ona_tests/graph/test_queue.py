@@ -243,7 +243,7 @@ def test_an_end_while_runs_are_submitted_leaves_none_unnamed(
     ],
     ids=["of the daemon", "on another machine", "in a pod", "dead", "of a command"],
 )
-@pytest.mark.proves("queue")
+@pytest.mark.proves("stopped-daemon")
 def test_no_run_begins_here_beside_one_that_a_stopped_daemon_has_left(
     instance: dg.DagsterInstance, monkeypatch: Any, tags: Any, process: Any, refused: bool
 ) -> None:
