@@ -128,6 +128,11 @@ def _run(
                     outcome.run_id, runs = "", []
                 except KeyboardInterrupt:
                     _leave(runs[number:])
+                except SyncError:
+                    raise
+                except Exception:
+                    _name(runs[number:])
+                    raise
             if not here:
                 require_none_launched(instance)
         except SyncError as error:
@@ -154,9 +159,14 @@ def _submit(
         _leave(runs)
     except Exception:
         if left := take_back(instance, runs):
-            output.error(f"Dagster's daemon goes on with what was asked before this fault: {_pages(left)}")
+            _name(left)
         raise
     return runs
+
+
+def _name(runs: Sequence[str]) -> None:
+    """Say that runs go on without the command, which has failed."""
+    output.error(f"Dagster's daemon goes on with what was asked before this fault: {_pages(runs)}")
 
 
 def _leave(runs: Sequence[str]) -> NoReturn:

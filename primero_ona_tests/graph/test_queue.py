@@ -232,6 +232,20 @@ def test_an_end_while_runs_are_submitted_leaves_none_unnamed(
     assert (f"/runs/{runs[0]}" in err) == bool(said)
 
 
+@pytest.mark.proves("queue")
+def test_a_fault_while_runs_are_followed_names_those_that_go_on(instance: dg.DagsterInstance, capsys: Any) -> None:
+    """A moment without the database of the history ended the command, and forty quarters went on unnamed."""
+
+    def breaks(*_: Any) -> None:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        _run("sync_quarter", two(), instance, breaks, here=False)
+    said = capsys.readouterr().err
+    assert all(f"/runs/{run.run_id}" in said for run in instance.get_runs())
+    assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.QUEUED}
+
+
 @pytest.mark.parametrize(
     ("tags", "process", "refused"),
     [
