@@ -108,36 +108,79 @@ def _run(
 ) -> None:
     """Run a job once for each outcome, which says for which quarter, and fill in what came of it."""
     from primero_ona.definitions import build_defs
-    from primero_ona.graph.queue import NotLaunchedError, follow, is_served, submit
+    from primero_ona.errors import SyncError
+    from primero_ona.graph.queue import NotLaunchedError, follow, is_served, last_beat, require_none_launched, take_back
     from primero_ona.graph.runs import Outcome, execute
 
     defs = build_defs()
     labels = [outcome.quarter.label if isinstance(outcome, Outcome) else job_name for outcome in outcomes]
-    queued = not here and is_served(instance)
-    runs = [submit(defs, job_name, instance, outcome.tags) for outcome in outcomes] if queued else []
+    handed = last_beat(instance)
+    runs = _submit(defs, job_name, outcomes, instance) if not here and is_served(instance) else []
     for number, outcome in enumerate(outcomes):
-        if runs:
-            try:
-                follow(instance, runs[number], outcome, partial(show, number, labels[number]))
-                continue
-            except NotLaunchedError:
-                for run_id in runs[number + 1 :]:
-                    instance.run_coordinator.cancel_run(run_id)
-                runs = []
-            except KeyboardInterrupt:
-                _leave(runs[number:])
+        try:
+            if runs:
+                outcome.run_id = runs[number]
+                try:
+                    follow(instance, runs[number], outcome, partial(show, number, labels[number]), handed)
+                    continue
+                except NotLaunchedError:
+                    take_back(instance, runs[number + 1 :])
+                    outcome.run_id, runs = "", []
+                except KeyboardInterrupt:
+                    _leave(runs[number:])
+                except SyncError:
+                    raise
+                except Exception:
+                    _name(runs[number:])
+                    raise
+            if not here:
+                require_none_launched(instance)
+        except SyncError as error:
+            # Other quarters have come, or can: this one alone failed.
+            outcome.failure, outcome.kind = error.shown, error.kind
+            continue
         show(number, labels[number], "runs")
         execute(defs.resolve_job_def(job_name), instance, outcome)
 
 
+def _submit(
+    defs: dg.Definitions, job_name: str, outcomes: Sequence[RunOutcome], instance: dg.DagsterInstance
+) -> list[str]:
+    """Put a run for each outcome into the daemon's queue; their ids. None of them is left there unnamed."""
+    from primero_ona.graph.queue import submit, take_back
+
+    runs: list[str] = []
+    try:
+        for outcome in outcomes:
+            runs += [submit(defs, job_name, instance, outcome.tags)]
+    except KeyboardInterrupt:
+        if not runs:
+            raise
+        _leave(runs)
+    except Exception:
+        if left := take_back(instance, runs):
+            _name(left)
+        raise
+    return runs
+
+
+def _name(runs: Sequence[str]) -> None:
+    """Say that runs go on without the command, which has failed."""
+    output.error(f"Dagster's daemon goes on with what was asked before this fault: {_pages(runs)}")
+
+
 def _leave(runs: Sequence[str]) -> NoReturn:
     """Say that runs go on without the command that was interrupted, and leave."""
+    output.error(
+        f"interrupted, but Dagster's daemon goes on with what was asked; follow or terminate it at {_pages(runs)}"
+    )
+    raise typer.Exit(INTERRUPTED)
+
+
+def _pages(runs: Sequence[str]) -> str:
+    """Where the UI shows runs."""
     from primero_ona.settings import AlertSettings, read_one
 
     address = read_one(AlertSettings).ui_url.rstrip("/")
     pages = ", ".join(f"{address}/runs/{run_id}" for run_id in runs[:_NAMED])
-    more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
-    output.error(
-        f"interrupted, but Dagster's daemon goes on with what was asked; follow or terminate it at {pages}{more}"
-    )
-    raise typer.Exit(INTERRUPTED)
+    return pages + (f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else "")

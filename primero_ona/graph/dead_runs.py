@@ -71,17 +71,25 @@ def held_by_this_process(instance: dg.DagsterInstance) -> Iterator[dict[str, str
 
 def end_dead_runs(instance: dg.DagsterInstance) -> int:
     """Record as failed each run whose process is gone; how many there were."""
-    dead = [
-        run for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)) if _was_launched_and_died(instance, run)
-    ]
+    launched = instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY))
+    ended = sum(_end(instance, run) for run in launched if is_alive(instance, run) is False)
     for lock in _locks(instance).glob("*.lock"):
         with suppress(BlockingIOError, FileNotFoundError), lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            dead += instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: lock.stem}, statuses=UNFINISHED))
+            held = instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: lock.stem}, statuses=UNFINISHED))
+            ended += sum(_end(instance, run) for run in held)
+            # Only now: without its lock a run is not found again.
             lock.unlink(missing_ok=True)
-    for run in dead:
-        instance.report_run_failed(run, ENDED)
-    return len(dead)
+    return ended
+
+
+def _end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Record a run as failed, unless it or another process has recorded its end since it was listed."""
+    latest = instance.get_run_by_id(run.run_id)
+    if latest is None or latest.is_finished:
+        return False
+    instance.report_run_failed(latest, ENDED)
+    return True
 
 
 def ask_for_lost_retries(instance: dg.DagsterInstance) -> int:
@@ -92,7 +100,7 @@ def ask_for_lost_retries(instance: dg.DagsterInstance) -> int:
     since = datetime.now(UTC) - _LOST_SINCE
     lost = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], tags={WILL_RETRY_TAG: "false"}, updated_after=since)
     found = [
-        run for run in instance.get_runs(lost) if AUTO_RETRY_RUN_ID_TAG not in run.tags and _retry_failed(instance, run)
+        run for run in instance.get_runs(lost) if AUTO_RETRY_RUN_ID_TAG not in run.tags and retry_failed(instance, run)
     ]
     for run in found:
         # Of the same failure once more: Dagster judges then again whether to try.
@@ -100,26 +108,26 @@ def ask_for_lost_retries(instance: dg.DagsterInstance) -> int:
     return len(found)
 
 
-def _retry_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+def retry_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether the last that Dagster did about a run is that it failed to retry it."""
     records = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
     event = records[0].event_log_entry.dagster_event if records else None
     return event is not None and event.message == "Failed to retry run"
 
 
-def _was_launched_and_died(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether a code server of this machine launched the run, and its process is gone.
+def is_alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool | None:
+    """Whether the process is there that a code server of this machine started for a run; None where that cannot be known.
 
     A run that has no process yet is left to Dagster, which gives it three minutes; one in a pod or on another machine, too.
     """
     server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
     if not server or not _is_here(server["host"]):
-        return False
+        return None
     for record in instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records:
         entry = record.event_log_entry
         if found := _STARTED.match(entry.message or (entry.dagster_event and entry.dagster_event.message) or ""):
-            return not _is_alive(int(found[1]), entry.timestamp)
-    return False
+            return _is_same(int(found[1]), entry.timestamp)
+    return None
 
 
 def _is_here(host: str) -> bool:
@@ -132,7 +140,7 @@ def _is_here(host: str) -> bool:
     return False
 
 
-def _is_alive(pid: int, then: float) -> bool:
+def _is_same(pid: int, then: float) -> bool:
     """Whether the process that had the number `pid` at a time (seconds since the epoch) is there still, and not another."""
     try:
         os.kill(pid, 0)

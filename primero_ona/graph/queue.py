@@ -9,7 +9,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import dagster as dg
@@ -17,9 +18,10 @@ from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.origin import DEFAULT_DAGSTER_ENTRY_POINT, RepositoryPythonOrigin
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.run_coordinator import QueuedRunCoordinator
-from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, GRPC_INFO_TAG, WILL_RETRY_TAG
 
 from primero_ona.errors import DataError, TransientError
+from primero_ona.graph.dead_runs import UNDER_WAY, end_dead_runs, is_alive, retry_failed
 from primero_ona.graph.runs import RunOutcome, read_outcome
 
 #: The name of the code location, as in every workspace.yaml.
@@ -34,6 +36,11 @@ _LOOK_EVERY = 1.0
 
 #: So many looks a run that failed may lack the word whether it is tried again.
 _DOUBTS = 5
+
+#: So many looks in a row find nothing new of what the daemon ought to do, or of a run that nothing watches, until that is given up.
+_PATIENCE = 180
+
+_WAITS = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED)
 
 _WORDS = {
     dg.DagsterRunStatus.QUEUED: "waits in the queue",
@@ -78,35 +85,74 @@ def submit(defs: dg.Definitions, job_name: str, instance: dg.DagsterInstance, ta
         job_code_origin=code.get_job_origin(job_name),
     )
     workspace: Any = None  # a queue does not look at it
-    instance.submit_run(run.run_id, workspace)
+    try:
+        instance.submit_run(run.run_id, workspace)
+    except BaseException:
+        # The command does not know it yet, and half submitted it would keep its quarter waiting for ever.
+        instance.report_run_canceled(run)
+        raise
     return run.run_id
 
 
-def follow(instance: dg.DagsterInstance, run_id: str, outcome: RunOutcome, show: Callable[[str], None]) -> None:
+def take_back(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> list[str]:
+    """Cancel runs that wait in the queue; those that have left it, or cannot be cancelled."""
+    left = []
+    for run_id in run_ids:
+        taken = False
+        with suppress(Exception):  # whatever is the matter, the run is named
+            run = instance.get_run_by_id(run_id)
+            waits = run is not None and run.status == dg.DagsterRunStatus.QUEUED
+            taken = waits and instance.run_coordinator.cancel_run(run_id)
+        if not taken:
+            left.append(run_id)
+    return left
+
+
+def require_none_launched(instance: dg.DagsterInstance) -> None:
+    """Raise TransientError while a run is under way that the daemon launched; runs of commands do not count.
+
+    For a command that executes a run itself: a daemon that is stopped leaves its runs going, and one at a time asks Primero.
+    """
+    end_dead_runs(instance)
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)):
+        if run.remote_job_origin or GRPC_INFO_TAG in run.tags:
+            raise TransientError(
+                f"the run {run.run_id} that Dagster's daemon began is still under way, and two at once may not ask Primero; "
+                "wait for its end, or terminate it in the UI, and try again",
+                see="stuck-run",
+            )
+
+
+def follow(
+    instance: dg.DagsterInstance, run_id: str, outcome: RunOutcome, show: Callable[[str], None], handed: float
+) -> None:
     """Wait for the end of a run and of its retries, and read what came of it; `show` is told what it does.
 
-    Raises NotLaunchedError, or TransientError where the daemon died while the run waited; DataError where it was deleted.
+    `handed`: the daemon's last beat before the run was submitted. Raises NotLaunchedError, or TransientError where the daemon
+    died while the run waited, or nothing says whether it goes on; DataError where it was deleted.
     """
-    handed, attempts, looks = last_beat(instance), [run_id], 0
+    attempts, looks = [run_id], 0
     while True:
         run = instance.get_run_by_id(attempts[-1])
         if run is None:
             raise DataError(
                 f"the run {attempts[-1]} was deleted while it was followed; sync its quarter again", see="dagster"
             )
-        # Whether it is tried again is written a moment after its failure.
-        will_retry = run.tags.get(WILL_RETRY_TAG, str(looks < _DOUBTS).lower()) == "true"
-        if run.status == dg.DagsterRunStatus.FAILURE and will_retry:
+        if run.status == dg.DagsterRunStatus.FAILURE and _is_tried_again(instance, run, looks):
             if retry := run.tags.get(AUTO_RETRY_RUN_ID_TAG):
                 attempts.append(retry)
+                looks = 0
                 continue
             looks += 1
-            if not is_served(instance):
+            # Where Dagster finds that the job or the run's backfill is no more, the tag still says that it tries again.
+            if looks > _PATIENCE or not is_served(instance):
                 break
         elif run.is_finished:
             break
-        elif run.status == dg.DagsterRunStatus.QUEUED and not is_served(instance):
-            _give_up(instance, run.run_id, handed)
+        else:
+            looks = 0 if is_served(instance) else looks + 1
+            if looks:
+                _require_watched(instance, run, handed, looks)
         show(_WORDS.get(run.status) or _step(instance, run.run_id))
         time.sleep(_LOOK_EVERY)
     outcome.run_id = run.run_id
@@ -117,6 +163,28 @@ def follow(instance: dg.DagsterInstance, run_id: str, outcome: RunOutcome, show:
         if (event := entry.dagster_event) and (attempt == run.run_id or event.event_type in _OF_ALL_ATTEMPTS)
     ]
     read_outcome(events, outcome, success=run.status == dg.DagsterRunStatus.SUCCESS)
+
+
+def _is_tried_again(instance: dg.DagsterInstance, run: dg.DagsterRun, looks: int) -> bool:
+    """Whether a run that failed is tried again, as far as is known after so many looks."""
+    if run.tags.get(WILL_RETRY_TAG) == "false":
+        # Lost while no code server answered, it is asked for again when one does.
+        return retry_failed(instance, run)
+    # Whether it is tried again is written a moment after its failure.
+    return WILL_RETRY_TAG in run.tags or looks < _DOUBTS
+
+
+def _require_watched(instance: dg.DagsterInstance, run: dg.DagsterRun, handed: float, looks: int) -> None:
+    """Raise where a run that the daemon, which is dead, has not launched waits, or one says nothing whose process is not found."""
+    if run.status in _WAITS:
+        _give_up(instance, run.run_id, handed)
+    end_dead_runs(instance)
+    if looks > _PATIENCE and not is_alive(instance, run):
+        raise TransientError(
+            f"Dagster's daemon gives no sign of life any more, and nothing says whether the run {run.run_id} goes on; start the "
+            "daemon (`systemctl start primero-ona-daemon`), and see the run in the UI",
+            see="stuck-run",
+        )
 
 
 def _step(instance: dg.DagsterInstance, run_id: str) -> str:

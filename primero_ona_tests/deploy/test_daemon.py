@@ -28,7 +28,7 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from dagster._core.storage.tags import GRPC_INFO_TAG, REPOSITORY_LABEL_TAG
 
 from primero_ona.sandbox.primero import SandboxPrimero
-from primero_ona_tests.cli.test_cli import Terminal, finish
+from primero_ona_tests.cli.test_cli import Result, Terminal
 from primero_ona_tests.harness import database, small
 
 pytestmark = pytest.mark.ci
@@ -67,6 +67,13 @@ class Services:
             start_new_session=True,
         )  # fmt: skip
 
+    def ask(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command that goes on while others run."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "primero_ona.cli.app", *words], env=self.terminal.environment({}),
+            cwd=self.terminal.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
     def kill(self, process: subprocess.Popen[bytes] | None) -> None:
         """Everything that a unit's process has started dies with it, as in a unit, or in a power cut."""
         if process:
@@ -84,6 +91,11 @@ class Services:
         time.sleep(1)
         (run,) = self.runs(dg.DagsterRunStatus.STARTED)
         return run
+
+
+def finish(command: subprocess.Popen[str]) -> Result:
+    out, err = command.communicate(timeout=180)
+    return Result(command.returncode, out, err)
 
 
 def wait_for(met: Callable[[], Any], within: float = 90) -> None:
@@ -149,7 +161,7 @@ def test_commands_hand_their_runs_to_the_daemon_and_say_what_came_of_them(servic
 def test_a_run_that_died_with_its_code_server_is_tried_again_when_that_is_back(services: Services, ended: str) -> None:
     """A power cut left the run as started for half a day, and the queue waiting for it."""
     services.primero.fail("silence", seconds=30)
-    following = services.terminal.start("sync", "--quarter", "2024-Q1", "--json")
+    following = services.ask("sync", "--quarter", "2024-Q1", "--json")
     dead = services.wait_for_run_under_way()
     if ended == "killed":
         services.kill(services.code)
@@ -172,7 +184,7 @@ def test_a_run_that_died_with_its_code_server_is_tried_again_when_that_is_back(s
 def test_stopping_the_code_server_waits_for_the_run_under_way(services: Services) -> None:
     """A restart after a change of the settings must not cost a pull of half an hour."""
     services.primero.fail("silence", seconds=6)
-    following = services.terminal.start("sync", "--quarter", "2024-Q1", "--json")
+    following = services.ask("sync", "--quarter", "2024-Q1", "--json")
     run = services.wait_for_run_under_way()
     stopped = services.terminal.run("code-server", "stop", "-p", str(services.port))
     assert stopped.code == 0, stopped.err
@@ -186,7 +198,7 @@ def test_stopping_the_code_server_waits_for_the_run_under_way(services: Services
 def test_an_interrupted_command_says_that_its_run_goes_on_and_where(services: Services) -> None:
     """An operator who presses Ctrl-C believes that nothing is loaded any more."""
     services.primero.fail("silence", seconds=5)
-    following = services.terminal.start("sync", "--quarter", "2024-Q1")
+    following = services.ask("sync", "--quarter", "2024-Q1")
     run = services.wait_for_run_under_way()
     following.send_signal(signal.SIGINT)
     done = finish(following)
