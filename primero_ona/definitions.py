@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from primero_ona.errors import ConfigError, SyncError
 from primero_ona.graph.alerts import alert_sensor
@@ -119,11 +120,7 @@ def build_defs(
         # The sensor looks at all modules: a case that moves to one that is not included has to leave ONA.
         sensors=[
             change_sensor(job, quarters, (), current_versions(settings.policy.suffix)),
-            alert_sensor(
-                [*(each.name for each in jobs), IMPLICIT_ASSET_JOB_NAME],
-                [key for check in checks for key in check.check_keys],
-                Quarter.parse(settings.start),
-            ),
+            _alerts(jobs, checks, settings),
         ],
         resources={
             "primero": PrimeroResource(),
@@ -135,6 +132,16 @@ def build_defs(
         executor=executor or guarded(dg.in_process_executor),
         loggers={"quiet": quiet},
     )
+
+
+def _alerts(
+    jobs: Sequence[dg.JobDefinition | UnresolvedAssetJobDefinition],
+    checks: Sequence[dg.AssetChecksDefinition],
+    settings: GraphSettings,
+) -> dg.SensorDefinition:
+    """The sensor that reports faults of these jobs, of runs that people start by hand, and of these checks."""
+    names = [*(job.name for job in jobs), IMPLICIT_ASSET_JOB_NAME]
+    return alert_sensor(names, [key for check in checks for key in check.check_keys], Quarter.parse(settings.start))
 
 
 def _for_people(assets: Sequence[dg.AssetsDefinition | dg.AssetSpec], settings: GraphSettings) -> Sequence[Any]:

@@ -21,6 +21,7 @@ from primero_ona.graph.steps import unexpected_withheld
 from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter, quarters_between
 
 if TYPE_CHECKING:
+    from primero_ona.graph.due import Attempt
     from primero_ona.ona.bookkeeping import LastLoad
     from primero_ona.primero.changes import Changes
 
@@ -144,6 +145,7 @@ def reports_schedule(
         ),
     )
     def write_reports(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+        """Ask for the reports of the open quarter and of the one before, as far as they have a partition."""
         now = context.scheduled_execution_time
         changing = Quarter.of(now).previous(), Quarter.of(now)
         return [
@@ -263,9 +265,7 @@ def change_sensor(
         except SyncError as failure:
             # A failed read is not an empty answer: the tick says so, and the cursor stays where it is.
             return dg.SensorResult(skip_reason=f"Primero could not be asked: {failure.shown}", cursor=context.cursor)
-        touched = set(there.quarters)
-        if there.first_look and there.quarters:
-            touched |= unsettled(context.instance, there.quarters[-1])
+        touched = _touched(context.instance, there)
         inside = {quarter for quarter in touched if quarters.has_partition_key(quarter.key)}
         cursor = Cursor.after(before, there, inside, versions, now)
         numbered, loads, unasked = _ask_ona(ona, cursor)
@@ -275,11 +275,7 @@ def change_sensor(
         judged = judge(changes, loads or {}, tried, cursor.versions, now)
         due = {quarter: each for quarter, each in judged.items() if quarters.has_partition_key(quarter.key)}
         requests = [
-            request(
-                quarter,
-                f"{_reason(each, there)}:{tried[quarter].run_id if quarter in tried else 'first'}",
-                whole=each.whole,
-            )
+            request(quarter, _reason(each, there, tried.get(quarter)), whole=each.whole)
             for quarter, each in due.items()
             if not each.held
         ]
@@ -294,10 +290,17 @@ def change_sensor(
     return watch_primero
 
 
-def _reason(due: Due, there: "Changes") -> str:
-    """Why a quarter is asked for, as its run key says it."""
+def _touched(instance: dg.DagsterInstance, there: "Changes") -> set[Quarter]:
+    """The quarters with changes; at a first look, those that may lack earlier ones as well."""
+    known = there.first_look and there.quarters
+    return {*there.quarters, *(unsettled(instance, there.quarters[-1]) if known else ())}
+
+
+def _reason(due: Due, there: "Changes", last: "Attempt | None") -> str:
+    """Why a quarter is asked for after its last attempt, as its run key says it."""
     ahead = f":{there.ahead}" if there.ahead else ""
-    return f"changes:{there.newest}:{there.total}{ahead}" if due.reason == "changes" else due.reason
+    reason = f"changes:{there.newest}:{there.total}{ahead}" if due.reason == "changes" else due.reason
+    return f"{reason}:{last.run_id if last else 'first'}"
 
 
 def _held(due: Mapping[Quarter, Due]) -> str:

@@ -126,7 +126,7 @@ def require_none_launched(instance: dg.DagsterInstance) -> None:
 def follow(
     instance: dg.DagsterInstance, run_id: str, outcome: RunOutcome, show: Callable[[str], None], handed: float
 ) -> None:
-    """Wait for the end of a run and of its retries, and read what came of it; `show` is told what it does.
+    """Wait for the end of a run and of its retries, and read what came of it; `show` gets what it does, in words.
 
     `handed`: the daemon's last beat before the run was submitted. Raises NotLaunchedError, or TransientError where the daemon
     died while the run waited, or nothing says whether it goes on; DataError where it was deleted.

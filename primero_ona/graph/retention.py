@@ -1,6 +1,6 @@
 """Retention: stored partitions that are older than so many quarters go, and runs that say nothing any more.
 
-ONA keeps its rows. What may be deleted at all is told in `docs/data-protection.md`.
+ONA keeps its rows. `docs/data-protection.md` says what may be deleted.
 """
 
 from collections.abc import Iterator

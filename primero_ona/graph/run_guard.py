@@ -64,7 +64,7 @@ def _refused(text: str) -> UsageError:
 
 
 def _named(tags: Mapping[str, str] | None) -> dict[str, str]:
-    """The tags with the quarter as people write it, so that a run is found by it, whoever started it."""
+    """The tags with the quarter as people write it, so that a run is found by it, however it was started."""
     tags = dict(tags or {})
     if key := tags.get(PARTITION_NAME_TAG):
         with suppress(UsageError):

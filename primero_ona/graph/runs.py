@@ -222,7 +222,7 @@ def _ended_by(events: Iterable[dg.DagsterEvent]) -> tuple[str, str]:
 
 
 def _was_interrupted(event: dg.DagsterEvent) -> bool:
-    """Whether a step or a run failed since its process was told to end."""
+    """Whether a step or a run failed since its process was asked to end."""
     return _INTERRUPTED in _error_text(event)
 
 

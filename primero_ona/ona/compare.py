@@ -38,7 +38,7 @@ KNOWN = {
     "age": "the present age, which Primero raises by itself: each side has that of the day on which it last wrote",
 }
 
-#: What no known difference explains: somebody has to look.
+#: What no known difference explains: a person has to look.
 UNEXPLAINED = {
     "unseen": "only there, and no sync here has seen it leave: `primero-ona verify` says whether it is missing here",
     "unexplained": "no known difference explains it",

@@ -66,7 +66,7 @@ def rule_sources() -> dict[str, bytes]:
 class Present:
     """What decides, before Primero is asked, whether changes will do.
 
-    `demanded`: that somebody wants the whole quarter walked. `erased`: the subjects of all erasures; `today`: the day in Phnom
+    `demanded`: that the whole quarter is to be walked. `erased`: the subjects of all erasures; `today`: the day in Phnom
     Penh; `limit`: how old the last whole walk may be.
     """
 

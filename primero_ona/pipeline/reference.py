@@ -124,15 +124,15 @@ def _versions(summary: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 def stale_lists(reference: Reference) -> Sequence[str]:
     """One sentence for each list that Primero refused at the last refresh."""
-    told = []
+    messages = []
     for name in reference.refused:
         read = reference.lists[name].fetched_at
-        told.append(
+        messages.append(
             f"{name}: that of {read[:10]} serves"
             if read
             else f"{name}: never read; what ONA and labels.yaml have serves"
         )
-    return told
+    return messages
 
 
 #: Excel takes a CSV file for UTF-8 only where it begins with this mark; Khmer is unreadable otherwise.

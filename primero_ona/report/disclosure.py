@@ -138,6 +138,7 @@ class Known:
         left = {cell for cell in cells if self.intervals[cell][0] < LIMIT}
 
         def look(costs: Mapping[int, float]) -> None:
+            """Solve once, at these costs by cell, and strike from `left` each cell that was seen with two counts."""
             counts = solve(costs)
             if counts is None:
                 return

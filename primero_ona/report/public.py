@@ -1,4 +1,4 @@
-"""The public edition: a few tables, rounded so that nobody can work out a count below 5 from all that is published."""
+"""The public edition: a few tables, rounded so that no count below 5 can be worked out from all that is published."""
 
 from __future__ import annotations
 
@@ -48,17 +48,8 @@ _Cell = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class PublicTable:
+class PublicTable(Table[str]):
     """A table as it is published. All labels have a cell: `10`, `<5`, or where that gave something away `8–17`, `≥53`, `…`."""
-
-    name: str
-    indicator: str
-    variant: str
-    period: str
-    period_start: date
-    dimensions: tuple[str, ...]
-    cells: Mapping[tuple[str, ...], str]
-    adds_up: bool
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -94,7 +85,7 @@ def public_labels() -> Mapping[str, tuple[str, ...]]:
 
 
 def publish(
-    tables: Sequence[Table],
+    tables: Sequence[Table[int]],
     published_before: Sequence[PublicTable],
     labels: Mapping[str, Sequence[str]] | None = None,
 ) -> Sequence[PublicTable]:
@@ -200,11 +191,11 @@ def _key(table: Shown) -> _Key:
     return _Key(table.indicator, table.variant, table.period, table.period_start, table.name)
 
 
-def _allowed(table: Table | PublicTable) -> bool:
+def _allowed(table: Shown) -> bool:
     return PUBLIC.get(table.name) == table.dimensions and (table.period != "month" or table.name == "total")
 
 
-def _counts(table: Table, labels: Mapping[str, Sequence[str]], total: Table | None) -> dict[_Cell, int]:
+def _counts(table: Table[int], labels: Mapping[str, Sequence[str]], total: Table[int] | None) -> dict[_Cell, int]:
     """The table with a cell for each label, and those without a label under `other`.
 
     There a child that has several of them counts for each, but no more children than there are.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Protocol
+from typing import Generic, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -42,11 +42,15 @@ _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
 _AND = " × "
 
 
+_CellT_co = TypeVar("_CellT_co", bound=Cell, covariant=True)
+
+
 @dataclass(frozen=True)
-class Table:
+class Table(Generic[_CellT_co]):
     """Children of one indicator, variant and period by the labels of `dimensions`; those without dimensions have one cell.
 
-    `cells` has none where it would be 0, but for the total. `adds_up`: each child has one value, so the cells add up to it.
+    `cells`: exact numbers, of which none is there where it would be 0, but for the total; or the texts of the public edition.
+    `adds_up`: each child has one value, so the cells add up to the total. `period_start`: its first day in Phnom Penh.
     """
 
     name: str
@@ -55,27 +59,12 @@ class Table:
     period: str
     period_start: date
     dimensions: tuple[str, ...]
-    cells: Mapping[tuple[str, ...], int]
+    cells: Mapping[tuple[str, ...], _CellT_co]
     adds_up: bool
 
 
-class Shown(Protocol):
-    """A table of either edition: exact numbers, or texts such as `10` and `<5`."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def indicator(self) -> str: ...  # noqa: D102
-    @property
-    def variant(self) -> str: ...  # noqa: D102
-    @property
-    def period(self) -> str: ...  # noqa: D102
-    @property
-    def period_start(self) -> date: ...  # noqa: D102
-    @property
-    def dimensions(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def cells(self) -> Mapping[tuple[str, ...], Cell]: ...  # noqa: D102
+#: A table of either edition: exact numbers, or texts such as `10` and `<5`.
+Shown = Table[Cell]
 
 
 @dataclass(frozen=True, order=True)
@@ -169,7 +158,7 @@ class Report:
 
     period: Period
     variants: Mapping[str, str]
-    tables: tuple[Table, ...]
+    tables: tuple[Table[int], ...]
     facts: Facts
     words: Words
     open: bool
@@ -215,7 +204,9 @@ def _one_moment(conn: psycopg.Connection) -> Iterator[None]:
         conn.isolation_level, conn.read_only = before
 
 
-def _tables(conn: psycopg.Connection, target: Target, period: Period, variants: Mapping[str, str]) -> Iterator[Table]:
+def _tables(
+    conn: psycopg.Connection, target: Target, period: Period, variants: Mapping[str, str]
+) -> Iterator[Table[int]]:
     """The totals, what would count but for a date, and the tables of the period."""
     totals = _totals(period)
     dimensions = [dimension for dimension, _ in _TABLES.values()]

@@ -44,7 +44,7 @@ class ReferenceData:
             known["display_text"].update(texts)
 
     def rename_place(self, code: str, **texts: str) -> None:
-        """Give a place a new name of its own (`en`, `km`); names of the places below it are told by walking, not here."""
+        """Give a place a new name of its own (`en`, `km`); names of the places below it follow from walking, not here."""
         self._renamed.setdefault(code, {}).update(texts)
         self._edited.clear()
 

@@ -32,7 +32,7 @@ class Control:
         self._primero = primero
 
     async def handle(self, request: Request) -> dict[str, Any]:
-        """Answer a request; a POST that cannot be understood is told so, and may have been done in part."""
+        """Answer a request; a POST that cannot be understood gets an error, and may have been done in part."""
         if request.method != "POST":
             return self._state()
         try:

@@ -90,7 +90,7 @@ class SandboxPostgres:
         return str(self._server.get_uri(database=quote(database, safe="")))
 
     def drop(self, database: str) -> None:
-        """Throw a database away with all that is in it, whoever is connected to it."""
+        """Throw a database away with all that is in it, even while it is in use."""
         with self._administration() as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
 
@@ -138,7 +138,7 @@ class SandboxPostgres:
             )
 
     def _bury(self) -> None:
-        """Wait until a killed server was reaped; one that nobody reaps is dead all the same, so its lock file goes."""
+        """Wait until a killed server was reaped; one that is never reaped is dead all the same, so its lock file goes."""
         lock, until = self.data / "postmaster.pid", time.monotonic() + _REAPED
         while (dead := _is_dead(lock)) and time.monotonic() < until:
             time.sleep(0.1)

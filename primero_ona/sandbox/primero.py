@@ -91,7 +91,7 @@ class SandboxPrimero:
 
     @property
     def log(self) -> deque[LogEntry]:
-        """The requests answered so far, oldest first; clear it to count anew.
+        """The requests answered so far, oldest first; clear it to count from zero.
 
         An answer is noted when it has ended, a moment after a client has read it, so this waits for those under way.
         """

@@ -1,100 +1,40 @@
-"""Runs that the daemon has: handed over, followed, given up; ended where their process is gone; removed where they say nothing more."""
+"""Runs that a command hands to the daemon: followed to their end, given up where no daemon is alive."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
 import pytest
 import typer
-from dagster._core.events import EngineEventData
 from dagster._core.storage.tags import (
     AUTO_RETRY_RUN_ID_TAG,
     GRPC_INFO_TAG,
     REPOSITORY_LABEL_TAG,
-    RESUME_RETRY_TAG,
     WILL_RETRY_TAG,
 )
-from dagster._daemon.types import DaemonHeartbeat
 
 from primero_ona.cli.common import _run
 from primero_ona.definitions import build_defs
 from primero_ona.errors import DataError, TransientError
-from primero_ona.graph import dead_runs, queue
+from primero_ona.graph import queue
 from primero_ona.graph.dead_runs import (
     ENDED,
-    PROCESS_TAG,
     ask_for_lost_retries,
-    end_dead_runs,
     held_by_this_process,
 )
 from primero_ona.graph.queue import follow, is_served, last_beat, submit
-from primero_ona.graph.retention import remove_runs
-from primero_ona.graph.runs import Outcome, RunOutcome, open_instance
+from primero_ona.graph.runs import Outcome, RunOutcome
 from primero_ona.quarters import Quarter
+from primero_ona_tests.graph.queued import ELSEWHERE, HERE, beat, dead_process, report
 
 Q1 = Quarter(2024, 1)
-ENDS = {
-    dg.DagsterRunStatus.FAILURE: "PIPELINE_FAILURE",
-    dg.DagsterRunStatus.SUCCESS: "PIPELINE_SUCCESS",
-    dg.DagsterRunStatus.CANCELED: "PIPELINE_CANCELED",
-}
-HERE, ELSEWHERE = json.dumps({"host": "127.0.0.1", "port": 4000}), json.dumps({"host": "192.0.2.1", "port": 4000})
-
-
-@pytest.fixture
-def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    """Our settings of Dagster, and a daemon that has just given a sign of life."""
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(queue, "_LOOK_EVERY", 0.01)
-    with open_instance() as instance:
-        beat(instance)
-        yield instance
 
 
 def two() -> list[Outcome]:
     return [Outcome(quarter=Q1), Outcome(quarter=Quarter(2024, 2))]
-
-
-def beat(instance: dg.DagsterInstance, ago: float = 0) -> None:
-    instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - ago, "QUEUED_RUN_COORDINATOR", "a-daemon", []))
-
-
-def dead_process() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-def launched(instance: dg.DagsterInstance, server: str | None = HERE, pid: int = 0, ago: float = 0) -> dg.DagsterRun:
-    """A run that a code server has started, in a process if it has one."""
-    tags = {GRPC_INFO_TAG: server} if server else {"dagster-k8s/a": "pod"}
-    run = dg.DagsterRun("sync_quarter", tags=tags, status=dg.DagsterRunStatus.STARTED)
-    instance.add_run(run)
-    if pid:
-        report(instance, run, f"Started process for run (pid: {pid}).", ago)
-    return run
-
-
-def report(instance: dg.DagsterInstance, run: dg.DagsterRun, message: str, ago: float = 0) -> None:
-    said = dg.DagsterEvent("ENGINE_EVENT", run.job_name, message=message, event_specific_data=EngineEventData({}))
-    event(instance, run, said, ago)
-
-
-def event(instance: dg.DagsterInstance, run: dg.DagsterRun, event: dg.DagsterEvent, ago: float) -> None:
-    entry = dg.EventLogEntry(
-        error_info=None, level="debug", user_message="", run_id=run.run_id, timestamp=time.time() - ago,
-        job_name=run.job_name, dagster_event=event,
-    )  # fmt: skip
-    instance.handle_new_event(entry)
 
 
 def test_a_daemon_is_alive_while_it_says_so_and_the_queue_is_in_use(instance: dg.DagsterInstance) -> None:
@@ -373,115 +313,3 @@ def test_a_retry_that_was_lost_with_the_code_server_is_followed_when_it_comes(in
 
     follow(instance, run_id, outcome, show, last_beat(instance))
     assert (outcome.failure, outcome.run_id != run_id) == (None, True)
-
-
-@pytest.mark.parametrize(
-    ("make", "ends"),
-    [
-        (lambda i: launched(i, pid=dead_process()), True),
-        (lambda i: launched(i, pid=os.getpid()), False),
-        (lambda i: launched(i, pid=os.getpid(), ago=86_400), True),
-        (lambda i: launched(i, ELSEWHERE, pid=dead_process()), False),
-        (lambda i: launched(i, json.dumps({"host": "no.such.host.invalid", "port": 1}), pid=dead_process()), False),
-        (lambda i: launched(i, json.dumps({"host": "localhost", "socket": "/tmp/none"}), pid=dead_process()), True),
-        (lambda i: launched(i, None, pid=dead_process()), False),
-        (launched, False),
-    ],
-    ids=["gone", "alive", "another with its number", "other machine", "unknown machine", "own server of dev", "pod", "none yet"],
-)  # fmt: skip
-def test_a_launched_run_is_ended_where_its_process_was_here_and_is_gone(
-    instance: dg.DagsterInstance, make: Any, ends: bool
-) -> None:
-    """After a power cut it stood as started for half a day, and the queue waited for it; a run in a pod is none of ours."""
-    run = make(instance)
-    assert end_dead_runs(instance) == ends
-    found = instance.get_run_by_id(run.run_id)
-    assert found.status == (dg.DagsterRunStatus.FAILURE if ends else dg.DagsterRunStatus.STARTED)
-    assert found.tags.get(WILL_RETRY_TAG) == ("true" if ends else None), "Dagster asks for it again"
-
-
-@pytest.mark.proves("killed")
-def test_a_run_that_ends_while_its_process_is_looked_for_keeps_its_end(
-    instance: dg.DagsterInstance, monkeypatch: Any
-) -> None:
-    """Its process writes its success and is gone: taken for dead it was tried again, and its quarter called failed."""
-    run = launched(instance, pid=dead_process())
-
-    def ends(*_: Any) -> bool:
-        instance.report_dagster_event(dg.DagsterEvent("PIPELINE_SUCCESS", run.job_name), run.run_id)
-        return False
-
-    monkeypatch.setattr(dead_runs, "_is_same", ends)
-    assert end_dead_runs(instance) == 0
-    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.SUCCESS
-
-
-@pytest.mark.proves("killed")
-def test_a_dead_run_of_a_command_is_found_until_its_end_is_recorded(
-    instance: dg.DagsterInstance, monkeypatch: Any
-) -> None:
-    """Once its lock was removed a run whose end could not be written stood as started for ever."""
-    lock = Path(instance.root_directory) / "processes" / "gone.lock"
-    lock.parent.mkdir(exist_ok=True)
-    lock.touch()
-    run = dg.DagsterRun("sync_quarter", tags={PROCESS_TAG: "gone"}, status=dg.DagsterRunStatus.STARTED)
-    instance.add_run(run)
-
-    def full(*_: Any) -> None:
-        raise PermissionError
-
-    with monkeypatch.context() as disk:
-        disk.setattr(instance, "report_run_failed", full)
-        with pytest.raises(PermissionError):
-            end_dead_runs(instance)
-    assert end_dead_runs(instance) == 1
-    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
-    assert not lock.exists()
-
-
-def test_a_retry_that_no_code_server_answered_is_asked_for_again(instance: dg.DagsterInstance) -> None:
-    """Dagster asks once, five seconds after a run died with its code server, which takes ten to be back."""
-    lost, given_up = launched(instance), launched(instance)
-    for run in (lost, given_up):
-        instance.report_run_failed(run)
-        instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
-    report(instance, lost, "Failed to retry run")
-    assert ask_for_lost_retries(instance) == 1
-    assert [instance.get_run_by_id(run.run_id).tags[WILL_RETRY_TAG] for run in (lost, given_up)] == ["true", "false"]
-    failures = instance.get_records_for_run(lost.run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
-    assert len(failures) == 2, "an event that Dagster has not looked at yet"
-    assert ask_for_lost_retries(instance) == 0
-
-
-@pytest.mark.proves("old-runs")
-def test_runs_that_newer_ones_have_made_needless_are_removed_and_no_other() -> None:
-    """With a run Dagster forgets what it loaded; with none removed its database grows for ever."""
-    fail, well, stop = ENDS
-    resumed = {RESUME_RETRY_TAG: "true"}
-    runs = [  # oldest first: job, quarter, status, tags, days ago, and whether it stays
-        ("sync_quarter", "2024-01-01", fail, {}, 300, False),
-        ("sync_quarter", "2024-01-01", well, {}, 299, False),
-        ("sync_quarter", "2024-01-01", well, {}, 298, True),
-        ("sync_quarter", "2024-04-01", stop, {}, 250, False),
-        ("sync_quarter", "2024-04-01", well, {}, 249, True),
-        ("sync_quarter", "2024-04-01", fail, {}, 248, True),  # what holds now
-        ("sync_quarter", "2024-07-01", fail, {}, 200, True),  # has the pull of the next one
-        ("sync_quarter", "2024-07-01", well, resumed, 199, True),
-        ("remap_quarter", "2024-01-01", well, {}, 190, True),
-        ("compute_figures", None, well, {}, 190, False),
-        ("compute_figures", None, well, {}, 100, True),
-        ("compute_figures", None, well, {}, 1, True),
-        ("sync_quarter", "2024-10-01", dg.DagsterRunStatus.STARTED, {}, 200, True),
-    ]
-    now = datetime.now(UTC)
-    with dg.DagsterInstance.ephemeral() as instance:
-        stay = set()
-        for job, quarter, status, tags, days, stays in runs:
-            of = {"dagster/partition": quarter} if quarter else {}
-            run = dg.DagsterRun(job, tags={**tags, **of}, status=dg.DagsterRunStatus.STARTED)
-            instance.add_run(run)
-            if status in ENDS:
-                event(instance, run, dg.DagsterEvent(ENDS[status], job), ago=days * 86_400)
-            stay |= {run.run_id} if stays else set()
-        assert remove_runs(instance, now - timedelta(days=180)) == 4
-        assert {run.run_id for run in instance.get_runs()} == stay
