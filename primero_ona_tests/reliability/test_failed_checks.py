@@ -15,8 +15,8 @@ from dagster._daemon.auto_run_reexecution.auto_run_reexecution import filter_run
 
 from primero_ona.graph.due import attempts
 from primero_ona_tests import quick
-from primero_ona_tests.harness import Q1, Graph, small, wired
-from primero_ona_tests.reliability.syncing import home_with_settings, terminal_of
+from primero_ona_tests.harness import Q1, Graph, home_with_settings, small, wired
+from primero_ona_tests.reliability.syncing import terminal_of
 
 #: What ONA does to its own tables at commit, and the checks that then fail.
 SPOILS = {

@@ -21,11 +21,10 @@ import psycopg
 import pytest
 
 from primero_ona_tests import ALL
-from primero_ona_tests.harness import Q1, Q2, Graph
+from primero_ona_tests.harness import Q1, Q2, Graph, home_with_settings
 from primero_ona_tests.reliability.syncing import (
     Place,
     finish,
-    home_with_settings,
     kill,
     locks,
     place_of,
