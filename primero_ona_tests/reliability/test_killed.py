@@ -62,19 +62,20 @@ def undisturbed(graph: Graph, place: Place) -> Iterator[list[Any]]:
 def test_a_run_killed_at_twenty_random_moments_is_healed_by_the_next_one(graph, place, undisturbed, is_right):
     """A power cut, an operator's kill, a container that is moved: nothing may be half, locked or stuck afterwards.
 
-    (Two moments, where not all tests run.)
+    (One moment, where not all tests run.)
 
     Also in Dagster's books: a killed run may not hold up later ones, nor stand there as running for ever.
     """
     random = Random(7)
     # One quarter after the other, as undisturbed: who came first keeps a key that children of both quarters want.
-    for quarter in (Q1, Q2):
+    for quarter in (Q1, Q2) if ALL else (Q1,):
         for _ in range(10 if ALL else 1):
             before = locks(place)
             child = start(place, quarter, dagster=True)
             wait_for_run(place, child, before)
             kill(child, after=random.uniform(0.0, 2.2))
         assert finish([start(place, quarter, dagster=True)]) == [0]
+    assert sync_rooms(place, Q2) == 0
     with dg.DagsterInstance.from_config(str(place.home)) as instance:
         ended = Counter(run.status for run in instance.get_runs())
         assert not instance.event_log_storage.get_concurrency_run_ids()
