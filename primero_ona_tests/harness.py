@@ -15,6 +15,8 @@ import dagster as dg
 import pandas as pd
 import psycopg
 import pyarrow as pa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from cryptography.fernet import Fernet
 from psycopg import sql
 
@@ -41,6 +43,22 @@ Q1, Q2 = Quarter(2024, 1), Quarter(2024, 2)
 START = "2023-Q4"
 #: The key of each graph's store, one for all: what they store alike is stored once, and copied.
 KEY = Fernet.generate_key().decode()
+
+
+def _keep_migrations() -> None:
+    """Let the scripts of Dagster's migrations be read once: Dagster reads all whenever it opens, or makes, a database of a run."""
+    read, kept = ScriptDirectory.from_config, {}
+
+    def from_config(config: Config) -> ScriptDirectory:
+        location = config.get_main_option("script_location")
+        if location not in kept:
+            kept[location] = read(config)
+        return kept[location]
+
+    ScriptDirectory.from_config = from_config  # type: ignore[method-assign]
+
+
+_keep_migrations()
 
 
 @dataclass

@@ -251,7 +251,8 @@ def _command(words: Sequence[str], folder: Path, variables: Mapping[str, str], o
     for descriptor, name in ((1, "out"), (2, "err")):
         with output.with_suffix(f".{name}").open("wb") as file:
             os.dup2(file.fileno(), descriptor)
-    sys.stdout, sys.stderr = open(1, "w", encoding="utf-8"), open(2, "w", encoding="utf-8")  # noqa: SIM115
+    letters = variables.get("PYTHONIOENCODING", "utf-8")
+    sys.stdout, sys.stderr = open(1, "w", encoding=letters), open(2, "w", encoding=letters)  # noqa: SIM115
     sys.argv = ["primero-ona", *words]
     code: Any = 0
     with nullcontext() if pauses else mock.patch("primero_ona.primero.client.time.sleep"):
