@@ -12,7 +12,7 @@ import yaml
 
 from primero_ona.errors import UsageError
 from primero_ona_tests.harness import Graph, small, wired
-from primero_ona_tests.reliability.syncing import terminal_of
+from primero_ona_tests.reliability.syncing import sync_plainly, terminal_of
 
 Run = Callable[..., str]
 GBV = "primeromodule-gbv"
@@ -43,7 +43,7 @@ def run(graph: Graph, tmp_path_factory: Any) -> Iterator[Run]:
 
 def test_from_a_changed_label_to_mapped_quarters(run: Run, graph: Graph):
     """The whole way that an operator goes when Primero's administrators have changed an option."""
-    run("sync", "--quarter", "2024-Q1", "--json")
+    sync_plainly(graph)
     graph.primero.reference.set_option("lookup-gender", "male", en="Boy")
     assert "label differs from Primero's" in run("reference", "refresh")
     told = json.loads(run("labels", "diff", "--json"))
@@ -64,7 +64,7 @@ def test_what_dagster_does_not_show_is_printed_by_findings(run: Run, graph: Grap
     day = "2024-02-01T03:00:00.000Z"
     graph.primero.create(case_id_display=" ", age=5, sex="typed_by_hand", module_id=GBV, last_updated_at=day)
     graph.primero.create(age=5, sex="typed_by_hand", last_updated_at=day)
-    run("sync", "--quarter", "2024-Q1", "--json")
+    sync_plainly(graph)
     found = json.loads(run("findings", "--quarter", "2024-Q1", "--json"))
     told = {(entry["asset"], entry["kind"], entry["what"]): entry["count"] for entry in found}
     assert told["mapped_cases", "not mapped", "sex: typed_by_hand"] == 1

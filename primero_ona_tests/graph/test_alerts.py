@@ -197,6 +197,7 @@ def test_a_storm_of_a_hundred_failures_is_one_message(watch: Watch) -> None:
     assert len(watch.web.posts) == len(watch.mailbox.mails) == 2
 
 
+@pytest.mark.ci
 @pytest.mark.proves("alerts", "dead-daemon")
 def test_a_month_with_faults_on_ten_days_each_reported_once(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault that is over and comes back is another one. Failed runs, failed checks and what is overdue, of several kinds."""

@@ -98,6 +98,7 @@ def test_ona_holds_each_case_and_each_service_of_the_quarter_once(loaded: Graph)
     assert len(services) > 100
 
 
+@pytest.mark.ci
 def test_a_second_sync_writes_nothing_and_leaves_the_change_date_alone(graph: Graph) -> None:
     """Dashboards refresh what has a new date; a nightly sync must not make everything look new."""
     sync_plainly(graph)
@@ -148,6 +149,7 @@ def in_ona(graph: Graph) -> list[dict[str, Any]]:
     return [case for case in in_quarter(graph.primero, Q1) if case["id"] in held]
 
 
+@pytest.mark.ci
 def test_an_edit_a_removed_service_and_a_disabled_case_arrive_at_the_next_sync(graph: Graph) -> None:
     """What case workers correct must not stay wrong in the dashboards."""
     # The edits are stamped inside the quarter, as late edits of a quarter are that still runs.

@@ -219,6 +219,7 @@ def test_a_pull_that_fails_or_is_ended_while_it_stores_is_made_good_by_the_next(
         assert content(world.place) == content(world.whole())
 
 
+@pytest.mark.ci
 @pytest.mark.proves("changes-only")
 def test_a_sync_that_is_killed_is_made_good_by_the_next(world):
     """With -9, at random moments of pulls by changes and of the loads after them."""

@@ -143,6 +143,7 @@ def test_a_repair_syncs_the_quarters_that_another_version_loaded(graph, command,
     ]  # fmt: skip
 
 
+@pytest.mark.ci
 def test_a_quarter_that_was_never_loaded_is_told_by_what_it_lacks(graph, command):
     """An empty quarter is none to ask for; the cases of another one are missing, and a repair brings them."""
     assert sync_rooms(place_of(graph), Q1) == 0

@@ -77,6 +77,7 @@ def quarantined(graph: Graph) -> int:
     return int(graph.sql(query)[0][0])
 
 
+@pytest.mark.ci
 @pytest.mark.proves("growing-up")
 def test_a_backfill_of_2020_holds_all_who_were_children_when_they_were_registered(few: Graph) -> None:
     """By the present age it would lack everybody who was over eleven then."""

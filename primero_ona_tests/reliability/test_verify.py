@@ -109,9 +109,7 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "damage", quick(DAMAGES, "missing", "service changed", "edited, no sync since", "gone without a trace")
-)
+@pytest.mark.parametrize("damage", quick(DAMAGES, "service changed", "gone without a trace"))
 @pytest.mark.proves("verify")
 def test_each_damage_is_found_as_what_it_is_and_mended_alone(synced, damage):
     """The syncs believe their own bookkeeping; this must not, and must not rewrite the country to mend one child."""

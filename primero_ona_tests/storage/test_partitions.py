@@ -215,7 +215,7 @@ _MEMORY = Path(__file__).with_name("memory.py")
 @pytest.mark.parametrize(
     ("way", "few", "many"),
     [
-        ("store", 2, 12),
+        pytest.param("store", 2, 12, marks=pytest.mark.ci),
         pytest.param("store", 4, 40, marks=pytest.mark.ci),
         pytest.param("map", 2, 7, marks=pytest.mark.ci),
     ],
