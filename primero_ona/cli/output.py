@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from primero_ona.contract.figures import UNCONFIRMED
+from primero_ona.contract.derived import UNCONFIRMED
 from primero_ona.contract.tables import BIRTH_FIELD
 from primero_ona.errors import NAMED_CASES, with_anchor
 from primero_ona.primero.fields import WITHOUT_BIRTH

@@ -19,9 +19,9 @@ from primero_ona.storage.files import write_file
 
 if TYPE_CHECKING:
     from primero_ona.graph.runs import RunOutcome
-    from primero_ona.mapping.label_changes import LabelChange
     from primero_ona.ona.lookup import ChangedName
     from primero_ona.ona.primero_state import Field
+    from primero_ona.pipeline.reference import LabelChange
     from primero_ona.quarters import Quarter
 
 reference = typer.Typer(help="Primero's places, options and forms.", no_args_is_help=True)
@@ -75,7 +75,7 @@ def show_labels(changes: Sequence[LabelChange], outdated: Sequence[Quarter]) -> 
 
 def _show_lines(changes: Sequence[LabelChange]) -> None:
     """Print what to write into labels.yaml to take Primero's labels."""
-    from primero_ona.mapping.label_changes import as_lines
+    from primero_ona.pipeline.reference import as_lines
 
     if lines := as_lines(changes):
         output.note("To use Primero's labels, put these lines into mapping/labels.yaml, each into its section:")
@@ -114,7 +114,7 @@ labels = typer.Typer(help="Labels of options: ours beside Primero's.", no_args_i
 @labels.command("diff")
 def labels_diff(*, as_json: AsJson = False) -> None:
     """Print labels that differ from Primero's, codes without a label, the rows affected, and the lines for labels.yaml."""
-    from primero_ona.mapping.label_changes import as_lines
+    from primero_ona.pipeline.reference import as_lines
 
     changes, outdated = _label_changes()
     if as_json:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import get_args
 
 from primero_ona.contract.column import Column, Field, PlaceRule, Table
-from primero_ona.contract.figures import INDICATOR_FIGURES
-from primero_ona.contract.reference import DATA_DICTIONARY, LOCATIONS_LOOKUP
+from primero_ona.contract.derived import DATA_DICTIONARY, INDICATOR_FIGURES, LOCATIONS_LOOKUP
 
 #: Read in memory only: the pull turns it into ages (`mapping/dates.py`) and drops it before anything is stored.
 BIRTH_FIELD = "date_of_birth"

@@ -26,7 +26,7 @@ from typing import Any
 
 import dagster as dg
 
-from primero_ona.contract.figures import UNCONFIRMED
+from primero_ona.contract.derived import UNCONFIRMED
 from primero_ona.quarters import Quarter
 
 #: Rows shown in one table. Where there are more, they have one cause, which the first ones show.

@@ -18,7 +18,7 @@ from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.pipeline.stored import StoredAssets
 
 if TYPE_CHECKING:
-    from primero_ona.mapping.label_changes import LabelChange
+    from primero_ona.pipeline.reference import LabelChange
 
 
 def reference_checks() -> list[dg.AssetChecksDefinition]:

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from primero_ona.contract.column import Column, Table
-from primero_ona.contract.reference import DATA_DICTIONARY
+from primero_ona.contract.derived import DATA_DICTIONARY
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.target import Target

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from primero_ona.contract.column import Column, Table
-from primero_ona.contract.figures import INDICATOR_FIGURES
+from primero_ona.contract.derived import INDICATOR_FIGURES
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import DataError
 from primero_ona.ona.connection import translate_errors

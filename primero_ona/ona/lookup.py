@@ -17,7 +17,7 @@ import pyarrow as pa
 from psycopg import sql
 from psycopg.rows import class_row
 
-from primero_ona.contract.reference import CURRENT, LOCATIONS_LOOKUP, RETIRED
+from primero_ona.contract.derived import CURRENT, LOCATIONS_LOOKUP, RETIRED
 from primero_ona.errors import DataError, UsageError
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.target import Target

@@ -10,8 +10,7 @@ import psycopg
 from psycopg import sql
 
 from primero_ona.contract.column import Column, Table
-from primero_ona.contract.figures import FIGURE_COLUMNS, UNCONFIRMED
-from primero_ona.contract.reference import DATA_DICTIONARY
+from primero_ona.contract.derived import DATA_DICTIONARY, FIGURE_COLUMNS, UNCONFIRMED
 from primero_ona.contract.tables import TABLES
 
 #: The schema of this project's own tables: runs, quarantine, unmapped codes, exits.

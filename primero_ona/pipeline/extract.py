@@ -23,8 +23,7 @@ from primero_ona.pipeline.carry import Basis, CarriedCounts, CarriedQuarter, Pre
 from primero_ona.pipeline.scope import sort_cases
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.fields import EXIT_COLUMNS, KnownFields, json_text
-from primero_ona.primero.policy import GBV_MODULE, PullPolicy
+from primero_ona.primero.fields import EXIT_COLUMNS, GBV_MODULE, KnownFields, PullPolicy, json_text
 from primero_ona.primero.pull import PullReport, pull_cases
 from primero_ona.primero.visible import EMPTY_PAUSE, KnownScope
 from primero_ona.primero.walk import Window

@@ -14,10 +14,9 @@ import psycopg
 import pyarrow as pa
 
 from primero_ona.errors import RefusedError
-from primero_ona.mapping.cases import map_cases
 from primero_ona.mapping.dates import with_ages
 from primero_ona.mapping.locations import Places
-from primero_ona.mapping.services import map_services
+from primero_ona.mapping.rows import map_cases, map_services
 from primero_ona.ona.bookkeeping import next_pull, outdated_quarters
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.erasure import erased_subjects, not_erased, without_erased

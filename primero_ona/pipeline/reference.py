@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import psycopg
 
 from primero_ona.contract.column import Column, Table
-from primero_ona.contract.reference import DATA_DICTIONARY
+from primero_ona.contract.derived import DATA_DICTIONARY
 from primero_ona.contract.tables import CASES, SERVICES, TABLES
-from primero_ona.mapping.label_changes import Kind, LabelChange, label_changes
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.values import parse_option_name
 from primero_ona.ona.connection import Connect
@@ -25,11 +26,10 @@ from primero_ona.ona.target import VIEWS
 from primero_ona.ona.upkeep import Row, Upkeep
 from primero_ona.pipeline.scope import Scope
 from primero_ona.pipeline.stored import MAPPED_CASES, REFERENCE, StoredAssets
-from primero_ona.primero.catalogue import Catalogue, Field, catalogue, districts
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.reference import Reference, refresh
+from primero_ona.primero.reference import Catalogue, Field, Reference, catalogue, districts, refresh
 from primero_ona.quarters import Quarter
-from primero_ona.texts import normalize
+from primero_ona.texts import normalize, same_text
 
 
 def refresh_reference(
@@ -239,3 +239,55 @@ def as_csv(rows: Iterable[Row]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return _MARK + text.getvalue()
+
+
+class Kind(StrEnum):
+    """How a label differs; the texts are what people read."""
+
+    DIFFERENT = "label differs from Primero's"
+    ONLY_PRIMERO = "code known to Primero only; its label is used"
+    UNKNOWN = "code unknown to Primero, too; it has no label"
+
+
+@dataclass(frozen=True)
+class LabelChange:
+    """One finding: field and code, our label and Primero's (empty where there is none), and the rows in ONA it concerns."""
+
+    kind: Kind
+    field: str
+    code: str
+    ours: str
+    primeros: str
+    rows: int = 0
+
+
+def label_changes(labels: Labels, unmapped: Iterable[tuple[str, str]] = ()) -> list[LabelChange]:
+    """Where `labels.yaml` and Primero's labels differ, and which `unmapped` (field, code) neither of them knows.
+
+    Accepted codes are no finding.
+    """
+    found = []
+    for name, ours in labels.tables.items():
+        primeros, known = labels.primeros.get(name, {}), labels.accepted.get(name, frozenset())
+        for code, theirs in primeros.items():
+            if code in known:
+                continue
+            if code not in ours:
+                found.append(LabelChange(Kind.ONLY_PRIMERO, name, code, "", theirs))
+            elif not same_text(ours[code], theirs):
+                found.append(LabelChange(Kind.DIFFERENT, name, code, ours[code], theirs))
+        unknown = sorted(
+            code for where, code in unmapped if where == name and code not in known and labels.label(name, code) is None
+        )
+        found += [LabelChange(Kind.UNKNOWN, name, code, "", "") for code in unknown]
+    return found
+
+
+def as_lines(changes: Iterable[LabelChange]) -> str:
+    """Write Primero's labels as sections of `labels.yaml`; codes that Primero does not know have none and are left out."""
+    sections: dict[str, list[str]] = {}
+    for change in changes:
+        if change.primeros:
+            entry = [json.dumps(text, ensure_ascii=False) for text in (change.code, change.primeros)]
+            sections.setdefault(change.field, []).append("  " + ": ".join(entry))
+    return "\n".join("\n".join([f"{field}:", *lines]) for field, lines in sections.items())

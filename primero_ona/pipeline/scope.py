@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from primero_ona.mapping.labels import Labels
-from primero_ona.primero.fields import json_text
-from primero_ona.primero.policy import PullPolicy
+from primero_ona.primero.fields import PullPolicy, json_text
 from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:

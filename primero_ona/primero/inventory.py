@@ -20,8 +20,7 @@ import pyarrow as pa
 
 from primero_ona.errors import TransientError
 from primero_ona.primero.client import AnswerRefusedError, PrimeroClient
-from primero_ona.primero.fields import CASE_FIELDS, FieldsFound, KnownFields
-from primero_ona.primero.policy import LocationPrecision
+from primero_ona.primero.fields import CASE_FIELDS, FieldsFound, KnownFields, LocationPrecision
 from primero_ona.primero.pull import SETTLE_SECONDS, WALKS, Sink, primero_now, survey
 from primero_ona.primero.visible import EMPTY_PAUSE, GAVE_UP, check_fields, retry_while_empty
 from primero_ona.primero.walk import (

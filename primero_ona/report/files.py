@@ -12,7 +12,7 @@ from typing import Literal
 import psycopg
 import xlsxwriter
 
-from primero_ona.contract.figures import INDICATOR_REPORT, UNCONFIRMED
+from primero_ona.contract.derived import INDICATOR_REPORT, UNCONFIRMED
 from primero_ona.errors import ConfigError, UsageError
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.locks import lock_loads

@@ -13,7 +13,7 @@ from typing import Any
 
 import jinja2
 
-from primero_ona.contract.figures import UNCONFIRMED
+from primero_ona.contract.derived import UNCONFIRMED
 from primero_ona.ona.variants import variants
 from primero_ona.quarters import PHNOM_PENH, Quarter
 from primero_ona.report.tables import Cell, Period, Report, Shown

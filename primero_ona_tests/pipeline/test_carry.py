@@ -23,8 +23,7 @@ from primero_ona.pipeline.carry import rule_sources, rules_version
 from primero_ona.pipeline.scope import sort_cases
 from primero_ona.pipeline.stored import EXITS, UNDER18
 from primero_ona.pipeline.upkeep import forget
-from primero_ona.primero.fields import json_text
-from primero_ona.primero.policy import PullPolicy, cut_location
+from primero_ona.primero.fields import PullPolicy, cut_location, json_text
 from primero_ona.primero.raw import raw_columns
 from primero_ona.primero.walk import believed
 from primero_ona.quarters import local_today

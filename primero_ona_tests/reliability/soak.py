@@ -38,7 +38,7 @@ from primero_ona.pipeline.scope import Scope
 from primero_ona.pipeline.upkeep import forget
 from primero_ona.primero import inventory
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.policy import PullPolicy
+from primero_ona.primero.fields import PullPolicy
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.columns import ABSENT

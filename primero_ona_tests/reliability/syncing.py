@@ -39,7 +39,7 @@ from primero_ona.pipeline.scope import Scope
 from primero_ona.pipeline.stored import EXITS, REFERENCE, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.pipeline.transform import map_quarter_cases, map_quarter_services
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.policy import PullPolicy
+from primero_ona.primero.fields import PullPolicy
 from primero_ona.quarters import Quarter
 from primero_ona.storage.partitions import PartitionStore
 from primero_ona_tests.harness import Q1, START, Graph, seed_reference

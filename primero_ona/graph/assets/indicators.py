@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from primero_ona.contract.figures import INDICATOR_FIGURES, INDICATOR_REPORT
+from primero_ona.contract.derived import INDICATOR_FIGURES, INDICATOR_REPORT
 from primero_ona.graph.assets.common import INDICATORS, QUARTER_NOTE, contract_metadata
 from primero_ona.graph.assets.ona import CASES_KEY, FIGURES_KEY, REPORT_KEY, SERVICES_KEY
 from primero_ona.graph.metadata import report_metadata, totals_metadata

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from primero_ona.contract.figures import INDICATOR_FIGURES
+from primero_ona.contract.derived import INDICATOR_FIGURES
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.graph.assets.common import LOAD, LOADED, QUARTER_NOTE, READERS, contract_metadata, lineage_from
 from primero_ona.graph.metadata import count_table, quarter_metadata

@@ -13,8 +13,7 @@ from primero_ona.graph.metadata import quarter_metadata, traffic_metadata
 from primero_ona.graph.partitions import WHOLE_TAG
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.pipeline.stored import EXITS, PULL_VERSION, REINTEGRATION, UNDER18, StoredAssets
-from primero_ona.primero.fields import EXIT_COLUMNS, FIELDS_MISSING, RAW_COLUMNS, WITHOUT_BIRTH
-from primero_ona.primero.policy import PullPolicy
+from primero_ona.primero.fields import EXIT_COLUMNS, FIELDS_MISSING, RAW_COLUMNS, WITHOUT_BIRTH, PullPolicy
 from primero_ona.quarters import PHNOM_PENH, Quarter
 
 if TYPE_CHECKING:

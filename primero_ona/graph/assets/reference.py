@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from primero_ona.contract.reference import DATA_DICTIONARY, LOCATIONS_LOOKUP
+from primero_ona.contract.derived import DATA_DICTIONARY, LOCATIONS_LOOKUP
 from primero_ona.errors import DataError
 from primero_ona.graph.assets.common import REFERENCE, contract_metadata, raw_metadata
 from primero_ona.graph.metadata import facts_table
