@@ -13,11 +13,11 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from primero_ona.errors import ConfigError, SyncError
 from primero_ona.graph.alerts import alert_sensor
-from primero_ona.graph.assets.indicators import indicator_assets, report_asset
+from primero_ona.graph.assets.indicators import figure_checks, indicator_assets, report_asset
 from primero_ona.graph.assets.mapped import mapped_assets
 from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets
 from primero_ona.graph.assets.raw import PRIMERO, raw_assets
-from primero_ona.graph.assets.reference import reference_assets
+from primero_ona.graph.assets.reference import reference_assets, reference_checks
 from primero_ona.graph.automation import (
     change_sensor,
     close_schedule,
@@ -32,10 +32,8 @@ from primero_ona.graph.automation import (
     sync_job,
 )
 from primero_ona.graph.checks import asset_checks
-from primero_ona.graph.figure_checks import figure_checks
 from primero_ona.graph.partitions import quarterly_partitions
 from primero_ona.graph.reconciliation import complete_check, reconcile_job, reconcile_schedule
-from primero_ona.graph.reference_checks import reference_checks
 from primero_ona.graph.resources import (
     NoValues,
     OnaDatabaseResource,

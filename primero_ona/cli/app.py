@@ -11,19 +11,7 @@ from typing import Annotated
 
 import typer
 
-from primero_ona.cli import (
-    compare,
-    demo,
-    doctor,
-    installation,
-    output,
-    quarantine,
-    reference,
-    report,
-    storage,
-    sync,
-    verify,
-)
+from primero_ona.cli import demo, doctor, installation, output, quarantine, reference, storage, sync, verify
 from primero_ona.cli.output import exit_code
 from primero_ona.errors import UNEXPECTED, SyncError
 from primero_ona.process import machine_error, prepare_process, unexpected
@@ -43,8 +31,8 @@ for command in (
     sync.status,
     quarantine.findings,
     verify.verify,
-    compare.compare,
-    report.report,
+    verify.compare,
+    sync.report,
     installation.metrics,
     storage.forget,
     storage.purge,

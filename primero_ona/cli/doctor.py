@@ -15,14 +15,14 @@ import typer
 from primero_ona.cli import output
 from primero_ona.cli.common import AsJson
 from primero_ona.cli.output import exit_code
-from primero_ona.diagnosis import Area, Diagnosis
+from primero_ona.diagnosis import STORAGE, Area, Diagnosis, free_space, keys_noted, storage_folder
 from primero_ona.errors import ConfigError, SyncError
 from primero_ona.process import machine_error, unexpected
 
 if TYPE_CHECKING:
     from primero_ona.primero.fields import KnownFields
 
-_SETTINGS, _STORAGE, _DAGSTER, _ALERTS = Area("settings"), Area("storage"), Area("Dagster"), Area("alerts")
+_SETTINGS, _DAGSTER, _ALERTS = Area("settings"), Area("Dagster"), Area("alerts")
 
 #: Seconds that all questions to Primero may take together.
 _PRIMERO_SECONDS = 60
@@ -158,25 +158,24 @@ def _storage() -> Iterator[Diagnosis]:
     from primero_ona.graph.resources import PartitionStorage, default_storage
     from primero_ona.pipeline.stored import UNDER18
     from primero_ona.settings import AlertSettings, StorageSettings, read_one
-    from primero_ona.storage.diagnosis import folder, keys_noted, space
 
     settings, alerts = read_one(StorageSettings), read_one(AlertSettings)
     base = None if settings.bucket else settings.folder or default_storage(None)
     try:
         stored = PartitionStorage().assets()
         quarters = stored.quarters(UNDER18)
-        yield folder(base) if base else _STORAGE.ok("bucket", "it answers, and keeps no old versions")
+        yield storage_folder(base) if base else STORAGE.ok("bucket", "it answers, and keeps no old versions")
         if quarters:
             stored.summary(UNDER18, quarters[-1])
-        yield _STORAGE.ok(
+        yield STORAGE.ok(
             "keys", "they open the newest stored partition" if quarters else "well-formed; nothing is stored yet"
         )
     except SyncError as failure:
-        yield _STORAGE.failure("keys and place", failure)
+        yield STORAGE.failure("keys and place", failure)
     yield keys_noted(settings.storage_keys.get_secret_value(), alerts.keys_backup)
     folders = {"DAGSTER_HOME": _home(), "temporary files": Path(tempfile.gettempdir())}
     folders |= {"stored partitions": base} if base else {}
-    yield space(folders, alerts.least_space)
+    yield free_space(folders, alerts.least_space)
 
 
 def _dagster() -> Iterator[Diagnosis]:

@@ -15,7 +15,6 @@ from primero_ona.cli.common import AsJson, ona_connection, refresh_reference, st
 from primero_ona.cli.output import exit_code
 from primero_ona.errors import UsageError
 from primero_ona.primero.fields import CASE_FIELDS
-from primero_ona.storage.files import write_file
 
 if TYPE_CHECKING:
     from primero_ona.graph.runs import RunOutcome
@@ -222,6 +221,7 @@ def dictionary_export(
     """Write ONA's data dictionary into a CSV file, for reading and for reviewing the Khmer texts."""
     from primero_ona.ona.dictionary import read_dictionary
     from primero_ona.pipeline.reference import as_csv
+    from primero_ona.storage.places import write_file
 
     with ona_connection() as connection:
         rows = read_dictionary(connection)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from primero_ona.diagnosis import STORAGE, Diagnosis, free_space, keys_noted
 from primero_ona.errors import ConfigError, with_anchor
 from primero_ona.graph.diagnosis import ages, as_of, daemon, local
 from primero_ona.graph.reconciliation import COMPLETE
@@ -26,7 +27,6 @@ from primero_ona.quarters import PHNOM_PENH, Quarter
 from primero_ona.settings import AlertSettings, StorageSettings, read_one
 
 if TYPE_CHECKING:
-    from primero_ona.diagnosis import Diagnosis
     from primero_ona.pipeline.alerts import Fault
 
 #: Seconds between two looks.
@@ -252,15 +252,13 @@ def overdue(instance: dg.DagsterInstance, start: Quarter, settings: AlertSetting
 
 
 def _machine(instance: dg.DagsterInstance, settings: AlertSettings) -> Iterator[Diagnosis]:
-    from primero_ona.storage.diagnosis import AREA, keys_noted, space
-
     try:
         storage = read_one(StorageSettings)
     except ConfigError as failure:
-        yield AREA.failure("keys", failure)
+        yield STORAGE.failure("keys", failure)
         return
     folders = {"DAGSTER_HOME": Path(instance.root_directory)}
     if not storage.bucket:
         folders["stored partitions"] = storage.folder or default_storage(instance)
-    yield space(folders, settings.least_space)
+    yield free_space(folders, settings.least_space)
     yield keys_noted(storage.storage_keys.get_secret_value(), settings.keys_backup)

@@ -13,9 +13,9 @@ import dagster as dg
 
 from primero_ona.diagnosis import Area, Diagnosis
 from primero_ona.errors import ConfigError, DataError, TransientError
-from primero_ona.graph.assets.common import SEEN_FAIL
 from primero_ona.graph.assets.ona import CASES_KEY
 from primero_ona.graph.assets.raw import PRIMERO
+from primero_ona.graph.metadata import SEEN_FAIL
 from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.graph.run_guard import GuardedInstance
 from primero_ona.quarters import PHNOM_PENH, Quarter

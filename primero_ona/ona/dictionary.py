@@ -16,8 +16,7 @@ from primero_ona.contract.column import Column, Table
 from primero_ona.contract.derived import DATA_DICTIONARY
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.target import Target
-from primero_ona.ona.upkeep import Row, Upkeep, insert_rows, locked, read_rows, update_row
+from primero_ona.ona.target import Row, Target, Upkeep, insert_rows, locked, read_rows, update_row
 from primero_ona.texts import normalize, same_text
 
 Key = tuple[str | None, ...]

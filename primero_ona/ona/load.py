@@ -19,9 +19,8 @@ from primero_ona.ona.bookkeeping import (
     walk_of,
     was_loaded,
 )
-from primero_ona.ona.connection import translate_errors
+from primero_ona.ona.connection import lock_loads, translate_errors
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.locks import lock_loads
 from primero_ona.ona.merge import (
     Received,
     decide_cases,

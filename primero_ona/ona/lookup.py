@@ -20,8 +20,7 @@ from psycopg.rows import class_row
 from primero_ona.contract.derived import CURRENT, LOCATIONS_LOOKUP, RETIRED
 from primero_ona.errors import DataError, UsageError
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.target import Target
-from primero_ona.ona.upkeep import Row, Text, Upkeep, insert_rows, locked, read_rows, update_row
+from primero_ona.ona.target import Row, Target, Text, Upkeep, insert_rows, locked, read_rows, update_row
 from primero_ona.texts import normalize, same_text
 
 #: What people see of a place, and therefore does not change by itself.

@@ -15,9 +15,8 @@ import pyarrow as pa
 from primero_ona.errors import TransientError
 from primero_ona.mapping.dates import next_registration, with_ages
 from primero_ona.ona.bookkeeping import PULL_NUMBER, last_pull, next_pull
-from primero_ona.ona.connection import Connect
+from primero_ona.ona.connection import Connect, partition_lock, require_held
 from primero_ona.ona.erasure import erased_subjects, not_erased, subject_of, without_erased
-from primero_ona.ona.locks import partition_lock, require_held
 from primero_ona.ona.primero_state import note_fields, note_visible, shown_fields, visible_cases
 from primero_ona.pipeline.carry import Basis, CarriedCounts, CarriedQuarter, Present, carry_facts
 from primero_ona.pipeline.scope import sort_cases

@@ -18,9 +18,8 @@ from primero_ona.mapping.dates import with_ages
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.rows import map_cases, map_services
 from primero_ona.ona.bookkeeping import next_pull, outdated_quarters
-from primero_ona.ona.connection import translate_errors
+from primero_ona.ona.connection import lock_loads, translate_errors
 from primero_ona.ona.erasure import erased_subjects, not_erased, without_erased
-from primero_ona.ona.locks import lock_loads
 from primero_ona.ona.lookup import read_places
 from primero_ona.ona.merge import Received, remove_exits
 from primero_ona.ona.reconcile import KNOWN_SCHEMA, REMOVABLE, SYNCED, QuarterDifferences, ReconciliationTables

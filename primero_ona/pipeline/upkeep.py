@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from primero_ona.errors import ConfigError, DataError, TransientError
-from primero_ona.ona.connection import Connect
+from primero_ona.ona.connection import Connect, lock_of_all
 from primero_ona.ona.erasure import Erased, erase, legacy_rows, note_stored_rows
-from primero_ona.ona.locks import lock_of_all
 from primero_ona.pipeline.stored import StoredAssets
 from primero_ona.quarters import Quarter
-from primero_ona.storage import rewrite
+from primero_ona.storage import partitions
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def forget(stored: StoredAssets, connect: Connect, ids: Sequence[str], now: date
     with connect() as conn:
         erased, case_ids = erase(conn, ids, now)
     with connect() as lock, lock_of_all(lock), _removals("erase the cases"):
-        gone, stored_case_ids = rewrite.forget(stored.store, ids)
+        gone, stored_case_ids = partitions.forget(stored.store, ids)
     with connect() as conn:
         note_stored_rows(conn, gone)
         legacy = legacy_rows(conn, sorted(case_ids | stored_case_ids))
@@ -45,7 +44,7 @@ def forget(stored: StoredAssets, connect: Connect, ids: Sequence[str], now: date
 def purge(stored: StoredAssets, connect: Connect, before: Quarter) -> int:
     """Delete the stored partitions of all quarters before `before`; how many. Raises as `forget`."""
     with connect() as lock, lock_of_all(lock), _removals("delete old partitions"):
-        return rewrite.purge(stored.store, before.key)
+        return partitions.purge(stored.store, before.key)
 
 
 def rotate(stored: StoredAssets, connect: Connect) -> int:
@@ -54,7 +53,7 @@ def rotate(stored: StoredAssets, connect: Connect) -> int:
     Afterwards older keys open nothing any more.
     """
     with connect() as lock, lock_of_all(lock), _removals("renew the keys"):
-        return rewrite.rotate(stored.store)
+        return partitions.rotate(stored.store)
 
 
 @contextmanager

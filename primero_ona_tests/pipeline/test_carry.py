@@ -16,9 +16,8 @@ from primero_ona.mapping.dates import with_ages
 from primero_ona.mapping.labels import version_of
 from primero_ona.mapping.membership import membership
 from primero_ona.ona.bookkeeping import PULL_NUMBER, next_pull
-from primero_ona.ona.connection import connect
+from primero_ona.ona.connection import connect, partition_lock
 from primero_ona.ona.erasure import erase
-from primero_ona.ona.locks import partition_lock
 from primero_ona.pipeline.carry import rule_sources, rules_version
 from primero_ona.pipeline.scope import sort_cases
 from primero_ona.pipeline.stored import EXITS, UNDER18

@@ -6,9 +6,8 @@ import dagster as dg
 
 from primero_ona.contract.column import Table
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.graph.assets.common import MAP, QUARTER_NOTE, contract_metadata, lineage_from_raw
 from primero_ona.graph.assets.reference import LOOKUP_KEY, REFERENCE_KEY
-from primero_ona.graph.metadata import stored_metadata
+from primero_ona.graph.metadata import MAP, QUARTER_NOTE, contract_metadata, lineage_from_raw, stored_metadata
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.mapping.labels import MAPPING_VERSION
 from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets

@@ -8,8 +8,15 @@ import dagster as dg
 
 from primero_ona.contract.tables import BIRTH_FIELD
 from primero_ona.errors import NAMED_CASES
-from primero_ona.graph.assets.common import EXTRACT, QUARTER_NOTE, SEEN, SOURCE, raw_metadata
-from primero_ona.graph.metadata import quarter_metadata, traffic_metadata
+from primero_ona.graph.metadata import (
+    EXTRACT,
+    QUARTER_NOTE,
+    SEEN,
+    SOURCE,
+    quarter_metadata,
+    raw_metadata,
+    traffic_metadata,
+)
 from primero_ona.graph.partitions import WHOLE_TAG
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.pipeline.stored import EXITS, PULL_VERSION, REINTEGRATION, UNDER18, StoredAssets
