@@ -79,13 +79,13 @@ def _range(first: str, last: str | None) -> list[Quarter]:
 
 def status(*, as_json: AsJson = False) -> None:
     """Show which quarters are loaded, when, how many rows, what is stale, and which another version loaded."""
-    from primero_ona.ona.bookkeeping import outdated_quarters, quarter_status
-    from primero_ona.pipeline.stored import current_versions
+    from primero_ona.ona.bookkeeping import quarter_status
+    from primero_ona.pipeline.stored import outdated_quarters
     from primero_ona.settings import GraphSettings, read_one
 
-    versions = current_versions(read_one(GraphSettings).policy.suffix)
+    rules = read_one(GraphSettings).policy.suffix
     with ona_connection() as connection:
-        outdated = {quarter.name for quarter in outdated_quarters(connection, *versions)}
+        outdated = {quarter.name for quarter in outdated_quarters(connection, rules)}
         output.show_status(quarter_status(connection), outdated, as_json=as_json)
 
 

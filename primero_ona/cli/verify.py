@@ -69,10 +69,10 @@ def verify(
 
 
 def _remove(found: Reconciliation, *, out_of_scope: bool) -> dict[str, int]:
-    from primero_ona.pipeline.reconcile import remove_gone
+    from primero_ona.ona.reconcile import remove_gone
 
     with ona_connection() as connection:
-        return remove_gone(connection, found, out_of_scope=out_of_scope)
+        return remove_gone(connection, found.total, found.removable, out_of_scope=out_of_scope)
 
 
 def _reconcile(grace: int) -> Reconciliation:

@@ -24,7 +24,7 @@ from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAss
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.fields import EXIT_COLUMNS, GBV_MODULE, KnownFields, PullPolicy, json_text
 from primero_ona.primero.pull import PullReport, pull_cases
-from primero_ona.primero.visible import EMPTY_PAUSE, KnownScope
+from primero_ona.primero.visible import KnownScope
 from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter, local_today
 from primero_ona.settings import GraphSettings, read_one
@@ -82,7 +82,6 @@ def pull_quarter(
     """
     window = window_of(quarter, policy, now)
     limit = timedelta(days=read_one(GraphSettings).whole_walk_days)
-    pause = EMPTY_PAUSE * client.pause
     with connect() as lock, partition_lock(lock, quarter.key):
         # Under the lock, for which a pull may wait, and before Primero is asked.
         with connect() as conn:
@@ -96,7 +95,7 @@ def pull_quarter(
         sink = QuarterSink(stored, quarter, policy, erased)
         carried = CarriedQuarter(sink, quarter, basis, present)
         try:
-            report = pull_cases(client, window, sink, known, scope, carried=carried, empty_pause=pause)
+            report = pull_cases(client, window, sink, known, scope, carried=carried)
             _require_erased(connect, erased, quarter)
             require_held(lock)
             spans = carry_facts(report, number, basis, loaded, erased, sink.erased_seen, sink.next_registration)

@@ -17,6 +17,8 @@ from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS
 from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:
+    import psycopg
+
     from primero_ona.storage.frames import Frames
     from primero_ona.storage.partitions import PartitionStore, PartitionWriter, Stored, StoredFile
 
@@ -35,6 +37,17 @@ _REFERENCE_VERSION = "1"
 def current_versions(rules: str) -> tuple[str, str]:
     """The versions of the pull, under a policy (its `suffix`), and of the mapping, as a load records them."""
     return PULL_VERSION + rules, MAPPING_VERSION
+
+
+def outdated_quarters(conn: psycopg.Connection, rules: str) -> list[Quarter]:
+    """The quarters whose last load was of another version of the pull or the mapping, oldest first; `rules`: the policy's suffix.
+
+    A quarter that was never loaded is not among them: what it lacks, a reconciliation finds missing.
+    """
+    from primero_ona.ona.bookkeeping import last_loads
+
+    current, loads = current_versions(rules), last_loads(conn)
+    return [quarter for quarter, load in loads.items() if (load.pull_version, load.mapping_version) != current]
 
 
 class StoredAssets:

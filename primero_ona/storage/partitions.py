@@ -24,7 +24,7 @@ import pyarrow.parquet.encryption as pe
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from primero_ona.errors import ConfigError, DataError
-from primero_ona.storage.frames import BATCH_ROWS, Frames
+from primero_ona.storage.frames import BATCH_ROWS, Frames, to_frame
 from primero_ona.storage.places import SUFFIX, Draft, Place, place_at
 
 if TYPE_CHECKING:
@@ -255,14 +255,6 @@ class PartitionWriter:
         self._file.close()
         self._draft.publish()
         del self.__dict__["_file"]
-
-
-def to_frame(table: pa.Table) -> pd.DataFrame:
-    """A table as a pandas frame with Arrow dtypes."""
-    import pandas as pd  # noqa: PLC0415
-
-    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
-    return frame
 
 
 #: Columns that name a case by Primero's own id, in raw cases, exits, mapped cases and mapped services.

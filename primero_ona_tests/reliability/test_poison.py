@@ -81,7 +81,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def verified(graph: Graph) -> Reconciliation:
     with client_of(graph) as client, connect(graph.url) as conn:
-        return reconcile(client, conn, Scope(Q1), empty_pause=0)
+        return reconcile(client, conn, Scope(Q1))
 
 
 def client_of(graph: Graph) -> PrimeroClient:

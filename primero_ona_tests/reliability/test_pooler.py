@@ -123,10 +123,10 @@ def test_syncs_verify_repair_and_refresh_work_and_leave_nothing_behind(behind, i
         PrimeroClient(primero.url, primero.username, primero.password, pause=0) as client,
         connect(behind.url) as conn,
     ):
-        found = reconcile(client, conn, scope, empty_pause=0)
+        found = reconcile(client, conn, scope)
         assert found.total.services == found.total.differences == 1
         assert [behind.sync(quarter).failure for quarter in found.to_sync] == [None]
-        assert reconcile(client, conn, scope, empty_pause=0).total.differences == 0
+        assert reconcile(client, conn, scope).total.differences == 0
         assert plan(conn) == []
         assert len(quarter_status(conn)) == 2
         assert list_entries(conn)

@@ -74,11 +74,11 @@ def test_after_hundreds_of_edits_between_its_requests_the_next_pull_has_exactly_
             for request in range(4, 14):
                 primero.after(request, work)
             before, first, second = truth(primero, quarter), Kept(), Kept()
-            pull_cases(client, window, first, empty_pause=0)
+            pull_cases(client, window, first)
             assert set(first.ids) >= before & truth(primero, quarter)
             for _ in range(14):  # whatever edits are still to come
                 client.page("cases", {"per": 0})
-            pull_cases(client, window, second, empty_pause=0)
+            pull_cases(client, window, second)
             assert sorted(second.ids) == sorted(truth(primero, quarter))
 
 
