@@ -17,7 +17,7 @@ from primero_ona.contract.derived import UNCONFIRMED
 from primero_ona.ona.variants import variants
 from primero_ona.quarters import PHNOM_PENH, Quarter
 from primero_ona.report.tables import Cell, Period, Report, Shown
-from primero_ona.report.words import Text, both
+from primero_ona.report.words import Number, Text, both, difference
 
 #: What the public edition writes for a count below 5, zero included.
 FEW = "<5"
@@ -39,22 +39,6 @@ _AGES = ("0-4", "5-9", "10-14", "15-17", "unknown")
 
 #: Pixels of the lines' plot, below which the quarters stand.
 _TOP, _HEIGHT = 26, 140
-
-
-@dataclass(frozen=True)
-class Number:
-    """A count as it is written; `value` is None where it is not known exactly, or not at all."""
-
-    text: str
-    value: int | None
-
-    @classmethod
-    def of(cls, cell: Cell | None) -> Number:
-        """The number of a cell of a table."""
-        if cell is None:
-            return cls("–", None)
-        digits = str(cell).replace(",", "")
-        return cls(f"{int(digits):,}", int(digits)) if digits.isdigit() else cls(str(cell), None)
 
 
 @dataclass(frozen=True)
@@ -245,7 +229,7 @@ class _Reader:
         """Since when, with the figure of then, and by how much; a dash where one of the two is not known."""
         period, earlier = self.report.period, self._total(before)
         since = "a year before" if before == period.earlier()[-1] else "the quarter before"
-        return f"since {since} ({before.name}: {earlier.text})", _difference(earlier, self.total) or "–"
+        return f"since {since} ({before.name}: {earlier.text})", difference(earlier, self.total) or "–"
 
     def _line(self) -> Line:
         quarters = self.report.period.quarters()
@@ -255,7 +239,7 @@ class _Reader:
             Point(
                 quarter,
                 number,
-                _difference(numbers[place - 1], number) if place else "",
+                difference(numbers[place - 1], number) if place else "",
                 x=5 + 90 * place / (len(quarters) - 1),
                 y=None if number.value is None else _TOP + _HEIGHT * (1 - number.value / top),
                 is_open=self.report.open and quarter == quarters[-1],
@@ -339,16 +323,6 @@ def _tiles(bars: Sequence[Bar]) -> dict[str, tuple[Bar, int]]:
         for bar in bars
         if bar.code in TILES
     }
-
-
-def _difference(before: Number, after: Number) -> str:
-    """The change in children and percent, from what is shown; empty where one of the two is not known."""
-    if before.value is None or after.value is None:
-        return ""
-    difference = after.value - before.value
-    sign = "+" if difference > 0 else "\u2212" if difference else "±"
-    percent = f" ({sign}{abs(difference) * 100 / before.value:.0f}\u00a0%)" if before.value else ""
-    return f"{sign}{abs(difference):,}{percent}"
 
 
 def _percent(value: int | None, most: int) -> float:

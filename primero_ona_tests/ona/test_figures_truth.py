@@ -21,7 +21,7 @@ from primero_ona.pipeline.reference import fill_lookup
 from primero_ona.primero.reference import refresh
 from primero_ona.quarters import Quarter, quarters_between
 from primero_ona.report import public
-from primero_ona.report.public import PUBLIC
+from primero_ona.report.relations import PUBLIC
 from primero_ona.report.tables import Table
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero
