@@ -19,21 +19,16 @@ from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets
 from primero_ona.graph.assets.raw import PRIMERO, raw_assets
 from primero_ona.graph.assets.reference import reference_assets, reference_checks
 from primero_ona.graph.automation import (
+    asset_job,
     change_sensor,
     close_schedule,
-    figures_job,
-    figures_schedule,
-    reference_job,
-    reference_schedule,
     refresh_schedule,
-    remap_job,
-    reports_job,
     reports_schedule,
-    sync_job,
+    schedule,
 )
 from primero_ona.graph.checks import asset_checks
 from primero_ona.graph.partitions import quarterly_partitions
-from primero_ona.graph.reconciliation import complete_check, reconcile_job, reconcile_schedule
+from primero_ona.graph.reconciliation import COMPLETE, complete_check
 from primero_ona.graph.resources import (
     NoValues,
     OnaDatabaseResource,
@@ -42,7 +37,7 @@ from primero_ona.graph.resources import (
     refuse_local_storage,
     runs_elsewhere,
 )
-from primero_ona.graph.retention import purge_job, purge_schedule, remove_job, remove_schedule
+from primero_ona.graph.retention import purge_job, remove_job
 from primero_ona.graph.run_guard import guarded
 from primero_ona.graph.steps import SafeText, attach_safe_step
 from primero_ona.pipeline.scope import Scope
@@ -87,12 +82,15 @@ def build_defs(
     quarterly, reference, figures = [raw, *from_raw], reference_assets(), indicator_assets(settings)
     report = report_asset(settings, quarters)
     scope = Scope(Quarter.parse(settings.start), settings.policy)
-    job = sync_job(dg.AssetSelection.assets(*quarterly, *figures))
-    remap = remap_job(dg.AssetSelection.assets(*from_raw, *figures))
-    compute = figures_job(dg.AssetSelection.assets(*figures))
-    refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), reconcile_job()
+    selected = dg.AssetSelection.assets
+    job = asset_job("sync_quarter", selected(*quarterly, *figures))
+    remap = asset_job("remap_quarter", selected(*from_raw, *figures))
+    compute = asset_job("compute_figures", selected(*figures))
+    write = asset_job("write_report", selected(report))
+    refresh = asset_job("refresh_reference", selected(*reference))
+    verify = asset_job("reconcile_ona", dg.AssetSelection.checks(COMPLETE))
+    remove = remove_job(settings.runs_days)
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
-    write, remove = reports_job(dg.AssetSelection.assets(report)), remove_job(settings.runs_days)
     jobs = [job, remap, compute, write, refresh, verify, remove, *purges]
     checks = [
         *reference_checks(),
@@ -106,14 +104,14 @@ def build_defs(
         asset_checks=checks,
         jobs=jobs,
         schedules=[
-            reference_schedule(refresh),
+            schedule("refresh_reference", refresh),
             close_schedule(job),
             refresh_schedule(job),
-            figures_schedule(compute),
+            schedule("compute_figures", compute),
             reports_schedule(write, quarters, on=settings.reports_folder is not None or not runs_elsewhere()),
-            reconcile_schedule(verify),
-            remove_schedule(remove),
-            *map(purge_schedule, purges),
+            schedule("verify_monthly", verify),
+            schedule("remove_runs", remove),
+            *(schedule("purge_nightly", purge) for purge in purges),
         ],
         # The sensor looks at all modules: a case that moves to one that is not included has to leave ONA.
         sensors=[

@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 reference = typer.Typer(help="Primero's places, options and forms.", no_args_is_help=True)
 
 
-@reference.callback()
-def _reference() -> None:
-    """Primero's places, options and forms."""
-
-
 @reference.command("refresh")
 def reference_refresh(*, as_json: AsJson = False) -> None:
     """Read them, and bring ONA's locations_lookup and data_dictionary up to date. Safe to repeat."""
@@ -207,11 +202,6 @@ def places_accept(
 
 
 dictionary = typer.Typer(help="The data dictionary in English and Khmer.", no_args_is_help=True)
-
-
-@dictionary.callback()
-def _dictionary() -> None:
-    """The data dictionary in English and Khmer."""
 
 
 @dictionary.command("export")

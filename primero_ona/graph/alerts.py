@@ -18,12 +18,12 @@ import dagster as dg
 
 from primero_ona.diagnosis import STORAGE, Diagnosis, free_space, keys_noted
 from primero_ona.errors import ConfigError, with_anchor
-from primero_ona.graph.diagnosis import ages, as_of, daemon, local
+from primero_ona.graph.diagnosis import ages, as_of, daemon
 from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.graph.resources import default_storage
 from primero_ona.graph.runs import read_failure
 from primero_ona.graph.steps import safe_tick
-from primero_ona.quarters import PHNOM_PENH, Quarter
+from primero_ona.quarters import PHNOM_PENH, Quarter, local_time
 from primero_ona.settings import AlertSettings, StorageSettings, read_one
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _fault(instance: dg.DagsterInstance, job: str, cause: Cause, records: Sequen
         f" and {len(quarters) - NAMED} more" if len(quarters) > NAMED else ""
     )
     known = [(quarter, as_of(instance, quarter)) for quarter in quarters[:NAMED]]
-    stale = ", ".join(f"{one} as of {local(moment)}" if moment else f"nothing of {one}" for one, moment in known)
+    stale = ", ".join(f"{one} as of {local_time(moment)}" if moment else f"nothing of {one}" for one, moment in known)
     command, again = _JOBS.get(job, _BY_HAND)
     command = command.format(quarter=quarters[0]) if quarters else command.partition(" --quarter {")[0]
     look = "" if cause.kind in {"TransientError", "CheckError"} else "primero-ona doctor, then "

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from uuid import NAMESPACE_OID, uuid5
 
 import psycopg
@@ -91,6 +91,11 @@ class QuarterDifferences:
     leave, which are not among `primero`). `extra`: see EXTRA; `gone` and `out_of_scope` were confirmed one by one,
     `unconfirmed` not; `early` are those that no sync brings.
     """
+
+    #: What people are shown of it, in this order.
+    SHOWN: ClassVar = (
+        "primero", "ona", "missing", "extra", "stale", "different", "services", "quarantined", "pending",
+    )  # fmt: skip
 
     quarter: str
     primero: int = 0

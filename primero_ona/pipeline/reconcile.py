@@ -5,7 +5,7 @@ Nothing is stored on the way, and only counts and Primero's ids leave.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -63,9 +63,9 @@ class Reconciliation:
     def total(self) -> QuarterDifferences:
         """The sums over all quarters."""
         counts = {
-            name: sum(getattr(quarter, name) for quarter in self.quarters)
-            for name in QuarterDifferences.__dataclass_fields__
-            if name != "quarter"
+            each.name: sum(getattr(quarter, each.name) for quarter in self.quarters)
+            for each in fields(QuarterDifferences)
+            if each.name != "quarter"
         }
         return QuarterDifferences("total", **counts)
 

@@ -15,7 +15,7 @@ import jinja2
 
 from primero_ona.contract.derived import UNCONFIRMED
 from primero_ona.ona.variants import variants
-from primero_ona.quarters import PHNOM_PENH, Quarter
+from primero_ona.quarters import Quarter, local_time
 from primero_ona.report.tables import Cell, Period, Report, Shown
 from primero_ona.report.words import Number, Text, both, difference
 
@@ -147,8 +147,8 @@ def page(report: Report, tables: Sequence[Shown], edition: str, now: datetime, r
             figures=[_Reader(report, tables, edition, indicator).figure() for indicator in report.variants],
             edition=edition,
             unconfirmed=UNCONFIRMED,
-            made=_moment(now),
-            moment=_moment,
+            made=local_time(now),
+            moment=local_time,
             heading=report.words.heading,
             revisions=report.facts.revisions[:_ROWS],
             more_revisions=max(0, len(report.facts.revisions) - _ROWS),
@@ -381,11 +381,6 @@ def _revised_period(revision: Any) -> str:  # noqa: ANN401
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _moment(moment: datetime | None) -> str:
-    """A point in time as people in Phnom Penh write it."""
-    return f"{moment.astimezone(PHNOM_PENH):%Y-%m-%d %H:%M}" if moment else "never"
 
 
 @cache

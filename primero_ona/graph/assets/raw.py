@@ -21,7 +21,7 @@ from primero_ona.graph.partitions import WHOLE_TAG
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.pipeline.stored import EXITS, PULL_VERSION, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.fields import EXIT_COLUMNS, FIELDS_MISSING, RAW_COLUMNS, WITHOUT_BIRTH, PullPolicy
-from primero_ona.quarters import PHNOM_PENH, Quarter
+from primero_ona.quarters import Quarter, local_time
 
 if TYPE_CHECKING:
     from primero_ona.pipeline.extract import Pulled
@@ -105,16 +105,11 @@ def _walk(report: "PullReport") -> dict[str, Any]:
         because = f", since {report.whole_because}" if report.whole_because else ""
         return {"walked": f"the whole quarter{because}"}
     return {
-        "walked": f"changes since {_local(report.since)}",
+        "walked": f"changes since {local_time(datetime.fromisoformat(report.since))}, Phnom Penh",
         "cases that came": report.kept + report.other_modules,
         "carried over": report.carried,
-        "last whole walk": _local(report.whole_at),
+        "last whole walk": f"{local_time(datetime.fromisoformat(report.whole_at))}, Phnom Penh",
     }
-
-
-def _local(text: str) -> str:
-    """A point in time as people in Phnom Penh write it."""
-    return f"{datetime.fromisoformat(text).astimezone(PHNOM_PENH):%Y-%m-%d %H:%M}, Phnom Penh"
 
 
 def _metadata(pulled: "Pulled") -> dict[str, Any]:
