@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 from primero_ona.contract.column import Column, Table
 
@@ -30,6 +30,19 @@ LOCATIONS_LOOKUP = Table(
         ),
     ),
 )
+
+
+class District(NamedTuple):
+    """One district; names as Primero has them, codes without leading zeros. `current`: not disabled."""
+
+    code: str
+    district: str
+    province: str
+    province_code: str
+    district_km: str
+    province_km: str
+    current: bool
+
 
 DATA_DICTIONARY = Table(
     name="data_dictionary",

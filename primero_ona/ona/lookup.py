@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 import pandas as pd
 import psycopg
@@ -17,7 +16,7 @@ import pyarrow as pa
 from psycopg import sql
 from psycopg.rows import class_row
 
-from primero_ona.contract.derived import CURRENT, LOCATIONS_LOOKUP, RETIRED
+from primero_ona.contract.derived import CURRENT, LOCATIONS_LOOKUP, RETIRED, District
 from primero_ona.errors import DataError, UsageError
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.target import Row, Target, Text, Upkeep, insert_rows, locked, read_rows, update_row
@@ -25,25 +24,6 @@ from primero_ona.texts import normalize, same_text
 
 #: What people see of a place, and therefore does not change by itself.
 _NAMES = ("district", "province", "province_code", "district_km", "province_km")
-
-
-class District(Protocol):
-    """A district as Primero has it; codes without leading zeros, empty texts where a name is not translate_errors."""
-
-    @property
-    def code(self) -> str: ...  # noqa: D102
-    @property
-    def district(self) -> str: ...  # noqa: D102
-    @property
-    def province(self) -> str: ...  # noqa: D102
-    @property
-    def province_code(self) -> str: ...  # noqa: D102
-    @property
-    def district_km(self) -> str: ...  # noqa: D102
-    @property
-    def province_km(self) -> str: ...  # noqa: D102
-    @property
-    def current(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

@@ -262,7 +262,7 @@ def known_scope(conn: psycopg.Connection) -> KnownScope:
     """Read how many cases the account should see, and from the settings what counts as a fall."""
     settings = read_one(GraphSettings)
     share = settings.scope_loss_percent / 100
-    return KnownScope(**asdict(visible_cases(conn)), share=share, least=settings.scope_loss_cases)
+    return KnownScope(*visible_cases(conn), share=share, least=settings.scope_loss_cases)
 
 
 def window_of(quarter: Quarter, policy: PullPolicy, now: datetime | None = None) -> Window:

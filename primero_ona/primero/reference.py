@@ -17,6 +17,7 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 
+from primero_ona.contract.derived import District
 from primero_ona.errors import DataError, TransientError
 from primero_ona.primero.client import AnswerRefusedError, PrimeroClient
 from primero_ona.storage.frames import BATCH_ROWS, Frames
@@ -191,18 +192,6 @@ def complete_list(client: PrimeroClient, path: str, key: str, params: Mapping[st
 
 
 Row = Mapping[str, Any]
-
-
-class District(NamedTuple):
-    """One district; names as Primero has them, codes without leading zeros. `current`: not disabled."""
-
-    code: str
-    district: str
-    province: str
-    province_code: str
-    district_km: str
-    province_km: str
-    current: bool
 
 
 @dataclass(frozen=True)
