@@ -14,9 +14,8 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from primero_ona.errors import ConfigError, SyncError
 from primero_ona.graph.alerts import alert_sensor
 from primero_ona.graph.assets.indicators import figure_checks, indicator_assets, report_asset
-from primero_ona.graph.assets.mapped import mapped_assets
 from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets
-from primero_ona.graph.assets.raw import PRIMERO, raw_assets
+from primero_ona.graph.assets.quarterly import PRIMERO, mapped_assets, raw_assets
 from primero_ona.graph.assets.reference import reference_assets, reference_checks
 from primero_ona.graph.automation import (
     asset_job,

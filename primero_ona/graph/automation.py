@@ -11,7 +11,7 @@ import dagster as dg
 from dagster._core.storage.tags import PRIORITY_TAG
 
 from primero_ona.errors import SyncError
-from primero_ona.graph.assets.raw import PRIMERO
+from primero_ona.graph.assets.quarterly import PRIMERO
 from primero_ona.graph.dead_runs import end_dead_runs
 from primero_ona.graph.due import PULLED, VERSION, Cursor, Due, attempts, judge, read_cursor, write_cursor
 from primero_ona.graph.partitions import QUARTER_TAG, WHOLE_TAG

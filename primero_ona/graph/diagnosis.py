@@ -14,7 +14,7 @@ import dagster as dg
 from primero_ona.diagnosis import Area, Diagnosis
 from primero_ona.errors import ConfigError, DataError, TransientError
 from primero_ona.graph.assets.ona import CASES_KEY
-from primero_ona.graph.assets.raw import PRIMERO
+from primero_ona.graph.assets.quarterly import PRIMERO
 from primero_ona.graph.metadata import SEEN_FAIL
 from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.graph.run_guard import GuardedInstance

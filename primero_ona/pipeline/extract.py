@@ -12,7 +12,7 @@ import pandas as pd
 import psycopg
 import pyarrow as pa
 
-from primero_ona.errors import TransientError
+from primero_ona.errors import NAMED_CASES, TransientError
 from primero_ona.mapping.dates import next_registration, with_ages
 from primero_ona.ona.bookkeeping import PULL_NUMBER, last_pull, next_pull
 from primero_ona.ona.connection import Connect, partition_lock, require_held
@@ -22,7 +22,7 @@ from primero_ona.pipeline.carry import Basis, CarriedCounts, CarriedQuarter, Pre
 from primero_ona.pipeline.scope import sort_cases
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.fields import EXIT_COLUMNS, GBV_MODULE, KnownFields, PullPolicy, json_text
+from primero_ona.primero.fields import EXIT_COLUMNS, GBV_MODULE, KnownFields, PullPolicy, json_text, warn_of_fields
 from primero_ona.primero.pull import PullReport, pull_cases
 from primero_ona.primero.visible import KnownScope
 from primero_ona.primero.walk import Window
@@ -57,6 +57,18 @@ class Pulled:
     rows: Mapping[str, int]
     reasons: Mapping[str, int]
     ahead: list[str]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What people should look into, with Primero's ids at most."""
+        found = warn_of_fields(self.report.fields.missing)
+        if ahead := len(self.report.ahead):
+            found.append(
+                f"{ahead} cases are stamped more than an hour ahead of Primero's own time; they came with the open quarter, stamped "
+                "with its start. Let Primero's administrators look at the server's clock. The first: "
+                + ", ".join(self.ahead[:NAMED_CASES])
+            )
+        return found
 
     @property
     def erased(self) -> int:

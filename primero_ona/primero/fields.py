@@ -7,7 +7,7 @@ anything is stored. Names, addresses, telephone numbers, notes and photographs h
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,6 +80,11 @@ class FieldsFound:
     shown: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     returned: tuple[str, ...] = ()
+
+
+def warn_of_fields(missing: Collection[str]) -> list[str]:
+    """What is said of the asked-for fields that occur in no case; nothing where there are none."""
+    return [FIELDS_MISSING] * bool(missing) + [WITHOUT_BIRTH] * (BIRTH_FIELD in missing)
 
 
 def json_text(value: Any) -> str | None:  # noqa: ANN401
