@@ -39,8 +39,7 @@ from primero_ona.graph.resources import (
 from primero_ona.graph.retention import purge_job, remove_job
 from primero_ona.graph.run_guard import guarded
 from primero_ona.graph.steps import SafeText, attach_safe_step
-from primero_ona.pipeline.scope import Scope
-from primero_ona.pipeline.stored import current_versions
+from primero_ona.pipeline.stored import Scope, current_versions
 from primero_ona.process import (
     machine_error,
     prepare_process,
@@ -80,7 +79,6 @@ def build_defs(
     raw, from_raw = raw_assets(quarters, settings.policy), [*mapped_assets(quarters), ona_assets(quarters)]
     quarterly, reference, figures = [raw, *from_raw], reference_assets(), indicator_assets(settings)
     report = report_asset(settings, quarters)
-    scope = Scope(Quarter.parse(settings.start), settings.policy)
     selected = dg.AssetSelection.assets
     job = asset_job("sync_quarter", selected(*quarterly, *figures))
     remap = asset_job("remap_quarter", selected(*from_raw, *figures))
@@ -95,7 +93,7 @@ def build_defs(
         *reference_checks(),
         *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
         figure_checks(settings),
-        complete_check(scope),
+        complete_check(Scope(Quarter.parse(settings.start), settings.policy)),
     ]
     attach_safe_step(*(each.op for each in (*reference, *quarterly, *figures, report, *checks)))
     return dg.Definitions(

@@ -14,7 +14,7 @@ from primero_ona.errors import DataError
 from primero_ona.mapping.values import parse_consent
 from primero_ona.ona.connection import connect
 from primero_ona.pipeline.reconcile import reconcile
-from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import Scope
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.settings import GraphSettings
 from primero_ona_tests.harness import Q1, START, Graph, in_quarter, small, wired

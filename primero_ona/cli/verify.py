@@ -79,7 +79,7 @@ def _reconcile(grace: int) -> Reconciliation:
     from primero_ona.graph.resources import PrimeroResource
     from primero_ona.pipeline.reconcile import reconcile
     from primero_ona.pipeline.reference import scope_in_use
-    from primero_ona.pipeline.scope import Scope
+    from primero_ona.pipeline.stored import Scope
     from primero_ona.quarters import Quarter
     from primero_ona.settings import (
         GraphSettings,

@@ -16,8 +16,7 @@ from primero_ona.graph.assets.ona import DASHBOARDS
 from primero_ona.graph.checks import ERROR, WARN, report
 from primero_ona.graph.metadata import traffic_metadata
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
-from primero_ona.pipeline.scope import Scope
-from primero_ona.pipeline.stored import StoredAssets
+from primero_ona.pipeline.stored import Scope, StoredAssets
 
 if TYPE_CHECKING:
     from primero_ona.ona.reconcile import QuarterDifferences

@@ -25,10 +25,11 @@ from primero_ona.ona.bookkeeping import PULL_NUMBER, RECEIVED
 from primero_ona.ona.erasure import not_erased
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.changes import OVERLAP
-from primero_ona.primero.fields import GBV_MODULE, json_text
+from primero_ona.primero.fields import GBV_MODULE
 from primero_ona.primero.pull import PullReport
 from primero_ona.quarters import Quarter
 from primero_ona.storage.partitions import StoredFile
+from primero_ona.texts import json_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +44,7 @@ _REGISTERED_AT = "age_at_registration"
 
 #: The modules that decide what a pull makes of a case, beyond the columns that `PULL_VERSION` covers.
 RULES = (
-    "mapping/dates.py", "mapping/membership.py", "pipeline/scope.py", "primero/fields.py", "primero/raw.py",
-    "primero/walk.py", "texts.py",
+    "mapping/dates.py", "mapping/membership.py", "primero/fields.py", "primero/raw.py", "primero/walk.py", "texts.py",
 )  # fmt: skip
 
 _STAMP = pa.timestamp("ms", tz="UTC")

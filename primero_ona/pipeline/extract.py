@@ -14,21 +14,22 @@ import pyarrow as pa
 
 from primero_ona.errors import NAMED_CASES, TransientError
 from primero_ona.mapping.dates import next_registration, with_ages
+from primero_ona.mapping.membership import sort_cases
 from primero_ona.ona.bookkeeping import PULL_NUMBER, last_pull, next_pull
 from primero_ona.ona.connection import Connect, partition_lock, require_held
 from primero_ona.ona.erasure import erased_subjects, not_erased, subject_of, without_erased
 from primero_ona.ona.primero_state import note_fields, note_visible, shown_fields, visible_cases
 from primero_ona.pipeline.carry import Basis, CarriedCounts, CarriedQuarter, Present, carry_facts
-from primero_ona.pipeline.scope import sort_cases
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.fields import EXIT_COLUMNS, GBV_MODULE, KnownFields, PullPolicy, json_text, warn_of_fields
+from primero_ona.primero.fields import EXIT_COLUMNS, GBV_MODULE, KnownFields, PullPolicy, warn_of_fields
 from primero_ona.primero.pull import PullReport, pull_cases
 from primero_ona.primero.visible import KnownScope
 from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter, local_today
 from primero_ona.settings import GraphSettings, read_one
 from primero_ona.storage.frames import BATCH_ROWS
+from primero_ona.texts import json_text
 
 #: The column of the membership that sorts cases into each raw asset.
 SETS = {REINTEGRATION: "reintegration", UNDER18: "under18", EXITS: "exit"}
@@ -174,7 +175,7 @@ class QuarterSink:
         coming = next_registration(frame, today)
         self.next_registration = min((day for day in (self.next_registration, coming) if day), default=None)
         frame = with_ages(frame, today)
-        sets = sort_cases(frame, self._policy)
+        sets = sort_cases(frame, self._policy.consent, self._policy.modules)
         self.reasons[CONSENT_REASON] += int(sets["excluded"].sum())
         for asset, column in SETS.items():
             chosen = frame[sets[column].to_numpy()]

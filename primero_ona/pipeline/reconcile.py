@@ -13,6 +13,7 @@ import psycopg
 
 from primero_ona.mapping.dates import with_ages
 from primero_ona.mapping.locations import Places
+from primero_ona.mapping.membership import sort_cases
 from primero_ona.mapping.rows import map_cases, map_services
 from primero_ona.ona.erasure import erased_subjects, not_erased, without_erased
 from primero_ona.ona.lookup import read_places
@@ -25,8 +26,7 @@ from primero_ona.ona.reconcile import (
     Removable,
 )
 from primero_ona.pipeline.extract import known_fields
-from primero_ona.pipeline.scope import Scope, sort_cases
-from primero_ona.pipeline.stored import outdated_quarters
+from primero_ona.pipeline.stored import Scope, outdated_quarters
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import AGREED, InventoryReport, presences_of, take_inventory
 from primero_ona.quarters import Quarter, local_today
@@ -189,7 +189,8 @@ class _ExpectingSink:
     def write(self, frame: pd.DataFrame) -> None:
         """See Sink."""
         frame = with_ages(without_erased(frame, self._erased), local_today())
-        belongs = ~sort_cases(frame, self._scope.policy)["exit"].to_numpy()
+        policy = self._scope.policy
+        belongs = ~sort_cases(frame, policy.consent, policy.modules)["exit"].to_numpy()
         chosen = frame[belongs].reset_index(drop=True)
         cases = map_cases(chosen, self._places, self._scope.labels)
         keyless = [entry["primero_id"] for entry in cases.quarantine]

@@ -22,8 +22,7 @@ from primero_ona.ona.connection import Connect, partition_lock, require_held
 from primero_ona.ona.dictionary import count_label, count_unmapped, sync_dictionary
 from primero_ona.ona.lookup import LookupResult, sync_lookup
 from primero_ona.ona.target import VIEWS, Row, Upkeep
-from primero_ona.pipeline.scope import Scope
-from primero_ona.pipeline.stored import MAPPED_CASES, REFERENCE, StoredAssets
+from primero_ona.pipeline.stored import MAPPED_CASES, REFERENCE, Scope, StoredAssets
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.reference import Catalogue, Field, Reference, catalogue, districts, refresh
 from primero_ona.quarters import Quarter

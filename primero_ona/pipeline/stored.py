@@ -1,4 +1,4 @@
-"""What lies between the steps: each stored asset, what its partitions must be, and the version of what made them.
+"""What lies between the steps: each stored asset, its partitions, the version of what made them; and which cases belong in ONA.
 
 Imported by definitions.py, so heavy imports are inside the functions.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import Anchor, DataError
-from primero_ona.mapping.labels import MAPPING_VERSION
-from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS
+from primero_ona.mapping.labels import MAPPING_VERSION, Labels
+from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS, PullPolicy
 from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:
@@ -37,6 +38,15 @@ _REFERENCE_VERSION = "1"
 def current_versions(rules: str) -> tuple[str, str]:
     """The versions of the pull, under a policy (its `suffix`), and of the mapping, as a load records them."""
     return PULL_VERSION + rules, MAPPING_VERSION
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What ONA is to hold: cases that the policy lets come, last changed since the first quarter, under these labels."""
+
+    first: Quarter
+    policy: PullPolicy = field(default_factory=PullPolicy)
+    labels: Labels = field(default_factory=Labels.load, repr=False)
 
 
 def outdated_quarters(conn: psycopg.Connection, rules: str) -> list[Quarter]:

@@ -6,12 +6,9 @@ anything is stored. Names, addresses, telephone numbers, notes and photographs h
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-
-import orjson
 
 from primero_ona.contract.tables import BIRTH_FIELD, CASES, SERVICES
 from primero_ona.texts import listed, location_digits
@@ -85,19 +82,6 @@ class FieldsFound:
 def warn_of_fields(missing: Collection[str]) -> list[str]:
     """What is said of the asked-for fields that occur in no case; nothing where there are none."""
     return [FIELDS_MISSING] * bool(missing) + [WITHOUT_BIRTH] * (BIRTH_FIELD in missing)
-
-
-def json_text(value: Any) -> str | None:  # noqa: ANN401
-    """The JSON text of a value as Primero sent it; null for null."""
-    if value is None:
-        return None
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # a whole number beyond 64 bits, or half a character: valid JSON that orjson does not write
-        try:
-            return json.dumps(value)
-        except RecursionError:  # a thousand lists within each other: of no use anywhere
-            return "{}"
 
 
 LocationPrecision = Literal["village", "commune", "district"]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from primero_ona.errors import DataError, TransientError
 from primero_ona.primero.client import AHEAD, Page, PrimeroClient
-from primero_ona.primero.fields import LEAVING_FIELDS, FieldsFound, KnownFields, json_text
+from primero_ona.primero.fields import LEAVING_FIELDS, FieldsFound, KnownFields
 from primero_ona.primero.visible import (
     EMPTY_ASKED,
     GAVE_UP,
@@ -31,7 +31,7 @@ from primero_ona.primero.visible import (
 )
 from primero_ona.primero.walk import EARLIEST, Walk, Window, read_moment, to_query_time
 from primero_ona.storage.frames import prefetch
-from primero_ona.texts import is_uuid
+from primero_ona.texts import is_uuid, json_text
 
 if TYPE_CHECKING:
     import pandas as pd

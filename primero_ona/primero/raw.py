@@ -20,9 +20,8 @@ from primero_ona.primero.fields import (
     SERVICE_FIELDS,
     LocationPrecision,
     cut_location,
-    json_text,
 )
-from primero_ona.texts import listed
+from primero_ona.texts import json_text, listed
 
 #: A whole number that may not fit into 64 bits, where a number can stand. The search takes twice the time of decoding, so
 #: it is made only where so many digits stand side by side at all.

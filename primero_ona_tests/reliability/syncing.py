@@ -36,8 +36,7 @@ from primero_ona.pipeline.carry import CARRY
 from primero_ona.pipeline.load import load_stored_quarter
 from primero_ona.pipeline.reconcile import Reconciliation, reconcile
 from primero_ona.pipeline.reference import scope_in_use
-from primero_ona.pipeline.scope import Scope
-from primero_ona.pipeline.stored import EXITS, REFERENCE, REINTEGRATION, UNDER18, StoredAssets
+from primero_ona.pipeline.stored import EXITS, REFERENCE, REINTEGRATION, UNDER18, Scope, StoredAssets
 from primero_ona.pipeline.transform import map_quarter_cases, map_quarter_services
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.fields import PullPolicy

@@ -15,7 +15,7 @@ import pytest
 
 from primero_ona.ona.connection import connect
 from primero_ona.pipeline.reconcile import Reconciliation, reconcile
-from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import Scope
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.cases import Wish

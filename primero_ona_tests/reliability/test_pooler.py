@@ -24,7 +24,7 @@ from primero_ona.ona.diagnosis import diagnose
 from primero_ona.ona.migrations import plan
 from primero_ona.pipeline.reconcile import reconcile
 from primero_ona.pipeline.reference import scope_in_use
-from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import Scope
 from primero_ona.primero.client import PrimeroClient
 from primero_ona_tests.harness import Q1, Q2, Graph
 

@@ -246,7 +246,7 @@ def test_one_value_that_the_quick_decoder_refuses_does_not_cost_the_page(value):
 
 
 def client_json(value: object) -> str:
-    from primero_ona.primero.fields import json_text
+    from primero_ona.texts import json_text
 
     text = json_text(value)
     try:
@@ -275,7 +275,7 @@ def test_a_wrong_password_is_asked_once_by_verify(graph):
     """Verify asks for one case after the other; each with a wrong password would lock the account at the sixth."""
     from primero_ona.ona.connection import connect
     from primero_ona.pipeline.reconcile import reconcile
-    from primero_ona.pipeline.scope import Scope
+    from primero_ona.pipeline.stored import Scope
 
     with (
         PrimeroClient(graph.primero.url, graph.primero.username, "wrong", pause=0) as client,

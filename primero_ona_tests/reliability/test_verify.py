@@ -14,7 +14,7 @@ from typer.testing import Result
 from primero_ona.errors import RefusedError, TransientError
 from primero_ona.ona.connection import connect
 from primero_ona.pipeline.reconcile import Reconciliation, reconcile
-from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import Scope
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import presence_of, take_inventory
 from primero_ona_tests import quick
