@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from primero_ona.cli.app import app
 from primero_ona.definitions import build_defs
 from primero_ona.graph.assets.indicators import figure_checks
+from primero_ona.graph.assets.ona import ona_assets, ona_checks
 from primero_ona.graph.checks import asset_checks
 from primero_ona.graph.partitions import quarterly_partitions
 from primero_ona.ona.bookkeeping import quarter_status
@@ -250,8 +251,9 @@ def test_all_checks_are_recorded_with_the_quarter_they_are_about(graph: Graph) -
         for record in records
         if (found := record.event_log_entry.dagster_event.asset_check_evaluation_data)
     }
-    checks = asset_checks(quarterly_partitions("2023-10-01"))
-    expected = {(key.asset_key.to_user_string(), key.name) for check in checks for key in check.check_keys}
+    quarters = quarterly_partitions("2023-10-01")
+    made = [*asset_checks(quarters), ona_checks(quarters), ona_assets(quarters)]
+    expected = {(key.asset_key.to_user_string(), key.name) for each in made for key in each.check_keys}
     of_figures = {(key.asset_key.to_user_string(), key.name) for key in figure_checks(GraphSettings()).check_keys}
     assert recorded == dict.fromkeys(expected, Q1.key) | dict.fromkeys(of_figures, None)
 
