@@ -18,8 +18,8 @@ from primero_ona.primero.fields import CASE_FIELDS
 
 if TYPE_CHECKING:
     from primero_ona.graph.runs import RunOutcome
-    from primero_ona.ona.lookup import ChangedName
     from primero_ona.ona.primero_state import Field
+    from primero_ona.ona.reference import ChangedName
     from primero_ona.pipeline.reference import LabelChange
     from primero_ona.quarters import Quarter
 
@@ -172,7 +172,7 @@ places = typer.Typer(help="Names of places: what Primero has changed, and accept
 @places.command("changes")
 def places_changes(*, as_json: AsJson = False) -> None:
     """List the names that Primero has changed since, beside those that are in use in ONA."""
-    from primero_ona.ona.lookup import changed_names
+    from primero_ona.ona.reference import changed_names
 
     with ona_connection() as connection:
         names = changed_names(connection)
@@ -189,7 +189,7 @@ def places_accept(
     everything: Annotated[bool, typer.Option("--all", help="Accept every changed name.")] = False,
 ) -> None:
     """Take Primero's names into ONA's locations_lookup. Cases get them when their quarter is synced or mapped again."""
-    from primero_ona.ona.lookup import accept_names
+    from primero_ona.ona.reference import accept_names
 
     if bool(code) == everything:
         raise UsageError("name what to accept: --code 601, also several times, or --all")
@@ -209,7 +209,7 @@ def dictionary_export(
     csv: Annotated[Path, typer.Option("--csv", help="File to write: CSV in UTF-8 with the mark that Excel needs.")],
 ) -> None:
     """Write ONA's data dictionary into a CSV file, for reading and for reviewing the Khmer texts."""
-    from primero_ona.ona.dictionary import read_dictionary
+    from primero_ona.ona.reference import read_dictionary
     from primero_ona.pipeline.reference import as_csv
     from primero_ona.storage.places import write_file
 

@@ -38,7 +38,7 @@ def forget(
 
 def _forget_cases(primero_ids: list[str]) -> None:
     from primero_ona.ona.erasure import read_ids
-    from primero_ona.pipeline.upkeep import forget as forget_everywhere
+    from primero_ona.pipeline.stored import forget as forget_everywhere
 
     ids = read_ids(primero_ids)
     with stored_assets() as stored:
@@ -91,7 +91,7 @@ keys = typer.Typer(help="Keys of the stored partitions.", no_args_is_help=True)
 @keys.command("rotate")
 def keys_rotate() -> None:
     """Re-encrypt all stored partitions with the first key of PRIMERO_ONA_STORAGE_KEYS; then the others can go."""
-    from primero_ona.pipeline.upkeep import rotate
+    from primero_ona.pipeline.stored import rotate
 
     with stored_assets() as stored:
         count = rotate(stored, ona_connection)

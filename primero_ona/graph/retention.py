@@ -41,7 +41,7 @@ def purge(instance: dg.DagsterInstance, stored: StoredAssets, connect: "Connect"
 
     Raises as `pipeline.upkeep.purge`.
     """
-    from primero_ona.pipeline.upkeep import purge as purge_stored
+    from primero_ona.pipeline.stored import purge as purge_stored
 
     count = purge_stored(stored, connect, before)
     storage = instance.event_log_storage

@@ -16,7 +16,6 @@ from primero_ona.mapping.locations import Places
 from primero_ona.mapping.membership import sort_cases
 from primero_ona.mapping.rows import map_cases, map_services
 from primero_ona.ona.erasure import erased_subjects, not_erased, without_erased
-from primero_ona.ona.lookup import read_places
 from primero_ona.ona.reconcile import (
     KNOWN_SCHEMA,
     REMOVABLE,
@@ -25,6 +24,7 @@ from primero_ona.ona.reconcile import (
     ReconciliationTables,
     Removable,
 )
+from primero_ona.ona.reference import read_places
 from primero_ona.pipeline.extract import known_fields
 from primero_ona.pipeline.stored import Scope, outdated_quarters
 from primero_ona.primero.client import PrimeroClient

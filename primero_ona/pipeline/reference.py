@@ -19,8 +19,7 @@ from primero_ona.contract.tables import CASES, SERVICES, TABLES
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.values import parse_option_name
 from primero_ona.ona.connection import Connect, partition_lock, require_held
-from primero_ona.ona.dictionary import count_label, count_unmapped, sync_dictionary
-from primero_ona.ona.lookup import LookupResult, sync_lookup
+from primero_ona.ona.reference import LookupResult, count_label, count_unmapped, sync_dictionary, sync_lookup
 from primero_ona.ona.target import VIEWS, Row, Upkeep
 from primero_ona.pipeline.stored import MAPPED_CASES, REFERENCE, Scope, StoredAssets
 from primero_ona.primero.client import PrimeroClient

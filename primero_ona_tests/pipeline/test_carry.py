@@ -19,8 +19,7 @@ from primero_ona.ona.bookkeeping import PULL_NUMBER, next_pull
 from primero_ona.ona.connection import connect, partition_lock
 from primero_ona.ona.erasure import erase
 from primero_ona.pipeline.carry import rule_sources, rules_version
-from primero_ona.pipeline.stored import EXITS, UNDER18
-from primero_ona.pipeline.upkeep import forget
+from primero_ona.pipeline.stored import EXITS, UNDER18, forget
 from primero_ona.primero.fields import PullPolicy, cut_location
 from primero_ona.primero.raw import raw_columns
 from primero_ona.primero.walk import believed

@@ -35,8 +35,7 @@ from primero_ona.ona.migrations import apply, plan
 from primero_ona.ona.reconcile import remove_gone
 from primero_ona.pipeline.reconcile import Reconciliation, reconcile
 from primero_ona.pipeline.reference import scope_in_use
-from primero_ona.pipeline.stored import Scope
-from primero_ona.pipeline.upkeep import forget
+from primero_ona.pipeline.stored import Scope, forget
 from primero_ona.primero import inventory
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.fields import PullPolicy

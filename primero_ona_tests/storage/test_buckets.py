@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet
 
 from primero_ona.errors import ConfigError, DataError, TransientError
 from primero_ona.ona.connection import connect
-from primero_ona.pipeline import upkeep
+from primero_ona.pipeline import stored as upkeep
 from primero_ona.quarters import Quarter
 from primero_ona.storage.partitions import PartitionStore, Stored, forget, purge, rotate
 from primero_ona.storage.places import Bucket

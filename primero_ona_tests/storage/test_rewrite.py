@@ -18,7 +18,7 @@ from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage
 from primero_ona.graph.retention import oldest_kept
 from primero_ona.ona.connection import connect, lock_of_all, partition_lock
 from primero_ona.ona.migrations import apply, plan
-from primero_ona.pipeline import upkeep
+from primero_ona.pipeline import stored as upkeep
 from primero_ona.pipeline.stored import StoredAssets
 from primero_ona.primero.raw import EXIT_SCHEMA
 from primero_ona.quarters import Quarter, current_quarter

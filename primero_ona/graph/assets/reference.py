@@ -21,7 +21,7 @@ from primero_ona.pipeline.stored import REFERENCE as REFERENCE_NAME
 from primero_ona.pipeline.stored import StoredAssets
 
 if TYPE_CHECKING:
-    from primero_ona.ona.lookup import LookupResult
+    from primero_ona.ona.reference import LookupResult
     from primero_ona.ona.target import Upkeep
     from primero_ona.pipeline.reference import LabelChange
     from primero_ona.primero.reference import Reference
@@ -223,7 +223,7 @@ def _names_in_use() -> dg.AssetChecksDefinition:
     )
     def check(ona: dg.ResourceParam[OnaDatabaseResource]) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
         """List the names that Primero has changed and that are not accepted."""
-        from primero_ona.ona.lookup import changed_names
+        from primero_ona.ona.reference import changed_names
 
         with ona.connection() as connection:
             names = changed_names(connection)
@@ -256,7 +256,7 @@ def _dictionary_checks() -> dg.AssetChecksDefinition:
     )
     def check(ona: dg.ResourceParam[OnaDatabaseResource], partitions: dg.ResourceParam[StoredAssets]) -> Results:
         """Compare the labels in use with those of Primero, and the texts in ONA with the dictionary."""
-        from primero_ona.ona.dictionary import undescribed_options
+        from primero_ona.ona.reference import undescribed_options
         from primero_ona.pipeline.reference import counted_label_changes, labels_in_use, stored_reference
 
         with ona.connection() as connection:
