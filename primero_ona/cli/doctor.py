@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from primero_ona.cli import output
-from primero_ona.cli.common import AsJson
+from primero_ona.cli.common import AsJson, ona_connection
 from primero_ona.cli.output import exit_code
 from primero_ona.diagnosis import STORAGE, Area, Diagnosis, free_space, keys_noted, storage_folder
 from primero_ona.errors import ConfigError, SyncError
@@ -131,17 +131,15 @@ class _Sight:
 
     def ona(self) -> Iterator[Diagnosis]:
         """Look at ONA's database."""
-        from primero_ona.ona.connection import connect
         from primero_ona.ona.diagnosis import diagnose, newest_cases
         from primero_ona.pipeline.extract import known_fields
         from primero_ona.settings import OnaSettings, read_one
 
         settings = read_one(OnaSettings)
-        url = settings.database_url.get_secret_value()
-        lines = list(diagnose(url, insecure=settings.insecure))
+        lines = list(diagnose(settings.database_url.get_secret_value(), insecure=settings.insecure))
         yield from lines
         if all(line.state in {"ok", "warning"} for line in lines):
-            with connect(url, insecure=settings.insecure) as connection:
+            with ona_connection() as connection:
                 self._known, self._cases = known_fields(connection), newest_cases(connection)
 
     def primero(self) -> Iterator[Diagnosis]:

@@ -29,7 +29,6 @@ from primero_ona.primero.fields import GBV_MODULE
 from primero_ona.primero.pull import PullReport
 from primero_ona.quarters import Quarter
 from primero_ona.storage.partitions import StoredFile
-from primero_ona.texts import json_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -298,7 +297,7 @@ class CarriedQuarter:
                 if asset == UNDER18:
                     by_present_age += kept.column(_REGISTERED_AT).null_count
                 if asset != EXITS:
-                    gbv = pc.equal(kept.column("module_id"), json_text(GBV_MODULE))
+                    gbv = pc.equal(kept.column("module_id"), GBV_MODULE)
                     of_gbv += kept.filter(gbv).column("id").chunks
         young, reintegration, exits = (ids[asset] for asset in (UNDER18, REINTEGRATION, EXITS))
         counts = CarriedCounts(

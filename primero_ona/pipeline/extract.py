@@ -29,7 +29,6 @@ from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter, local_today
 from primero_ona.settings import GraphSettings, read_one
 from primero_ona.storage.frames import BATCH_ROWS
-from primero_ona.texts import json_text
 
 #: The column of the membership that sorts cases into each raw asset.
 SETS = {REINTEGRATION: "reintegration", UNDER18: "under18", EXITS: "exit"}
@@ -182,7 +181,7 @@ class QuarterSink:
             self._take(asset, chosen[[*EXIT_COLUMNS]] if asset == EXITS else chosen)
         self.reasons.update(_reasons(sets))
         self.reasons[PRESENT_AGE_REASON] += int((sets["under18"] & frame["age_at_registration"].isna()).sum())
-        gbv = (frame["module_id"] == json_text(GBV_MODULE)).fillna(value=False)
+        gbv = (frame["module_id"] == GBV_MODULE).fillna(value=False)
         self.reasons[GBV_REASON] += int((gbv.to_numpy(bool) & ~sets["exit"].to_numpy()).sum())
 
     def leave(self, frame: pd.DataFrame) -> None:

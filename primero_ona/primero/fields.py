@@ -90,8 +90,8 @@ ConsentPolicy = Literal["include", "exclude_refused", "given_only"]
 #: Digits that are kept of an official Cambodian code: two each for province, district, commune and village.
 _DIGITS: Mapping[LocationPrecision, int] = {"village": 8, "commune": 6, "district": 4}
 
-#: Primero's module for survivors of gender-based violence.
-GBV_MODULE = "primeromodule-gbv"
+#: Primero's module for survivors of gender-based violence, as a raw case has it.
+GBV_MODULE = '"primeromodule-gbv"'
 
 
 @dataclass(frozen=True)
