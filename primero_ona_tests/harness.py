@@ -20,7 +20,7 @@ from psycopg import sql
 
 from primero_ona.definitions import build_defs
 from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
-from primero_ona.graph.runs import Outcome, sync_quarter
+from primero_ona.graph.runs import Outcome, RunOutcome, execute
 from primero_ona.ona.connection import Connect, connect
 from primero_ona.pipeline.reference import fill_dictionary, fill_lookup
 from primero_ona.pipeline.stored import REFERENCE, StoredAssets
@@ -38,6 +38,22 @@ from primero_ona_tests import SCRATCH, TEMPLATE
 NOW = datetime(2024, 5, 15, 3, 0, tzinfo=UTC)
 Q1, Q2 = Quarter(2024, 1), Quarter(2024, 2)
 START = "2023-Q4"
+
+
+def sync_quarter(
+    job: dg.JobDefinition, instance: dg.DagsterInstance, quarter: Quarter, *, whole: bool = False
+) -> Outcome:
+    """Execute a job for a quarter in this process and wait for its end; `whole`: all of it is walked, not its changes only."""
+    outcome = Outcome(quarter=quarter, whole=whole)
+    execute(job, instance, outcome)
+    return outcome
+
+
+def run_unpartitioned(job: dg.JobDefinition, instance: dg.DagsterInstance) -> RunOutcome:
+    """Execute a job that has no quarters in this process and wait for its end."""
+    outcome = RunOutcome()
+    execute(job, instance, outcome)
+    return outcome
 
 
 @dataclass

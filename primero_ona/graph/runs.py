@@ -158,22 +158,6 @@ def open_instance() -> dg.DagsterInstance:
         return instance
 
 
-def sync_quarter(
-    job: dg.JobDefinition, instance: dg.DagsterInstance, quarter: Quarter, *, whole: bool = False
-) -> Outcome:
-    """Execute a job for a quarter in this process and wait for its end; `whole`: all of it is walked, not its changes only."""
-    outcome = Outcome(quarter=quarter, whole=whole)
-    execute(job, instance, outcome)
-    return outcome
-
-
-def run_unpartitioned(job: dg.JobDefinition, instance: dg.DagsterInstance) -> RunOutcome:
-    """Execute a job that has no quarters in this process and wait for its end."""
-    outcome = RunOutcome()
-    execute(job, instance, outcome)
-    return outcome
-
-
 def execute(job: dg.JobDefinition, instance: dg.DagsterInstance, outcome: RunOutcome) -> None:
     """Execute a job in this process, for the outcome's quarter where it has one, and read what came of it.
 

@@ -17,7 +17,6 @@ import psycopg
 import pytest
 
 from primero_ona.errors import ConfigError, RefusedError
-from primero_ona.graph.runs import run_unpartitioned
 from primero_ona.ona.bookkeeping import list_entries, quarter_status
 from primero_ona.ona.connection import connect
 from primero_ona.ona.diagnosis import diagnose
@@ -26,7 +25,7 @@ from primero_ona.pipeline.reconcile import reconcile
 from primero_ona.pipeline.reference import scope_in_use
 from primero_ona.pipeline.stored import Scope
 from primero_ona.primero.client import PrimeroClient
-from primero_ona_tests.harness import Q1, Q2, Graph
+from primero_ona_tests.harness import Q1, Q2, Graph, run_unpartitioned
 
 _PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
