@@ -38,7 +38,6 @@ from primero_ona.quarters import Quarter, local_time
 
 if TYPE_CHECKING:
     from primero_ona.pipeline.extract import Pulled
-    from primero_ona.pipeline.transform import StoredRows
 
 PRIMERO = dg.AssetSpec(
     "primero",
@@ -129,57 +128,42 @@ def _metadata(pulled: "Pulled") -> dict[str, Any]:
 
 def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
     """The mapped cases and the mapped services."""
-    _, mapping = current_versions("")
+    cases = "Cases as rows of ONA's table: codes became labels, places have names."
+    services = "Services of the mapped cases, one row each."
+    return [
+        _mapped_asset(MAPPED_CASES, CASES, cases, quarters, LOOKUP_KEY),
+        _mapped_asset(MAPPED_SERVICES, SERVICES, services, quarters),
+    ]
+
+
+def _mapped_asset(
+    name: str, table: Table, text: str, quarters: dg.PartitionsDefinition[str], *more: dg.AssetKey
+) -> dg.AssetsDefinition:
+    """The asset of a table's rows; `more`: what it reads beside the raw cases and the reference data."""
 
     @dg.asset(
-        name=MAPPED_CASES,
-        deps=[REINTEGRATION, UNDER18, REFERENCE_KEY, LOOKUP_KEY],
-        description="Cases as rows of ONA's table: codes became labels, places have names." + QUARTER_NOTE,
-        metadata=contract_metadata(CASES),
+        name=name,
+        deps=[REINTEGRATION, UNDER18, REFERENCE_KEY, *more],
+        description=text + QUARTER_NOTE,
+        metadata=contract_metadata(table),
         group_name=MAP,
         kinds={"pandas", "parquet"},
-        code_version=mapping,
+        code_version=current_versions("")[1],
         partitions_def=quarters,
         config_schema={},
     )
-    def mapped_cases(
+    def mapped(
         context: dg.AssetExecutionContext,
         ona: dg.ResourceParam[OnaDatabaseResource],
         partitions: dg.ResourceParam[StoredAssets],
     ) -> dg.MaterializeResult[Any]:
-        """Map and store the cases of a quarter, with the columns of `CASES` in the table contract."""
-        from primero_ona.pipeline.transform import map_quarter_cases
+        """Map and store the rows of a quarter, with the columns of the table contract."""
+        from primero_ona.pipeline.transform import map_quarter_cases, map_quarter_services
 
         quarter = Quarter.parse(context.partition_key)
-        mapped = map_quarter_cases(ona.connection, partitions, quarter)
-        return dg.MaterializeResult(metadata=_mapped_metadata(quarter, mapped, CASES))
+        map_quarter = map_quarter_cases if table is CASES else map_quarter_services
+        stored = map_quarter(ona.connection, partitions, quarter)
+        lineage = lineage_from_raw((REINTEGRATION, UNDER18), table)
+        return dg.MaterializeResult(metadata={**stored_metadata(quarter, stored.rows, stored.summary), **lineage})
 
-    @dg.asset(
-        name=MAPPED_SERVICES,
-        deps=[REINTEGRATION, UNDER18, REFERENCE_KEY],
-        description="Services of the mapped cases, one row each." + QUARTER_NOTE,
-        metadata=contract_metadata(SERVICES),
-        group_name=MAP,
-        kinds={"pandas", "parquet"},
-        code_version=mapping,
-        partitions_def=quarters,
-        config_schema={},
-    )
-    def mapped_services(
-        context: dg.AssetExecutionContext,
-        ona: dg.ResourceParam[OnaDatabaseResource],
-        partitions: dg.ResourceParam[StoredAssets],
-    ) -> dg.MaterializeResult[Any]:
-        """Map and store the services of a quarter, with the columns of `SERVICES` in the table contract."""
-        from primero_ona.pipeline.transform import map_quarter_services
-
-        quarter = Quarter.parse(context.partition_key)
-        mapped = map_quarter_services(ona.connection, partitions, quarter)
-        return dg.MaterializeResult(metadata=_mapped_metadata(quarter, mapped, SERVICES))
-
-    return [mapped_cases, mapped_services]
-
-
-def _mapped_metadata(quarter: Quarter, mapped: "StoredRows", table: Table) -> dict[str, Any]:
-    lineage = lineage_from_raw((REINTEGRATION, UNDER18), table)
-    return {**stored_metadata(quarter, mapped.rows, mapped.summary), **lineage}
+    return mapped
