@@ -66,7 +66,6 @@ def build_defs(
     *,
     settings: GraphSettings | None = None,
     resources: Mapping[str, Any] | None = None,
-    executor: dg.ExecutorDefinition | None = None,
 ) -> dg.Definitions:
     """The whole graph. `resources` replaces resources by name (`primero`, `ona`, `partitions`), which tests do.
 
@@ -120,7 +119,7 @@ def build_defs(
             "io_manager": NoValues(),
             **(resources or {}),
         },
-        executor=executor or guarded(dg.in_process_executor),
+        executor=guarded(dg.in_process_executor),
         loggers={"quiet": quiet},
     )
 

@@ -18,7 +18,7 @@ from primero_ona.errors import Anchor, ConfigError, SyncError, TransientError
 State = Literal["ok", "warning", "failed", "not looked at"]
 
 #: Seconds that a name server may take; looking up a name knows no time limit of its own.
-NAME_SECONDS = 10.0
+_NAME_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Area:
         return Diagnosis(self.name, what, "not looked at", why)
 
 
-def resolve(host: str, seconds: float = NAME_SECONDS) -> list[str]:
+def resolve(host: str) -> list[str]:
     """Look up the addresses of a host name; none where it is not known, or the name server does not answer in time."""
     looked: Future[list[str]] = Future()
 
@@ -74,7 +74,7 @@ def resolve(host: str, seconds: float = NAME_SECONDS) -> list[str]:
 
     Thread(target=work, daemon=True).start()
     try:
-        return list(dict.fromkeys(looked.result(seconds)))
+        return list(dict.fromkeys(looked.result(_NAME_SECONDS)))
     except TimeoutError:
         return []
 

@@ -120,12 +120,8 @@ def labels_diff(*, as_json: AsJson = False) -> None:
 
 
 def _label_changes() -> tuple[list[LabelChange], list[Quarter]]:
-    from primero_ona.pipeline.reference import (
-        counted_label_changes,
-        labels_in_use,
-        mapped_otherwise,
-        stored_reference,
-    )
+    from primero_ona.pipeline.reference import counted_label_changes, labels_in_use, stored_reference
+    from primero_ona.pipeline.stored import mapped_otherwise
 
     with stored_assets() as stored:
         in_use = labels_in_use(stored_reference(stored))

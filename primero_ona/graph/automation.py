@@ -170,10 +170,10 @@ def request(quarter: Quarter, reason: str, *, whole: bool = False) -> dg.RunRequ
     return dg.RunRequest(run_key=f"{quarter.name}:{reason}", partition_key=quarter.key, tags=tags)
 
 
-def quarters_to_refresh(now: datetime, grace: timedelta = GRACE) -> list[Quarter]:
+def quarters_to_refresh(now: datetime) -> list[Quarter]:
     """The open quarter, and the one before while it is in its grace."""
     quarter = Quarter.of(now)
-    return [quarter.previous(), quarter] if now - quarter.start < grace else [quarter]
+    return [quarter.previous(), quarter] if now - quarter.start < GRACE else [quarter]
 
 
 def close_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401

@@ -16,7 +16,7 @@ from primero_ona.graph.metadata import count_table, roughly
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.result import to_decide
 from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets
-from primero_ona.primero.fields import warn_of_fields
+from primero_ona.primero.fields import GBV_REASON, warn_of_fields
 from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:
@@ -139,8 +139,6 @@ def _fields_seen_answer(asset: str, summary: Mapping[str, Any]) -> dg.AssetCheck
 
 def _gbv_answer(asset: str, summary: Mapping[str, Any], *, agreed: bool) -> dg.AssetCheckResult:
     """Warn of cases of the module for gender-based violence, counted by the pull, until a setting agrees to them."""
-    from primero_ona.pipeline.extract import GBV_REASON
-
     count = summary.get("reasons", {}).get(GBV_REASON, 0)
     fault = "" if agreed or not count else _GBV.format(roughly(count))
     return notice(asset, "gbv_agreed", fault, good="agreed by PRIMERO_ONA_GBV_AGREED" if agreed else "none is included")

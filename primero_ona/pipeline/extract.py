@@ -22,7 +22,7 @@ from primero_ona.ona.primero_state import note_fields, note_visible, shown_field
 from primero_ona.pipeline.carry import Basis, CarriedCounts, CarriedQuarter, Present, carry_facts
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.fields import EXIT_COLUMNS, GBV_MODULE, KnownFields, PullPolicy, warn_of_fields
+from primero_ona.primero.fields import EXIT_COLUMNS, GBV_MODULE, GBV_REASON, KnownFields, PullPolicy, warn_of_fields
 from primero_ona.primero.pull import PullReport, pull_cases
 from primero_ona.primero.visible import KnownScope
 from primero_ona.primero.walk import Window
@@ -40,7 +40,6 @@ MODULE_REASON = "removed: of a module that is not included"
 PRESENT_AGE_REASON = "under 18 by the present age, no date of birth being usable"
 NO_AGE_REASON = "neither date of birth nor age usable"
 ERASED_REASON = "excluded: erased by `primero-ona forget`, but still in Primero"
-GBV_REASON = "included: of the module for gender-based violence"
 
 #: Of cases that are not included no reason is stored, so where they are carried over, the last whole walk's count is kept.
 OF_WHOLE_WALK = " (at the last whole walk)"

@@ -21,10 +21,9 @@ from primero_ona.mapping.values import parse_option_name
 from primero_ona.ona.connection import Connect, partition_lock, require_held
 from primero_ona.ona.reference import LookupResult, count_label, count_unmapped, sync_dictionary, sync_lookup
 from primero_ona.ona.target import VIEWS, Row, Upkeep
-from primero_ona.pipeline.stored import MAPPED_CASES, REFERENCE, Scope, StoredAssets
+from primero_ona.pipeline.stored import REFERENCE, Scope, StoredAssets
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.reference import Catalogue, Field, Reference, catalogue, districts, refresh
-from primero_ona.quarters import Quarter
 from primero_ona.texts import normalize, same_text
 
 
@@ -102,20 +101,6 @@ def counted_label_changes(conn: psycopg.Connection, labels: Labels) -> list[Labe
     counts = {**unmapped, **ours}
     counted = [replace(change, rows=counts.get((change.field, change.code), 0)) for change in changes]
     return sorted(counted, key=lambda change: (-change.rows, change.field, change.code))
-
-
-def mapped_otherwise(stored: StoredAssets, labels: Labels) -> list[Quarter]:
-    """The stored quarters that were mapped by other rules or other labels than those in use now, oldest first."""
-    wanted = (stored.assets[MAPPED_CASES].version, labels.version)
-    return [
-        quarter
-        for quarter in stored.quarters(MAPPED_CASES)
-        if _versions(stored.summary(MAPPED_CASES, quarter)) != wanted
-    ]
-
-
-def _versions(summary: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    return summary["stored_version"], summary.get("labels_version")
 
 
 def stale_lists(reference: Reference) -> Sequence[str]:

@@ -131,6 +131,17 @@ def _key(quarter: Quarter | None) -> tuple[str, ...]:
     return (quarter.key,) if quarter else ()
 
 
+def mapped_otherwise(stored: StoredAssets, labels: Labels) -> list[Quarter]:
+    """The stored quarters that were mapped by other rules or other labels than those in use now, oldest first."""
+    summaries = {quarter: stored.summary(MAPPED_CASES, quarter) for quarter in stored.quarters(MAPPED_CASES)}
+    wanted = (stored.assets[MAPPED_CASES].version, labels.version)
+    return [
+        quarter
+        for quarter, summary in summaries.items()
+        if (summary["stored_version"], summary.get("labels_version")) != wanted
+    ]
+
+
 @dataclass(frozen=True)
 class Forgotten:
     """What an erasure removed from ONA, how many stored rows, and the Case IDs of legacy rows that it left."""

@@ -93,6 +93,9 @@ _DIGITS: Mapping[LocationPrecision, int] = {"village": 8, "commune": 6, "distric
 #: Primero's module for survivors of gender-based violence, as a raw case has it.
 GBV_MODULE = '"primeromodule-gbv"'
 
+#: Why a case of it is counted apart.
+GBV_REASON = "included: of the module for gender-based violence"
+
 
 @dataclass(frozen=True)
 class PullPolicy:

@@ -12,7 +12,8 @@ import pytest
 
 from primero_ona.errors import TransientError
 from primero_ona.graph.runs import RunOutcome
-from primero_ona.pipeline.reference import labels_in_use, mapped_otherwise, stored_reference
+from primero_ona.pipeline.reference import labels_in_use, stored_reference
+from primero_ona.pipeline.stored import mapped_otherwise
 from primero_ona.primero.reference import LISTS, Reference, refresh
 from primero_ona.sandbox.changes import ReferenceData
 from primero_ona_tests import quick
