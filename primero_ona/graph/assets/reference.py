@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from primero_ona.contract.column import Table
 from primero_ona.contract.derived import DATA_DICTIONARY, LOCATIONS_LOOKUP
 from primero_ona.errors import DataError
 from primero_ona.graph.checks import Results, answer, report
@@ -46,7 +47,11 @@ _DESCRIPTIONS = {
 
 def reference_assets() -> list[dg.AssetsDefinition]:
     """Primero's reference data, and ONA's two tables made of it."""
-    return [_primero_reference(), _locations_lookup(), _data_dictionary()]
+    return [
+        _primero_reference(),
+        _small_table(LOOKUP_KEY, LOCATIONS_LOOKUP),
+        _small_table(DICTIONARY_KEY, DATA_DICTIONARY),
+    ]
 
 
 def _primero_reference() -> dg.AssetsDefinition:
@@ -91,54 +96,33 @@ def _last(context: dg.AssetExecutionContext, partitions: StoredAssets) -> "Refer
         return None
 
 
-def _locations_lookup() -> dg.AssetsDefinition:
+def _small_table(key: dg.AssetKey, table: Table) -> dg.AssetsDefinition:
     @dg.asset(
-        key=LOOKUP_KEY,
+        key=key,
         deps=[REFERENCE_KEY],
-        description=_DESCRIPTIONS[LOOKUP_KEY],
+        description=_DESCRIPTIONS[key],
         group_name=REFERENCE,
         kinds={"postgres", "table"},
         code_version=_VERSION,
-        metadata={**contract_metadata(LOCATIONS_LOOKUP), "dagster/table_name": LOCATIONS_LOOKUP.name},
+        metadata={**contract_metadata(table), "dagster/table_name": table.name},
         pool="ona_database",
         config_schema={},
     )
-    def locations_lookup(
+    def fill(
         ona: dg.ResourceParam[OnaDatabaseResource], partitions: dg.ResourceParam[StoredAssets]
     ) -> dg.MaterializeResult[Any]:
-        """Bring ONA's table of districts up to date."""
-        from primero_ona.pipeline.reference import fill_lookup, stored_reference
+        """Bring ONA's table of districts, or its dictionary of columns and options, up to date."""
+        from primero_ona.pipeline.reference import fill_dictionary, fill_lookup, stored_reference
 
         with ona.connection() as connection:
-            result = fill_lookup(connection, stored_reference(partitions), datetime.now(UTC))
-        return dg.MaterializeResult(metadata=_lookup_metadata(result))
+            reference = stored_reference(partitions)
+            if table is LOCATIONS_LOOKUP:
+                metadata = _lookup_metadata(fill_lookup(connection, reference, datetime.now(UTC)))
+            else:
+                metadata = _upkeep_metadata(fill_dictionary(connection, reference))
+        return dg.MaterializeResult(metadata=metadata)
 
-    return locations_lookup
-
-
-def _data_dictionary() -> dg.AssetsDefinition:
-    @dg.asset(
-        key=DICTIONARY_KEY,
-        deps=[REFERENCE_KEY],
-        description=_DESCRIPTIONS[DICTIONARY_KEY],
-        group_name=REFERENCE,
-        kinds={"postgres", "table"},
-        code_version=_VERSION,
-        metadata={**contract_metadata(DATA_DICTIONARY), "dagster/table_name": DATA_DICTIONARY.name},
-        pool="ona_database",
-        config_schema={},
-    )
-    def data_dictionary(
-        ona: dg.ResourceParam[OnaDatabaseResource], partitions: dg.ResourceParam[StoredAssets]
-    ) -> dg.MaterializeResult[Any]:
-        """Bring ONA's dictionary of columns and options up to date."""
-        from primero_ona.pipeline.reference import fill_dictionary, stored_reference
-
-        with ona.connection() as connection:
-            upkeep = fill_dictionary(connection, stored_reference(partitions))
-        return dg.MaterializeResult(metadata=_upkeep_metadata(upkeep))
-
-    return data_dictionary
+    return fill
 
 
 def _metadata(reference: "Reference") -> dict[str, Any]:
