@@ -109,7 +109,7 @@ def build_defs(
         ],
         # The sensor looks at all modules: a case that moves to one that is not included has to leave ONA.
         sensors=[
-            change_sensor(job, quarters, (), current_versions(settings.policy.suffix)),
+            change_sensor(job, quarters, current_versions(settings.policy.suffix)),
             alert_sensor(Quarter.parse(settings.start)),
         ],
         resources={

@@ -218,7 +218,6 @@ def refresh_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
 def change_sensor(
     job: Any,  # noqa: ANN401
     quarters: dg.TimeWindowPartitionsDefinition,
-    modules: tuple[str, ...],
     versions: tuple[str, str],
 ) -> dg.SensorDefinition:
     """Watch Primero for changes, and ONA for quarters that were loaded under other `versions` of pull and mapping."""
@@ -248,7 +247,7 @@ def change_sensor(
         now, before = datetime.now(UTC), read_cursor(context.cursor)
         try:
             with unexpected_withheld(), primero.client(total=LOOK_SECONDS) as client:
-                there = changes_since(client, before.look if before else None, modules)
+                there = changes_since(client, before.look if before else None)
         except SyncError as failure:
             # A failed read is not an empty answer: the tick says so, and the cursor stays where it is.
             return dg.SensorResult(skip_reason=f"Primero could not be asked: {failure.shown}", cursor=context.cursor)
