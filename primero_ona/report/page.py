@@ -17,7 +17,7 @@ from primero_ona.contract.derived import UNCONFIRMED
 from primero_ona.ona.variants import variants
 from primero_ona.quarters import Quarter, local_time
 from primero_ona.report.tables import Cell, Period, Report, Shown
-from primero_ona.report.words import Number, Text, both, difference
+from primero_ona.report.words import Number, Text, both, difference, trend
 
 #: What the public edition writes for a count below 5, zero included.
 FEW = "<5"
@@ -247,7 +247,7 @@ class _Reader:
             for place, (quarter, number) in enumerate(zip(quarters, numbers, strict=True))
         ]
         ticks = [(_TOP + _HEIGHT * (1 - part), f"{top * part:,.0f}") for part in (0, 0.5, 1)]
-        return Line(points, ticks, _trend(quarters, numbers))
+        return Line(points, ticks, trend(quarters, numbers))
 
     def _ranked(self, name: str) -> Ranked:
         """All values, most first; in the order of names where they are alike."""
@@ -335,19 +335,6 @@ def _round_up(number: int) -> int:
     while step * 10 < number:
         step *= 10
     return next(step * times // 10 for times in (10, 20, 40, 60, 80, 100, 200) if step * times // 10 >= number)
-
-
-def _trend(quarters: Sequence[Quarter], numbers: Sequence[Number]) -> str:
-    known = [(quarter, number) for quarter, number in zip(quarters, numbers, strict=True) if number.value is not None]
-    if not known:
-        return "No quarter has a figure."
-    highest = max(known, key=lambda pair: pair[1].value or 0)
-    lowest = min(known, key=lambda pair: pair[1].value or 0)
-    first, last = known[0], known[-1]
-    return (
-        f"{first[1].text} in {first[0]}, {last[1].text} in {last[0]}; "
-        f"most in {highest[0]} ({highest[1].text}), fewest in {lowest[0]} ({lowest[1].text})."
-    )
 
 
 def _revised(report: Report, revision: Any) -> Text:  # noqa: ANN401

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from primero_ona.quarters import Quarter
 from primero_ona.texts import same_text
 
 
@@ -138,3 +139,17 @@ def difference(before: Number, after: Number) -> str:
     sign = "+" if difference > 0 else "\u2212" if difference else "±"
     percent = f" ({sign}{abs(difference) * 100 / before.value:.0f}\u00a0%)" if before.value else ""
     return f"{sign}{abs(difference):,}{percent}"
+
+
+def trend(quarters: Sequence[Quarter], numbers: Sequence[Number]) -> str:
+    """The first and the last quarter, and the extremes, in a sentence."""
+    known = [(quarter, number) for quarter, number in zip(quarters, numbers, strict=True) if number.value is not None]
+    if not known:
+        return "No quarter has a figure."
+    highest = max(known, key=lambda pair: pair[1].value or 0)
+    lowest = min(known, key=lambda pair: pair[1].value or 0)
+    first, last = known[0], known[-1]
+    return (
+        f"{first[1].text} in {first[0]}, {last[1].text} in {last[0]}; "
+        f"most in {highest[0]} ({highest[1].text}), fewest in {lowest[0]} ({lowest[1].text})."
+    )
