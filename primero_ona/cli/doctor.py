@@ -27,9 +27,6 @@ _SETTINGS, _DAGSTER, _ALERTS = Area("settings"), Area("Dagster"), Area("alerts")
 #: Seconds that all questions to Primero may take together.
 _PRIMERO_SECONDS = 60
 
-#: Scales the pauses between them: a person waits.
-_PAUSE = 0.25
-
 _UNSET = "its settings have to be right first"
 
 
@@ -147,7 +144,7 @@ class _Sight:
         from primero_ona.graph.resources import PrimeroResource
         from primero_ona.primero.diagnosis import diagnose, scope
 
-        with PrimeroResource(pause=_PAUSE).client(total=_PRIMERO_SECONDS) as client:
+        with PrimeroResource().client(total=_PRIMERO_SECONDS) as client:
             lines = list(diagnose(client, self._known))
             yield from lines
             if self._cases and any(line.what == "login" and line.state == "ok" for line in lines):
