@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from primero_ona.errors import ConfigError, SyncError
+from primero_ona.errors import ConfigError
 from primero_ona.graph.alerts import alert_sensor
 from primero_ona.graph.assets.indicators import figure_checks, indicator_assets, report_asset
 from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets, ona_checks
@@ -38,11 +38,7 @@ from primero_ona.graph.retention import purge_job, remove_job
 from primero_ona.graph.run_guard import guarded
 from primero_ona.graph.steps import SafeText, attach_safe_step
 from primero_ona.pipeline.stored import Scope, current_versions
-from primero_ona.process import (
-    machine_error,
-    prepare_process,
-    unexpected,
-)
+from primero_ona.process import described, prepare_process
 from primero_ona.quarters import Quarter
 from primero_ona.settings import GraphSettings, read_one
 
@@ -148,8 +144,7 @@ def load() -> dg.Definitions:
         refuse_local_storage()
         return build_defs()
     except Exception as error:  # noqa: BLE001 masked, its text would be nowhere
-        failure = error if isinstance(error, SyncError) else machine_error(error)
-        raise NotLoadedError(failure.shown if failure else unexpected(error)) from None
+        raise NotLoadedError(described(error)[0]) from None
 
 
 prepare_process()

@@ -17,7 +17,7 @@ from primero_ona.cli.common import AsJson, ona_connection
 from primero_ona.cli.output import exit_code
 from primero_ona.diagnosis import STORAGE, Area, Diagnosis, free_space, keys_noted, storage_folder
 from primero_ona.errors import ConfigError, SyncError
-from primero_ona.process import machine_error, unexpected
+from primero_ona.process import described
 
 if TYPE_CHECKING:
     from primero_ona.primero.fields import KnownFields
@@ -74,8 +74,7 @@ def _guarded(area: Area, look: Callable[[], Iterator[Diagnosis]]) -> Iterator[Di
     try:
         yield from look()
     except Exception as error:  # noqa: BLE001 whatever it is, its text may quote data, so it ends here
-        failure = error if isinstance(error, SyncError) else machine_error(error)
-        yield area.failure("look", failure) if failure else area.failed("look", unexpected(error), SyncError)
+        yield Diagnosis(area.name, "look", "failed", *described(error))
 
 
 def _settings() -> Iterator[Diagnosis]:
