@@ -25,6 +25,7 @@ from primero_ona.report.relations import PUBLIC
 from primero_ona.report.tables import Table
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero
+from primero_ona_tests import ALL
 from primero_ona_tests.harness import NOW, Clock, database
 from primero_ona_tests.ona.figures import TODAY, computed, frames, stored
 from primero_ona_tests.ona.plain_figures import plain_figures
@@ -38,7 +39,7 @@ FIRST = Quarter(2022, 3)
 def eight(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """ONA with the sandbox's eight quarters in all their odd shapes, just as Primero has them."""
     folder = tmp_path_factory.mktemp("figures")
-    wish = Wish(700, seed=5, now=NOW, quarters=8)
+    wish = Wish(700 if ALL else 400, seed=5, now=NOW, quarters=8)
     with database(postgres, "figures") as url, SandboxPrimero(wish, clock=Clock()).serve() as primero:
         with connect(url) as conn:
             apply(conn, plan(conn))
@@ -86,7 +87,10 @@ PLAIN = "-- as Primero has it"
 Figures = dict[tuple[Any, ...], int]
 
 
-@pytest.fixture(scope="module", params=[PLAIN, TURNED], ids=["as it is", "turned"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(PLAIN, marks=pytest.mark.ci, id="as it is"), pytest.param(TURNED, id="turned")],
+)
 def figures(eight: str, request: pytest.FixtureRequest) -> tuple[Figures, Figures]:
     """The figures in ONA, and those of the plain computation."""
     with connect(eight) as conn, conn.transaction(force_rollback=True):

@@ -44,13 +44,12 @@ from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.columns import ABSENT
 from primero_ona.sandbox.postgres import postgres_library
 from primero_ona.sandbox.primero import SandboxPrimero
-from primero_ona_tests.harness import Clock
+from primero_ona_tests.harness import Clock, home_with_settings
 from primero_ona_tests.reliability.oracle import TYPE, differences
 from primero_ona_tests.reliability.syncing import (
     UNEXPECTED,
     Place,
     finish,
-    home_with_settings,
     kill,
     pull,
     start,

@@ -42,7 +42,7 @@ from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.fields import PullPolicy
 from primero_ona.quarters import Quarter
 from primero_ona.storage.partitions import PartitionStore
-from primero_ona_tests.harness import Q1, START, Graph, seed_reference
+from primero_ona_tests.harness import Q1, START, Graph, home_with_settings, seed_reference
 
 #: Exit code of a child whose sync broke with something else than a failure of ours.
 UNEXPECTED = 70
@@ -74,7 +74,7 @@ class Place:
     def seed(self) -> None:
         """Store the reference data where none is, as the first command of an installation does."""
         if not self.stored.store.partitions(REFERENCE):
-            seed_reference(self.stored, self.connect)
+            seed_reference(self.stored, self.connect, key=self.key)
 
     def client(self) -> PrimeroClient:
         return PrimeroClient(self.primero_url, self.username, self.password, pause=0)
@@ -251,7 +251,8 @@ def _command(words: Sequence[str], folder: Path, variables: Mapping[str, str], o
     for descriptor, name in ((1, "out"), (2, "err")):
         with output.with_suffix(f".{name}").open("wb") as file:
             os.dup2(file.fileno(), descriptor)
-    sys.stdout, sys.stderr = open(1, "w", encoding="utf-8"), open(2, "w", encoding="utf-8")  # noqa: SIM115
+    letters = variables.get("PYTHONIOENCODING", "utf-8")
+    sys.stdout, sys.stderr = open(1, "w", encoding=letters), open(2, "w", encoding=letters)  # noqa: SIM115
     sys.argv = ["primero-ona", *words]
     code: Any = 0
     with nullcontext() if pauses else mock.patch("primero_ona.primero.client.time.sleep"):
@@ -293,10 +294,3 @@ def finish(children: Sequence[BaseProcess], within: float = 120) -> list[int]:
             os.kill(child.pid, signal.SIGKILL)
             raise AssertionError("a sync did not end")
     return [child.exitcode or 0 for child in children]
-
-
-def home_with_settings(folder: Path) -> str:
-    """A DAGSTER_HOME with the project's own dagster.yaml."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / "dagster.yaml").write_text((Path(__file__).parents[2] / "dagster.yaml").read_text())
-    return str(folder)
