@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from primero_ona.errors import ConfigError, SyncError
 from primero_ona.graph.alerts import alert_sensor
 from primero_ona.graph.assets.indicators import indicator_assets, report_asset
 from primero_ona.graph.assets.mapped import mapped_assets
-from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets
+from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets, ona_checks
 from primero_ona.graph.assets.raw import PRIMERO, raw_assets
 from primero_ona.graph.assets.reference import reference_assets
 from primero_ona.graph.automation import (
@@ -95,10 +93,10 @@ def build_defs(
     refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), reconcile_job()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
     write, remove = reports_job(dg.AssetSelection.assets(report)), remove_job(settings.runs_days)
-    jobs = [job, remap, compute, write, refresh, verify, remove, *purges]
     checks = [
         *reference_checks(),
         *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
+        ona_checks(quarters),
         figure_checks(settings),
         complete_check(scope),
     ]
@@ -106,7 +104,7 @@ def build_defs(
     return dg.Definitions(
         assets=_for_people([PRIMERO, *reference, *quarterly, *figures, report, DASHBOARDS], settings),
         asset_checks=checks,
-        jobs=jobs,
+        jobs=[job, remap, compute, write, refresh, verify, remove, *purges],
         schedules=[
             reference_schedule(refresh),
             close_schedule(job),
@@ -120,7 +118,7 @@ def build_defs(
         # The sensor looks at all modules: a case that moves to one that is not included has to leave ONA.
         sensors=[
             change_sensor(job, quarters, (), current_versions(settings.policy.suffix)),
-            _alerts(jobs, checks, settings),
+            alert_sensor(Quarter.parse(settings.start)),
         ],
         resources={
             "primero": PrimeroResource(),
@@ -132,16 +130,6 @@ def build_defs(
         executor=executor or guarded(dg.in_process_executor),
         loggers={"quiet": quiet},
     )
-
-
-def _alerts(
-    jobs: Sequence[dg.JobDefinition | UnresolvedAssetJobDefinition],
-    checks: Sequence[dg.AssetChecksDefinition],
-    settings: GraphSettings,
-) -> dg.SensorDefinition:
-    """The sensor that reports faults of these jobs, of runs that people start by hand, and of these checks."""
-    names = [*(job.name for job in jobs), IMPLICIT_ASSET_JOB_NAME]
-    return alert_sensor(names, [key for check in checks for key in check.check_keys], Quarter.parse(settings.start))
 
 
 def _for_people(assets: Sequence[dg.AssetsDefinition | dg.AssetSpec], settings: GraphSettings) -> Sequence[Any]:

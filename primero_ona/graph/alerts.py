@@ -69,8 +69,8 @@ class Cause:
         return hashlib.sha256(f"{self.kind}|{re.sub(r'[0-9]+', '#', self.sentence)}".encode()).hexdigest()[:12]
 
 
-def alert_sensor(jobs: Sequence[str], checks: Sequence[dg.AssetCheckKey], start: Quarter) -> dg.SensorDefinition:
-    """Report failures of these jobs and checks, and what is overdue; `start` is the first quarter."""
+def alert_sensor(start: Quarter) -> dg.SensorDefinition:
+    """Report failures of all jobs and checks of the graph, and what is overdue; `start` is the first quarter."""
     # A failed run does not change, and reading its events takes a while.
     causes: dict[str, Cause] = {}
 
@@ -93,9 +93,12 @@ def alert_sensor(jobs: Sequence[str], checks: Sequence[dg.AssetCheckKey], start:
                 text = "PRIMERO_ONA_ALERT_URLS and PRIMERO_ONA_PING_URL are not set, so faults are reported to no one"
                 return dg.SensorResult(skip_reason=text, cursor=context.cursor)
             now = datetime.now(UTC)
+            graph = context.repository_def
+            if graph is None:
+                raise dg.DagsterInvariantViolationError("the sensor is evaluated without the graph")
             found = [
-                *failed_runs(context.instance, jobs, settings.ui_url, causes),
-                *failed_checks(context.instance, checks, settings.ui_url),
+                *failed_runs(context.instance, graph.job_names, settings.ui_url, causes),
+                *failed_checks(context.instance, [*graph.asset_graph.asset_check_keys], settings.ui_url),
                 *overdue(context.instance, start, settings, now),
             ]
             state, sent = report(found, State.read(context.cursor), channels(settings), now)

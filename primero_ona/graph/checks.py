@@ -1,4 +1,4 @@
-"""Asset checks: what must hold before a quarter is loaded, and what must stand in ONA afterwards.
+"""Asset checks of a quarter before it is loaded, and how a check answers.
 
 One op for each asset reads its rows once and answers all the asset's checks. Every check is partitioned, so that the UI
 shows it by quarter. Results are counts and codes; no value of a child, and no key, is ever in them.
@@ -12,9 +12,7 @@ import dagster as dg
 from primero_ona.contract.column import Table
 from primero_ona.contract.tables import BIRTH_FIELD, CASES, SERVICES
 from primero_ona.errors import CheckError
-from primero_ona.graph.assets.ona import CASES_KEY, SERVICES_KEY
 from primero_ona.graph.metadata import count_table, roughly
-from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.result import to_decide
 from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets
@@ -22,7 +20,6 @@ from primero_ona.primero.fields import FIELDS_MISSING, WITHOUT_BIRTH
 from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:
-    from primero_ona.ona.checks import Comparison, KeyCounts
     from primero_ona.pipeline.contract import ContractCheck, ParentCheck
     from primero_ona.storage.frames import Frames
 
@@ -30,10 +27,6 @@ Quarters = dg.PartitionsDefinition[str]
 Results = Iterator[dg.AssetCheckResult]
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
-
-#: What the checks after the load read and ask about.
-_TABLES = ((CASES_KEY, CASES), (SERVICES_KEY, SERVICES))
-_MAPPED = (MAPPED_CASES, MAPPED_SERVICES)
 
 #: Before the load rows must be distinguishable; the load then gives each a key that is unique in ONA.
 IDENTITY = "identity_unique_and_present"
@@ -54,13 +47,12 @@ MAX_FAULTS_SHOWN = 5
 
 
 def asset_checks(quarters: Quarters, *, gbv_agreed: bool = False) -> list[dg.AssetChecksDefinition]:
-    """All checks of the graph. `gbv_agreed`: that cases of the module for gender-based violence come is agreed."""
+    """The checks of raw and mapped rows. `gbv_agreed`: that cases of the module for gender-based violence come is agreed."""
     return [
         _raw_reintegration_check(quarters),
         _raw_under18_checks(quarters, gbv_agreed=gbv_agreed),
         _mapped_cases_checks(quarters),
         _mapped_services_checks(quarters),
-        _ona_checks(quarters),
     ]
 
 
@@ -122,7 +114,7 @@ def _sentence(result: dg.AssetCheckResult) -> str:
     return f"check {result.check_name} on {asset} failed: {result.description}"
 
 
-def _specs(
+def check_specs(
     quarters: Quarters, asset: str | dg.AssetKey, *checks: tuple[str, str, bool], reads: Sequence[str] = ()
 ) -> list[dg.AssetCheckSpec]:
     """Check specs from (name, description, blocking); `reads` are other assets whose rows the checks need."""
@@ -136,7 +128,7 @@ def _specs(
 
 def _fields_seen(quarters: Quarters, asset: str) -> list[dg.AssetCheckSpec]:
     text = "Every field that is asked for occurs among Primero's cases; the columns of one that does not stay empty."
-    return _specs(quarters, asset, ("fields_seen", text, False))
+    return check_specs(quarters, asset, ("fields_seen", text, False))
 
 
 def _fields_seen_answer(asset: str, summary: Mapping[str, Any]) -> dg.AssetCheckResult:
@@ -177,7 +169,7 @@ def _raw_under18_checks(quarters: Quarters, *, gbv_agreed: bool) -> dg.AssetChec
     @dg.multi_asset_check(
         name="check_raw_under18_cases",
         specs=[
-            *_specs(quarters, asset, ("no_adult", child, True), ("gbv_agreed", gbv, False)),
+            *check_specs(quarters, asset, ("no_adult", child, True), ("gbv_agreed", gbv, False)),
             *_fields_seen(quarters, asset),
         ],
         config_schema={},
@@ -201,7 +193,7 @@ def _raw_under18_checks(quarters: Quarters, *, gbv_agreed: bool) -> dg.AssetChec
 
 def _mapped_specs(quarters: Quarters, asset: str, table: Table) -> list[dg.AssetCheckSpec]:
     identity = " with ".join(table.identity)
-    return _specs(
+    return check_specs(
         quarters,
         asset,
         (IDENTITY, f"Every row is identified by its {identity}, and no two rows by the same.", True),
@@ -259,7 +251,7 @@ def _mapped_cases_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
 
 def _mapped_services_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
     asset = MAPPED_SERVICES
-    parent_spec = _specs(
+    parent_spec = check_specs(
         quarters,
         asset,
         ("case_present", "Every service belongs to a mapped case of the same quarter.", True),
@@ -287,68 +279,3 @@ def _mapped_services_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
         yield from report(answers)
 
     return check
-
-
-def _ona_checks(quarters: Quarters) -> dg.AssetChecksDefinition:
-    """After the load, in ONA's own SQL: the last defence, whatever ran before."""
-    unique = "Keys are unique and never null, across all quarters."
-    loaded = "Every mapped row of the quarter stands in ONA with equal content, or is counted as stale."
-    own = "Rows that share their plain key with another row, which has it; they are in ONA under a key of their own."
-    each = (("keys_unique", unique, False), ("quarter_loaded", loaded, False), ("plain_keys", own, False))
-
-    @dg.multi_asset_check(
-        name="check_ona",
-        specs=[
-            *_specs(quarters, CASES_KEY, *each, reads=_MAPPED),
-            *_specs(quarters, SERVICES_KEY, *each, reads=_MAPPED),
-            *_specs(quarters, SERVICES_KEY, ("no_orphans", "No service stands in ONA without its case.", False)),
-        ],
-        config_schema={},
-        pool="ona_database",
-    )
-    def check(
-        context: dg.AssetCheckExecutionContext,
-        ona: dg.ResourceParam[OnaDatabaseResource],
-        partitions: dg.ResourceParam[StoredAssets],
-    ) -> Results:
-        """Compare what was mapped with what stands in ONA, by ONA's own SQL."""
-        from primero_ona.ona.checks import check_keys, count_orphan_services
-        from primero_ona.pipeline.load import compare_stored_quarter
-
-        with ona.connection() as connection:
-            keys = check_keys(connection)
-            orphans = count_orphan_services(connection)
-            compared = compare_stored_quarter(connection, partitions, _quarter(context))
-            answers = [
-                *(_keys_unique(asset, table, keys) for asset, table in _TABLES),
-                *(_loaded(asset, compared[table.name]) for asset, table in _TABLES),
-                *(_plain_keys(asset, compared[table.name]) for asset, table in _TABLES),
-                answer(
-                    SERVICES_KEY, "no_orphans", {"service without its case": orphans}, good="every service has its case"
-                ),
-            ]
-        yield from report(answers)
-
-    return check
-
-
-def _keys_unique(asset: dg.AssetKey, table: Table, keys: "Mapping[str, KeyCounts]") -> dg.AssetCheckResult:
-    """All key columns of a table: its own key, and of cases Primero's id too."""
-    own = {name: counts for name, counts in keys.items() if name.startswith(f"{table.name}.")}
-    missing = {f"{name} missing": counts.missing for name, counts in own.items()}
-    repeated = {f"{name} repeated": counts.repeated for name, counts in own.items()}
-    rows = own[f"{table.name}.{table.key}"].rows
-    return answer(
-        asset, "keys_unique", missing | repeated, good=f"all {rows:,} rows have a key of their own", rows=rows
-    )
-
-
-def _loaded(asset: dg.AssetKey, found: "Comparison") -> dg.AssetCheckResult:
-    faults = {"mapped row missing in ONA": found.missing, "mapped row with other content in ONA": found.different}
-    good = f"of {found.rows:,} mapped rows {found.equal:,} stand in ONA, {found.stale:,} are stale"
-    return answer(asset, "quarter_loaded", faults, good=good, rows=found.rows, stale=found.stale)
-
-
-def _plain_keys(asset: dg.AssetKey, found: "Comparison") -> dg.AssetCheckResult:
-    faults = {"row under a key of its own: another row has the plain one": found.own_keys}
-    return answer(asset, "plain_keys", faults, good="every row has its plain key", warn=True)

@@ -12,11 +12,7 @@ from psycopg import sql
 from primero_ona.contract.column import Column, Table
 from primero_ona.contract.tables import CASES, SERVICES, TABLES
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.merge import Received, find_stale
-from primero_ona.ona.staging import stage_rows
 from primero_ona.ona.target import Target, different
-from primero_ona.storage.frames import Frames
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,7 @@ class KeyCounts:
 class Comparison:
     """How the mapped rows of one table stand in ONA; rows = equal + stale + missing + different.
 
-    `stale`: ONA has newer, or knows a newer exit. `own_keys`, of these rows: those that bear a key of their own, since
-    another row has the plain one.
+    `stale`: ONA has newer, or knows a newer exit.
     """
 
     rows: int = 0
@@ -41,7 +36,6 @@ class Comparison:
     stale: int = 0
     missing: int = 0
     different: int = 0
-    own_keys: int = 0
 
 
 def check_keys(conn: psycopg.Connection) -> dict[str, KeyCounts]:
@@ -62,20 +56,16 @@ def count_orphan_services(conn: psycopg.Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def compare_quarter(conn: psycopg.Connection, cases: Frames, services: Frames) -> dict[str, Comparison]:
-    """Compare every mapped row with ONA's, column by column; returns counts for `cases` and `services`.
+def compare_staged(conn: psycopg.Connection, target: Target) -> dict[str, Comparison]:
+    """Compare every staged row with ONA's, column by column, in the transaction that has written them; counts by table.
 
-    `conn` is in no transaction.
+    What triggers and constraints of ONA's do at the end of a transaction, they do before.
     """
-    with translate_errors("comparing the mapped rows with ONA"), conn.transaction(force_rollback=True):
-        target = Target.find(conn)
-        stage_rows(conn, target, cases, services)
-        find_stale(conn, target, Received())
-        own = settle_keys(conn, target)
-        return {
-            "cases": _compare(conn, target, _COMPARE_CASES, different(CASES, "s", "c"), own["cases"]),
-            "services": _compare(conn, target, _COMPARE_SERVICES, different(SERVICES, "s", "v"), own["services"]),
-        }
+    conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    return {
+        "cases": _compare(conn, target, _COMPARE_CASES, different(CASES, "s", "c")),
+        "services": _compare(conn, target, _COMPARE_SERVICES, different(SERVICES, "s", "v")),
+    }
 
 
 def _count_keys(conn: psycopg.Connection, target: Target, table: Table, column: Column) -> KeyCounts:
@@ -87,11 +77,9 @@ def _count_keys(conn: psycopg.Connection, target: Target, table: Table, column: 
     return KeyCounts(int(rows), int(without), int(repeated))
 
 
-def _compare(
-    conn: psycopg.Connection, target: Target, query: LiteralString, differs: sql.Composed, own: int
-) -> Comparison:
+def _compare(conn: psycopg.Connection, target: Target, query: LiteralString, differs: sql.Composed) -> Comparison:
     found: Mapping[str, int] = dict(conn.execute(sql.SQL(query).format(**target.names, differs=differs)).fetchall())
-    return Comparison(rows=sum(found.values()), **found, own_keys=own)
+    return Comparison(rows=sum(found.values()), **found)
 
 
 _KEYS = """

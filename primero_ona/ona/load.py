@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -19,6 +20,7 @@ from primero_ona.ona.bookkeeping import (
     walk_of,
     was_loaded,
 )
+from primero_ona.ona.checks import Comparison, compare_staged
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.keys import settle_keys
 from primero_ona.ona.locks import lock_loads
@@ -62,10 +64,11 @@ class TableCounts:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What a load did, by table."""
+    """What a load did, by table; and how the rows then stood in ONA (`compared`)."""
 
     cases: TableCounts
     services: TableCounts
+    compared: Mapping[str, Comparison]
 
 
 def load_quarter(
@@ -106,7 +109,8 @@ def load_quarter(
         origin = Origin(number, exits.summary.get("stored_version"), cases.summary.get("mapping_version"))
         done = {table: asdict(counted) for table, counted in counts.items()}
         record_run(conn, quarter, run_id, now, origin, done, walk_of(exits.summary.get("pull")))
-    return LoadResult(counts["cases"], counts["services"])
+        compared = compare_staged(conn, target)
+    return LoadResult(counts["cases"], counts["services"], compared)
 
 
 def _number_of(*parts: Frames) -> int | None:

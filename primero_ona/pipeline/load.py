@@ -1,14 +1,12 @@
-"""Load a stored quarter into ONA, and compare it with what stands there afterwards."""
+"""Load a stored quarter into ONA."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 
 import psycopg
 
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.ona.checks import Comparison, compare_quarter
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.load import LoadResult, load_quarter
 from primero_ona.ona.target import Target
@@ -36,10 +34,3 @@ def table_sizes(conn: psycopg.Connection) -> dict[str, int]:
     with translate_errors("counting the rows of ONA's tables"):
         target = Target.find(conn)
         return {table.name: target.size(conn, table) for table in (CASES, SERVICES)}
-
-
-def compare_stored_quarter(
-    conn: psycopg.Connection, stored: StoredAssets, quarter: Quarter
-) -> Mapping[str, Comparison]:
-    """Compare the mapped rows of a quarter with ONA's, by table."""
-    return compare_quarter(conn, stored.open(MAPPED_CASES, quarter), stored.open(MAPPED_SERVICES, quarter))

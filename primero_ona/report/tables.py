@@ -15,6 +15,7 @@ from primero_ona.errors import DataError
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.dictionary import read_dictionary
 from primero_ona.ona.figure_reads import SINGLE_VALUED
+from primero_ona.ona.revisions import FIRST_LOAD
 from primero_ona.ona.target import Target
 from primero_ona.ona.variants import VARIANTS
 from primero_ona.quarters import Quarter
@@ -253,6 +254,7 @@ def _facts(conn: psycopg.Connection, target: Target, period: Period, variants: M
     known = {
         "first": period.first.name,
         "last": period.last.name,
+        "first_load": FIRST_LOAD,
         "kind": period.kind,
         "start": period.start,
         "kinds": [each.kind for each in totals],
@@ -327,12 +329,15 @@ SELECT table_name, reason, count(DISTINCT primero_id), sum(entries)
  ORDER BY table_name, reason
 """
 
+# What a backfill brings is no revision: the figure was not known before.
 _REVISIONS = """
 SELECT h.indicator, h.variant, h.period, h.period_start, h.dimension, h.value, h.old, h.new, h.changed_at, h.reason
   FROM primero_sync.indicator_history AS h
- WHERE (h.dimension = 'all'
-        AND (h.period, h.period_start) IN (SELECT * FROM unnest(%(kinds)s::text[], %(starts)s::date[])))
-    OR (h.period = %(kind)s AND h.period_start = %(start)s AND h.dimension = ANY (%(dimensions)s)
-        AND (h.indicator, h.variant) IN (SELECT * FROM unnest(%(indicators)s::text[], %(variants)s::text[])))
- ORDER BY date_trunc('minute', h.changed_at) DESC, h.dimension <> 'all', h.period_start DESC, h.indicator, h.variant, h.dimension, h.value
+ WHERE h.reason <> %(first_load)s
+   AND ((h.dimension = 'all'
+         AND (h.period, h.period_start) IN (SELECT * FROM unnest(%(kinds)s::text[], %(starts)s::date[])))
+     OR (h.period = %(kind)s AND h.period_start = %(start)s AND h.dimension = ANY (%(dimensions)s)
+         AND (h.indicator, h.variant) IN (SELECT * FROM unnest(%(indicators)s::text[], %(variants)s::text[]))))
+ ORDER BY date_trunc('minute', h.changed_at) DESC, h.dimension <> 'all', h.period_start DESC, h.indicator, h.variant, h.dimension, h.value,
+          h.changed_at DESC
 """

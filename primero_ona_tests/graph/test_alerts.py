@@ -34,7 +34,8 @@ from primero_ona.quarters import Quarter, quarters_between
 from primero_ona.settings import AlertSettings, GraphSettings
 from primero_ona_tests.harness import Q1, small, wired
 
-SENSOR = build_defs(settings=GraphSettings(PRIMERO_ONA_START="2000-Q1")).resolve_sensor_def("report_faults")
+GRAPH = build_defs(settings=GraphSettings(PRIMERO_ONA_START="2000-Q1"))
+SENSOR = GRAPH.resolve_sensor_def("report_faults")
 NOON = datetime(2024, 5, 15, 5, 0, tzinfo=UTC)
 REFUSES = "Primero at primero.example.org refuses the login; check PRIMERO_USERNAME and PRIMERO_PASSWORD"
 CASE = "6f1c3d0a-7b1e-4a55-9f0e-2d4c8a1b9e77"
@@ -97,7 +98,7 @@ class Watch:
     cursor: str | None = None
 
     def look(self) -> str:
-        context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor)
+        context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor, definitions=GRAPH)
         with mock.patch("primero_ona.graph.alerts.datetime") as clock:
             clock.now.return_value = self.now
             data = SENSOR.evaluate_tick(context)
