@@ -232,7 +232,9 @@ class StorageSettings(_Settings):
     @classmethod
     def _is_place(cls, value: str | None) -> str | None:
         if value and "://" in value and not value.startswith("file:///") and not _BUCKET.fullmatch(value):
-            raise ValueError("must name a folder of this machine, or s3://bucket/prefix without anything else")
+            raise ValueError(
+                "must name a folder of this machine, or s3://bucket/prefix without anything else; other clouds are not offered"
+            )
         return value
 
     @property

@@ -226,7 +226,7 @@ def show_status(rows: Sequence[Any], outdated: Collection[str], *, as_json: bool
         print_json([{**asdict(row), "outdated": row.quarter in outdated} for row in rows])
         return
     if not rows:
-        note("No quarter is loaded yet; begin with `primero-ona backfill --from 2024-Q1`.")
+        note("No quarter is loaded yet; begin with `primero-ona backfill --from FIRST_QUARTER`.")
         return
     table = _table(
         "quarter",

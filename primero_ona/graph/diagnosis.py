@@ -88,7 +88,7 @@ def ages(instance: dg.DagsterInstance, start: Quarter, now: datetime, stale_hour
     """Look whether anything is overdue: the look at Primero, the open quarter, the close, the proof. `start`: first quarter."""
     if last_materialized(instance, CASES_KEY) is None:
         yield AREA.failed(
-            "newest sync", "nothing is loaded yet; `primero-ona backfill --from 2024-Q1`", DataError, "overdue"
+            "newest sync", f"nothing is loaded yet; `primero-ona backfill --from {start}`", DataError, "overdue"
         )
         return
     yield _seen(instance, now)

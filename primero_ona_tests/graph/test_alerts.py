@@ -329,7 +329,11 @@ def test_what_is_overdue_is_reported_once_it_has_been_for_half_an_hour(
     watch.look()
     watch.look()
     (post,) = watch.web.posts
-    for words in ("nothing is loaded yet", "less than 1000000 GB", "PRIMERO_ONA_KEYS_BACKUP="):
+    for words in (
+        "nothing is loaded yet; `primero-ona backfill --from 2000-Q1`",
+        "less than 1000000 GB",
+        "PRIMERO_ONA_KEYS_BACKUP=",
+    ):
         assert words in post["message"]
     assert not watch.web.pings
 
