@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from primero_ona.errors import ConfigError, UsageError
-from primero_ona.primero.policy import ConsentPolicy, LocationPrecision, PullPolicy
+from primero_ona.primero.fields import ConsentPolicy, LocationPrecision, PullPolicy
 from primero_ona.quarters import Quarter
 
 _CONFIG = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
@@ -232,7 +232,9 @@ class StorageSettings(_Settings):
     @classmethod
     def _is_place(cls, value: str | None) -> str | None:
         if value and "://" in value and not value.startswith("file:///") and not _BUCKET.fullmatch(value):
-            raise ValueError("must name a folder of this machine, or s3://bucket/prefix without anything else")
+            raise ValueError(
+                "must name a folder of this machine, or s3://bucket/prefix without anything else; other clouds are not offered"
+            )
         return value
 
     @property

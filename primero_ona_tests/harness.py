@@ -22,7 +22,7 @@ from psycopg import sql
 
 from primero_ona.definitions import build_defs
 from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
-from primero_ona.graph.runs import Outcome, sync_quarter
+from primero_ona.graph.runs import Outcome, RunOutcome, execute
 from primero_ona.ona.connection import Connect, connect
 from primero_ona.pipeline.reference import fill_dictionary, fill_lookup
 from primero_ona.pipeline.stored import REFERENCE, StoredAssets
@@ -59,6 +59,22 @@ def _keep_migrations() -> None:
 
 
 _keep_migrations()
+
+
+def sync_quarter(
+    job: dg.JobDefinition, instance: dg.DagsterInstance, quarter: Quarter, *, whole: bool = False
+) -> Outcome:
+    """Execute a job for a quarter in this process and wait for its end; `whole`: all of it is walked, not its changes only."""
+    outcome = Outcome(quarter=quarter, whole=whole)
+    execute(job, instance, outcome)
+    return outcome
+
+
+def run_unpartitioned(job: dg.JobDefinition, instance: dg.DagsterInstance) -> RunOutcome:
+    """Execute a job that has no quarters in this process and wait for its end."""
+    outcome = RunOutcome()
+    execute(job, instance, outcome)
+    return outcome
 
 
 @dataclass

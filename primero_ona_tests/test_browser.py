@@ -6,6 +6,7 @@ PRIMERO_ONA_PICTURES names a folder for a picture of each page; data are synthet
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -240,6 +241,44 @@ def test_the_page_of_a_failed_run_says_what_to_do(page: Page, installation: Inst
     picture("failed-run")
 
 
-@pytest.mark.skip(reason="there is no report in the UI yet")
-def test_a_report_is_opened_from_its_asset() -> None:
-    """To be written with it."""
+@pytest.mark.proves("report")
+@pytest.mark.proves("report-markup")
+def test_a_report_is_opened_from_its_asset(
+    page: Page, browser: Browser, installation: Installation, graph: Graph, picture: Any
+):
+    """From the button to the page: the path that the UI shows is one that asks no one for anything, in both languages."""
+    answer = installation.graphql(LAUNCH, execution("sync_quarter"))
+    ended(installation, 1, run_ids=[answer["run"]["runId"]])
+    dialog = open_dialog(page, installation, "/assets/indicator_report", picture)
+    choose(page, dialog, "2024-01-01", "Launch 1 run")
+    runs = ended(installation, 1, tags={"dagster/partition": "2024-01-01"}, job_name="__ASSET_JOB")
+    assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS]
+    page.goto(f"{installation.url}/assets/indicator_report?view=partitions&partition=2024-01-01")
+    path = page.get_by_text(re.compile(r"^/.+/primero-ona-2024-Q1-internal\.html$")).first
+    expect(path).to_be_visible()
+    picture("report-asset")
+    shown = dict(
+        graph.sql(
+            f"SELECT '{name}', children FROM indicator_{name.replace('.', '_')} "
+            "WHERE period = 'quarter' AND period_start = '2024-01-01' AND dimension = 'all'"
+        )[0]
+        for name in ("4.8", "4.11a")
+    )
+    asked, said = [], []
+    report = browser.new_page(viewport={"width": 1600, "height": 900})
+    report.on("request", lambda request: asked.append(request.url))
+    report.on("console", lambda message: said.append(message.text))
+    report.on("pageerror", lambda error: said.append(str(error)))
+    report.goto(Path(path.inner_text()).as_uri())
+    figures = report.locator("#figures article")
+    assert {each.locator(".number").inner_text(): each.locator(".big b").inner_text() for each in figures.all()} == {
+        name: f"{children:,}" for name, children in shown.items()
+    }
+    heading = report.locator("#sex-age h2")
+    for language, word in (("English", "Sex"), ("ខ្មែរ", "ភេទ"), ("English", "Sex")):
+        report.get_by_text(language, exact=True).click()
+        expect(heading).to_contain_text(word, use_inner_text=True)
+        picture(f"report-{word}", report.locator("body"))
+    assert [url for url in asked if not url.startswith("data:")] == [report.url]
+    assert said == []
+    report.close()

@@ -16,7 +16,7 @@ from primero_ona.errors import DataError
 from primero_ona.mapping.values import parse_consent
 from primero_ona.ona.connection import connect
 from primero_ona.pipeline.reconcile import reconcile
-from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import Scope
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.settings import GraphSettings
 from primero_ona_tests.harness import Q1, START, Graph, in_quarter, small, wired
@@ -150,10 +150,10 @@ def test_a_repair_after_a_policy_was_loosened_brings_its_cases_back(graph):
     assert graph.sync().failure is None
     under(graph)
     scope, primero = Scope(Q1), graph.primero
-    with PrimeroClient(primero.url, primero.username, primero.password) as client, connect(graph.url) as conn:
-        for quarter in reconcile(client, conn, scope, empty_pause=0).to_sync:
+    with PrimeroClient(primero.url, primero.username, primero.password, pause=0) as client, connect(graph.url) as conn:
+        for quarter in reconcile(client, conn, scope).to_sync:
             assert graph.sync(quarter).failure is None
-        found = reconcile(client, conn, scope, empty_pause=0)
+        found = reconcile(client, conn, scope)
     assert before <= ids_in_ona(graph)
     assert not found.total.differences
 

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from primero_ona.cli.app import app
 from primero_ona.definitions import build_defs
+from primero_ona.graph.assets.indicators import figure_checks
 from primero_ona.graph.assets.ona import ona_assets, ona_checks
 from primero_ona.graph.checks import asset_checks
-from primero_ona.graph.figure_checks import figure_checks
 from primero_ona.graph.partitions import quarterly_partitions
 from primero_ona.ona.bookkeeping import quarter_status
 from primero_ona.quarters import PHNOM_PENH, current_quarter

@@ -50,7 +50,7 @@ def pull(
 ) -> tuple[PullReport, Kept]:
     sink = sink or Kept()
     with PrimeroClient(primero.url, primero.username, primero.password, pause=0) as client:
-        return pull_cases(client, window(quarter), sink, known, empty_pause=0), sink
+        return pull_cases(client, window(quarter), sink, known), sink
 
 
 def truth(primero: SandboxPrimero, quarter: Quarter = CLOSED) -> set[str]:

@@ -30,16 +30,16 @@ from primero_ona.cli.output import exit_code
 from primero_ona.errors import SyncError
 from primero_ona.ona.bookkeeping import RECEIVED
 from primero_ona.ona.connection import connect
+from primero_ona.ona.reconcile import remove_gone
 from primero_ona.pipeline import extract
 from primero_ona.pipeline.carry import CARRY
 from primero_ona.pipeline.load import load_stored_quarter
-from primero_ona.pipeline.reconcile import Reconciliation, reconcile, remove_gone
+from primero_ona.pipeline.reconcile import Reconciliation, reconcile
 from primero_ona.pipeline.reference import scope_in_use
-from primero_ona.pipeline.scope import Scope
-from primero_ona.pipeline.stored import EXITS, REFERENCE, REINTEGRATION, UNDER18, StoredAssets
+from primero_ona.pipeline.stored import EXITS, REFERENCE, REINTEGRATION, UNDER18, Scope, StoredAssets
 from primero_ona.pipeline.transform import map_quarter_cases, map_quarter_services
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.policy import PullPolicy
+from primero_ona.primero.fields import PullPolicy
 from primero_ona.quarters import Quarter
 from primero_ona.storage.partitions import PartitionStore
 from primero_ona_tests.harness import Q1, START, Graph, home_with_settings, seed_reference
@@ -157,7 +157,7 @@ def reconciled(place: Place, scope: Scope) -> Reconciliation:
     """Compare all of Primero with all of ONA."""
     place.seed()
     with place.client() as client, place.connect() as conn:
-        return reconcile(client, conn, scope_in_use(scope, place.stored), empty_pause=0)
+        return reconcile(client, conn, scope_in_use(scope, place.stored))
 
 
 def repaired(place: Place, scope: Scope) -> Reconciliation:
@@ -167,7 +167,7 @@ def repaired(place: Place, scope: Scope) -> Reconciliation:
         assert sync_rooms(place, quarter, whole=True) == 0
     if found.removable:
         with place.connect() as conn:
-            remove_gone(conn, found)
+            remove_gone(conn, found.total, found.removable)
     return found
 
 

@@ -14,7 +14,7 @@ from typer.testing import Result
 from primero_ona.errors import RefusedError, TransientError
 from primero_ona.ona.connection import connect
 from primero_ona.pipeline.reconcile import Reconciliation, reconcile
-from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import Scope
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import presence_of, take_inventory
 from primero_ona_tests import quick
@@ -38,7 +38,7 @@ def asking(graph: Graph) -> PrimeroClient:
 
 def look(graph: Graph, **options: Any) -> Reconciliation:
     with asking(graph) as client, connect(graph.url) as conn:
-        return reconcile(client, conn, SCOPE, empty_pause=0, **options)
+        return reconcile(client, conn, SCOPE, **options)
 
 
 def repair(graph: Graph) -> Reconciliation:
@@ -214,7 +214,7 @@ def test_an_inventory_that_shrinks_while_it_is_read_is_taken_again(graph):
     graph.primero.after(6, lambda server: server.delete(victim))
     sink = Inventory()
     with asking(graph) as client:
-        report = take_inventory(client, sink, empty_pause=0)
+        report = take_inventory(client, sink)
     assert report.takes == 2
     assert sorted(sink.ids) == sorted(case["id"] for case in graph.primero.cases.records())
 
@@ -227,7 +227,7 @@ def test_cases_created_while_an_inventory_is_read_double_nobody(graph):
         graph.primero.after(request, lambda server: [server.create(age=9) for _ in range(3)])
     sink = Inventory()
     with asking(graph) as client:
-        take_inventory(client, sink, empty_pause=0)
+        take_inventory(client, sink)
     assert len(sink.ids) == len(set(sink.ids)) >= 60
 
 
@@ -236,13 +236,13 @@ def test_an_inventory_that_stays_short_is_no_proof(graph):
     """A server that counts more than it shows must not make ONA look complete."""
     graph.primero.fail("wrong total", times=None, by=3)
     with asking(graph) as client, pytest.raises(TransientError, match="not complete, 3 times"):
-        take_inventory(client, Inventory(), empty_pause=0)
+        take_inventory(client, Inventory())
 
 
 def test_an_inventory_asks_with_no_window_but_for_its_count(graph):
     """A range over the JSON stamp makes Primero read its whole table for each page."""
     with asking(graph) as client:
-        take_inventory(client, Inventory(), empty_pause=0)
+        take_inventory(client, Inventory())
     windows = [
         entry.query
         for entry in graph.primero.log
@@ -261,7 +261,7 @@ def test_an_inventory_of_nothing_is_no_proof(graph, trouble):
     else:
         graph.primero.switches.scans_time_out = True
     with asking(graph) as client, pytest.raises(TransientError):
-        take_inventory(client, Inventory(), empty_pause=0)
+        take_inventory(client, Inventory())
 
 
 @pytest.mark.proves("no-stamp")
@@ -270,7 +270,7 @@ def test_a_case_without_a_time_of_its_last_change_is_counted_and_left_out(graph)
     graph.primero.create(age=9, last_updated_at=None)
     sink = Inventory()
     with asking(graph) as client:
-        report = take_inventory(client, sink, empty_pause=0)
+        report = take_inventory(client, sink)
     assert (report.unstamped, report.cases) == (1, len(sink.ids))
     assert sorted(sink.ids) == sorted(case["id"] for case in graph.primero.cases.records() if case["last_updated_at"])
 
