@@ -29,7 +29,7 @@ from primero_ona.pipeline.extract import pull_quarter
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.changes import Changes, changes_since
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.policy import PullPolicy
+from primero_ona.primero.fields import PullPolicy
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero

@@ -9,31 +9,23 @@ from typing import Any
 
 import dagster as dg
 
-from primero_ona.errors import ConfigError, SyncError
+from primero_ona.errors import ConfigError
 from primero_ona.graph.alerts import alert_sensor
-from primero_ona.graph.assets.indicators import indicator_assets, report_asset
-from primero_ona.graph.assets.mapped import mapped_assets
+from primero_ona.graph.assets.indicators import figure_checks, indicator_assets, report_asset
 from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets, ona_checks
-from primero_ona.graph.assets.raw import PRIMERO, raw_assets
-from primero_ona.graph.assets.reference import reference_assets
+from primero_ona.graph.assets.quarterly import PRIMERO, mapped_assets, raw_assets
+from primero_ona.graph.assets.reference import reference_assets, reference_checks
 from primero_ona.graph.automation import (
+    asset_job,
     change_sensor,
     close_schedule,
-    figures_job,
-    figures_schedule,
-    reference_job,
-    reference_schedule,
     refresh_schedule,
-    remap_job,
-    reports_job,
     reports_schedule,
-    sync_job,
+    schedule,
 )
 from primero_ona.graph.checks import asset_checks
-from primero_ona.graph.figure_checks import figure_checks
 from primero_ona.graph.partitions import quarterly_partitions
-from primero_ona.graph.reconciliation import complete_check, reconcile_job, reconcile_schedule
-from primero_ona.graph.reference_checks import reference_checks
+from primero_ona.graph.reconciliation import COMPLETE, complete_check
 from primero_ona.graph.resources import (
     NoValues,
     OnaDatabaseResource,
@@ -42,16 +34,11 @@ from primero_ona.graph.resources import (
     refuse_local_storage,
     runs_elsewhere,
 )
-from primero_ona.graph.retention import purge_job, purge_schedule, remove_job, remove_schedule
+from primero_ona.graph.retention import purge_job, remove_job
 from primero_ona.graph.run_guard import guarded
 from primero_ona.graph.steps import SafeText, attach_safe_step
-from primero_ona.pipeline.scope import Scope
-from primero_ona.pipeline.stored import current_versions
-from primero_ona.process import (
-    machine_error,
-    prepare_process,
-    unexpected,
-)
+from primero_ona.pipeline.stored import Scope, current_versions
+from primero_ona.process import described, prepare_process
 from primero_ona.quarters import Quarter
 from primero_ona.settings import GraphSettings, read_one
 
@@ -75,7 +62,6 @@ def build_defs(
     *,
     settings: GraphSettings | None = None,
     resources: Mapping[str, Any] | None = None,
-    executor: dg.ExecutorDefinition | None = None,
 ) -> dg.Definitions:
     """The whole graph. `resources` replaces resources by name (`primero`, `ona`, `partitions`), which tests do.
 
@@ -86,19 +72,21 @@ def build_defs(
     raw, from_raw = raw_assets(quarters, settings.policy), [*mapped_assets(quarters), ona_assets(quarters)]
     quarterly, reference, figures = [raw, *from_raw], reference_assets(), indicator_assets(settings)
     report = report_asset(settings, quarters)
-    scope = Scope(Quarter.parse(settings.start), settings.policy)
-    job = sync_job(dg.AssetSelection.assets(*quarterly, *figures))
-    remap = remap_job(dg.AssetSelection.assets(*from_raw, *figures))
-    compute = figures_job(dg.AssetSelection.assets(*figures))
-    refresh, verify = reference_job(dg.AssetSelection.assets(*reference)), reconcile_job()
+    selected = dg.AssetSelection.assets
+    job = asset_job("sync_quarter", selected(*quarterly, *figures))
+    remap = asset_job("remap_quarter", selected(*from_raw, *figures))
+    compute = asset_job("compute_figures", selected(*figures))
+    write = asset_job("write_report", selected(report))
+    refresh = asset_job("refresh_reference", selected(*reference))
+    verify = asset_job("reconcile_ona", dg.AssetSelection.checks(COMPLETE))
+    remove = remove_job(settings.runs_days)
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
-    write, remove = reports_job(dg.AssetSelection.assets(report)), remove_job(settings.runs_days)
     checks = [
         *reference_checks(),
         *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
         ona_checks(quarters),
         figure_checks(settings),
-        complete_check(scope),
+        complete_check(Scope(Quarter.parse(settings.start), settings.policy)),
     ]
     attach_safe_step(*(each.op for each in (*reference, *quarterly, *figures, report, *checks)))
     return dg.Definitions(
@@ -106,18 +94,18 @@ def build_defs(
         asset_checks=checks,
         jobs=[job, remap, compute, write, refresh, verify, remove, *purges],
         schedules=[
-            reference_schedule(refresh),
+            schedule("refresh_reference", refresh),
             close_schedule(job),
             refresh_schedule(job),
-            figures_schedule(compute),
+            schedule("compute_figures", compute),
             reports_schedule(write, quarters, on=settings.reports_folder is not None or not runs_elsewhere()),
-            reconcile_schedule(verify),
-            remove_schedule(remove),
-            *map(purge_schedule, purges),
+            schedule("verify_monthly", verify),
+            schedule("remove_runs", remove),
+            *(schedule("purge_nightly", purge) for purge in purges),
         ],
         # The sensor looks at all modules: a case that moves to one that is not included has to leave ONA.
         sensors=[
-            change_sensor(job, quarters, (), current_versions(settings.policy.suffix)),
+            change_sensor(job, quarters, current_versions(settings.policy.suffix)),
             alert_sensor(Quarter.parse(settings.start)),
         ],
         resources={
@@ -127,7 +115,7 @@ def build_defs(
             "io_manager": NoValues(),
             **(resources or {}),
         },
-        executor=executor or guarded(dg.in_process_executor),
+        executor=guarded(dg.in_process_executor),
         loggers={"quiet": quiet},
     )
 
@@ -156,8 +144,7 @@ def load() -> dg.Definitions:
         refuse_local_storage()
         return build_defs()
     except Exception as error:  # noqa: BLE001 masked, its text would be nowhere
-        failure = error if isinstance(error, SyncError) else machine_error(error)
-        raise NotLoadedError(failure.shown if failure else unexpected(error)) from None
+        raise NotLoadedError(described(error)[0]) from None
 
 
 prepare_process()

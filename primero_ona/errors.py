@@ -122,25 +122,10 @@ _Judgement: TypeAlias = tuple[type[SyncError], Anchor, str]
 #: What an SQLSTATE means, by its first characters; the first entry that fits decides. Of PostgreSQL's classes those are
 #: left out that only a fault of primero-ona can cause.
 _BY_SQLSTATE: tuple[tuple[str, *_Judgement], ...] = (
-    (
-        "28",
-        RefusedError,
-        "ona-refuses",
-        "ONA's database refuses the login; check user and password in ONA_DATABASE_URL",
-    ),
+    ("28", RefusedError, "ona-refuses", "ONA's database refuses the login; check user and password in ONA_DATABASE_URL"),
     ("42501", RefusedError, "ona-refuses", f"the login lacks a privilege in ONA's database; {_ASK_GRANT}"),
-    (
-        "25006",
-        RefusedError,
-        "ona-refuses",
-        "ONA's database is read-only here (a replica?); let ONA_DATABASE_URL name the main server",
-    ),
-    (
-        "3D000",
-        RefusedError,
-        "ona-refuses",
-        "ONA's server has no such database; check the database name in ONA_DATABASE_URL",
-    ),
+    ("25006", RefusedError, "ona-refuses", "ONA's database is read-only here (a replica?); let ONA_DATABASE_URL name the main server"),
+    ("3D000", RefusedError, "ona-refuses", "ONA's server has no such database; check the database name in ONA_DATABASE_URL"),
     ("42P01", DataError, "ona-schema", f"a table is missing in ONA; {_APPLY}"),
     ("42703", DataError, "ona-schema", f"a column is missing in ONA; {_APPLY}"),
     ("3F000", DataError, "ona-schema", f"a schema is missing in ONA; {_APPLY}"),
@@ -148,12 +133,7 @@ _BY_SQLSTATE: tuple[tuple[str, *_Judgement], ...] = (
     ("42P07", DataError, "ona-schema", f"something else in ONA has the name of a table or an index of ours; {_PLAN}"),
     ("42710", DataError, "ona-schema", f"something else in ONA has a name of ours; {_PLAN}"),
     ("42809", DataError, "ona-schema", f"what should be a table in ONA is none (a view?); {_PLAN}"),
-    (
-        "428C9",
-        DataError,
-        "ona-schema",
-        f"a column of ONA is filled by the server itself, so it cannot be written; {_PLAN}",
-    ),
+    ("428C9", DataError, "ona-schema", f"a column of ONA is filled by the server itself, so it cannot be written; {_PLAN}"),
     (
         "55000",
         DataError,
@@ -161,31 +141,16 @@ _BY_SQLSTATE: tuple[tuple[str, *_Judgement], ...] = (
         f"a table of ONA takes no changes (a view, published without a replica identity, or a deferrable key); {_PLAN}",
     ),
     ("0A", DataError, "ona-schema", f"ONA's tables are made in a way in which they cannot be loaded into; {_PLAN}"),
-    (
-        "22001",
-        DataError,
-        "ona-value",
-        "a value is longer than its column in ONA allows; ask ONA's administrators to widen it",
-    ),
+    ("22001", DataError, "ona-value", "a value is longer than its column in ONA allows; ask ONA's administrators to widen it"),
     ("22021", DataError, "ona-value", _ENCODING),
     ("22P05", DataError, "ona-value", _ENCODING),
     ("22", DataError, "ona-value", _TYPE),
     ("42804", DataError, "ona-value", _TYPE),
     ("42846", DataError, "ona-value", _TYPE),
     ("42883", DataError, "ona-value", _TYPE),
-    (
-        "54",
-        DataError,
-        "ona-value",
-        "a value is larger than an index or a table of ONA can hold; ask ONA's administrators about it",
-    ),
+    ("54", DataError, "ona-value", "a value is larger than an index or a table of ONA can hold; ask ONA's administrators about it"),
     ("23505", DataError, "ona-rule", "a key would occur twice in ONA; run `primero-ona verify`"),
-    (
-        "23502",
-        DataError,
-        "ona-rule",
-        "a column in ONA must not be empty, but would be; ask ONA's administrators to allow it",
-    ),
+    ("23502", DataError, "ona-rule", "a column in ONA must not be empty, but would be; ask ONA's administrators to allow it"),
     (
         "23503",
         DataError,
@@ -201,24 +166,14 @@ _BY_SQLSTATE: tuple[tuple[str, *_Judgement], ...] = (
     ("55006", TransientError, "ona-busy", f"another session is using what has to change; {_LATER}"),
     ("57014", TransientError, "ona-busy", f"the statement took too long or was cancelled; {_LATER}"),
     ("57P04", RefusedError, "ona-refuses", "ONA's database was dropped; ask ONA's administrators where it is"),
-    (
-        "57P05",
-        TransientError,
-        "ona-server",
-        f"ONA's server ended a session for being idle (idle_session_timeout); {_IF_IT_LASTS}",
-    ),
+    ("57P05", TransientError, "ona-server", f"ONA's server ended a session for being idle (idle_session_timeout); {_IF_IT_LASTS}"),
     (
         "25P03",
         TransientError,
         "ona-server",
         f"ONA's server ended a transaction for being idle (idle_in_transaction_session_timeout); {_IF_IT_LASTS}",
     ),
-    (
-        "25P04",
-        TransientError,
-        "ona-server",
-        f"ONA's server ended a transaction for its length (transaction_timeout); {_IF_IT_LASTS}",
-    ),
+    ("25P04", TransientError, "ona-server", f"ONA's server ended a transaction for its length (transaction_timeout); {_IF_IT_LASTS}"),
     ("40", TransientError, "ona-busy", f"another session was in the way; {_LATER}"),
     ("08", TransientError, "ona-unreachable", f"the connection to ONA's database broke; {_LATER}"),
     ("57P", TransientError, "ona-unreachable", f"ONA's database is stopping or starting; {_LATER}"),
@@ -230,13 +185,8 @@ _BY_SQLSTATE: tuple[tuple[str, *_Judgement], ...] = (
     ("F0", TransientError, "ona-server", f"ONA's server has trouble with its own configuration; {_IF_IT_LASTS}"),
     ("HV", TransientError, "ona-server", f"a server on which ONA's tables stand failed; {_IF_IT_LASTS}"),
     ("72", TransientError, "ona-server", f"ONA's server gave up what a long query needs; {_LATER}"),
-    (
-        "XX",
-        DataError,
-        "internal-error",
-        "ONA's server failed inside; tell ONA's administrators the SQLSTATE, its log says more",
-    ),
-)
+    ("XX", DataError, "internal-error", "ONA's server failed inside; tell ONA's administrators the SQLSTATE, its log says more"),
+)  # fmt: skip
 
 _ROW_SECURITY: _Judgement = (
     RefusedError,
@@ -293,13 +243,8 @@ _BY_CONNECT_TEXT: tuple[tuple[str, *_Judgement], ...] = (
         "ona-unreachable",
         "ONA's server is not listening there; check host and port in ONA_DATABASE_URL, or try later",
     ),
-    (
-        "time-?out|timed out",
-        TransientError,
-        "ona-unreachable",
-        f"ONA's server does not answer; try later. If it never does: {_ASK_ADMIT}",
-    ),
-)
+    ("time-?out|timed out", TransientError, "ona-unreachable", f"ONA's server does not answer; try later. If it never does: {_ASK_ADMIT}"),
+)  # fmt: skip
 
 _UNREACHED: _Judgement = (
     TransientError,

@@ -13,7 +13,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from primero_ona.errors import PAGE, ConfigError, SyncError, TransientError
+from primero_ona.errors import PAGE, UNEXPECTED, ConfigError, SyncError, TransientError
 
 _PACKAGE = Path(__file__).parent
 
@@ -50,6 +50,12 @@ def prepare_process() -> None:
 
 def _drop(_record: logging.LogRecord) -> bool:
     return False
+
+
+def described(error: BaseException) -> tuple[str, str]:
+    """What people are told of an exception that ends a command, a look or the loading of the graph, and its kind."""
+    failure = error if isinstance(error, SyncError) else machine_error(error)
+    return (failure.shown, failure.kind) if failure else (unexpected(error), UNEXPECTED)
 
 
 def unexpected(error: BaseException) -> str:

@@ -19,6 +19,11 @@ def local_today() -> date:
     return datetime.now(PHNOM_PENH).date()
 
 
+def local_time(moment: datetime | None) -> str:
+    """A point in time as people in Phnom Penh write it."""
+    return f"{moment.astimezone(PHNOM_PENH):%Y-%m-%d %H:%M}" if moment else "never"
+
+
 _MONTHS = ("Jan–Mar", "Apr–Jun", "Jul–Sep", "Oct–Dec")
 
 

@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from primero_ona.errors import ConfigError, UsageError
-from primero_ona.primero.policy import ConsentPolicy, LocationPrecision, PullPolicy
+from primero_ona.primero.fields import ConsentPolicy, LocationPrecision, PullPolicy
 from primero_ona.quarters import Quarter
 
 _CONFIG = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)

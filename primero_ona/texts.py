@@ -1,4 +1,4 @@
-"""Comparing Khmer and English texts, and reading JSON, lists, location codes and ids of cases that are texts."""
+"""Comparing Khmer and English texts, and JSON, lists, location codes and ids of cases that are texts."""
 
 from __future__ import annotations
 
@@ -50,6 +50,19 @@ def read_json(content: bytes) -> Any:  # noqa: ANN401
     value = json.loads(content)
     json.dumps(value, ensure_ascii=False).encode()  # refuses half a character, as orjson does
     return value
+
+
+def json_text(value: Any) -> str | None:  # noqa: ANN401
+    """The JSON text of a value as Primero sent it; null for null."""
+    if value is None:
+        return None
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # a whole number beyond 64 bits, or half a character: valid JSON that orjson does not write
+        try:
+            return json.dumps(value)
+        except RecursionError:  # a thousand lists within each other: of no use anywhere
+            return "{}"
 
 
 def listed(value: Any) -> Any:  # noqa: ANN401

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ import dagster as dg
 import pandas as pd
 import psycopg
 import pyarrow as pa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from cryptography.fernet import Fernet
 from psycopg import sql
 
 from primero_ona.definitions import build_defs
 from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
-from primero_ona.graph.runs import Outcome, sync_quarter
+from primero_ona.graph.runs import Outcome, RunOutcome, execute
 from primero_ona.ona.connection import Connect, connect
 from primero_ona.pipeline.reference import fill_dictionary, fill_lookup
 from primero_ona.pipeline.stored import REFERENCE, StoredAssets
@@ -31,13 +33,48 @@ from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.changes import ReferenceData
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.settings import GraphSettings
-from primero_ona.storage.partitions import PartitionStore
+from primero_ona.storage.partitions import WHOLE, PartitionStore
+from primero_ona.storage.places import Folder
 from primero_ona_tests import SCRATCH, TEMPLATE
 
 #: The sandbox's clock: the middle of 2024-Q2. Both quarters are closed for the graph, which has the real clock.
 NOW = datetime(2024, 5, 15, 3, 0, tzinfo=UTC)
 Q1, Q2 = Quarter(2024, 1), Quarter(2024, 2)
 START = "2023-Q4"
+#: The key of each graph's store, one for all: what they store alike is stored once, and copied.
+KEY = Fernet.generate_key().decode()
+
+
+def _keep_migrations() -> None:
+    """Let the scripts of Dagster's migrations be read once: Dagster reads all whenever it opens, or makes, a database of a run."""
+    read, kept = ScriptDirectory.from_config, {}
+
+    def from_config(config: Config) -> ScriptDirectory:
+        location = config.get_main_option("script_location")
+        if location not in kept:
+            kept[location] = read(config)
+        return kept[location]
+
+    ScriptDirectory.from_config = from_config  # type: ignore[method-assign]
+
+
+_keep_migrations()
+
+
+def sync_quarter(
+    job: dg.JobDefinition, instance: dg.DagsterInstance, quarter: Quarter, *, whole: bool = False
+) -> Outcome:
+    """Execute a job for a quarter in this process and wait for its end; `whole`: all of it is walked, not its changes only."""
+    outcome = Outcome(quarter=quarter, whole=whole)
+    execute(job, instance, outcome)
+    return outcome
+
+
+def run_unpartitioned(job: dg.JobDefinition, instance: dg.DagsterInstance) -> RunOutcome:
+    """Execute a job that has no quarters in this process and wait for its end."""
+    outcome = RunOutcome()
+    execute(job, instance, outcome)
+    return outcome
 
 
 @dataclass
@@ -99,7 +136,7 @@ class Graph:
     def sync(self, quarter: Quarter = Q1, *, whole: bool = False) -> Outcome:
         """Run the main job for a quarter, after a refresh of the reference data where none is stored."""
         if not self.store.partitions(REFERENCE):
-            seed_reference(self.stored, self.connect, self.primero.reference)
+            seed_reference(self.stored, self.connect, self.primero.reference, self.key)
         return sync_quarter(self.defs.resolve_job_def("sync_quarter"), self.instance, quarter, whole=whole)
 
     def execute(self, selection: dg.AssetSelection, quarter: Quarter = Q1, **tags: str) -> dg.ExecuteInProcessResult:
@@ -143,21 +180,70 @@ class Graph:
 
 def reference_lists(data: ReferenceData) -> Reference:
     """The sandbox's reference data as if they had just been read."""
+    return _plain_lists() if vars(data) == vars(ReferenceData()) else _lists(data)
+
+
+@cache
+def _plain_lists() -> Reference:
+    """The reference data that the sandbox has at first, which take a while to write out."""
+    return _lists(ReferenceData())
+
+
+def _lists(data: ReferenceData) -> Reference:
     lists = {"lookups": data.lookups(), "forms": reference.forms(), "locations": data.locations(hierarchy=True)}
     return _read_once(tuple((name, contents_of(rows)) for name, rows in lists.items()))  # type: ignore[misc]
 
 
-def seed_reference(stored: StoredAssets, connect: Connect, data: ReferenceData | None = None) -> None:
-    """Store the sandbox's reference data and bring it into ONA, without asking its server, whose faults are a test's."""
+def seed_reference(
+    stored: StoredAssets, connect: Connect, data: ReferenceData | None = None, key: str | None = None
+) -> None:
+    """Store the sandbox's reference data and bring it into ONA, without asking its server, whose faults are a test's.
+
+    With the key of the store, what was made before of the same data is copied: it is in a twentieth of the time.
+    """
     made = reference_lists(data or ReferenceData())
-    frames = made.frames()
-    with stored.writer(REFERENCE) as writer:
-        for frame in frames:
-            writer.write(frame)
-        writer.commit(frames.summary)
+    seed = _seeds.get((id(made), key))
+    place = stored.store.place
     with connect() as conn:
+        empty = all(
+            conn.execute(f"SELECT NOT EXISTS (SELECT FROM {table})".encode()).fetchone() == (True,) for table in _FILLED
+        )
+        if seed and empty and isinstance(place, Folder):
+            draft = place.draft(_REFERENCE_FILE)
+            draft.open().write_bytes(seed.file)
+            draft.publish()
+            for table, rows in seed.tables.items():
+                with conn.cursor().copy(f"COPY {table} FROM STDIN".encode()) as copy:
+                    copy.write(rows)
+            return
+        frames = made.frames()
+        with stored.writer(REFERENCE) as writer:
+            for frame in frames:
+                writer.write(frame)
+            writer.commit(frames.summary)
         fill_lookup(conn, made, datetime.now(UTC))
         fill_dictionary(conn, made)
+        if key and empty and isinstance(place, Folder):
+            tables = {table: _copy_of(conn, table) for table in _FILLED}
+            _seeds[id(made), key] = _Seed(made, place.path(_REFERENCE_FILE).read_bytes(), tables)
+
+
+@dataclass(frozen=True)
+class _Seed:
+    """Reference data as they were stored once, and as they stood in ONA's tables then."""
+
+    made: Reference
+    file: bytes
+    tables: dict[str, bytes]
+
+
+_FILLED, _REFERENCE_FILE = ("locations_lookup", "data_dictionary"), f"{REFERENCE}/{WHOLE}"
+_seeds: dict[tuple[int, str | None], _Seed] = {}
+
+
+def _copy_of(conn: psycopg.Connection, table: str) -> bytes:
+    with conn.cursor().copy(f"COPY {table} TO STDOUT".encode()) as copy:
+        return b"".join(map(bytes, copy))
 
 
 @lru_cache(maxsize=2)
@@ -177,7 +263,28 @@ def wired(postgres: Any, name: str, wish: Wish, instance: dg.DagsterInstance | N
         SandboxPrimero(wish, clock=clock).serve() as primero,
         dg.DagsterInstance.ephemeral() if instance is None else instance as dagster,
     ):
-        yield Graph(primero, clock, url, Path(folder) / "partitions", Fernet.generate_key().decode(), dagster)
+        yield Graph(primero, clock, url, Path(folder) / "partitions", KEY, dagster)
+
+
+def home_with_settings(folder: Path) -> str:
+    """A DAGSTER_HOME with the project's own dagster.yaml, in which Dagster's databases are as after its first opening."""
+    for name, content in _opened_home().items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.touch(mode=0o600)
+        file.write_bytes(content)
+    return str(folder)
+
+
+@cache
+def _opened_home() -> dict[str, bytes]:
+    """The files of such a home, opened once: Dagster makes its databases by their migrations, which takes five times as long."""
+    settings = (Path(__file__).parents[1] / "dagster.yaml").read_bytes()
+    with tempfile.TemporaryDirectory(prefix="primero-ona-home-", dir=SCRATCH) as home:
+        Path(home, "dagster.yaml").write_bytes(settings)
+        with dg.DagsterInstance.from_config(home) as instance:
+            instance.get_runs_count()
+        return {str(file.relative_to(home)): file.read_bytes() for file in Path(home).rglob("*") if file.is_file()}
 
 
 @contextmanager

@@ -13,8 +13,9 @@ import pandas as pd
 import pyarrow as pa
 
 from primero_ona.mapping.dates import with_ages
-from primero_ona.primero.fields import SERVICE_FIELDS, json_text
+from primero_ona.primero.fields import SERVICE_FIELDS
 from primero_ona.primero.raw import PULLED_SCHEMA
+from primero_ona.texts import json_text
 
 _STAMPS = ("last_updated_at", "created_at")
 

@@ -15,9 +15,7 @@ import dagster as dg
 import pytest
 
 from primero_ona.sandbox.columns import CANARY, CANARY_BIRTH
-from primero_ona_tests.harness import Graph, small, wired
-
-ROOT = Path(__file__).parents[1]
+from primero_ona_tests.harness import Graph, home_with_settings, small, wired
 
 #: A text as people write it into a field for codes; with blanks, so that it can be no code.
 TEXT = f"{CANARY} she lives behind the market"
@@ -26,10 +24,7 @@ TEXT = f"{CANARY} she lives behind the market"
 @pytest.fixture
 def graph(postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
     """A graph in an instance on the disk, with the project's dagster.yaml; compute logs, events and all."""
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
-    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("DAGSTER_HOME", home_with_settings(tmp_path / "home"))
     with dg.DagsterInstance.get() as instance, wired(postgres, "privacy", small(60), instance) as found:
         found.clock.now = found.clock.now.replace(month=2)
         visit = {"unique_id": "7d4b0f3e-0000-4000-8000-000000000001", "service_type": TEXT, "notes": TEXT}

@@ -13,7 +13,7 @@ import sqlalchemy
 
 from primero_ona.errors import ConfigError, TransientError
 from primero_ona.process import machine_error, recorded_error
-from primero_ona.storage.files import write_file
+from primero_ona.storage.places import write_file
 
 SECRET = "a-name-that-must-not-be-read"
 

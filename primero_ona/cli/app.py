@@ -11,22 +11,9 @@ from typing import Annotated
 
 import typer
 
-from primero_ona.cli import (
-    compare,
-    demo,
-    doctor,
-    installation,
-    output,
-    quarantine,
-    reference,
-    report,
-    storage,
-    sync,
-    verify,
-)
+from primero_ona.cli import demo, doctor, installation, output, quarantine, reference, storage, sync, verify
 from primero_ona.cli.output import exit_code
-from primero_ona.errors import UNEXPECTED, SyncError
-from primero_ona.process import machine_error, prepare_process, unexpected
+from primero_ona.process import described, prepare_process
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,8 +30,8 @@ for command in (
     sync.status,
     quarantine.findings,
     verify.verify,
-    compare.compare,
-    report.report,
+    verify.compare,
+    sync.report,
     installation.metrics,
     storage.forget,
     storage.purge,
@@ -90,9 +77,9 @@ def main() -> None:
         try:
             app()
         except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
-            failure = error if isinstance(error, SyncError) else machine_error(error)
-            output.error(failure.shown if failure else unexpected(error))
-            sys.exit(exit_code(failure.kind if failure else UNEXPECTED))
+            text, kind = described(error)
+            output.error(text)
+            sys.exit(exit_code(kind))
 
 
 if __name__ == "__main__":

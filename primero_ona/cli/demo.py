@@ -10,7 +10,7 @@ import typer
 from primero_ona.cli import output
 from primero_ona.cli.common import apply_schema, ona_connection, refresh_reference, sync_quarters
 from primero_ona.cli.output import exit_code
-from primero_ona.cli.report import make_report
+from primero_ona.cli.sync import make_report
 from primero_ona.quarters import Quarter, last_quarters
 
 CasesOption = Annotated[int, typer.Option(min=1, help="Cases in the synthetic Primero.")]

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import typer
 
 from primero_ona.cli import output
-from primero_ona.cli.common import AsJson
+from primero_ona.cli.common import AsJson, ona_connection
 from primero_ona.cli.output import exit_code
-from primero_ona.diagnosis import Area, Diagnosis
+from primero_ona.diagnosis import STORAGE, Area, Diagnosis, free_space, keys_noted, storage_folder
 from primero_ona.errors import ConfigError, SyncError
-from primero_ona.process import machine_error, unexpected
+from primero_ona.process import described
 
 if TYPE_CHECKING:
     from primero_ona.primero.fields import KnownFields
 
-_SETTINGS, _STORAGE, _DAGSTER, _ALERTS = Area("settings"), Area("storage"), Area("Dagster"), Area("alerts")
+_SETTINGS, _DAGSTER, _ALERTS = Area("settings"), Area("Dagster"), Area("alerts")
 
 #: Seconds that all questions to Primero may take together.
 _PRIMERO_SECONDS = 60
@@ -74,8 +74,7 @@ def _guarded(area: Area, look: Callable[[], Iterator[Diagnosis]]) -> Iterator[Di
     try:
         yield from look()
     except Exception as error:  # noqa: BLE001 whatever it is, its text may quote data, so it ends here
-        failure = error if isinstance(error, SyncError) else machine_error(error)
-        yield area.failure("look", failure) if failure else area.failed("look", unexpected(error), SyncError)
+        yield Diagnosis(area.name, "look", "failed", *described(error))
 
 
 def _settings() -> Iterator[Diagnosis]:
@@ -128,17 +127,15 @@ class _Sight:
 
     def ona(self) -> Iterator[Diagnosis]:
         """Look at ONA's database."""
-        from primero_ona.ona.connection import connect
         from primero_ona.ona.diagnosis import diagnose, newest_cases
         from primero_ona.pipeline.extract import known_fields
         from primero_ona.settings import OnaSettings, read_one
 
         settings = read_one(OnaSettings)
-        url = settings.database_url.get_secret_value()
-        lines = list(diagnose(url, insecure=settings.insecure))
+        lines = list(diagnose(settings.database_url.get_secret_value(), insecure=settings.insecure))
         yield from lines
         if all(line.state in {"ok", "warning"} for line in lines):
-            with connect(url, insecure=settings.insecure) as connection:
+            with ona_connection() as connection:
                 self._known, self._cases = known_fields(connection), newest_cases(connection)
 
     def primero(self) -> Iterator[Diagnosis]:
@@ -158,25 +155,24 @@ def _storage() -> Iterator[Diagnosis]:
     from primero_ona.graph.resources import PartitionStorage, default_storage
     from primero_ona.pipeline.stored import UNDER18
     from primero_ona.settings import AlertSettings, StorageSettings, read_one
-    from primero_ona.storage.diagnosis import folder, keys_noted, space
 
     settings, alerts = read_one(StorageSettings), read_one(AlertSettings)
     base = None if settings.bucket else settings.folder or default_storage(None)
     try:
         stored = PartitionStorage().assets()
         quarters = stored.quarters(UNDER18)
-        yield folder(base) if base else _STORAGE.ok("bucket", "it answers, and keeps no old versions")
+        yield storage_folder(base) if base else STORAGE.ok("bucket", "it answers, and keeps no old versions")
         if quarters:
             stored.summary(UNDER18, quarters[-1])
-        yield _STORAGE.ok(
+        yield STORAGE.ok(
             "keys", "they open the newest stored partition" if quarters else "well-formed; nothing is stored yet"
         )
     except SyncError as failure:
-        yield _STORAGE.failure("keys and place", failure)
+        yield STORAGE.failure("keys and place", failure)
     yield keys_noted(settings.storage_keys.get_secret_value(), alerts.keys_backup)
     folders = {"DAGSTER_HOME": _home(), "temporary files": Path(tempfile.gettempdir())}
     folders |= {"stored partitions": base} if base else {}
-    yield space(folders, alerts.least_space)
+    yield free_space(folders, alerts.least_space)
 
 
 def _dagster() -> Iterator[Diagnosis]:

@@ -18,11 +18,6 @@ from primero_ona.tls import is_local
 config = typer.Typer(help="The settings.", no_args_is_help=True)
 
 
-@config.callback()
-def _config() -> None:
-    """The settings."""
-
-
 @config.command("show")
 def config_show(*, as_json: AsJson = False) -> None:
     """Print every setting, its value (of a secret only whether it is set), its default, and how connections are protected."""
@@ -131,11 +126,6 @@ def metrics(
 
 
 alerts = typer.Typer(help="Messages about faults.", no_args_is_help=True)
-
-
-@alerts.callback()
-def _alerts() -> None:
-    """Messages about faults."""
 
 
 @alerts.command("test")

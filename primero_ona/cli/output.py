@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from primero_ona.contract.figures import UNCONFIRMED
+from primero_ona.contract.derived import UNCONFIRMED
 from primero_ona.contract.tables import BIRTH_FIELD
 from primero_ona.errors import NAMED_CASES, with_anchor
 from primero_ona.primero.fields import WITHOUT_BIRTH
-from primero_ona.quarters import PHNOM_PENH, Quarter
+from primero_ona.quarters import Quarter, local_time
 
 if TYPE_CHECKING:
     from primero_ona.graph.runs import Outcome, RunOutcome
@@ -244,7 +244,7 @@ def show_status(rows: Sequence[Any], outdated: Collection[str], *, as_json: bool
         standing = [sum(row.counts.get(name, {}).get(kind, 0) for kind in STANDING) for name in ("cases", "services")]
         numbers = (*standing, row.stale, row.quarantined, row.unmapped)
         version = "another" if row.quarter in outdated else "this"
-        times = _local(row.finished_at), _local(row.changed_at)
+        times = local_time(row.finished_at), local_time(row.changed_at)
         table.add_row(row.quarter, *times, *(f"{number:,}" for number in numbers), version, _walked(row.walk))
     out.print(table)
 
@@ -253,16 +253,11 @@ def _walked(walk: Mapping[str, Any] | None) -> str:
     """How the last pull of a quarter walked it."""
     if walk is None:
         return ""
-    whole_at = _local(datetime.fromisoformat(walk["whole_at"]))
+    whole_at = local_time(datetime.fromisoformat(walk["whole_at"]))
     if walk["since"] is None:
         return f"whole at {whole_at}"
-    since = _local(datetime.fromisoformat(walk["since"]))
+    since = local_time(datetime.fromisoformat(walk["since"]))
     return f"changes since {since}: {walk['came']:,} came, {walk['carried']:,} carried over; whole at {whole_at}"
-
-
-def _local(moment: datetime | None) -> str:
-    """A point in time as people in Phnom Penh write it."""
-    return f"{moment.astimezone(PHNOM_PENH):%Y-%m-%d %H:%M}" if moment else "never"
 
 
 def _table(*columns: str) -> Table:
@@ -282,16 +277,11 @@ def text_table(*columns: str) -> Table:
     return table
 
 
-_COLUMNS = (
-    "primero", "ona", "missing", "extra", "stale", "different", "services", "quarantined", "pending",
-)  # fmt: skip
-
-
 def show_reconciliation(found: Reconciliation) -> None:
     """One line for each quarter and one for all, then what it means."""
     table = Table(header_style="bold")
     table.add_column("quarter", no_wrap=True)
-    for name in _COLUMNS:
+    for name in found.total.SHOWN:
         table.add_column("other services" if name == "services" else name, justify="right")
     for quarter in found.quarters:
         table.add_row(quarter.quarter, *_cells(quarter))
@@ -320,7 +310,7 @@ def _named(cases: Sequence[str]) -> str:
 
 
 def _cells(quarter: Any) -> list[str]:  # noqa: ANN401
-    return [f"{getattr(quarter, name):,}" for name in _COLUMNS]
+    return [f"{getattr(quarter, name):,}" for name in quarter.SHOWN]
 
 
 def show_quarantine(entries: Sequence[Entry]) -> None:

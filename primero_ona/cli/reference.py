@@ -15,21 +15,15 @@ from primero_ona.cli.common import AsJson, ona_connection, refresh_reference, st
 from primero_ona.cli.output import exit_code
 from primero_ona.errors import UsageError
 from primero_ona.primero.fields import CASE_FIELDS
-from primero_ona.storage.files import write_file
 
 if TYPE_CHECKING:
     from primero_ona.graph.runs import RunOutcome
-    from primero_ona.mapping.label_changes import LabelChange
-    from primero_ona.ona.lookup import ChangedName
     from primero_ona.ona.primero_state import Field
+    from primero_ona.ona.reference import ChangedName
+    from primero_ona.pipeline.reference import LabelChange
     from primero_ona.quarters import Quarter
 
 reference = typer.Typer(help="Primero's places, options and forms.", no_args_is_help=True)
-
-
-@reference.callback()
-def _reference() -> None:
-    """Primero's places, options and forms."""
 
 
 @reference.command("refresh")
@@ -75,7 +69,7 @@ def show_labels(changes: Sequence[LabelChange], outdated: Sequence[Quarter]) -> 
 
 def _show_lines(changes: Sequence[LabelChange]) -> None:
     """Print what to write into labels.yaml to take Primero's labels."""
-    from primero_ona.mapping.label_changes import as_lines
+    from primero_ona.pipeline.reference import as_lines
 
     if lines := as_lines(changes):
         output.note("To use Primero's labels, put these lines into mapping/labels.yaml, each into its section:")
@@ -114,7 +108,7 @@ labels = typer.Typer(help="Labels of options: ours beside Primero's.", no_args_i
 @labels.command("diff")
 def labels_diff(*, as_json: AsJson = False) -> None:
     """Print labels that differ from Primero's, codes without a label, the rows affected, and the lines for labels.yaml."""
-    from primero_ona.mapping.label_changes import as_lines
+    from primero_ona.pipeline.reference import as_lines
 
     changes, outdated = _label_changes()
     if as_json:
@@ -126,12 +120,8 @@ def labels_diff(*, as_json: AsJson = False) -> None:
 
 
 def _label_changes() -> tuple[list[LabelChange], list[Quarter]]:
-    from primero_ona.pipeline.reference import (
-        counted_label_changes,
-        labels_in_use,
-        mapped_otherwise,
-        stored_reference,
-    )
+    from primero_ona.pipeline.reference import counted_label_changes, labels_in_use, stored_reference
+    from primero_ona.pipeline.stored import mapped_otherwise
 
     with stored_assets() as stored:
         in_use = labels_in_use(stored_reference(stored))
@@ -178,7 +168,7 @@ places = typer.Typer(help="Names of places: what Primero has changed, and accept
 @places.command("changes")
 def places_changes(*, as_json: AsJson = False) -> None:
     """List the names that Primero has changed since, beside those that are in use in ONA."""
-    from primero_ona.ona.lookup import changed_names
+    from primero_ona.ona.reference import changed_names
 
     with ona_connection() as connection:
         names = changed_names(connection)
@@ -195,7 +185,7 @@ def places_accept(
     everything: Annotated[bool, typer.Option("--all", help="Accept every changed name.")] = False,
 ) -> None:
     """Take Primero's names into ONA's locations_lookup. Cases get them when their quarter is synced or mapped again."""
-    from primero_ona.ona.lookup import accept_names
+    from primero_ona.ona.reference import accept_names
 
     if bool(code) == everything:
         raise UsageError("name what to accept: --code 601, also several times, or --all")
@@ -210,18 +200,14 @@ def places_accept(
 dictionary = typer.Typer(help="The data dictionary in English and Khmer.", no_args_is_help=True)
 
 
-@dictionary.callback()
-def _dictionary() -> None:
-    """The data dictionary in English and Khmer."""
-
-
 @dictionary.command("export")
 def dictionary_export(
     csv: Annotated[Path, typer.Option("--csv", help="File to write: CSV in UTF-8 with the mark that Excel needs.")],
 ) -> None:
     """Write ONA's data dictionary into a CSV file, for reading and for reviewing the Khmer texts."""
-    from primero_ona.ona.dictionary import read_dictionary
+    from primero_ona.ona.reference import read_dictionary
     from primero_ona.pipeline.reference import as_csv
+    from primero_ona.storage.places import write_file
 
     with ona_connection() as connection:
         rows = read_dictionary(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -36,15 +37,12 @@ def forget(
 
 
 def _forget_cases(primero_ids: list[str]) -> None:
-    from datetime import UTC, datetime
-
-    from primero_ona.graph.resources import OnaDatabaseResource
     from primero_ona.ona.erasure import read_ids
-    from primero_ona.pipeline.upkeep import forget as forget_everywhere
+    from primero_ona.pipeline.stored import forget as forget_everywhere
 
     ids = read_ids(primero_ids)
     with stored_assets() as stored:
-        erased = forget_everywhere(stored, OnaDatabaseResource().connection, ids, datetime.now(UTC))
+        erased = forget_everywhere(stored, ona_connection, ids, datetime.now(UTC))
     output.note(
         f"Of {len(ids)} cases, erased {erased.ona.cases} rows of cases, {erased.ona.services} of services, "
         f"{erased.ona.bookkeeping} of the bookkeeping, and {erased.stored} of stored partitions. They will not come back; erase "
@@ -58,8 +56,6 @@ def _forget_cases(primero_ids: list[str]) -> None:
 
 
 def _forget_legacy_rows(case_ids: list[str], *, yes: bool) -> None:
-    from datetime import UTC, datetime
-
     from primero_ona.ona.erasure import erase_legacy, legacy_rows
 
     with ona_connection() as connection:
@@ -79,32 +75,26 @@ def purge(
     ],
 ) -> None:
     """Delete stored partitions of old quarters. ONA keeps what it has; Dagster shows them as missing."""
-    from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage
+    from primero_ona.graph.resources import PartitionStorage
     from primero_ona.graph.retention import purge as purge_stored
     from primero_ona.graph.runs import open_instance
 
     quarter = Quarter.parse(before)
     with open_instance() as instance:
-        count = purge_stored(instance, PartitionStorage().assets(instance), OnaDatabaseResource().connection, quarter)
+        count = purge_stored(instance, PartitionStorage().assets(instance), ona_connection, quarter)
     output.note(f"{count} stored partitions of quarters before {quarter} deleted.")
 
 
 keys = typer.Typer(help="Keys of the stored partitions.", no_args_is_help=True)
 
 
-@keys.callback()
-def _keys() -> None:
-    """Keys of the stored partitions."""
-
-
 @keys.command("rotate")
 def keys_rotate() -> None:
     """Re-encrypt all stored partitions with the first key of PRIMERO_ONA_STORAGE_KEYS; then the others can go."""
-    from primero_ona.graph.resources import OnaDatabaseResource
-    from primero_ona.pipeline.upkeep import rotate
+    from primero_ona.pipeline.stored import rotate
 
     with stored_assets() as stored:
-        count = rotate(stored, OnaDatabaseResource().connection)
+        count = rotate(stored, ona_connection)
     output.note(f"{count} stored partitions re-encrypted with the newest key; older keys are not needed any more.")
 
 

@@ -1,8 +1,11 @@
-"""`sync`, `backfill` and `remap`: real Dagster runs, in the instance of DAGSTER_HOME."""
+"""`sync`, `backfill` and `remap`: real Dagster runs, in the instance of DAGSTER_HOME; `status` and `report`: what came of them."""
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +18,7 @@ from primero_ona.quarters import Quarter, current_quarter, quarters_between
 
 if TYPE_CHECKING:
     from primero_ona.graph.runs import Outcome
+    from primero_ona.report.tables import Period
 
 
 def sync(
@@ -75,13 +79,13 @@ def _range(first: str, last: str | None) -> list[Quarter]:
 
 def status(*, as_json: AsJson = False) -> None:
     """Show which quarters are loaded, when, how many rows, what is stale, and which another version loaded."""
-    from primero_ona.ona.bookkeeping import outdated_quarters, quarter_status
-    from primero_ona.pipeline.stored import current_versions
+    from primero_ona.ona.bookkeeping import quarter_status
+    from primero_ona.pipeline.stored import outdated_quarters
     from primero_ona.settings import GraphSettings, read_one
 
-    versions = current_versions(read_one(GraphSettings).policy.suffix)
+    rules = read_one(GraphSettings).policy.suffix
     with ona_connection() as connection:
-        outdated = {quarter.name for quarter in outdated_quarters(connection, *versions)}
+        outdated = {quarter.name for quarter in outdated_quarters(connection, rules)}
         output.show_status(quarter_status(connection), outdated, as_json=as_json)
 
 
@@ -89,3 +93,49 @@ def _finish(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     """Show the outcomes and leave with the largest of their exit codes."""
     output.show_outcomes(outcomes, as_json=as_json)
     raise typer.Exit(max(exit_code(outcome.kind) for outcome in outcomes))
+
+
+def report(
+    quarter: Annotated[str | None, typer.Option(help="Quarter of the report, as 2024-Q1.")] = None,
+    year: Annotated[
+        int | None, typer.Option(help="Year of the report, in place of a quarter.", min=1900, max=9999)
+    ] = None,
+    internal: Annotated[
+        bool,
+        typer.Option("--internal", help="The exact edition, which may not be passed on, in place of the public one."),
+    ] = False,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder of the files; default: the one of PRIMERO_ONA_REPORTS.", file_okay=False)
+    ] = None,
+    opened: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Write the report of a quarter or a year: figures, their definitions, and how far they can be relied on."""
+    if (quarter is None) == (year is None):
+        raise UsageError("name one of --quarter and --year")
+    from primero_ona.report.tables import Period
+
+    period = Period.of_quarter(Quarter.parse(quarter)) if quarter is not None else Period.of_year(year or 0)
+    page = make_report(period, internal=internal, folder=to)
+    if opened:
+        webbrowser.open(page.resolve().as_uri())
+
+
+def make_report(period: Period, *, internal: bool, folder: Path | None = None) -> Path:
+    """Write a report, name its files, and return the page."""
+    from primero_ona.graph.resources import default_reports
+    from primero_ona.report.files import write_report
+    from primero_ona.settings import GraphSettings, read_one
+
+    settings = read_one(GraphSettings)
+    with ona_connection() as connection:
+        paths = write_report(
+            connection,
+            period,
+            settings.indicators,
+            "internal" if internal else "public",
+            folder or settings.reports_folder or default_reports(None),
+            datetime.now(UTC),
+        )
+    for path in paths:
+        output.note(str(path))
+    return paths[0]

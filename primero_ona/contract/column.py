@@ -14,7 +14,7 @@ ColumnType = Literal["text", "date", "integer", "boolean", "timestamp", "timesta
 #: says something about it that must not be known, `none` is neither.
 PersonalData = Literal["key", "quasi-identifier", "sensitive", "none"]
 
-#: What the mapping does to the values of a field: see `mapping/rules.py`, which has a function for each.
+#: What the mapping does to the values of a field: see `mapping/rows.py`, which has a function for each.
 PlaceRule = Literal["location", "province", "province_code", "district", "district_code"]
 LabelRule = Literal["label", "labels", "label_or_code"]
 CodeRule = Literal["option_name", "codes"]

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from primero_ona.diagnosis import STORAGE, Diagnosis, free_space, keys_noted
 from primero_ona.errors import ConfigError, with_anchor
-from primero_ona.graph.diagnosis import ages, as_of, daemon, local
+from primero_ona.graph.diagnosis import ages, as_of, daemon
 from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.graph.resources import default_storage
 from primero_ona.graph.runs import read_failure
 from primero_ona.graph.steps import safe_tick
-from primero_ona.quarters import PHNOM_PENH, Quarter
+from primero_ona.quarters import PHNOM_PENH, Quarter, local_time
 from primero_ona.settings import AlertSettings, StorageSettings, read_one
 
 if TYPE_CHECKING:
-    from primero_ona.diagnosis import Diagnosis
     from primero_ona.pipeline.alerts import Fault
 
 #: Seconds between two looks.
@@ -179,7 +179,7 @@ def _fault(instance: dg.DagsterInstance, job: str, cause: Cause, records: Sequen
         f" and {len(quarters) - NAMED} more" if len(quarters) > NAMED else ""
     )
     known = [(quarter, as_of(instance, quarter)) for quarter in quarters[:NAMED]]
-    stale = ", ".join(f"{one} as of {local(moment)}" if moment else f"nothing of {one}" for one, moment in known)
+    stale = ", ".join(f"{one} as of {local_time(moment)}" if moment else f"nothing of {one}" for one, moment in known)
     command, again = _JOBS.get(job, _BY_HAND)
     command = command.format(quarter=quarters[0]) if quarters else command.partition(" --quarter {")[0]
     look = "" if cause.kind in {"TransientError", "CheckError"} else "primero-ona doctor, then "
@@ -255,15 +255,13 @@ def overdue(instance: dg.DagsterInstance, start: Quarter, settings: AlertSetting
 
 
 def _machine(instance: dg.DagsterInstance, settings: AlertSettings) -> Iterator[Diagnosis]:
-    from primero_ona.storage.diagnosis import AREA, keys_noted, space
-
     try:
         storage = read_one(StorageSettings)
     except ConfigError as failure:
-        yield AREA.failure("keys", failure)
+        yield STORAGE.failure("keys", failure)
         return
     folders = {"DAGSTER_HOME": Path(instance.root_directory)}
     if not storage.bucket:
         folders["stored partitions"] = storage.folder or default_storage(instance)
-    yield space(folders, settings.least_space)
+    yield free_space(folders, settings.least_space)
     yield keys_noted(storage.storage_keys.get_secret_value(), settings.keys_backup)

@@ -1,7 +1,6 @@
 """Jobs, schedules and the change sensor: when a quarter is synced without anybody asking.
 
-Which quarters the sensor asks for is decided in `due.py`, what it remembers is in `cursor.py`. Quarters are those of Phnom
-Penh.
+Which quarters the sensor asks for is decided in `due.py`. Quarters are those of Phnom Penh.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ import dagster as dg
 from dagster._core.storage.tags import PRIORITY_TAG
 
 from primero_ona.errors import SyncError
-from primero_ona.graph.assets.raw import PRIMERO
+from primero_ona.graph.assets.quarterly import PRIMERO
 from primero_ona.graph.dead_runs import end_dead_runs
 from primero_ona.graph.due import PULLED, VERSION, Cursor, Due, attempts, judge, read_cursor, write_cursor
 from primero_ona.graph.partitions import QUARTER_TAG, WHOLE_TAG
@@ -37,6 +36,13 @@ REFRESH_CRON = "0 3 * * *"
 
 #: Soon after midnight, when months, quarters and years begin in Phnom Penh.
 FIGURES_CRON = "10 0 * * *"
+
+#: 01:00 each night, before the nightly refresh and the quarterly close; and 00:30 each Sunday.
+PURGE_CRON, REMOVE_CRON = "0 1 * * *", "30 0 * * 0"
+
+#: 04:00 on the tenth: after the fifth, when a quarter is closed, and while case workers sleep. A full read of Primero, so
+#: not more often than monthly by itself; `primero-ona verify` does it at any time.
+VERIFY_CRON = "0 4 10 * *"
 
 #: After the figures of the night. A report by itself: a sync need not wait for it.
 REPORTS_CRON = "40 0 * * *"
@@ -68,60 +74,57 @@ _LATER, _FIRST = {PRIORITY_TAG: "-1"}, {PRIORITY_TAG: "1"}
 _CLOSED = "closed:"
 
 
-def sync_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
-    """The main job: pull, map and load one quarter, with all its checks."""
-    return dg.define_asset_job(
-        "sync_quarter",
-        selection=selection,
-        description="Sync one quarter: pull it from Primero, map it, load it into ONA and check it. Safe to repeat.",
-    )
+#: The jobs that materialize assets or answer a check, and what they do.
+_JOBS = {
+    "sync_quarter": "Sync one quarter: pull it from Primero, map it, load it into ONA and check it. Safe to repeat.",
+    "remap_quarter": "Map a stored quarter again, load it into ONA and check it, without asking Primero. For changed labels.",
+    "refresh_reference": "Read Primero's places, options and forms again, and bring ONA's lookup and dictionary up to date.",
+    "compute_figures": "Compute all figures of the indicators in ONA and check them; writes only those that differ.",
+    "write_report": "Write the internal report of a quarter from the figures in ONA, as HTML, XLSX and CSV.",
+    "reconcile_ona": "Compare all of Primero with all of ONA, without trusting the syncs. Changes nothing.",
+}
+
+#: What runs by itself at a time of the day in Phnom Penh, whatever has happened.
+_SCHEDULES: Mapping[str, tuple[str | list[str], str]] = {
+    "refresh_reference": (
+        [WEEKLY_CRON, BEFORE_CLOSE_CRON],
+        "Each Monday at 01:00 (Phnom Penh), and an hour before a quarter is closed, reads Primero's places, options and forms again.",
+    ),
+    "compute_figures": (
+        FIGURES_CRON,
+        "Each night at 00:10 (Phnom Penh), computes the indicators' figures, since periods begin without a load.",
+    ),
+    "verify_monthly": (
+        VERIFY_CRON,
+        "At 04:00 on the tenth of each month (Phnom Penh), compares all of Primero with all of ONA.",
+    ),
+    "purge_nightly": (
+        PURGE_CRON,
+        "Each night at 01:00 (Phnom Penh), deletes stored partitions that are older than the retention setting.",
+    ),
+    "remove_runs": (
+        REMOVE_CRON,
+        "Each Sunday at 00:30 (Phnom Penh), removes runs that newer ones have made needless; see PRIMERO_ONA_RUNS_DAYS.",
+    ),
+}
 
 
-def remap_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
-    """Map and load a quarter again from what is stored of it."""
-    return dg.define_asset_job(
-        "remap_quarter",
-        selection=selection,
-        description="Map a stored quarter again, load it into ONA and check it, without asking Primero. For changed labels.",
-    )
+def asset_job(name: str, selection: dg.AssetSelection) -> Any:  # noqa: ANN401
+    """The job of this name."""
+    return dg.define_asset_job(name, selection=selection, description=_JOBS[name])
 
 
-def reference_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
-    """Refresh places, options and forms, and ONA's two tables made of them."""
-    return dg.define_asset_job(
-        "refresh_reference",
-        selection=selection,
-        description="Read Primero's places, options and forms again, and bring ONA's lookup and dictionary up to date.",
-    )
-
-
-def figures_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
-    """Compute the indicators' figures, whatever was loaded."""
-    return dg.define_asset_job(
-        "compute_figures",
-        selection=selection,
-        description="Compute all figures of the indicators in ONA and check them; writes only those that differ.",
-    )
-
-
-def figures_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
-    """Compute the figures each night: periods begin without a load."""
+def schedule(name: str, job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
+    """The schedule of this name, which is on by default."""
+    cron, text = _SCHEDULES[name]
     return dg.ScheduleDefinition(
-        name="compute_figures",
-        cron_schedule=FIGURES_CRON,
+        name=name,
+        cron_schedule=cron,
         execution_timezone=TIME_ZONE,
         job=job,
+        tags=_FIRST if name == "refresh_reference" else None,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Each night at 00:10 (Phnom Penh), computes the indicators' figures, since periods begin without a load.",
-    )
-
-
-def reports_job(selection: dg.AssetSelection) -> Any:  # noqa: ANN401
-    """Write the report of a quarter."""
-    return dg.define_asset_job(
-        "write_report",
-        selection=selection,
-        description="Write the internal report of a quarter from the figures in ONA, as HTML, XLSX and CSV.",
+        description=text,
     )
 
 
@@ -167,26 +170,10 @@ def request(quarter: Quarter, reason: str, *, whole: bool = False) -> dg.RunRequ
     return dg.RunRequest(run_key=f"{quarter.name}:{reason}", partition_key=quarter.key, tags=tags)
 
 
-def quarters_to_refresh(now: datetime, grace: timedelta = GRACE) -> list[Quarter]:
+def quarters_to_refresh(now: datetime) -> list[Quarter]:
     """The open quarter, and the one before while it is in its grace."""
     quarter = Quarter.of(now)
-    return [quarter.previous(), quarter] if now - quarter.start < grace else [quarter]
-
-
-def reference_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
-    """Refresh the reference data weekly, and before a quarter is closed."""
-    return dg.ScheduleDefinition(
-        name="refresh_reference",
-        cron_schedule=[WEEKLY_CRON, BEFORE_CLOSE_CRON],
-        execution_timezone=TIME_ZONE,
-        job=job,
-        tags=_FIRST,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=(
-            "Each Monday at 01:00 (Phnom Penh), and an hour before a quarter is closed, reads Primero's places, options and "
-            "forms again."
-        ),
-    )
+    return [quarter.previous(), quarter] if now - quarter.start < GRACE else [quarter]
 
 
 def close_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
@@ -231,7 +218,6 @@ def refresh_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
 def change_sensor(
     job: Any,  # noqa: ANN401
     quarters: dg.TimeWindowPartitionsDefinition,
-    modules: tuple[str, ...],
     versions: tuple[str, str],
 ) -> dg.SensorDefinition:
     """Watch Primero for changes, and ONA for quarters that were loaded under other `versions` of pull and mapping."""
@@ -261,7 +247,7 @@ def change_sensor(
         now, before = datetime.now(UTC), read_cursor(context.cursor)
         try:
             with unexpected_withheld(), primero.client(total=LOOK_SECONDS) as client:
-                there = changes_since(client, before.look if before else None, modules)
+                there = changes_since(client, before.look if before else None)
         except SyncError as failure:
             # A failed read is not an empty answer: the tick says so, and the cursor stays where it is.
             return dg.SensorResult(skip_reason=f"Primero could not be asked: {failure.shown}", cursor=context.cursor)

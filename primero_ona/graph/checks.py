@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from primero_ona.contract.column import Table
-from primero_ona.contract.tables import BIRTH_FIELD, CASES, SERVICES
+from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import CheckError
 from primero_ona.graph.metadata import count_table, roughly
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.result import to_decide
 from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets
-from primero_ona.primero.fields import FIELDS_MISSING, WITHOUT_BIRTH
+from primero_ona.primero.fields import GBV_REASON, warn_of_fields
 from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:
@@ -134,16 +134,11 @@ def _fields_seen(quarters: Quarters, asset: str) -> list[dg.AssetCheckSpec]:
 def _fields_seen_answer(asset: str, summary: Mapping[str, Any]) -> dg.AssetCheckResult:
     """Tell from what the pull has noted whether there are fields that no case had."""
     missing = summary.get("pull", {}).get("fields", {}).get("missing", ())
-    faults = [FIELDS_MISSING] if missing else []
-    if BIRTH_FIELD in missing:
-        faults.append(WITHOUT_BIRTH)
-    return notice(asset, "fields_seen", "; ".join(faults), good="every field occurs")
+    return notice(asset, "fields_seen", "; ".join(warn_of_fields(missing)), good="every field occurs")
 
 
 def _gbv_answer(asset: str, summary: Mapping[str, Any], *, agreed: bool) -> dg.AssetCheckResult:
     """Warn of cases of the module for gender-based violence, counted by the pull, until a setting agrees to them."""
-    from primero_ona.pipeline.extract import GBV_REASON
-
     count = summary.get("reasons", {}).get(GBV_REASON, 0)
     fault = "" if agreed or not count else _GBV.format(roughly(count))
     return notice(asset, "gbv_agreed", fault, good="agreed by PRIMERO_ONA_GBV_AGREED" if agreed else "none is included")

@@ -13,12 +13,12 @@ import dagster as dg
 
 from primero_ona.diagnosis import Area, Diagnosis
 from primero_ona.errors import ConfigError, DataError, TransientError
-from primero_ona.graph.assets.common import SEEN_FAIL
 from primero_ona.graph.assets.ona import CASES_KEY
-from primero_ona.graph.assets.raw import PRIMERO
+from primero_ona.graph.assets.quarterly import PRIMERO
+from primero_ona.graph.metadata import SEEN_FAIL
 from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.graph.run_guard import GuardedInstance
-from primero_ona.quarters import PHNOM_PENH, Quarter
+from primero_ona.quarters import Quarter, local_time
 
 if TYPE_CHECKING:
     from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
@@ -68,7 +68,7 @@ def daemon(instance: dg.DagsterInstance) -> Diagnosis:
             "daemon", f"it has not run here yet, and nothing is synced without it; {start}", TransientError, "overdue"
         )
     parts = ", ".join(sorted(name.removesuffix("_DAEMON").lower().replace("_", " ") for name in sick))
-    since = local(datetime.fromtimestamp(min(beat.timestamp for beat in beats), UTC))
+    since = local_time(datetime.fromtimestamp(min(beat.timestamp for beat in beats), UTC))
     said = "reports errors" if any(beat.errors for beat in beats) else f"gave its last sign of life at {since}"
     return AREA.failed(
         "daemon", f"it {said} ({parts}), and nothing is synced without it; {start}", TransientError, "overdue"
@@ -104,19 +104,21 @@ def _seen(instance: dg.DagsterInstance, now: datetime) -> Diagnosis:
         return AREA.failed("Primero seen", text, TransientError, "overdue")
     if now - seen > SEEN_FAIL:
         text = (
-            f"the sensor `watch_primero` saw Primero last at {local(seen)}, so changes since then do not arrive; its page in the "
+            f"the sensor `watch_primero` saw Primero last at {local_time(seen)}, so changes since then do not arrive; its page in the "
             "UI says why, and `primero-ona doctor` looks"
         )
         return AREA.failed("Primero seen", text, TransientError, "overdue")
-    return AREA.ok("Primero seen", local(seen))
+    return AREA.ok("Primero seen", local_time(seen))
 
 
 def _open_quarter(instance: dg.DagsterInstance, now: datetime, stale_hours: int) -> Diagnosis:
     quarter = Quarter.of(now)
     known = as_of(instance, quarter)
     if now - (known or quarter.start) <= timedelta(hours=stale_hours):
-        return AREA.ok("newest sync", f"{quarter} is as of {local(known)}" if known else f"{quarter} has just begun")
-    so_far = f"is as of {local(known)}" if known else "was never loaded"
+        return AREA.ok(
+            "newest sync", f"{quarter} is as of {local_time(known)}" if known else f"{quarter} has just begun"
+        )
+    so_far = f"is as of {local_time(known)}" if known else "was never loaded"
     text = f"the open quarter {quarter} {so_far} (PRIMERO_ONA_STALE_HOURS is {stale_hours}); `primero-ona sync`"
     return AREA.failed("newest sync", text, DataError, "overdue")
 
@@ -129,11 +131,13 @@ def _closed(instance: dg.DagsterInstance, start: Quarter, now: datetime) -> Iter
         return
     loaded = last_materialized(instance, CASES_KEY, ended)
     if now > due + CLOSE_TAKES and (loaded is None or loaded < due):
-        so_far = f"was last loaded at {local(loaded)}" if loaded else "was never loaded"
-        text = f"{ended} {so_far}, and was to be closed at {local(due)}; `primero-ona sync --quarter {ended}`"
+        so_far = f"was last loaded at {local_time(loaded)}" if loaded else "was never loaded"
+        text = f"{ended} {so_far}, and was to be closed at {local_time(due)}; `primero-ona sync --quarter {ended}`"
         yield AREA.failed("closing", text, DataError, "overdue")
     else:
-        yield AREA.ok("closing", f"{ended} was last loaded at {local(loaded)}" if loaded else f"{ended} is not due yet")
+        yield AREA.ok(
+            "closing", f"{ended} was last loaded at {local_time(loaded)}" if loaded else f"{ended} is not due yet"
+        )
 
 
 def _proved(instance: dg.DagsterInstance, now: datetime) -> Diagnosis:
@@ -142,10 +146,10 @@ def _proved(instance: dg.DagsterInstance, now: datetime) -> Diagnosis:
     began = _first_load(instance)
     last = datetime.fromtimestamp(answered.create_timestamp, UTC) if answered else None
     if now - (last or began or now) > PROVED:
-        so_far = f"at {local(last)}" if last else "never"
+        so_far = f"at {local_time(last)}" if last else "never"
         text = f"all of ONA was compared with all of Primero {so_far}; start the job `reconcile_ona` in the UI, or `primero-ona verify`"
         return AREA.failed("proof", text, DataError, "overdue")
-    return AREA.ok("proof", f"compared at {local(last)}" if last else "due within a month after the first load")
+    return AREA.ok("proof", f"compared at {local_time(last)}" if last else "due within a month after the first load")
 
 
 def as_of(instance: dg.DagsterInstance, quarter: Quarter) -> datetime | None:
@@ -183,8 +187,3 @@ def _first_load(instance: dg.DagsterInstance) -> datetime | None:
 
 def _moment(records: Iterable[dg.EventLogRecord]) -> datetime | None:
     return next((datetime.fromtimestamp(record.timestamp, UTC) for record in records), None)
-
-
-def local(moment: datetime | None) -> str:
-    """A point in time as people in Phnom Penh write it."""
-    return f"{moment.astimezone(PHNOM_PENH):%Y-%m-%d %H:%M}" if moment else "never"

@@ -13,7 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import dagster as dg
 
 from primero_ona.errors import SyncError
-from primero_ona.graph.assets.raw import PRIMERO
+from primero_ona.graph.assets.quarterly import PRIMERO
 from primero_ona.graph.diagnosis import daemon, last_check, last_materialized
 from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.graph.resources import OnaDatabaseResource

@@ -1,4 +1,4 @@
-"""The asset check that proves ONA complete, and its monthly job.
+"""The asset check that proves ONA complete.
 
 The check is unpartitioned, since it compares all of Primero with all of ONA. It belongs to the
 asset `ona_dashboards`, which is not materialized here: Dagster runs an asset's checks with each of its materializations, and
@@ -16,9 +16,7 @@ from primero_ona.graph.assets.ona import DASHBOARDS
 from primero_ona.graph.checks import ERROR, WARN, report
 from primero_ona.graph.metadata import traffic_metadata
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
-from primero_ona.pipeline.scope import Scope
-from primero_ona.pipeline.stored import StoredAssets
-from primero_ona.quarters import TIME_ZONE
+from primero_ona.pipeline.stored import Scope, StoredAssets
 
 if TYPE_CHECKING:
     from primero_ona.ona.reconcile import QuarterDifferences
@@ -27,18 +25,9 @@ if TYPE_CHECKING:
 CHECK_NAME = "complete"
 COMPLETE = dg.AssetCheckKey(DASHBOARDS.key, CHECK_NAME)
 
-#: 04:00 on the tenth: after the fifth, when a quarter is closed, and while case workers sleep. A full read of Primero, so
-#: not more often than monthly by itself; `primero-ona verify` does it at any time.
-VERIFY_CRON = "0 4 10 * *"
-
 #: A change that the sensor may not have brought yet is no difference for the monthly check: it looks every 15 minutes,
 #: and a sync of a large quarter takes a while.
 GRACE = timedelta(hours=2)
-
-#: What the table in the UI shows of a quarter.
-COLUMNS = (
-    "primero", "ona", "missing", "extra", "stale", "different", "services", "quarantined", "pending",
-)  # fmt: skip
 
 
 def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
@@ -80,27 +69,6 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
     return complete
 
 
-def reconcile_job() -> Any:  # noqa: ANN401
-    """The job of the check."""
-    return dg.define_asset_job(
-        "reconcile_ona",
-        selection=dg.AssetSelection.checks(COMPLETE),
-        description="Compare all of Primero with all of ONA, without trusting the syncs. Changes nothing.",
-    )
-
-
-def reconcile_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
-    """Prove ONA complete once a month."""
-    return dg.ScheduleDefinition(
-        name="verify_monthly",
-        job=job,
-        cron_schedule=VERIFY_CRON,
-        execution_timezone=TIME_ZONE,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="At 04:00 on the tenth of each month (Phnom Penh), compares all of Primero with all of ONA.",
-    )
-
-
 def _metadata(found: "Reconciliation") -> dict[str, Any]:
     inventory = found.inventory
     return {
@@ -115,9 +83,9 @@ def _metadata(found: "Reconciliation") -> dict[str, Any]:
 
 
 def _table(quarters: "Sequence[QuarterDifferences]") -> dg.TableMetadataValue:
-    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in ("quarter", *COLUMNS)])
+    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in ("quarter", *quarters[0].SHOWN)])
     rows = [
-        dg.TableRecord({"quarter": quarter.quarter, **{name: f"{getattr(quarter, name):,}" for name in COLUMNS}})
+        dg.TableRecord({"quarter": quarter.quarter, **{name: f"{getattr(quarter, name):,}" for name in quarter.SHOWN}})
         for quarter in quarters
     ]
     return dg.MetadataValue.table(rows, schema=schema)

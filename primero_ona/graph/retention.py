@@ -5,7 +5,7 @@ ONA keeps its rows. `docs/data-protection.md` says what may be deleted.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEventLogStorageTable
@@ -16,16 +16,10 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG, RESUME_RETRY_TAG, STE
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.graph.steps import attach_safe_step
 from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets
-from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter
+from primero_ona.quarters import Quarter, current_quarter
 
 if TYPE_CHECKING:
     from primero_ona.ona.connection import Connect
-
-#: 01:00 each night: before the nightly refresh and the quarterly close.
-PURGE_CRON = "0 1 * * *"
-
-#: 00:30 each Sunday.
-REMOVE_CRON = "30 0 * * 0"
 
 _BY_QUARTER = (REINTEGRATION, UNDER18, EXITS, MAPPED_CASES, MAPPED_SERVICES)
 
@@ -47,7 +41,7 @@ def purge(instance: dg.DagsterInstance, stored: StoredAssets, connect: "Connect"
 
     Raises as `pipeline.upkeep.purge`.
     """
-    from primero_ona.pipeline.upkeep import purge as purge_stored
+    from primero_ona.pipeline.stored import purge as purge_stored
 
     count = purge_stored(stored, connect, before)
     storage = instance.event_log_storage
@@ -90,18 +84,6 @@ def purge_job(quarters: int) -> dg.JobDefinition:
         purge_partitions()
 
     return purge_stored
-
-
-def purge_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
-    """Each night; it exists only where PRIMERO_ONA_RETENTION_QUARTERS is set, and runs then by itself."""
-    return dg.ScheduleDefinition(
-        name="purge_nightly",
-        job=job,
-        cron_schedule=PURGE_CRON,
-        execution_timezone=TIME_ZONE,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Each night at 01:00 (Phnom Penh), deletes stored partitions that are older than the retention setting.",
-    )
 
 
 def remove_runs(instance: dg.DagsterInstance, before: datetime) -> int:
@@ -150,15 +132,3 @@ def remove_job(days: int) -> dg.JobDefinition:
         remove_old_runs()
 
     return job
-
-
-def remove_schedule(job: Any) -> dg.ScheduleDefinition:  # noqa: ANN401
-    """Each week, by itself."""
-    return dg.ScheduleDefinition(
-        name="remove_runs",
-        job=job,
-        cron_schedule=REMOVE_CRON,
-        execution_timezone=TIME_ZONE,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Each Sunday at 00:30 (Phnom Penh), removes runs that newer ones have made needless; see PRIMERO_ONA_RUNS_DAYS.",
-    )

@@ -23,7 +23,6 @@ from primero_ona.graph.partitions import QUARTER_TAG, WHOLE_TAG
 from primero_ona.graph.steps import kind_of_failure
 from primero_ona.process import recorded_error
 from primero_ona.quarters import Quarter
-from primero_ona.storage.files import write_file
 
 #: What the console shows of a run comes from its outcome; Dagster's own log would repeat it with every event.
 _QUIET: Mapping[str, Any] = {"loggers": {"quiet": {}}}
@@ -140,6 +139,8 @@ def ensure_home() -> Path:
                 "DAGSTER_POSTGRES_URL is set, and DAGSTER_HOME has no dagster.yaml: copy deploy/dagster.yaml there",
                 see="dagster",
             )
+        from primero_ona.storage.places import write_file
+
         # Whole or not at all: with half of it Dagster would keep what our steps print, and send telemetry.
         write_file(home / "dagster.yaml", (files("primero_ona") / "dagster.yaml").read_bytes())
     return home
@@ -155,22 +156,6 @@ def open_instance() -> dg.DagsterInstance:
         instance = dg.DagsterInstance.get()
         end_dead_runs(instance)
         return instance
-
-
-def sync_quarter(
-    job: dg.JobDefinition, instance: dg.DagsterInstance, quarter: Quarter, *, whole: bool = False
-) -> Outcome:
-    """Execute a job for a quarter in this process and wait for its end; `whole`: all of it is walked, not its changes only."""
-    outcome = Outcome(quarter=quarter, whole=whole)
-    execute(job, instance, outcome)
-    return outcome
-
-
-def run_unpartitioned(job: dg.JobDefinition, instance: dg.DagsterInstance) -> RunOutcome:
-    """Execute a job that has no quarters in this process and wait for its end."""
-    outcome = RunOutcome()
-    execute(job, instance, outcome)
-    return outcome
 
 
 def execute(job: dg.JobDefinition, instance: dg.DagsterInstance, outcome: RunOutcome) -> None:

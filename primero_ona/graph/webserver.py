@@ -19,7 +19,7 @@ from typing import Any
 import dagster as dg
 
 from primero_ona.errors import ConfigError
-from primero_ona.graph.assets.common import EXTRACT, INDICATORS, LOAD, MAP, READERS, REFERENCE, SOURCE
+from primero_ona.graph.metadata import EXTRACT, INDICATORS, LOAD, MAP, READERS, REFERENCE, SOURCE
 from primero_ona.graph.run_guard import GuardedInstance
 from primero_ona.graph.runs import open_instance
 

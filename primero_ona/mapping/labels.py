@@ -104,15 +104,11 @@ def label_source() -> bytes:
     return source().partition(f"\n{ACCEPTED}:".encode())[0]
 
 
-#: Compares labels for people; no row comes from it.
-_NO_RULES = frozenset({"label_changes.py"})
-
-
 def rule_sources() -> dict[str, bytes]:
     """The modules that decide what a case becomes, by file name: this folder's, and the texts that they read alike."""
     here = {file.name: file for file in files(__package__).iterdir() if file.name.endswith(".py")}
     here["texts.py"] = files("primero_ona").joinpath("texts.py")
-    return {name: here[name].read_bytes() for name in sorted(here.keys() - _NO_RULES)}
+    return {name: here[name].read_bytes() for name in sorted(here)}
 
 
 #: What the contract says of the columns that decides what a case becomes; what it says to people does not count.

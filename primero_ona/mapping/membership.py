@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from primero_ona.mapping.columns import Flags, column, holds, to_arrow
 from primero_ona.mapping.values import codes_of, is_true, parse_age, parse_consent
 from primero_ona.storage.frames import Frames
+from primero_ona.texts import json_text
 
 REINTEGRATION = "children_undergoing_reintegration_55427"
 
@@ -49,6 +50,20 @@ def membership(raw: pd.DataFrame) -> pd.DataFrame:
         },
         index=raw.index,
     )
+
+
+def sort_cases(raw: pd.DataFrame, consent: str, modules: Sequence[str]) -> pd.DataFrame:
+    """Decide where raw cases belong under a policy (see `PullPolicy`): the booleans of `membership`, and `excluded`.
+
+    `excluded`: in a set but for the consent or the module; such a case is in no set, and an `exit`.
+    """
+    sets = membership(raw)
+    unwanted = without_consent(raw, consent)
+    if modules:
+        unwanted = unwanted | ~raw["module_id"].isin(map(json_text, modules)).to_numpy(bool)
+    sets["excluded"] = unwanted & ~sets["exit"].to_numpy()
+    exclude(sets, unwanted)
+    return sets
 
 
 def exclude(sets: pd.DataFrame, excluded: Flags) -> None:

@@ -234,17 +234,6 @@ def quarter_status(conn: psycopg.Connection) -> list[QuarterStatus]:
         return cursor.execute(_STATUS).fetchall()
 
 
-def outdated_quarters(conn: psycopg.Connection, pull_version: str, mapping_version: str) -> dict[Quarter, str]:
-    """The quarters whose last load was of another version of the pull or the mapping, with that load's run, oldest first.
-
-    A quarter that was never loaded is not among them: what it lacks, an audit finds missing.
-    """
-    current = (pull_version, mapping_version)
-    return {
-        q: load.run_id for q, load in last_loads(conn).items() if (load.pull_version, load.mapping_version) != current
-    }
-
-
 @dataclass(frozen=True)
 class LastLoad:
     """The last load of a quarter, and the number of the latest pull of which anything was ever loaded into it."""

@@ -12,7 +12,7 @@ from primero_ona.diagnosis import Area, Diagnosis, own_address, resolve
 from primero_ona.errors import ConfigError, DataError, RefusedError, SyncError, TransientError
 from primero_ona.ona.connection import connect, parameters_of, translate_errors
 from primero_ona.ona.migrations import plan
-from primero_ona.ona.roles import ROLES, VIEWS_SCHEMA, foreign_grants, lacking_rights
+from primero_ona.ona.roles import foreign_grants, lacking_rights
 from primero_ona.ona.target import Target
 from primero_ona.tls import database_protection, is_local
 
@@ -162,7 +162,7 @@ def _others(conn: psycopg.Connection) -> Diagnosis:
             "the database has none of our roles yet; `primero-ona schema roles` prints the SQL for ONA's administrators"
         )
         return AREA.ok("others", text)
-    if held := foreign_grants(conn, Target.find(conn), VIEWS_SCHEMA, ROLES):
+    if held := foreign_grants(conn, Target.find(conn)):
         text = f"{len(held)} rights on ONA's tables or ours are held by others than the roles; `primero-ona schema roles` lists them"
         return AREA.warning("others", text)
     return AREA.ok("others", "none but the owners and the roles holds a right on ONA's tables or ours")

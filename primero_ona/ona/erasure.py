@@ -18,8 +18,7 @@ import psycopg
 from psycopg import sql
 
 from primero_ona.errors import UsageError
-from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.locks import lock_loads
+from primero_ona.ona.connection import lock_loads, translate_errors
 from primero_ona.ona.target import Target
 
 if TYPE_CHECKING:

@@ -48,15 +48,6 @@ def quarter_totals(conn: psycopg.Connection, variants: Mapping[str, str]) -> dic
     return {(indicator, first_day): Total(*counts) for indicator, first_day, *counts in rows}
 
 
-def count_figures(conn: psycopg.Connection) -> int:
-    """How many figures there are."""
-    with translate_errors("counting the indicators' figures in ONA"):
-        row = conn.execute(
-            sql.SQL("SELECT count(*) FROM {indicator_figures}").format(**Target.find(conn).names)
-        ).fetchone()
-    return int(row[0]) if row else 0
-
-
 def unequal_sums(conn: psycopg.Connection) -> dict[str, int]:
     """By dimension how often its values do not add up to `all`; empty where they always do."""
     with translate_errors("adding up the indicators' figures in ONA"):

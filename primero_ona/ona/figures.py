@@ -14,11 +14,10 @@ import psycopg
 from psycopg import sql
 
 from primero_ona.contract.column import Column, Table
-from primero_ona.contract.figures import INDICATOR_FIGURES
+from primero_ona.contract.derived import INDICATOR_FIGURES
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import DataError
-from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.locks import lock_loads
+from primero_ona.ona.connection import lock_loads, translate_errors
 from primero_ona.ona.revisions import keep_revisions, keep_state, needs_computing
 from primero_ona.ona.target import Target
 from primero_ona.ona.variants import Variant, dimensions, fingerprint, lists, variants

@@ -21,9 +21,8 @@ from primero_ona.ona.bookkeeping import (
     was_loaded,
 )
 from primero_ona.ona.checks import Comparison, compare_staged
-from primero_ona.ona.connection import translate_errors
+from primero_ona.ona.connection import lock_loads, translate_errors
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.locks import lock_loads
 from primero_ona.ona.merge import (
     Received,
     decide_cases,

@@ -72,25 +72,17 @@ UPDATE primero_sync.fields SET accepted_at = %(now)s WHERE name = ANY (%(names)s
 """
 
 
-@dataclass(frozen=True)
-class VisibleCases:
-    """`last`: cases that the last pull could see, or that were accepted since; None where there was no pull.
+def visible_cases(conn: psycopg.Connection) -> tuple[int | None, int, bool]:
+    """Read how many cases the account should see, as the first fields of `KnownScope`.
 
-    `in_ona`: cases that stand in ONA. `accepted`: that fewer are visible than stand there was accepted.
+    Those that the last pull saw, or that were accepted since (None: there was no pull), those that stand in ONA, and whether
+    it was accepted that fewer are visible than stand there.
     """
-
-    last: int | None
-    in_ona: int
-    accepted: bool
-
-
-def visible_cases(conn: psycopg.Connection) -> VisibleCases:
-    """Read how many cases the account should see."""
     with translate_errors("reading how many of Primero's cases were visible"):
         row = conn.execute("SELECT cases, accepted_at IS NOT NULL FROM primero_sync.visible_cases").fetchone()
         standing = conn.execute(sql.SQL(_STANDING).format(**Target.find(conn).names)).fetchone()
     last, accepted = row or (None, False)
-    return VisibleCases(last, int(standing[0]) if standing else 0, accepted)
+    return last, int(standing[0]) if standing else 0, accepted
 
 
 def note_visible(conn: psycopg.Connection, cases: int, *, restored: bool) -> None:

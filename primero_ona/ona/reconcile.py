@@ -1,25 +1,40 @@
-"""Compare ONA with an inventory of Primero in SQL: what is missing, extra, stale or different, per quarter.
+"""Compare ONA with an inventory of Primero in SQL, what is missing, extra, stale or different, and remove what no sync removes.
 
 Nothing of the sync's bookkeeping is believed: keys are settled from the inventory and ONA's rows, as a load would do it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from uuid import NAMESPACE_OID, uuid5
 
 import psycopg
 import pyarrow as pa
 from psycopg import sql
 
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.ona.connection import translate_errors
+from primero_ona.errors import RefusedError
+from primero_ona.ona.bookkeeping import next_pull
+from primero_ona.ona.connection import lock_loads, translate_errors
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.staging import analyze_staged, copy_csv, make_staged, stage_frame, to_csv
+from primero_ona.ona.merge import Received, remove_exits
+from primero_ona.ona.staging import (
+    EXITS,
+    analyze_staged,
+    copy_csv,
+    make_staged,
+    stage_exits,
+    stage_frame,
+    stage_rows,
+    to_csv,
+)
 from primero_ona.ona.target import Target, different
+from primero_ona.storage.frames import Frames, to_frame
+from primero_ona.texts import UUID
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +65,21 @@ REMOVABLE = ("gone", "out_of_scope", "unclaimed")
 EXTRA = ("left", "gone", "out_of_scope", "unconfirmed", "unclaimed", "early")
 
 
+#: A repair takes no cases out of ONA that are merely out of the account's scope when they are more than this share of it
+#: (and more than a handful): then the account has lost its scope, and the dashboards would lose the children.
+SCOPE_LOSS_SHARE, HANDFUL = 0.05, 10
+
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Removable(NamedTuple):
+    """A case of ONA, by Primero's id (None for a row of the legacy pipeline) and `case_id`, and when it was changed last."""
+
+    primero_id: str | None
+    case_id: str | None
+    updated_at: datetime | None
+
+
 @dataclass(frozen=True)
 class QuarterDifferences:
     """One quarter, by the time of a case's last change in Primero (by ONA's where Primero does not show the case).
@@ -61,6 +91,11 @@ class QuarterDifferences:
     leave, which are not among `primero`). `extra`: see EXTRA; `gone` and `out_of_scope` were confirmed one by one,
     `unconfirmed` not; `early` are those that no sync brings.
     """
+
+    #: What people are shown of it, in this order.
+    SHOWN: ClassVar = (
+        "primero", "ona", "missing", "extra", "stale", "different", "services", "quarantined", "pending",
+    )  # fmt: skip
 
     quarter: str
     primero: int = 0
@@ -82,6 +117,41 @@ class QuarterDifferences:
     def differences(self) -> int:
         """How many cases are not as they should be."""
         return self.missing + self.stale + self.different + self.services + self.extra
+
+
+def remove_gone(
+    conn: psycopg.Connection, total: QuarterDifferences, removable: Sequence[Removable], *, out_of_scope: bool = False
+) -> dict[str, int]:
+    """Take out of ONA what was confirmed, one by one, not to belong there; return the rows removed by table.
+
+    `total`: the sums of all quarters. Raises RefusedError where so many cases are out of the account's scope that the account
+    must have lost it, unless `out_of_scope` says that they are to go.
+    """
+    # Of those that were never asked about, as many are taken for out of scope as of those that were.
+    asked = max(total.out_of_scope + total.gone, 1)
+    lost = total.out_of_scope + total.unconfirmed * total.out_of_scope / asked
+    if lost > max(HANDFUL, SCOPE_LOSS_SHARE * total.ona) and not out_of_scope:
+        raise RefusedError(
+            f"{total.out_of_scope:,} of ONA's {total.ona:,} cases are out of this account's scope in Primero, and "
+            f"{total.unconfirmed:,} more that it does not show were never asked about; none was removed: let its role read "
+            "cases with the scope `all`, then verify again; where they are to leave ONA, `primero-ona verify --repair "
+            "--remove-out-of-scope`",
+            see="lost-scope",
+        )
+    exits = pa.Table.from_pylist([_exit(case) for case in removable], schema=EXITS)
+    with translate_errors("removing cases from ONA"), conn.transaction():
+        lock_loads(conn)
+        target = Target.find(conn)
+        stage_rows(conn, target, Frames.of(), Frames.of())
+        stage_exits(conn, Frames.of(to_frame(exits)))
+        return remove_exits(conn, target, Received([(next_pull(conn), None)]))
+
+
+def _exit(case: Removable) -> dict[str, object]:
+    """An exit as the pull stores it. A row of the legacy pipeline has no Primero id, so one is made from its key."""
+    text = None if case.case_id is None else f'"{case.case_id}"'
+    own = case.primero_id or str(uuid5(NAMESPACE_OID, case.case_id or ""))
+    return {"id": own, "case_id_display": text, "last_updated_at": case.updated_at or _NEVER}
 
 
 class ReconciliationTables:
@@ -113,7 +183,8 @@ class ReconciliationTables:
                 make_staged(self._conn, self._target, table)
 
     def write(self, known: pd.DataFrame, cases: pd.DataFrame, services: pd.DataFrame) -> None:
-        """Take a frame of the inventory (KNOWN_SCHEMA), and the rows that its cases should have in ONA."""
+        """Take a frame of the inventory (KNOWN_SCHEMA, with all ids), and the rows that its cases should have in ONA."""
+        known = known.assign(primero_id=known["primero_id"].where(known["primero_id"].str.fullmatch(UUID)))
         with translate_errors("comparing ONA with Primero"):
             copy_csv(self._conn, "known", KNOWN_SCHEMA.names, to_csv(known, KNOWN_SCHEMA, "the inventory"))
             for table, frame in ((CASES, cases), (SERVICES, services)):

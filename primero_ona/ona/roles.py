@@ -9,7 +9,7 @@ made a member of one. Rights that others hold already are listed and revoked, to
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -69,8 +69,8 @@ def roles_sql(conn: psycopg.Connection) -> str:
     with translate_errors("reading where ONA's tables are"):
         target = Target.find(conn)
         database = conn.info.dbname
-        foreign = foreign_grants(conn, target, VIEWS_SCHEMA, ROLES)
-        unlimited = unlimited_logins(conn, ROLES)
+        foreign = foreign_grants(conn, target)
+        unlimited = _unlimited_logins(conn)
     statements = [
         *_roles(),
         *_database(database, target),
@@ -289,24 +289,24 @@ class Grant:
         )
 
 
-def foreign_grants(conn: psycopg.Connection, target: Target, views: str, roles: Sequence[str]) -> list[Grant]:
-    """What others than `roles` and the owners hold on ONA's tables, their columns, views that read them, and our schemas.
+def foreign_grants(conn: psycopg.Connection, target: Target) -> list[Grant]:
+    """What others than our roles and the owners hold on ONA's tables, their columns, views that read them, and our schemas.
 
-    Also the right to create in the schema of ONA's tables. `views` is the schema of the dashboards' views.
+    Also the right to create in the schema of ONA's tables.
     """
     known = {
         "schema": target.schema,
         "tables": [table.name for table in TABLES],
-        "ours": [BOOKKEEPING, views],
-        "roles": list(roles),
+        "ours": [BOOKKEEPING, VIEWS_SCHEMA],
+        "roles": list(ROLES),
     }
     with conn.cursor(row_factory=class_row(Grant)) as cursor:
         return cursor.execute(_GRANTS, known).fetchall()
 
 
-def unlimited_logins(conn: psycopg.Connection, roles: Sequence[str]) -> list[str]:
+def _unlimited_logins(conn: psycopg.Connection) -> list[str]:
     """Lines about who is above all grants, and who is a member of the roles; the administrators may not know it any more."""
-    rows = conn.execute(_UNLIMITED, {"roles": list(roles)}).fetchall()
+    rows = conn.execute(_UNLIMITED, {"roles": list(ROLES)}).fetchall()
     return [f"{', '.join(names)} {what}" for what, names in rows]
 
 

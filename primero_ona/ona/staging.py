@@ -21,7 +21,7 @@ from primero_ona.texts import UUID
 if TYPE_CHECKING:
     import pandas as pd
 
-_EXITS = pa.schema(
+EXITS = pa.schema(
     [("id", pa.string()), ("case_id_display", pa.string()), ("last_updated_at", pa.timestamp("ms", "UTC"))]
 )
 
@@ -80,8 +80,8 @@ def stage_exits(conn: psycopg.Connection, exits: Frames) -> None:
         "CREATE TEMPORARY TABLE received_exits (primero_id text, case_id text, last_updated_at timestamptz) ON COMMIT DROP"
     )
     names = ["primero_id", "case_id", "last_updated_at"]
-    for frame in exits.read(_EXITS.names):
-        copy_csv(conn, "received_exits", names, to_csv(frame, _EXITS, "exits"))
+    for frame in exits.read(EXITS.names):
+        copy_csv(conn, "received_exits", names, to_csv(frame, EXITS, "exits"))
     # The display id is the JSON text that Primero sent, so quotes stand around it, or none around a number. Of a case whose
     # id is no UUID nothing can be in ONA, so nothing has to leave.
     conn.execute(

@@ -25,8 +25,7 @@ from primero_ona.ona.bookkeeping import PULL_NUMBER, RECEIVED
 from primero_ona.ona.erasure import not_erased
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.changes import OVERLAP
-from primero_ona.primero.fields import json_text
-from primero_ona.primero.policy import GBV_MODULE
+from primero_ona.primero.fields import GBV_MODULE
 from primero_ona.primero.pull import PullReport
 from primero_ona.quarters import Quarter
 from primero_ona.storage.partitions import StoredFile
@@ -44,8 +43,7 @@ _REGISTERED_AT = "age_at_registration"
 
 #: The modules that decide what a pull makes of a case, beyond the columns that `PULL_VERSION` covers.
 RULES = (
-    "mapping/dates.py", "mapping/membership.py", "pipeline/scope.py", "primero/fields.py", "primero/policy.py", "primero/raw.py",
-    "primero/walk.py", "texts.py",
+    "mapping/dates.py", "mapping/membership.py", "primero/fields.py", "primero/raw.py", "primero/walk.py", "texts.py",
 )  # fmt: skip
 
 _STAMP = pa.timestamp("ms", tz="UTC")
@@ -299,7 +297,7 @@ class CarriedQuarter:
                 if asset == UNDER18:
                     by_present_age += kept.column(_REGISTERED_AT).null_count
                 if asset != EXITS:
-                    gbv = pc.equal(kept.column("module_id"), json_text(GBV_MODULE))
+                    gbv = pc.equal(kept.column("module_id"), GBV_MODULE)
                     of_gbv += kept.filter(gbv).column("id").chunks
         young, reintegration, exits = (ids[asset] for asset in (UNDER18, REINTEGRATION, EXITS))
         counts = CarriedCounts(

@@ -12,21 +12,19 @@ import pandas as pd
 import psycopg
 import pyarrow as pa
 
-from primero_ona.errors import TransientError
+from primero_ona.errors import NAMED_CASES, TransientError
 from primero_ona.mapping.dates import next_registration, with_ages
+from primero_ona.mapping.membership import sort_cases
 from primero_ona.ona.bookkeeping import PULL_NUMBER, last_pull, next_pull
-from primero_ona.ona.connection import Connect
+from primero_ona.ona.connection import Connect, partition_lock, require_held
 from primero_ona.ona.erasure import erased_subjects, not_erased, subject_of, without_erased
-from primero_ona.ona.locks import partition_lock, require_held
 from primero_ona.ona.primero_state import note_fields, note_visible, shown_fields, visible_cases
 from primero_ona.pipeline.carry import Basis, CarriedCounts, CarriedQuarter, Present, carry_facts
-from primero_ona.pipeline.scope import sort_cases
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.fields import EXIT_COLUMNS, KnownFields, json_text
-from primero_ona.primero.policy import GBV_MODULE, PullPolicy
+from primero_ona.primero.fields import EXIT_COLUMNS, GBV_MODULE, GBV_REASON, KnownFields, PullPolicy, warn_of_fields
 from primero_ona.primero.pull import PullReport, pull_cases
-from primero_ona.primero.visible import EMPTY_PAUSE, KnownScope
+from primero_ona.primero.visible import KnownScope
 from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter, local_today
 from primero_ona.settings import GraphSettings, read_one
@@ -42,7 +40,6 @@ MODULE_REASON = "removed: of a module that is not included"
 PRESENT_AGE_REASON = "under 18 by the present age, no date of birth being usable"
 NO_AGE_REASON = "neither date of birth nor age usable"
 ERASED_REASON = "excluded: erased by `primero-ona forget`, but still in Primero"
-GBV_REASON = "included: of the module for gender-based violence"
 
 #: Of cases that are not included no reason is stored, so where they are carried over, the last whole walk's count is kept.
 OF_WHOLE_WALK = " (at the last whole walk)"
@@ -59,6 +56,18 @@ class Pulled:
     rows: Mapping[str, int]
     reasons: Mapping[str, int]
     ahead: list[str]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What people should look into, with Primero's ids at most."""
+        found = warn_of_fields(self.report.fields.missing)
+        if ahead := len(self.report.ahead):
+            found.append(
+                f"{ahead} cases are stamped more than an hour ahead of Primero's own time; they came with the open quarter, stamped "
+                "with its start. Let Primero's administrators look at the server's clock. The first: "
+                + ", ".join(self.ahead[:NAMED_CASES])
+            )
+        return found
 
     @property
     def erased(self) -> int:
@@ -84,7 +93,6 @@ def pull_quarter(
     """
     window = window_of(quarter, policy, now)
     limit = timedelta(days=read_one(GraphSettings).whole_walk_days)
-    pause = EMPTY_PAUSE * client.pause
     with connect() as lock, partition_lock(lock, quarter.key):
         # Under the lock, for which a pull may wait, and before Primero is asked.
         with connect() as conn:
@@ -98,7 +106,7 @@ def pull_quarter(
         sink = QuarterSink(stored, quarter, policy, erased)
         carried = CarriedQuarter(sink, quarter, basis, present)
         try:
-            report = pull_cases(client, window, sink, known, scope, carried=carried, empty_pause=pause)
+            report = pull_cases(client, window, sink, known, scope, carried=carried)
             _require_erased(connect, erased, quarter)
             require_held(lock)
             spans = carry_facts(report, number, basis, loaded, erased, sink.erased_seen, sink.next_registration)
@@ -165,14 +173,14 @@ class QuarterSink:
         coming = next_registration(frame, today)
         self.next_registration = min((day for day in (self.next_registration, coming) if day), default=None)
         frame = with_ages(frame, today)
-        sets = sort_cases(frame, self._policy)
+        sets = sort_cases(frame, self._policy.consent, self._policy.modules)
         self.reasons[CONSENT_REASON] += int(sets["excluded"].sum())
         for asset, column in SETS.items():
             chosen = frame[sets[column].to_numpy()]
             self._take(asset, chosen[[*EXIT_COLUMNS]] if asset == EXITS else chosen)
         self.reasons.update(_reasons(sets))
         self.reasons[PRESENT_AGE_REASON] += int((sets["under18"] & frame["age_at_registration"].isna()).sum())
-        gbv = (frame["module_id"] == json_text(GBV_MODULE)).fillna(value=False)
+        gbv = (frame["module_id"] == GBV_MODULE).fillna(value=False)
         self.reasons[GBV_REASON] += int((gbv.to_numpy(bool) & ~sets["exit"].to_numpy()).sum())
 
     def leave(self, frame: pd.DataFrame) -> None:
@@ -265,7 +273,7 @@ def known_scope(conn: psycopg.Connection) -> KnownScope:
     """Read how many cases the account should see, and from the settings what counts as a fall."""
     settings = read_one(GraphSettings)
     share = settings.scope_loss_percent / 100
-    return KnownScope(**asdict(visible_cases(conn)), share=share, least=settings.scope_loss_cases)
+    return KnownScope(*visible_cases(conn), share=share, least=settings.scope_loss_cases)
 
 
 def window_of(quarter: Quarter, policy: PullPolicy, now: datetime | None = None) -> Window:

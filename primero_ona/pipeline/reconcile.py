@@ -1,53 +1,39 @@
-"""Compare all of Primero with all of ONA without trusting the syncs, and remove from ONA what is gone from Primero.
+"""Compare all of Primero with all of ONA without trusting the syncs.
 
 Nothing is stored on the way, and only counts and Primero's ids leave.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
-from uuid import NAMESPACE_OID, uuid5
 
 import pandas as pd
 import psycopg
-import pyarrow as pa
 
-from primero_ona.errors import RefusedError
-from primero_ona.mapping.cases import map_cases
 from primero_ona.mapping.dates import with_ages
 from primero_ona.mapping.locations import Places
-from primero_ona.mapping.services import map_services
-from primero_ona.ona.bookkeeping import next_pull, outdated_quarters
-from primero_ona.ona.connection import translate_errors
+from primero_ona.mapping.membership import sort_cases
+from primero_ona.mapping.rows import map_cases, map_services
 from primero_ona.ona.erasure import erased_subjects, not_erased, without_erased
-from primero_ona.ona.locks import lock_loads
-from primero_ona.ona.lookup import read_places
-from primero_ona.ona.merge import Received, remove_exits
-from primero_ona.ona.reconcile import KNOWN_SCHEMA, REMOVABLE, SYNCED, QuarterDifferences, ReconciliationTables
-from primero_ona.ona.staging import stage_exits, stage_rows
-from primero_ona.ona.target import Target
+from primero_ona.ona.reconcile import (
+    KNOWN_SCHEMA,
+    REMOVABLE,
+    SYNCED,
+    QuarterDifferences,
+    ReconciliationTables,
+    Removable,
+)
+from primero_ona.ona.reference import read_places
 from primero_ona.pipeline.extract import known_fields
-from primero_ona.pipeline.scope import Scope, sort_cases
-from primero_ona.pipeline.stored import current_versions
+from primero_ona.pipeline.stored import Scope, outdated_quarters
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import AGREED, InventoryReport, presences_of, take_inventory
-from primero_ona.primero.raw import EXIT_SCHEMA
-from primero_ona.primero.visible import EMPTY_PAUSE
 from primero_ona.quarters import Quarter, local_today
-from primero_ona.storage.frames import Frames
-from primero_ona.storage.partitions import to_frame
-from primero_ona.texts import UUID
 
 #: Cases in ONA that the inventory does not show are asked for one by one, this many at most: at a second each, twenty
 #: minutes. More of them have one cause, which the first ones show; the rest are counted as unconfirmed.
 CONFIRM_MOST = 1_000
-
-#: A repair takes no cases out of ONA that are merely out of the account's scope when they are more than this share of it
-#: (and more than a handful): then the account has lost its scope, and the dashboards would lose the children.
-SCOPE_LOSS_SHARE, HANDFUL = 0.05, 10
-
-_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -57,7 +43,7 @@ class Reconciliation:
     `services_quarantined`: services that cannot stand in ONA, for want of a key. `early`: Primero ids of cases in ONA
     whose last change in Primero lies before PRIMERO_ONA_START, so that no sync brings it. `outdated`: quarters whose last
     load was of another version of the pull or the mapping. `to_sync`: the quarters that a repair syncs. `removable`: rows that
-    no sync removes, as (Primero id, case_id, time of change); see `remove_gone`.
+    no sync removes; see `ona.reconcile.remove_gone`.
     """
 
     quarters: list[QuarterDifferences]
@@ -66,7 +52,7 @@ class Reconciliation:
     early: list[str] = field(default_factory=list)
     outdated: tuple[Quarter, ...] = ()
     to_sync: list[Quarter] = field(default_factory=list)
-    removable: list[tuple[str | None, str | None, datetime | None]] = field(default_factory=list, repr=False)
+    removable: list[Removable] = field(default_factory=list, repr=False)
 
     @property
     def first_early(self) -> str | None:
@@ -77,9 +63,9 @@ class Reconciliation:
     def total(self) -> QuarterDifferences:
         """The sums over all quarters."""
         counts = {
-            name: sum(getattr(quarter, name) for quarter in self.quarters)
-            for name in QuarterDifferences.__dataclass_fields__
-            if name != "quarter"
+            each.name: sum(getattr(quarter, each.name) for quarter in self.quarters)
+            for each in fields(QuarterDifferences)
+            if each.name != "quarter"
         }
         return QuarterDifferences("total", **counts)
 
@@ -153,7 +139,6 @@ def reconcile(
     scope: Scope,
     *,
     grace: timedelta = timedelta(),
-    empty_pause: float = EMPTY_PAUSE,
 ) -> Reconciliation:
     """Compare Primero with ONA in one transaction of `conn`, which is in none; changes nothing.
 
@@ -164,17 +149,17 @@ def reconcile(
     sink = _ExpectingSink(tables, scope, Places.of(read_places(conn)), erased)
     known = known_fields(conn)
     with tables.opened():
-        inventory = take_inventory(client, sink, scope.policy.precision, known, empty_pause=empty_pause)
+        inventory = take_inventory(client, sink, scope.policy.precision, known)
         tables.note(presences_of(client, tables.unknown()[:CONFIRM_MOST]))
         quarters = tables.compare(
             since=scope.first.start, settled_until=inventory.settled - grace, latest=inventory.latest
         )
     inventory = replace(inventory, ahead=not_erased(inventory.ahead, erased))
     early = [case for case, *_ in tables.findings(("early",)) if case]
-    outdated = outdated_quarters(conn, *current_versions(scope.policy.suffix))
+    outdated = outdated_quarters(conn, scope.policy.suffix)
     wanted = tuple(quarter for quarter in outdated if quarter >= scope.first)
     to_sync = {Quarter.of(moment) for _, _, moment, _ in tables.findings(SYNCED) if moment} | set(wanted)
-    removable = [(case, key, moment) for case, key, moment, _ in tables.findings(REMOVABLE)]
+    removable = [Removable(case, key, moment) for case, key, moment, _ in tables.findings(REMOVABLE)]
     return Reconciliation(
         quarters,
         inventory,
@@ -184,41 +169,6 @@ def reconcile(
         sorted(quarter for quarter in to_sync if quarter >= scope.first),
         removable,
     )
-
-
-def remove_gone(conn: psycopg.Connection, found: Reconciliation, *, out_of_scope: bool = False) -> dict[str, int]:
-    """Take out of ONA what was confirmed, one by one, not to belong there; return the rows removed by table.
-
-    Raises RefusedError where so many cases are out of the account's scope that the account must have lost it, unless
-    `out_of_scope` says that they are to go.
-    """
-    total = found.total
-    # Of those that were never asked about, as many are taken for out of scope as of those that were.
-    asked = max(total.out_of_scope + total.gone, 1)
-    lost = total.out_of_scope + total.unconfirmed * total.out_of_scope / asked
-    if lost > max(HANDFUL, SCOPE_LOSS_SHARE * total.ona) and not out_of_scope:
-        raise RefusedError(
-            f"{total.out_of_scope:,} of ONA's {total.ona:,} cases are out of this account's scope in Primero, and "
-            f"{total.unconfirmed:,} more that it does not show were never asked about; none was removed: let its role read "
-            "cases with the scope `all`, then verify again; where they are to leave ONA, `primero-ona verify --repair "
-            "--remove-out-of-scope`",
-            see="lost-scope",
-        )
-    rows = [_exit(*removed) for removed in found.removable]
-    exits = Frames.of(to_frame(pa.Table.from_pylist(rows, schema=EXIT_SCHEMA)))
-    with translate_errors("removing cases from ONA"), conn.transaction():
-        lock_loads(conn)
-        target = Target.find(conn)
-        stage_rows(conn, target, Frames.of(), Frames.of())
-        stage_exits(conn, exits)
-        return remove_exits(conn, target, Received([(next_pull(conn), None)]))
-
-
-def _exit(case: str | None, case_id: str | None, updated: datetime | None) -> dict[str, object]:
-    """An exit as the pull stores it. A row of the legacy pipeline has no Primero id, so one is made from its key."""
-    text = None if case_id is None else f'"{case_id}"'
-    own = case or str(uuid5(NAMESPACE_OID, case_id or ""))
-    return {"id": own, "case_id_display": text, "last_updated_at": updated or _NEVER}
 
 
 class _ExpectingSink:
@@ -239,7 +189,8 @@ class _ExpectingSink:
     def write(self, frame: pd.DataFrame) -> None:
         """See Sink."""
         frame = with_ages(without_erased(frame, self._erased), local_today())
-        belongs = ~sort_cases(frame, self._scope.policy)["exit"].to_numpy()
+        policy = self._scope.policy
+        belongs = ~sort_cases(frame, policy.consent, policy.modules)["exit"].to_numpy()
         chosen = frame[belongs].reset_index(drop=True)
         cases = map_cases(chosen, self._places, self._scope.labels)
         keyless = [entry["primero_id"] for entry in cases.quarantine]
@@ -248,7 +199,7 @@ class _ExpectingSink:
         self.services_quarantined += sum(entry["primero_id"] in expected for entry in services.quarantine)
         known = pd.DataFrame(
             {
-                "primero_id": frame["id"].where(frame["id"].str.fullmatch(UUID)),
+                "primero_id": frame["id"],
                 "updated_at": frame["last_updated_at"],
                 "belongs": belongs,
                 "has_key": ~frame["id"].isin(keyless),

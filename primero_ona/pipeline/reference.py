@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import psycopg
 
 from primero_ona.contract.column import Column, Table
-from primero_ona.contract.reference import DATA_DICTIONARY
+from primero_ona.contract.derived import DATA_DICTIONARY
 from primero_ona.contract.tables import CASES, SERVICES, TABLES
-from primero_ona.mapping.label_changes import Kind, LabelChange, label_changes
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.values import parse_option_name
-from primero_ona.ona.connection import Connect
-from primero_ona.ona.dictionary import count_label, count_unmapped, sync_dictionary
-from primero_ona.ona.locks import partition_lock, require_held
-from primero_ona.ona.lookup import LookupResult, sync_lookup
-from primero_ona.ona.target import VIEWS
-from primero_ona.ona.upkeep import Row, Upkeep
-from primero_ona.pipeline.scope import Scope
-from primero_ona.pipeline.stored import MAPPED_CASES, REFERENCE, StoredAssets
-from primero_ona.primero.catalogue import Catalogue, Field, catalogue, districts
+from primero_ona.ona.connection import Connect, partition_lock, require_held
+from primero_ona.ona.reference import LookupResult, count_label, count_unmapped, sync_dictionary, sync_lookup
+from primero_ona.ona.target import VIEWS, Row, Upkeep
+from primero_ona.pipeline.stored import REFERENCE, Scope, StoredAssets
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.reference import Reference, refresh
-from primero_ona.quarters import Quarter
-from primero_ona.texts import normalize
+from primero_ona.primero.reference import Catalogue, Field, Reference, catalogue, districts, refresh
+from primero_ona.texts import normalize, same_text
 
 
 def refresh_reference(
@@ -106,20 +101,6 @@ def counted_label_changes(conn: psycopg.Connection, labels: Labels) -> list[Labe
     counts = {**unmapped, **ours}
     counted = [replace(change, rows=counts.get((change.field, change.code), 0)) for change in changes]
     return sorted(counted, key=lambda change: (-change.rows, change.field, change.code))
-
-
-def mapped_otherwise(stored: StoredAssets, labels: Labels) -> list[Quarter]:
-    """The stored quarters that were mapped by other rules or other labels than those in use now, oldest first."""
-    wanted = (stored.assets[MAPPED_CASES].version, labels.version)
-    return [
-        quarter
-        for quarter in stored.quarters(MAPPED_CASES)
-        if _versions(stored.summary(MAPPED_CASES, quarter)) != wanted
-    ]
-
-
-def _versions(summary: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    return summary["stored_version"], summary.get("labels_version")
 
 
 def stale_lists(reference: Reference) -> Sequence[str]:
@@ -239,3 +220,55 @@ def as_csv(rows: Iterable[Row]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return _MARK + text.getvalue()
+
+
+class Kind(StrEnum):
+    """How a label differs; the texts are what people read."""
+
+    DIFFERENT = "label differs from Primero's"
+    ONLY_PRIMERO = "code known to Primero only; its label is used"
+    UNKNOWN = "code unknown to Primero, too; it has no label"
+
+
+@dataclass(frozen=True)
+class LabelChange:
+    """One finding: field and code, our label and Primero's (empty where there is none), and the rows in ONA it concerns."""
+
+    kind: Kind
+    field: str
+    code: str
+    ours: str
+    primeros: str
+    rows: int = 0
+
+
+def label_changes(labels: Labels, unmapped: Iterable[tuple[str, str]] = ()) -> list[LabelChange]:
+    """Where `labels.yaml` and Primero's labels differ, and which `unmapped` (field, code) neither of them knows.
+
+    Accepted codes are no finding.
+    """
+    found = []
+    for name, ours in labels.tables.items():
+        primeros, known = labels.primeros.get(name, {}), labels.accepted.get(name, frozenset())
+        for code, theirs in primeros.items():
+            if code in known:
+                continue
+            if code not in ours:
+                found.append(LabelChange(Kind.ONLY_PRIMERO, name, code, "", theirs))
+            elif not same_text(ours[code], theirs):
+                found.append(LabelChange(Kind.DIFFERENT, name, code, ours[code], theirs))
+        unknown = sorted(
+            code for where, code in unmapped if where == name and code not in known and labels.label(name, code) is None
+        )
+        found += [LabelChange(Kind.UNKNOWN, name, code, "", "") for code in unknown]
+    return found
+
+
+def as_lines(changes: Iterable[LabelChange]) -> str:
+    """Write Primero's labels as sections of `labels.yaml`; codes that Primero does not know have none and are left out."""
+    sections: dict[str, list[str]] = {}
+    for change in changes:
+        if change.primeros:
+            entry = [json.dumps(text, ensure_ascii=False) for text in (change.code, change.primeros)]
+            sections.setdefault(change.field, []).append("  " + ": ".join(entry))
+    return "\n".join("\n".join([f"{field}:", *lines]) for field, lines in sections.items())

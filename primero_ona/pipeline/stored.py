@@ -1,22 +1,31 @@
-"""What lies between the steps: each stored asset, what its partitions must be, and the version of what made them.
+"""What lies between the steps: each stored asset, its partitions, the version of what made them; and which cases belong in ONA.
 
-Imported by definitions.py, so heavy imports are inside the functions.
+Erasing, deleting and encrypting again are done here while no run writes a partition. Imported by definitions.py, so heavy
+imports are inside the functions.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.errors import Anchor, DataError
-from primero_ona.mapping.labels import MAPPING_VERSION
-from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS
+from primero_ona.errors import Anchor, ConfigError, DataError, TransientError
+from primero_ona.mapping.labels import MAPPING_VERSION, Labels
+from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS, PullPolicy
 from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:
+    import psycopg
+
+    from primero_ona.ona.connection import Connect
+    from primero_ona.ona.erasure import Erased
     from primero_ona.storage.frames import Frames
     from primero_ona.storage.partitions import PartitionStore, PartitionWriter, Stored, StoredFile
 
@@ -35,6 +44,26 @@ _REFERENCE_VERSION = "1"
 def current_versions(rules: str) -> tuple[str, str]:
     """The versions of the pull, under a policy (its `suffix`), and of the mapping, as a load records them."""
     return PULL_VERSION + rules, MAPPING_VERSION
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What ONA is to hold: cases that the policy lets come, last changed since the first quarter, under these labels."""
+
+    first: Quarter
+    policy: PullPolicy = field(default_factory=PullPolicy)
+    labels: Labels = field(default_factory=Labels.load, repr=False)
+
+
+def outdated_quarters(conn: psycopg.Connection, rules: str) -> list[Quarter]:
+    """The quarters whose last load was of another version of the pull or the mapping, oldest first; `rules`: the policy's suffix.
+
+    A quarter that was never loaded is not among them: what it lacks, a reconciliation finds missing.
+    """
+    from primero_ona.ona.bookkeeping import last_loads
+
+    current, loads = current_versions(rules), last_loads(conn)
+    return [quarter for quarter, load in loads.items() if (load.pull_version, load.mapping_version) != current]
 
 
 class StoredAssets:
@@ -100,3 +129,82 @@ class StoredAssets:
 
 def _key(quarter: Quarter | None) -> tuple[str, ...]:
     return (quarter.key,) if quarter else ()
+
+
+def mapped_otherwise(stored: StoredAssets, labels: Labels) -> list[Quarter]:
+    """The stored quarters that were mapped by other rules or other labels than those in use now, oldest first."""
+    summaries = {quarter: stored.summary(MAPPED_CASES, quarter) for quarter in stored.quarters(MAPPED_CASES)}
+    wanted = (stored.assets[MAPPED_CASES].version, labels.version)
+    return [
+        quarter
+        for quarter, summary in summaries.items()
+        if (summary["stored_version"], summary.get("labels_version")) != wanted
+    ]
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What an erasure removed from ONA, how many stored rows, and the Case IDs of legacy rows that it left."""
+
+    ona: Erased
+    stored: int
+    legacy: list[str]
+
+
+def forget(stored: StoredAssets, connect: Connect, ids: Sequence[str], now: datetime) -> Forgotten:
+    """Erase cases (Primero ids) from ONA, from the bookkeeping and from all that is stored; safe to repeat.
+
+    ONA first: its line in `erasures` keeps a run that is at work from bringing a case back. Raises TransientError where a
+    run is storing a quarter, DataError where something on disk could not be removed: then the cases are still there.
+    """
+    from primero_ona.ona.erasure import erase, legacy_rows, note_stored_rows
+    from primero_ona.storage.partitions import forget as forget_stored
+
+    with connect() as conn:
+        erased, case_ids = erase(conn, ids, now)
+    with _alone(connect, "erase the cases"):
+        gone, stored_case_ids = forget_stored(stored.store, ids)
+    with connect() as conn:
+        note_stored_rows(conn, gone)
+        legacy = legacy_rows(conn, sorted(case_ids | stored_case_ids))
+    return Forgotten(erased, gone.total(), legacy)
+
+
+def purge(stored: StoredAssets, connect: Connect, before: Quarter) -> int:
+    """Delete the stored partitions of all quarters before `before`; how many. Raises as `forget`."""
+    from primero_ona.storage.partitions import purge as purge_stored
+
+    with _alone(connect, "delete old partitions"):
+        return purge_stored(stored.store, before.key)
+
+
+def rotate(stored: StoredAssets, connect: Connect) -> int:
+    """Encrypt every stored partition again with the newest key; how many there are. Raises as `forget`.
+
+    Afterwards older keys open nothing any more.
+    """
+    from primero_ona.storage.partitions import rotate as rotate_stored
+
+    with _alone(connect, "renew the keys"):
+        return rotate_stored(stored.store)
+
+
+@contextmanager
+def _alone(connect: Connect, doing: str) -> Iterator[None]:
+    """Hold the lock of all partitions, and say of a file that could not be removed or replaced that it still has rows of children."""
+    from primero_ona.ona.connection import lock_of_all
+
+    with connect() as lock, lock_of_all(lock):
+        try:
+            yield
+        except OSError as error:
+            name = errno.errorcode.get(error.errno or 0, "unknown error")
+            raise DataError(
+                f"a stored partition could not be removed or replaced ({name}), so what was to go is still on disk; repair the disk, "
+                f"then {doing} again",
+                see="machine",
+            ) from None
+        except (ConfigError, TransientError) as error:
+            raise type(error)(
+                f"{error}. What was to go may still be stored: {doing} again when that is repaired"
+            ) from None

@@ -9,15 +9,13 @@ from typing import Any
 import pandas as pd
 
 from primero_ona.errors import DataError, TransientError
-from primero_ona.mapping.cases import CASE_FIELDS, map_cases
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.membership import quarter_cases
 from primero_ona.mapping.result import Mapped, Tally
-from primero_ona.mapping.services import SERVICE_CASE_FIELDS, map_services
+from primero_ona.mapping.rows import CASE_FIELDS, SERVICE_CASE_FIELDS, map_cases, map_services
 from primero_ona.ona.bookkeeping import PULL_NUMBER
-from primero_ona.ona.connection import Connect
-from primero_ona.ona.locks import partition_lock, require_held
-from primero_ona.ona.lookup import read_places
+from primero_ona.ona.connection import Connect, partition_lock, require_held
+from primero_ona.ona.reference import read_places
 from primero_ona.pipeline.reference import MappingReference, mapping_reference
 from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.quarters import Quarter

@@ -37,18 +37,16 @@ class Changes:
     first_look: bool = False
 
 
-def changes_since(client: PrimeroClient, before: Changes | None, modules: tuple[str, ...] = ()) -> Changes:
+def changes_since(client: PrimeroClient, before: Changes | None) -> Changes:
     """Look for changes since an earlier look; the first look takes all within the overlap for new.
 
     Where the newest stamp lies before that of the earlier look (Primero was restored, or its clock put back), it counts as
     the first. Raises TransientError where Primero's database gave up, RefusedError where the account sees no case at all,
     DataError where every case is stamped ahead.
     """
-    scope = {"module_id": ",".join(modules)} if modules else {}
-    newest, furthest = _newest(client, before.newest if before else None, scope)
+    newest, furthest = _newest(client, before.newest if before else None)
     since = datetime.fromisoformat(newest) - OVERLAP
     asked: dict[str, str | int] = {
-        **scope,
         "last_updated_at": f"{to_query_time(since)}..",
         "per": 0,
         "fields": "status",
@@ -70,7 +68,7 @@ def changes_since(client: PrimeroClient, before: Changes | None, modules: tuple[
     return Changes(newest, total, tuple(touched), ahead, first_look=known is None)
 
 
-def _newest(client: PrimeroClient, known: str | None, scope: dict[str, str]) -> tuple[str, str]:
+def _newest(client: PrimeroClient, known: str | None) -> tuple[str, str]:
     """The newest stamp that can be, and the newest that lies ahead ("" where none does).
 
     Asked from the last known one on, since that is a smaller question; of all time where nothing is found there. Without
@@ -80,7 +78,6 @@ def _newest(client: PrimeroClient, known: str | None, scope: dict[str, str]) -> 
     furthest = ""
     for span in spans:
         asked: dict[str, str | int] = {
-            **scope,
             "last_updated_at": span,
             "order_by": "last_updated_at",
             "order": "desc",

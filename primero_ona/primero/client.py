@@ -115,9 +115,9 @@ class PrimeroClient:
 
     `timeout` is seconds to connect and seconds of silence; `answer_seconds` is what one answer may take, `patience` what
     one question may take with all its attempts and pauses, `total` what all questions may take together from now on (None:
-    no limit); `pause` scales the pauses between attempts (all in seconds). `answer_bytes` is what one answer may have.
-    `insecure` admits plain http to another machine; `protection` tells how the connection is protected; `logins` remembers
-    a refused login beyond this client.
+    no limit; all in seconds). `pause` scales the pauses between attempts, and before an empty answer is believed.
+    `answer_bytes` is what one answer may have. `insecure` admits plain http to another machine; `protection` tells how the
+    connection is protected; `logins` remembers a refused login beyond this client.
     Raises RefusedError where login or permission is refused (never asked twice: six failed logins lock the account),
     TransientError where Primero cannot be reached or breaks off, DataError where an answer has not the known shape.
     """

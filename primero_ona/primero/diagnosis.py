@@ -38,7 +38,7 @@ def diagnose(client: PrimeroClient, known: KnownFields | None) -> Iterator[Diagn
     yield name
     try:
         # Of the questions that a pull begins with the one that needs a connection, the login, and cases that are shown.
-        zone = survey(client, pause=0.5).zone
+        zone = survey(client).zone
     except SyncError as failure:
         yield from _refused(client, failure)
         return
@@ -127,7 +127,7 @@ def _clock(client: PrimeroClient) -> Diagnosis:
 
 def _fields(client: PrimeroClient, known: KnownFields | None) -> Iterator[Diagnosis]:
     try:
-        found = check_fields(client, (), known or KnownFields(), pause=0.5)
+        found = check_fields(client, (), known or KnownFields())
     except SyncError as failure:
         yield AREA.failure("fields", failure)
         return

@@ -1,18 +1,17 @@
-"""The allow-list: the only fields of a case that are asked for and kept, and what of them is stored.
+"""What of a case may come: the allow-list, and the policy on its location, module and consent. Applied before storing.
 
-It is what `contract/tables.py` declares. Another field is never asked for; one that comes nevertheless is cut before
+The allow-list is what `contract/tables.py` declares. Another field is never asked for; one that comes nevertheless is cut before
 anything is stored. Names, addresses, telephone numbers, notes and photographs have no place there.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import orjson
+from typing import Any, Literal
 
 from primero_ona.contract.tables import BIRTH_FIELD, CASES, SERVICES
+from primero_ona.texts import listed, location_digits
 
 #: Asked for by name. `id`, `enabled` and `last_updated_at` come always.
 CASE_FIELDS = tuple(name for name in CASES.field_names if name not in {"id", "enabled", "last_updated_at"})
@@ -80,14 +79,59 @@ class FieldsFound:
     returned: tuple[str, ...] = ()
 
 
-def json_text(value: Any) -> str | None:  # noqa: ANN401
-    """The JSON text of a value as Primero sent it; null for null."""
-    if value is None:
-        return None
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # a whole number beyond 64 bits, or half a character: valid JSON that orjson does not write
-        try:
-            return json.dumps(value)
-        except RecursionError:  # a thousand lists within each other: of no use anywhere
-            return "{}"
+def warn_of_fields(missing: Collection[str]) -> list[str]:
+    """What is said of the asked-for fields that occur in no case; nothing where there are none."""
+    return [FIELDS_MISSING] * bool(missing) + [WITHOUT_BIRTH] * (BIRTH_FIELD in missing)
+
+
+LocationPrecision = Literal["village", "commune", "district"]
+ConsentPolicy = Literal["include", "exclude_refused", "given_only"]
+
+#: Digits that are kept of an official Cambodian code: two each for province, district, commune and village.
+_DIGITS: Mapping[LocationPrecision, int] = {"village": 8, "commune": 6, "district": 4}
+
+#: Primero's module for survivors of gender-based violence, as a raw case has it.
+GBV_MODULE = '"primeromodule-gbv"'
+
+#: Why a case of it is counted apart.
+GBV_REASON = "included: of the module for gender-based violence"
+
+
+@dataclass(frozen=True)
+class PullPolicy:
+    """The rules of one installation; the default is that of the legacy pipeline: everything of the allow-list comes.
+
+    `modules` are Primero's module ids, sorted; none means all.
+    """
+
+    precision: LocationPrecision = "village"
+    consent: ConsentPolicy = "include"
+    modules: tuple[str, ...] = ()
+
+    @property
+    def suffix(self) -> str:
+        """What the version of a stored partition ends with, so that one made under other rules is refused; "" by default."""
+        rules = {"location": self.precision, "consent": self.consent, "modules": "+".join(self.modules)}
+        default = {"location": "village", "consent": "include", "modules": ""}
+        return "".join(f",{name}={value}" for name, value in rules.items() if value != default[name])
+
+    @property
+    def description(self) -> str:
+        """The rules in one line for people."""
+        modules = " and ".join(self.modules) or "all modules"
+        return f"location to the {self.precision}, consent: {self.consent.replace('_', ' ')}, {modules}"
+
+
+def cut_location(value: Any, precision: LocationPrecision) -> Any:  # noqa: ANN401
+    """The location code, or list of codes, no more exact than `precision`; what cannot be cut for certain is dropped.
+
+    Codes go without leading zeros, as Primero keeps them. At `village` everything stays as it came.
+    """
+    if precision == "village" or value is None:
+        return value
+    value = listed(value)
+    if isinstance(value, list):
+        cut = [cut_location(element, precision) for element in value]
+        return list(dict.fromkeys(None if isinstance(code, list) else code for code in cut))
+    digits = location_digits(str(value).strip()) if isinstance(value, (str, int)) else None
+    return None if digits is None else digits[: _DIGITS[precision]].lstrip("0")

@@ -20,10 +20,9 @@ import pyarrow as pa
 
 from primero_ona.errors import TransientError
 from primero_ona.primero.client import AnswerRefusedError, PrimeroClient
-from primero_ona.primero.fields import CASE_FIELDS, FieldsFound, KnownFields
-from primero_ona.primero.policy import LocationPrecision
+from primero_ona.primero.fields import CASE_FIELDS, FieldsFound, KnownFields, LocationPrecision
 from primero_ona.primero.pull import SETTLE_SECONDS, WALKS, Sink, primero_now, survey
-from primero_ona.primero.visible import EMPTY_PAUSE, GAVE_UP, check_fields, retry_while_empty
+from primero_ona.primero.visible import GAVE_UP, check_fields, retry_while_empty
 from primero_ona.primero.walk import (
     EARLIEST,
     Case,
@@ -83,8 +82,6 @@ def take_inventory(
     sink: Sink,
     precision: LocationPrecision = "village",
     known: KnownFields | None = None,
-    *,
-    empty_pause: float = EMPTY_PAUSE,
 ) -> InventoryReport:
     """Write every case that the account sees, of all modules, into the sink, as raw frames, each case once.
 
@@ -93,14 +90,14 @@ def take_inventory(
     Memory does not grow but by 16 bytes a case. Raises TransientError where three inventories were not complete, else as
     `pull_cases`.
     """
-    zone, _ = survey(client, empty_pause)
+    zone, _ = survey(client)
     for number in range(1, WALKS + 1):
         settled = primero_now(client, zone) - timedelta(seconds=SETTLE_SECONDS)
         sink.restart()
         take = _Take(client, Window(_BEGINNING, settled, is_open=True, precision=precision), settled)
         for frame in take.frames():
             sink.write(frame)
-        fault = take.fault() or _missing_count(client, take, zone, empty_pause)
+        fault = take.fault() or _missing_count(client, take, zone)
         if not fault:
             break
         logger.warning("inventory %d of %d: %s", number, WALKS, fault)
@@ -113,7 +110,7 @@ def take_inventory(
         logger.warning("%d cases have no readable time of their last change; no quarter has them", take.unstamped)
     report = InventoryReport(settled, client.latest(), take.received, take.unstamped, takes=number, ahead=take.ahead)
     if take.received:
-        report.fields = check_fields(client, take.seen_fields, known or KnownFields(), empty_pause)
+        report.fields = check_fields(client, take.seen_fields, known or KnownFields())
     traffic = client.traffic
     report.requests, report.bytes, report.seconds = traffic.requests, traffic.bytes, traffic.seconds
     return report
@@ -161,7 +158,7 @@ class _Take:
         return f"{duplicate_count} cases came twice" if duplicate_count else ""
 
 
-def _missing_count(client: PrimeroClient, take: _Take, zone: timedelta, pause: float) -> str:
+def _missing_count(client: PrimeroClient, take: _Take, zone: timedelta) -> str:
     """Whether Primero counts more settled cases than came; that there are none is not believed at once.
 
     Raises TransientError where cases came, and Primero counts none.
@@ -171,7 +168,7 @@ def _missing_count(client: PrimeroClient, take: _Take, zone: timedelta, pause: f
         "per": 0,
         "fields": "status",
     }
-    total = retry_while_empty(lambda: client.page("cases", question).total, pause)
+    total = retry_while_empty(client, lambda: client.page("cases", question).total)
     if not total and take.counted:
         raise TransientError(f"Primero counted no case just after it gave some: {GAVE_UP}", see="primero-gave-up")
     if not take.received:

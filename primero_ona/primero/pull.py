@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from primero_ona.errors import DataError, TransientError
 from primero_ona.primero.client import AHEAD, Page, PrimeroClient
-from primero_ona.primero.fields import LEAVING_FIELDS, FieldsFound, KnownFields, json_text
+from primero_ona.primero.fields import LEAVING_FIELDS, FieldsFound, KnownFields
 from primero_ona.primero.visible import (
     EMPTY_ASKED,
-    EMPTY_PAUSE,
     GAVE_UP,
     KnownScope,
     check_fields,
@@ -32,7 +31,7 @@ from primero_ona.primero.visible import (
 )
 from primero_ona.primero.walk import EARLIEST, Walk, Window, read_moment, to_query_time
 from primero_ona.storage.frames import prefetch
-from primero_ona.texts import is_uuid
+from primero_ona.texts import is_uuid, json_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,7 +146,6 @@ class _Question:
     zone: timedelta
     settled: datetime
     known: KnownFields
-    pause: float
 
 
 def pull_cases(
@@ -158,7 +156,6 @@ def pull_cases(
     scope: KnownScope | None = None,
     *,
     carried: Carried | None = None,
-    empty_pause: float = EMPTY_PAUSE,
 ) -> PullReport:
     """Walk the window into the sink until a walk is proved complete; where `carried` allows it, its changes only.
 
@@ -167,12 +164,12 @@ def pull_cases(
     sees no case at all or too few, DataError where Primero ignored a filter.
     """
     report = PullReport(version=client.version(), pulled_at=to_query_time(datetime.now(UTC)))
-    zone, report.visible = survey(client, empty_pause)
+    zone, report.visible = survey(client)
     (scope or KnownScope()).check(report.visible)
     report.zone_hours = zone.total_seconds() / 3600
     settled = primero_now(client, zone) - timedelta(seconds=SETTLE_SECONDS)
     report.settled = to_query_time(settled)
-    asked = _Question(client, zone, settled, known or KnownFields(), empty_pause)
+    asked = _Question(client, zone, settled, known or KnownFields())
     if carried is not None:
         report.whole_because = carried.refusal(report) or _walk_changes(asked, window, carried, report)
     if carried is None or report.whole_because:
@@ -192,7 +189,7 @@ def _walk_whole(asked: _Question, window: Window, sink: Sink, report: PullReport
         walk, lacking = _walk(asked, window, sink, report)
         if lacking <= 0 and not walk.received:
             # An empty quarter is fair; but a database that gives up gives nothing to each of these questions.
-            require_windows(asked.client, asked.pause)
+            require_windows(asked.client)
             lacking = _missing_count(asked, window, walk)
         if lacking <= 0 and not walk.duplicate_count():
             break
@@ -207,7 +204,7 @@ def _walk_whole(asked: _Question, window: Window, sink: Sink, report: PullReport
         )
     report.walks = number
     if walk.received:
-        report.fields = check_fields(asked.client, walk.seen_fields, asked.known, asked.pause)
+        report.fields = check_fields(asked.client, walk.seen_fields, asked.known)
 
 
 def _walk_changes(asked: _Question, window: Window, carried: Carried, report: PullReport) -> str:
@@ -279,7 +276,7 @@ def _leave_others(walk: Walk, modules: tuple[str, ...], sink: Sink) -> tuple[int
     return left, settled
 
 
-def survey(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> Survey:
+def survey(client: PrimeroClient) -> Survey:
     """See how many cases the account sees, and find the zone of the server's stamps; nearly always UTC.
 
     Primero writes a stamp in its process's zone and compares it as if it were UTC, so on a server that does not run in
@@ -293,9 +290,9 @@ def survey(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> Survey:
         "per": KNOWN_CASES,
         "fields": "created_at",
     }
-    shown = retry_while_empty(lambda: _with_rows(client.page("cases", newest)), pause)
+    shown = retry_while_empty(client, lambda: _with_rows(client.page("cases", newest)))
     if shown is None:
-        raise emptiness(client, pause)
+        raise emptiness(client)
     known = [row for row in shown.rows if is_uuid(row.get("id")) and read_moment(row.get("last_updated_at"))]
     if not known:
         raise DataError(
@@ -303,14 +300,14 @@ def survey(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> Survey:
             "administrators have to look at these cases",
             see="unreliable-answers",
         )
-    return Survey(_zone(client, known[:3], pause), shown.total)
+    return Survey(_zone(client, known[:3]), shown.total)
 
 
 def _with_rows(page: Page) -> Page | None:
     return page if page.rows else None
 
 
-def _zone(client: PrimeroClient, rows: list[dict[str, Any]], pause: float) -> timedelta:
+def _zone(client: PrimeroClient, rows: list[dict[str, Any]]) -> timedelta:
     """The offset from UTC of the server's stamps, by which it finds one of these cases."""
     for hours in (0, *_ZONES):
         zone = timedelta(hours=hours)
@@ -318,7 +315,7 @@ def _zone(client: PrimeroClient, rows: list[dict[str, Any]], pause: float) -> ti
             if hours:
                 logger.warning("Primero keeps its stamps %+d hours off UTC; windows are asked accordingly", hours)
             return zone
-    require_windows(client, pause)
+    require_windows(client)
     raise DataError(
         "Primero does not find a case by the time stamp it gives for it, in any time zone, so no quarter could be cut right; "
         "its administrators have to look at the server's time zone",
@@ -377,7 +374,7 @@ def _count(asked: _Question, question: Mapping[str, str], walk: Walk, *, some: b
     """Count cases; a count of nothing is asked again where cases came, and is refused where there must be `some`."""
     whole: dict[str, str | int] = {**question, "per": 0, "fields": "created_at"}
     times = EMPTY_ASKED if walk.received else 1
-    total = retry_while_empty(lambda: asked.client.page("cases", whole).total, asked.pause, times=times)
+    total = retry_while_empty(asked.client, lambda: asked.client.page("cases", whole).total, times)
     if not total and some:
         raise TransientError(
             f"Primero counted no case in the quarter just after it gave some: {GAVE_UP}", see="primero-gave-up"
@@ -398,4 +395,4 @@ def _fields_of_changes(asked: _Question, seen_fields: Collection[str], carried: 
         ids = sorted({examples[name] for name in names})
         page = asked.client.page("cases", {"id": ",".join(ids), "fields": ",".join(names), "per": len(ids)})
         seen.update(*page.rows)
-    return find_fields(asked.client, seen, asked.known, asked.pause)[0]
+    return find_fields(asked.client, seen, asked.known)[0]

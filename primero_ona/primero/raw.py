@@ -13,9 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from primero_ona.contract.tables import LOCATION_FIELDS, SERVICES
-from primero_ona.primero.fields import EXIT_COLUMNS, PULLED_COLUMNS, RAW_COLUMNS, SERVICE_FIELDS, json_text
-from primero_ona.primero.policy import LocationPrecision, cut_location
-from primero_ona.texts import listed
+from primero_ona.primero.fields import (
+    EXIT_COLUMNS,
+    PULLED_COLUMNS,
+    RAW_COLUMNS,
+    SERVICE_FIELDS,
+    LocationPrecision,
+    cut_location,
+)
+from primero_ona.texts import json_text, listed
 
 #: A whole number that may not fit into 64 bits, where a number can stand. The search takes twice the time of decoding, so
 #: it is made only where so many digits stand side by side at all.

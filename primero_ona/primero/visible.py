@@ -29,23 +29,23 @@ YOUNG = 20
 Answer = TypeVar("Answer")
 
 
-def retry_while_empty(ask: Callable[[], Answer], pause: float, times: int = EMPTY_ASKED) -> Answer:
+def retry_while_empty(client: PrimeroClient, ask: Callable[[], Answer], times: int = EMPTY_ASKED) -> Answer:
     """Ask again where the answer is empty: Primero's own errors look like emptiness."""
     answer = ask()
     for _ in range(times - 1):
         if answer:
             break
-        time.sleep(pause)
+        time.sleep(EMPTY_PAUSE * client.pause)
         answer = ask()
     return answer
 
 
-def emptiness(client: PrimeroClient, pause: float = EMPTY_PAUSE, times: int = EMPTY_ASKED) -> SyncError:
+def emptiness(client: PrimeroClient, times: int = EMPTY_ASKED) -> SyncError:
     """Say why Primero shows no case: a count without any filter is cheap, and comes when other questions time out.
 
     TransientError where it counts some, RefusedError where the account sees none.
     """
-    if retry_while_empty(lambda: client.page("cases", {"per": 0, "fields": "status"}).total, pause, times):
+    if retry_while_empty(client, lambda: client.page("cases", {"per": 0, "fields": "status"}).total, times):
         return TransientError(GAVE_UP, see="primero-gave-up")
     return RefusedError(
         "Primero shows this account no case at all, of any time; check that its role may read cases with the scope `all`",
@@ -81,19 +81,17 @@ class KnownScope:
         )
 
 
-def require_windows(client: PrimeroClient, pause: float = EMPTY_PAUSE) -> None:
+def require_windows(client: PrimeroClient) -> None:
     """Make sure that questions with a window are answered, where one found nothing; a window of all time is the dearest.
 
     Raises what `emptiness` says where it finds nothing either.
     """
     of_all_time: dict[str, str | int] = {"last_updated_at": ALL_TIME, "per": 0, "fields": "status"}
-    if not retry_while_empty(lambda: client.page("cases", of_all_time).total, pause):
-        raise emptiness(client, pause)
+    if not retry_while_empty(client, lambda: client.page("cases", of_all_time).total):
+        raise emptiness(client)
 
 
-def check_fields(
-    client: PrimeroClient, seen_fields: Collection[str], known: KnownFields, pause: float = EMPTY_PAUSE
-) -> FieldsFound:
+def check_fields(client: PrimeroClient, seen_fields: Collection[str], known: KnownFields) -> FieldsFound:
     """Which of the asked-for fields occur among the cases; `seen_fields` did among those received.
 
     A field that no case of a small quarter has is absent without fault, so the newest 1,000 cases of all time are asked
@@ -101,7 +99,7 @@ def check_fields(
     RefusedError where an essential field does not occur among twenty cases or more, or one that earlier pulls were
     shown does not occur any more and its loss was not accepted.
     """
-    found, rows = find_fields(client, seen_fields, known, pause)
+    found, rows = find_fields(client, seen_fields, known)
     missing = found.missing
     refused = [name for name in missing if name in ESSENTIAL_FIELDS]
     if refused and rows >= YOUNG:
@@ -121,9 +119,7 @@ def check_fields(
     return found
 
 
-def find_fields(
-    client: PrimeroClient, seen_fields: Collection[str], known: KnownFields, pause: float
-) -> tuple[FieldsFound, int]:
+def find_fields(client: PrimeroClient, seen_fields: Collection[str], known: KnownFields) -> tuple[FieldsFound, int]:
     """Which fields occur among the cases seen and the newest 1,000, and how many of these came; none, where none was needed."""
     asked = [name for name in CASE_FIELDS if name not in seen_fields or name in known.accepted]
     if not asked:
@@ -134,7 +130,7 @@ def find_fields(
         "per": 1000,
         "fields": ",".join(asked),
     }
-    rows = retry_while_empty(lambda: client.page("cases", question).rows, pause)
+    rows = retry_while_empty(client, lambda: client.page("cases", question).rows)
     if not rows:
         raise TransientError(f"Primero shows no case where it has just shown some: {GAVE_UP}", see="primero-gave-up")
     newest = set[str]().union(*rows)

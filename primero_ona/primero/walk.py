@@ -21,8 +21,7 @@ import pyarrow as pa
 
 from primero_ona.errors import DataError
 from primero_ona.primero.client import PAGE_ROWS, Page, PrimeroClient
-from primero_ona.primero.fields import CASE_FIELDS
-from primero_ona.primero.policy import LocationPrecision
+from primero_ona.primero.fields import CASE_FIELDS, LocationPrecision
 from primero_ona.primero.raw import PULLED_SCHEMA, raw_columns
 from primero_ona.storage.frames import BATCH_ROWS
 from primero_ona.texts import case_id_of, is_uuid

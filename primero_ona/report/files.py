@@ -12,16 +12,15 @@ from typing import Literal
 import psycopg
 import xlsxwriter
 
-from primero_ona.contract.figures import INDICATOR_REPORT, UNCONFIRMED
+from primero_ona.contract.derived import INDICATOR_REPORT, UNCONFIRMED
 from primero_ona.errors import ConfigError, UsageError
-from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.locks import lock_loads
+from primero_ona.ona.connection import lock_loads, translate_errors
 from primero_ona.ona.revisions import keep_published, read_published
-from primero_ona.report.page import Number, page
+from primero_ona.report.page import page
 from primero_ona.report.public import OTHER, PublicTable, publish, revised
 from primero_ona.report.tables import Cell, Period, Report, Shown, read_report, report_of
-from primero_ona.report.words import Text, Words
-from primero_ona.storage.files import write_file
+from primero_ona.report.words import Number, Text, Words
+from primero_ona.storage.places import write_file
 
 #: `internal` is exact and stays with those who may see it; `public` is what may leave.
 Edition = Literal["internal", "public"]

@@ -13,11 +13,11 @@ from typing import Any
 
 import jinja2
 
-from primero_ona.contract.figures import UNCONFIRMED
+from primero_ona.contract.derived import UNCONFIRMED
 from primero_ona.ona.variants import variants
-from primero_ona.quarters import PHNOM_PENH, Quarter
+from primero_ona.quarters import Quarter, local_time
 from primero_ona.report.tables import Cell, Period, Report, Shown
-from primero_ona.report.words import Text, both
+from primero_ona.report.words import Number, Text, both, difference, trend
 
 #: What the public edition writes for a count below 5, zero included.
 FEW = "<5"
@@ -39,22 +39,6 @@ _AGES = ("0-4", "5-9", "10-14", "15-17", "unknown")
 
 #: Pixels of the lines' plot, below which the quarters stand.
 _TOP, _HEIGHT = 26, 140
-
-
-@dataclass(frozen=True)
-class Number:
-    """A count as it is written; `value` is None where it is not known exactly, or not at all."""
-
-    text: str
-    value: int | None
-
-    @classmethod
-    def of(cls, cell: Cell | None) -> Number:
-        """The number of a cell of a table."""
-        if cell is None:
-            return cls("–", None)
-        digits = str(cell).replace(",", "")
-        return cls(f"{int(digits):,}", int(digits)) if digits.isdigit() else cls(str(cell), None)
 
 
 @dataclass(frozen=True)
@@ -163,8 +147,8 @@ def page(report: Report, tables: Sequence[Shown], edition: str, now: datetime, r
             figures=[_Reader(report, tables, edition, indicator).figure() for indicator in report.variants],
             edition=edition,
             unconfirmed=UNCONFIRMED,
-            made=_moment(now),
-            moment=_moment,
+            made=local_time(now),
+            moment=local_time,
             heading=report.words.heading,
             revisions=report.facts.revisions[:_ROWS],
             more_revisions=max(0, len(report.facts.revisions) - _ROWS),
@@ -245,7 +229,7 @@ class _Reader:
         """Since when, with the figure of then, and by how much; a dash where one of the two is not known."""
         period, earlier = self.report.period, self._total(before)
         since = "a year before" if before == period.earlier()[-1] else "the quarter before"
-        return f"since {since} ({before.name}: {earlier.text})", _difference(earlier, self.total) or "–"
+        return f"since {since} ({before.name}: {earlier.text})", difference(earlier, self.total) or "–"
 
     def _line(self) -> Line:
         quarters = self.report.period.quarters()
@@ -255,7 +239,7 @@ class _Reader:
             Point(
                 quarter,
                 number,
-                _difference(numbers[place - 1], number) if place else "",
+                difference(numbers[place - 1], number) if place else "",
                 x=5 + 90 * place / (len(quarters) - 1),
                 y=None if number.value is None else _TOP + _HEIGHT * (1 - number.value / top),
                 is_open=self.report.open and quarter == quarters[-1],
@@ -263,7 +247,7 @@ class _Reader:
             for place, (quarter, number) in enumerate(zip(quarters, numbers, strict=True))
         ]
         ticks = [(_TOP + _HEIGHT * (1 - part), f"{top * part:,.0f}") for part in (0, 0.5, 1)]
-        return Line(points, ticks, _trend(quarters, numbers))
+        return Line(points, ticks, trend(quarters, numbers))
 
     def _ranked(self, name: str) -> Ranked:
         """All values, most first; in the order of names where they are alike."""
@@ -341,16 +325,6 @@ def _tiles(bars: Sequence[Bar]) -> dict[str, tuple[Bar, int]]:
     }
 
 
-def _difference(before: Number, after: Number) -> str:
-    """The change in children and percent, from what is shown; empty where one of the two is not known."""
-    if before.value is None or after.value is None:
-        return ""
-    difference = after.value - before.value
-    sign = "+" if difference > 0 else "\u2212" if difference else "±"
-    percent = f" ({sign}{abs(difference) * 100 / before.value:.0f}\u00a0%)" if before.value else ""
-    return f"{sign}{abs(difference):,}{percent}"
-
-
 def _percent(value: int | None, most: int) -> float:
     return round(100 * (value or 0) / most, 2) if most else 0
 
@@ -361,19 +335,6 @@ def _round_up(number: int) -> int:
     while step * 10 < number:
         step *= 10
     return next(step * times // 10 for times in (10, 20, 40, 60, 80, 100, 200) if step * times // 10 >= number)
-
-
-def _trend(quarters: Sequence[Quarter], numbers: Sequence[Number]) -> str:
-    known = [(quarter, number) for quarter, number in zip(quarters, numbers, strict=True) if number.value is not None]
-    if not known:
-        return "No quarter has a figure."
-    highest = max(known, key=lambda pair: pair[1].value or 0)
-    lowest = min(known, key=lambda pair: pair[1].value or 0)
-    first, last = known[0], known[-1]
-    return (
-        f"{first[1].text} in {first[0]}, {last[1].text} in {last[0]}; "
-        f"most in {highest[0]} ({highest[1].text}), fewest in {lowest[0]} ({lowest[1].text})."
-    )
 
 
 def _revised(report: Report, revision: Any) -> Text:  # noqa: ANN401
@@ -407,11 +368,6 @@ def _revised_period(revision: Any) -> str:  # noqa: ANN401
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _moment(moment: datetime | None) -> str:
-    """A point in time as people in Phnom Penh write it."""
-    return f"{moment.astimezone(PHNOM_PENH):%Y-%m-%d %H:%M}" if moment else "never"
 
 
 @cache

@@ -9,23 +9,25 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import cache
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any
 
 from primero_ona.mapping.labels import Labels
 from primero_ona.report.disclosure import ANY, MOST, Interval, Known, Relation, disclose, rounded
+from primero_ona.report.relations import (
+    PUBLIC,
+    Cell,
+    Group,
+    Key,
+    Place,
+    Related,
+    Tables,
+    components,
+    is_margin,
+    key_of,
+    logical,
+    relations_of,
+)
 from primero_ona.report.tables import Shown, Table
-
-#: The tables that may leave, and what their cells are labelled by; of months the total only.
-PUBLIC: dict[str, tuple[str, ...]] = {
-    "total": (),
-    "sex": ("sex",),
-    "age_group": ("age_group",),
-    "sex_age": ("sex", "age_group"),
-    "placement_type": ("placement_type",),
-    "province": ("province",),
-    "disability": ("disability",),
-    "service_type": ("service_type",),
-}
 
 #: Whatever the dictionary does not have, and what is not recorded.
 OTHER = "other"
@@ -35,16 +37,6 @@ _PROVINCES = (
     "Kep", "Koh Kong", "Kratie", "Mondul Kiri", "Otdar Meanchey", "Pailin", "Phnom Penh", "Preah Vihear", "Prey Veng", "Pursat",
     "Ratanak Kiri", "Siemreap", "Sihanoukville", "Stung Treng", "Svay Rieng", "Takeo", "Tboung Khmum",
 )  # fmt: skip
-
-#: What the first of two variants counts, the second counts, too.
-_INCLUDED = (
-    (("4.8", "registered"), ("4.11a", "registered_or_served")),
-    (("4.11a", "served"), ("4.11a", "registered_or_served")),
-)
-
-_MONTHS = {"month": 1, "quarter": 3, "year": 12}
-
-_Cell = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -95,12 +87,12 @@ def publish(
     public_labels(), such as the provinces' names in ONA. Raises ValueError where a table that adds up does not.
     """
     by_dimension = {**public_labels(), **(labels or {})}
-    new = {_key(table): table for table in tables if _allowed(table)}
-    counts = {key: _counts(table, by_dimension, new.get(_key(table).of("total"))) for key, table in new.items()}
+    new = {key_of(table): table for table in tables if _allowed(table)}
+    counts = {key: _counts(table, by_dimension, new.get(key_of(table).of("total"))) for key, table in new.items()}
     years = {key.start.year for key in new}
     published = [table for table in published_before if _allowed(table) and table.period_start.year in years]
     single = {key for key, table in new.items() if table.adds_up} | {
-        _key(table) for table in published if table.adds_up
+        key_of(table) for table in published if table.adds_up
     }
     shown = _publish(counts, _editions(published), single)
     return [
@@ -118,11 +110,11 @@ def revised(tables: Sequence[Shown], published_before: Sequence[PublicTable]) ->
     texts = defaultdict(set)
     for table in published_before:
         for cell, text in table.cells.items():
-            texts[_key(table), cell].add(text)
+            texts[key_of(table), cell].add(text)
     return [
         table
         for table in tables
-        if any(texts.get((_key(table), cell), {shown}) != {shown} for cell, shown in table.cells.items())
+        if any(texts.get((key_of(table), cell), {shown}) != {shown} for cell, shown in table.cells.items())
     ]
 
 
@@ -148,59 +140,16 @@ def bounds(text: str) -> Interval:
     return (int(low), int(high)) if high else rounded(int(low))
 
 
-_Group = tuple[int, str, str, str, date]
-
-
-@dataclass(frozen=True, order=True)
-class _Key:
-    """Which table it is."""
-
-    indicator: str
-    variant: str
-    period: str
-    start: date
-    name: str
-    ago: int = 0  # in which edition, counted back; 0 is what holds now
-
-    @property
-    def group(self) -> _Group:
-        return self.ago, self.indicator, self.variant, self.period, self.start
-
-    @property
-    def months(self) -> set[tuple[int, int]]:
-        """Its months, each with the year."""
-        return {(self.start.year, self.start.month + number) for number in range(_MONTHS[self.period])}
-
-    def of(self, name: str) -> _Key:
-        """Another table of the same children."""
-        return replace(self, name=name)
-
-
-T = TypeVar("T")
-
-#: Tables with something for each cell.
-_Tables = Mapping[_Key, Mapping[_Cell, T]]
-
-_Place = tuple[_Key, _Cell]
-
-#: The sum of some cells, each with a factor, is 0, or at most 0.
-_Related = tuple[Mapping[_Place, int], bool]
-
-
-def _key(table: Shown) -> _Key:
-    return _Key(table.indicator, table.variant, table.period, table.period_start, table.name)
-
-
 def _allowed(table: Shown) -> bool:
     return PUBLIC.get(table.name) == table.dimensions and (table.period != "month" or table.name == "total")
 
 
-def _counts(table: Table[int], labels: Mapping[str, Sequence[str]], total: Table[int] | None) -> dict[_Cell, int]:
+def _counts(table: Table[int], labels: Mapping[str, Sequence[str]], total: Table[int] | None) -> dict[Cell, int]:
     """The table with a cell for each label, and those without a label under `other`.
 
     There a child that has several of them counts for each, but no more children than there are.
     """
-    counts: dict[_Cell, int] = dict.fromkeys(product(*(labels[name] for name in table.dimensions)), 0)
+    counts: dict[Cell, int] = dict.fromkeys(product(*(labels[name] for name in table.dimensions)), 0)
     for cell, count in table.cells.items():
         known = tuple(
             label if label in labels[name] else OTHER for name, label in zip(table.dimensions, cell, strict=True)
@@ -213,13 +162,13 @@ def _counts(table: Table[int], labels: Mapping[str, Sequence[str]], total: Table
     return counts
 
 
-def _editions(published: Sequence[PublicTable]) -> list[_Tables[Interval]]:
+def _editions(published: Sequence[PublicTable]) -> list[Tables[Interval]]:
     """The newest tables as of each edition, the oldest edition first; one ends where a table comes again."""
-    editions: list[_Tables[Interval]] = []
-    newest: dict[_Key, Mapping[_Cell, Interval]] = {}
-    seen: set[_Key] = set()
+    editions: list[Tables[Interval]] = []
+    newest: dict[Key, Mapping[Cell, Interval]] = {}
+    seen: set[Key] = set()
     for table in published:
-        if (key := _key(table)) in seen:
+        if (key := key_of(table)) in seen:
             editions.append(dict(newest))
             seen.clear()
         newest[key] = {cell: bounds(text) for cell, text in table.cells.items()}
@@ -228,8 +177,8 @@ def _editions(published: Sequence[PublicTable]) -> list[_Tables[Interval]]:
 
 
 def _publish(
-    counts: _Tables[int], editions: Sequence[_Tables[Interval]], single: AbstractSet[_Key]
-) -> dict[_Place, Interval]:
+    counts: Tables[int], editions: Sequence[Tables[Interval]], single: AbstractSet[Key]
+) -> dict[Place, Interval]:
     """The intervals as which the counts are published. `single`: the tables whose cells add up."""
     before = editions[-1]
     tables = {key: {**before, **counts}[key] for key in sorted(before.keys() | counts.keys())}
@@ -241,22 +190,22 @@ def _publish(
         for cell, interval in cells.items()
         if key not in counts or interval[0] <= counts[key].get(cell, -1) <= interval[1]
     }
-    relations = list(_logical(_relations(tables, single), true))
+    relations = list(logical(relations_of(tables, single), true))
     earlier, intervals = _earlier(editions, tables, single, true, kept)
     kept |= intervals
-    shown: dict[_Place, Interval] = {}
-    for cells, related in _components([*places, *intervals], [*relations, *earlier]):
+    shown: dict[Place, Interval] = {}
+    for cells, related in components([*places, *intervals], [*relations, *earlier]):
         if not true.keys().isdisjoint(cells):
             shown |= _publish_together(cells, related, true, kept)
     return shown
 
 
 def _publish_together(
-    cells: Sequence[_Place],
-    relations: Sequence[_Related],
-    true: Mapping[_Place, int],
-    kept: Mapping[_Place, Interval],
-) -> dict[_Place, Interval]:
+    cells: Sequence[Place],
+    relations: Sequence[Related],
+    true: Mapping[Place, int],
+    kept: Mapping[Place, Interval],
+) -> dict[Place, Interval]:
     """As _publish, for cells that no relation binds to others."""
     numbers = {cell: number for number, cell in enumerate(cells)}
     rows = _rows(cells, relations)
@@ -265,7 +214,7 @@ def _publish_together(
     for group in _outdated(cells, rows, true, kept):
         kept = {cell: interval for cell, interval in kept.items() if cell in true or cell[0].group != group}
     known = Known([kept.get(cell, ANY) for cell in cells], rows)
-    free: defaultdict[_Key, list[int]] = defaultdict(list)
+    free: defaultdict[Key, list[int]] = defaultdict(list)
     for number, cell in enumerate(cells):
         if cell in true and cell not in kept:
             free[cell[0]].append(number)
@@ -276,20 +225,20 @@ def _publish_together(
 
 
 def _earlier(
-    editions: Sequence[_Tables[Interval]],
-    tables: _Tables[Any],
-    single: AbstractSet[_Key],
-    true: Mapping[_Place, int],
-    kept: Mapping[_Place, Interval],
-) -> tuple[list[_Related], dict[_Place, Interval]]:
+    editions: Sequence[Tables[Interval]],
+    tables: Tables[Any],
+    single: AbstractSet[Key],
+    true: Mapping[Place, int],
+    kept: Mapping[Place, Interval],
+) -> tuple[list[Related], dict[Place, Interval]]:
     """What earlier editions say together with the present one: relations, and the intervals of cells that hold no more.
 
     Late entries change a few cells; all others are taken to be the same children as before, and bind one edition to the other.
     """
-    stated: list[_Related] = []
-    intervals: dict[_Place, Interval] = {}
-    later: Mapping[_Place, Interval | None] = {place: kept.get(place) for place in _places(tables)}
-    labels: _Tables[Any] = tables
+    stated: list[Related] = []
+    intervals: dict[Place, Interval] = {}
+    later: Mapping[Place, Interval | None] = {place: kept.get(place) for place in _places(tables)}
+    labels: Tables[Any] = tables
     present = {place: place for place in later}
     for ago, edition in enumerate(reversed(editions), start=1):
         old = {(key, cell): interval for key, cells in edition.items() for cell, interval in cells.items()}
@@ -300,14 +249,14 @@ def _earlier(
             if later.get((key, cell)) == interval and (OTHER not in cell or labels[key].keys() == edition[key].keys())
         }
         present = {place: present[place] if place in same else _ago(place, ago) for place in old}
-        relations = [related for related in _relations(edition, single) if not related[0].keys() <= same]
+        relations = [related for related in relations_of(edition, single) if not related[0].keys() <= same]
         for wide in (False, True):
             part = [related for related in relations if (len({key.group for key, _ in related[0]}) > 1) == wide]
-            for cells, related in _components(dict.fromkeys(place for terms, _ in part for place in terms), part):
+            for cells, related in components(dict.fromkeys(place for terms, _ in part for place in terms), part):
                 # Where one cell alone has changed, so has the sum, however it is shown; and a cell may have changed and back.
-                sums = {(key, cell) for key, cell in cells if key.name == "total" or _is_margin(key, edition)}
+                sums = {(key, cell) for key, cell in cells if key.name == "total" or is_margin(key, edition)}
                 gone = {place for place in cells if present[place] not in true}
-                for apart in (set[_Place](), sums & same, (sums | gone) & same):
+                for apart in (set[Place](), sums & same, (sums | gone) & same):
                     names = {place: _ago(place, ago) if place in apart else present[place] for place in cells}
                     found = [({names[place]: n for place, n in terms.items()}, equal) for terms, equal in related]
                     known = intervals | {name: old[place] for place, name in names.items() if name[0].ago}
@@ -318,26 +267,22 @@ def _earlier(
     return stated, intervals
 
 
-def _ago(place: _Place, ago: int) -> _Place:
+def _ago(place: Place, ago: int) -> Place:
     return replace(place[0], ago=ago), place[1]
 
 
-def _is_margin(key: _Key, tables: _Tables[Any]) -> bool:
-    return any(key.name in PUBLIC[other] and key.of(other) in tables for other in PUBLIC if other != key.name)
-
-
-def _places(tables: _Tables[Any]) -> list[_Place]:
+def _places(tables: Tables[Any]) -> list[Place]:
     return [(key, cell) for key, cells in tables.items() for cell in cells]
 
 
-def _possible(relations: Sequence[_Related], true: Mapping[_Place, int], known: Mapping[_Place, Interval]) -> bool:
+def _possible(relations: Sequence[Related], true: Mapping[Place, int], known: Mapping[Place, Interval]) -> bool:
     """Whether the relations may hold of the true counts, and of others as they are known."""
     cells = list(dict.fromkeys(place for terms, _ in relations for place in terms))
     intervals = [(true[cell], true[cell]) if cell in true else known.get(cell, ANY) for cell in cells]
     return Known(intervals, _rows(cells, relations)).possible()
 
 
-def _rows(cells: Sequence[_Place], relations: Iterable[_Related]) -> list[Relation]:
+def _rows(cells: Sequence[Place], relations: Iterable[Related]) -> list[Relation]:
     """The relations between cells by their numbers."""
     numbers = {cell: number for number, cell in enumerate(cells)}
     return [
@@ -346,8 +291,8 @@ def _rows(cells: Sequence[_Place], relations: Iterable[_Related]) -> list[Relati
 
 
 def _outdated(
-    cells: Sequence[_Place], rows: Sequence[Relation], true: Mapping[_Place, int], kept: Mapping[_Place, Interval]
-) -> Iterator[_Group]:
+    cells: Sequence[Place], rows: Sequence[Relation], true: Mapping[Place, int], kept: Mapping[Place, Interval]
+) -> Iterator[Group]:
     """Those who count the same children as tables published before whose counts cannot be true any more, newest last."""
     known = Known([(true[cell], true[cell]) if cell in true else ANY for cell in cells], rows)
     groups = sorted({cell[0].group for cell in kept if cell not in true})
@@ -359,88 +304,3 @@ def _outdated(
             yield group
             for number in places:
                 known.put(number, ANY)
-
-
-def _logical(relations: Iterable[_Related], true: Mapping[_Place, int]) -> Iterator[_Related]:
-    """The relations that do hold of the counts.
-
-    Raises ValueError where a table does not add up.
-    """
-    for terms, equal in relations:
-        if terms.keys() <= true.keys():
-            total = sum(factor * true[cell] for cell, factor in terms.items())
-            if equal and total:
-                raise ValueError(f"the table {next(iter(terms))[0].name} does not add up")
-            if total > 0:
-                continue
-        yield terms, equal
-
-
-def _relations(tables: _Tables[Any], single: AbstractSet[_Key]) -> Iterator[_Related]:
-    """What anybody knows of the cells of these tables without their counts."""
-    for key, cells in tables.items():
-        whole = key.of("total"), ()
-        if key.name != "total" and whole[0] in tables:
-            sum_of = {(key, cell): 1 for cell in cells}
-            if key in single:
-                yield sum_of | {whole: -1}, True
-            else:
-                yield from (({(key, cell): 1, whole: -1}, False) for cell in cells)
-                if key.variant == "served":
-                    # Who counts by a service has one.
-                    yield {whole: 1} | dict.fromkeys(sum_of, -1), False
-        yield from _margins(key, tables, single)
-        yield from _longer(key, tables, single)
-        for part, of in _INCLUDED:
-            larger = replace(key, indicator=of[0], variant=of[1])
-            if (key.indicator, key.variant) == part and larger in tables and "age_group" not in PUBLIC[key.name]:
-                yield from (({(key, cell): 1, (larger, cell): -1}, False) for cell in cells if cell in tables[larger])
-
-
-def _margins(key: _Key, tables: _Tables[Any], single: AbstractSet[_Key]) -> Iterator[_Related]:
-    """A table by two dimensions adds up to those by one of them."""
-    for number, name in enumerate(PUBLIC[key.name] if len(PUBLIC[key.name]) > 1 else ()):
-        margin = key.of(name)
-        if {key, margin} <= single and margin in tables:
-            for (label,) in tables[margin]:
-                yield {(key, cell): 1 for cell in tables[key] if cell[number] == label} | {(margin, (label,)): -1}, True
-
-
-def _longer(key: _Key, tables: _Tables[Any], single: AbstractSet[_Key]) -> Iterator[_Related]:
-    """Who counts in a month or a quarter counts in its year, but may be older then; who counts in the year counts in one of them.
-
-    Not with each service of the year: there may be one in a quarter in which the child does not count.
-    """
-    within = [
-        other
-        for other in tables
-        if replace(other, period=key.period, start=key.start) == key and other.months < key.months
-    ]
-    for cell in tables[key]:
-        if "age_group" not in PUBLIC[key.name]:
-            yield from (({(other, cell): 1, (key, cell): -1}, False) for other in within if cell in tables[other])
-        for period in _MONTHS if key in single else ():
-            parts = [other for other in within if other.period == period and cell in tables[other]]
-            if set().union(*(part.months for part in parts)) == key.months:
-                yield {(key, cell): 1} | {(part, cell): -1 for part in parts}, False
-
-
-def _components(
-    cells: Iterable[_Place], relations: Iterable[_Related]
-) -> Iterator[tuple[list[_Place], list[_Related]]]:
-    """Split cells and relations where nothing connects them."""
-    parts = {cell: [cell] for cell in cells}
-    bound = list(relations)
-    for terms, _ in bound:
-        first, *others = terms
-        for other in others:
-            larger, smaller = parts[first], parts[other]
-            if larger is not smaller:
-                larger += smaller
-                parts.update(dict.fromkeys(smaller, larger))
-    order = {cell: number for number, cell in enumerate(parts)}
-    by_part: dict[int, list[_Related]] = {id(part): [] for part in parts.values()}
-    for terms, equal in bound:
-        by_part[id(parts[next(iter(terms))])].append((terms, equal))
-    for part in {id(part): part for part in parts.values()}.values():
-        yield sorted(part, key=order.__getitem__), by_part[id(part)]

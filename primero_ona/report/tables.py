@@ -13,8 +13,8 @@ from psycopg import sql
 
 from primero_ona.errors import DataError
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.dictionary import read_dictionary
 from primero_ona.ona.figure_reads import SINGLE_VALUED
+from primero_ona.ona.reference import read_dictionary
 from primero_ona.ona.revisions import FIRST_LOAD
 from primero_ona.ona.target import Target
 from primero_ona.ona.variants import VARIANTS

@@ -1,10 +1,11 @@
-"""English and Khmer of what a report says. Khmer is Primero's, by ONA's dictionary and lookup; none is made here."""
+"""English and Khmer of what a report says, and its numbers. Khmer is Primero's, by ONA's dictionary and lookup; none is made here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from primero_ona.quarters import Quarter
 from primero_ona.texts import same_text
 
 
@@ -112,3 +113,43 @@ def both(texts: Sequence[Text]) -> Text:
 def _khmer(english: str | None, khmer: str | None) -> str | None:
     """The Khmer text; none where it is missing, or is the English one that stands in its place."""
     return khmer if khmer and khmer.strip() and not same_text(english, khmer) else None
+
+
+@dataclass(frozen=True)
+class Number:
+    """A count as it is written; `value` is None where it is not known exactly, or not at all."""
+
+    text: str
+    value: int | None
+
+    @classmethod
+    def of(cls, cell: int | str | None) -> Number:
+        """The number of a cell of a table."""
+        if cell is None:
+            return cls("–", None)
+        digits = str(cell).replace(",", "")
+        return cls(f"{int(digits):,}", int(digits)) if digits.isdigit() else cls(str(cell), None)
+
+
+def difference(before: Number, after: Number) -> str:
+    """The change in children and percent, from what is shown; empty where one of the two is not known."""
+    if before.value is None or after.value is None:
+        return ""
+    difference = after.value - before.value
+    sign = "+" if difference > 0 else "\u2212" if difference else "±"
+    percent = f" ({sign}{abs(difference) * 100 / before.value:.0f}\u00a0%)" if before.value else ""
+    return f"{sign}{abs(difference):,}{percent}"
+
+
+def trend(quarters: Sequence[Quarter], numbers: Sequence[Number]) -> str:
+    """The first and the last quarter, and the extremes, in a sentence."""
+    known = [(quarter, number) for quarter, number in zip(quarters, numbers, strict=True) if number.value is not None]
+    if not known:
+        return "No quarter has a figure."
+    highest = max(known, key=lambda pair: pair[1].value or 0)
+    lowest = min(known, key=lambda pair: pair[1].value or 0)
+    first, last = known[0], known[-1]
+    return (
+        f"{first[1].text} in {first[0]}, {last[1].text} in {last[0]}; "
+        f"most in {highest[0]} ({highest[1].text}), fewest in {lowest[0]} ({lowest[1].text})."
+    )

@@ -22,7 +22,7 @@ from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.postgres import SandboxPostgres
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.settings import environment
-from primero_ona.storage.files import write_file
+from primero_ona.storage.places import write_file
 
 #: With none of these set, in the environment or in `.env`, the sandbox serves.
 _VARIABLES = ("PRIMERO_URL", "PRIMERO_USERNAME", "PRIMERO_PASSWORD", "ONA_DATABASE_URL")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 Item = TypeVar("Item")
 
@@ -61,3 +62,11 @@ def prefetch(items: Iterable[Item]) -> Iterator[Item]:
     finally:
         # Without waiting: a person who terminates a run should not wait for ten more pages of a slow Primero.
         maker.shutdown(wait=False, cancel_futures=True)
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """A table as a pandas frame with Arrow dtypes."""
+    import pandas as pd  # noqa: PLC0415
+
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame

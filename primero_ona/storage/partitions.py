@@ -7,7 +7,9 @@ in another place, or of another version, is refused. Where the files lie is `pla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from primero_ona.errors import ConfigError, DataError
-from primero_ona.storage.frames import BATCH_ROWS, Frames
+from primero_ona.storage.frames import BATCH_ROWS, Frames, to_frame
 from primero_ona.storage.places import SUFFIX, Draft, Place, place_at
 
 if TYPE_CHECKING:
@@ -191,7 +194,7 @@ class PartitionWriter:
     """Writes one partition, frame by frame. Without `commit` the old one stays as it was.
 
     As a context manager it discards at its end what was not committed. Two writers of one partition are kept apart by the
-    lock of the partition (`ona/locks.py`), not here.
+    lock of the partition (`ona/connection.py`), not here.
     """
 
     def __init__(self, draft: Draft, stored: Stored, partition: str, properties: Any) -> None:  # noqa: ANN401
@@ -254,9 +257,103 @@ class PartitionWriter:
         del self.__dict__["_file"]
 
 
-def to_frame(table: pa.Table) -> pd.DataFrame:
-    """A table as a pandas frame with Arrow dtypes."""
-    import pandas as pd  # noqa: PLC0415
+#: Columns that name a case by Primero's own id, in raw cases, exits, mapped cases and mapped services.
+_ID_COLUMNS = ("id", "primero_id", "primero_case_id")
+#: Columns that have its Case ID: as Primero sent it (JSON), and mapped.
+_RAW_CASE_ID, _CASE_ID = "case_id_display", "case_id"
 
-    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
-    return frame
+_QUARTER_KEY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def rotate(store: PartitionStore) -> int:
+    """Encrypt every stored partition again with the newest key; how many there are."""
+    store.place.remove_leftovers()
+    names = store.place.names()
+    for name in names:
+        _rewrite(store, name, frozenset())
+    return len(names)
+
+
+def purge(store: PartitionStore, before: str) -> int:
+    """Delete the partitions of all quarters before the first day `before` (2022-01-01), and what killed runs left; how many."""
+    store.place.remove_leftovers()
+    names = {name: name.partition("/")[2] for name in store.place.names()}
+    old = [name for name, key in names.items() if _QUARTER_KEY.fullmatch(key) and key < before]
+    for name in old:
+        store.place.remove(name)
+    return len(old)
+
+
+def forget(store: PartitionStore, ids: Collection[str]) -> tuple[Counter[str], set[str]]:
+    """Take cases out of every stored partition and its summary; the rows removed by case, and the Case IDs found in them."""
+    store.place.remove_leftovers()
+    gone: Counter[str] = Counter()
+    case_ids: set[str] = set()
+    for name in store.place.names():
+        found, named, in_summary = _holds(store, name, frozenset(ids))
+        gone.update(found)
+        case_ids |= named
+        if found or in_summary:
+            _rewrite(store, name, frozenset(ids))
+    return gone, case_ids
+
+
+def _holds(store: PartitionStore, name: str, ids: frozenset[str]) -> tuple[Counter[str], set[str], bool]:
+    """How many rows of a partition each case has, their Case IDs, and whether the summary names one of the cases."""
+    file = store.open_file(name)
+    found: Counter[str] = Counter()
+    case_ids: set[str] = set()
+    column = _id_column(file.schema.names)
+    if column is not None:
+        named = next((name for name in (_RAW_CASE_ID, _CASE_ID) if name in file.schema.names), None)
+        for table in file.tables([column, *([named] if named else [])]):
+            mine = table.filter(_mine(table, column, ids))
+            found.update(mine.column(column).to_pylist())
+            if named:
+                case_ids |= {_text(value, named) for value in mine.column(named).to_pylist() if value}
+    summary = file.footer["summary"]
+    return found, case_ids, _without(summary, ids) != summary
+
+
+def _text(value: str, column: str) -> str:
+    """A Case ID as ONA has it; in raw cases it is JSON."""
+    if column == _CASE_ID:
+        return value.partition("~")[0]
+    try:
+        return str(orjson.loads(value)).strip()
+    except orjson.JSONDecodeError:
+        return value.strip()
+
+
+def _rewrite(store: PartitionStore, name: str, ids: frozenset[str]) -> None:
+    """Store a partition again, without the rows and the entries of these cases."""
+    file = store.open_file(name)
+    footer = file.footer
+    column = _id_column(file.schema.names)
+    stored = Stored(footer["asset"], file.schema, footer["version"])
+    with store.writer_at(name, stored, footer["partition"]) as writer:
+        for table in file.tables():
+            kept = table if column is None or not ids else table.filter(pc.invert(_mine(table, column, ids)))
+            if len(kept):
+                writer.write_table(kept)
+        writer.commit(_without(footer["summary"], ids))
+
+
+def _mine(table: pa.Table, column: str, ids: frozenset[str]) -> pa.ChunkedArray:
+    """For each row whether it is of one of the cases."""
+    return pc.is_in(table.column(column), value_set=pa.array(sorted(ids), pa.string()))
+
+
+def _id_column(names: Collection[str]) -> str | None:
+    return next((name for name in _ID_COLUMNS if name in names), None)
+
+
+def _without(summary: Mapping[str, Any], ids: frozenset[str]) -> Mapping[str, Any]:
+    """A summary without what names one of the cases: entries of the quarantine, and those stamped ahead."""
+    kept = dict(summary)
+    if "quarantine" in summary:
+        kept["quarantine"] = [entry for entry in summary["quarantine"] if entry.get("primero_id") not in ids]
+    if "received" in summary:
+        ahead = [case for case in summary["received"]["ahead"] if case not in ids]
+        kept["received"] = {**summary["received"], "ahead": ahead}
+    return kept

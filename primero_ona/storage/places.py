@@ -1,12 +1,13 @@
 """Where the files of stored partitions lie: in a folder of this machine, or in an S3 bucket; a file is there whole, or not at all.
 
 A file is known by its name, `asset/partition`. In a folder a new file replaces the old one by a rename, in a bucket by one PUT,
-before which nothing of it has left this process.
+before which nothing of it has left this process. Other files of this machine are written whole by `write_file`.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import re
 import secrets
 import shutil
@@ -316,3 +317,22 @@ def refuse_open_storage(folder: Path) -> None:
                 "take their rights away (chmod o-w FOLDER), or let PRIMERO_ONA_STORAGE_URL name another one",
                 see="open-secret",
             )
+
+
+def write_file(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write `path` by way of a file beside it; what is no plain file, as /dev/stdout, is written to as it is.
+
+    `mode` is that of the new file, cut by the umask. Raises OSError; the old file stands then, and nothing lies beside it.
+    """
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -145,7 +145,7 @@ def at_a_terminal(listening: Watched, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """In a folder without a `.env`, with no pauses between two tries, and a demo of one quarter."""
     monkeypatch.chdir(listening.folder)
     monkeypatch.setattr("primero_ona.primero.client.time.sleep", lambda _: None)
-    monkeypatch.setattr("primero_ona.primero.pull.EMPTY_PAUSE", 0.0)
+    monkeypatch.setattr("primero_ona.primero.visible.EMPTY_PAUSE", 0.0)
     monkeypatch.setattr("primero_ona.sandbox.demo_environment.QUARTERS", 1)
     listening.graph.sql(LEGACY)
     yield listening

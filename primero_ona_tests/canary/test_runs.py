@@ -79,7 +79,7 @@ def test_no_fault_of_primero_leaves_a_marker(listening, production, monkeypatch)
         return PrimeroClient(primero.url, primero.username, primero.password, **ours)
 
     monkeypatch.setattr(PrimeroResource, "client", hasty)
-    monkeypatch.setattr("primero_ona.primero.pull.EMPTY_PAUSE", 0.0)
+    monkeypatch.setattr("primero_ona.primero.visible.EMPTY_PAUSE", 0.0)
     pull = part(listening, production, *PULLED)
     for kind in KINDS:
         primero.fail(kind, times=None, after=2, seconds=2, status=500)

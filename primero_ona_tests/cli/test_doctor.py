@@ -22,15 +22,14 @@ from primero_ona.cli.app import app
 from primero_ona.cli.common import apply_schema, refresh_reference, sync_quarters
 from primero_ona.cli.doctor import diagnose
 from primero_ona.cli.output import exit_code
-from primero_ona.diagnosis import Diagnosis
-from primero_ona.graph.assets.raw import PRIMERO
+from primero_ona.diagnosis import Diagnosis, fingerprint
+from primero_ona.graph.assets.quarterly import PRIMERO
 from primero_ona.graph.runs import open_instance
 from primero_ona.ona.diagnosis import diagnose as diagnose_ona
 from primero_ona.quarters import current_quarter
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.settings import GROUPS
-from primero_ona.storage.diagnosis import fingerprint
 from primero_ona_tests import quick
 from primero_ona_tests.cli.broken_installation import (
     BROKEN,

@@ -14,14 +14,13 @@ from urllib.parse import parse_qs
 from psycopg.conninfo import make_conninfo
 
 from primero_ona.contract.tables import CASES
-from primero_ona.graph.runs import run_unpartitioned
 from primero_ona.mapping.labels import MAPPING_VERSION, Labels
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.ona.roles import shown_columns
 from primero_ona.pipeline.contract import ContractCheck
 from primero_ona.pipeline.stored import PULL_VERSION
-from primero_ona_tests.harness import Q2, Graph, small, wired
+from primero_ona_tests.harness import Q2, Graph, run_unpartitioned, small, wired
 from primero_ona_tests.test_data_protection import declared_rows
 
 NAME = "risk_level"

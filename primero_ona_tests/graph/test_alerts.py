@@ -28,11 +28,10 @@ from primero_ona.definitions import build_defs
 from primero_ona.errors import CheckError, ConfigError, DataError, RefusedError, TransientError
 from primero_ona.graph.dead_runs import PROCESS_TAG, end_dead_runs
 from primero_ona.graph.resources import PrimeroResource
-from primero_ona.graph.runs import sync_quarter
 from primero_ona.pipeline.alerts import Fault, State, channels, ping
 from primero_ona.quarters import Quarter, quarters_between
 from primero_ona.settings import AlertSettings, GraphSettings
-from primero_ona_tests.harness import Q1, small, wired
+from primero_ona_tests.harness import Q1, small, sync_quarter, wired
 
 GRAPH = build_defs(settings=GraphSettings(PRIMERO_ONA_START="2000-Q1"))
 SENSOR = GRAPH.resolve_sensor_def("report_faults")

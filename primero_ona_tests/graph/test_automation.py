@@ -15,7 +15,7 @@ from dagster._daemon.freshness import FreshnessDaemon
 
 from primero_ona.definitions import build_defs
 from primero_ona.graph.assets.ona import CASES_KEY, SERVICES_KEY
-from primero_ona.graph.assets.raw import PRIMERO
+from primero_ona.graph.assets.quarterly import PRIMERO
 from primero_ona.graph.automation import quarters_to_refresh
 from primero_ona.graph.due import read_cursor
 from primero_ona.pipeline.stored import current_versions

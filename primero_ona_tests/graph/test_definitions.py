@@ -16,7 +16,7 @@ from primero_ona import definitions
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.definitions import build_defs
 from primero_ona.errors import ConfigError
-from primero_ona.graph.assets.common import lineage_from, lineage_from_raw
+from primero_ona.graph.metadata import lineage_from, lineage_from_raw
 from primero_ona.settings import GraphSettings
 
 SNAPSHOT = Path(__file__).with_name("graph.txt")

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from primero_ona.graph.figure_checks import poorly_covered, unusual_changes
+from primero_ona.graph.assets.indicators import poorly_covered, unusual_changes
 from primero_ona.ona.figure_reads import Total
 from primero_ona.quarters import Quarter
 

@@ -16,15 +16,16 @@ from typer.testing import CliRunner
 
 from primero_ona.cli.app import app
 from primero_ona.definitions import build_defs
+from primero_ona.graph.assets.indicators import figure_checks
 from primero_ona.graph.assets.ona import ona_assets, ona_checks
 from primero_ona.graph.checks import asset_checks
-from primero_ona.graph.figure_checks import figure_checks
 from primero_ona.graph.partitions import quarterly_partitions
 from primero_ona.ona.bookkeeping import quarter_status
 from primero_ona.quarters import PHNOM_PENH, current_quarter
 from primero_ona.settings import GraphSettings
 from primero_ona_tests.harness import Q1, Q2, Graph, in_quarter, small, wired
 from primero_ona_tests.reliability.oracle import age_at, age_of, registered
+from primero_ona_tests.reliability.syncing import sync_plainly
 
 REINTEGRATION = "children_undergoing_reintegration_55427"
 
@@ -99,7 +100,7 @@ def test_ona_holds_each_case_and_each_service_of_the_quarter_once(loaded: Graph)
 
 def test_a_second_sync_writes_nothing_and_leaves_the_change_date_alone(graph: Graph) -> None:
     """Dashboards refresh what has a new date; a nightly sync must not make everything look new."""
-    graph.sync()
+    sync_plainly(graph)
     before = graph.sql("SELECT case_id, last_updated_date FROM cases ORDER BY 1")
     again = graph.sync().load
     for table in ("ona/cases", "ona/services"):
@@ -142,7 +143,7 @@ def test_the_open_quarter_is_pulled_by_its_changes_and_says_so(graph: Graph) -> 
 
 
 def in_ona(graph: Graph) -> list[dict[str, Any]]:
-    graph.sync()
+    sync_plainly(graph)
     held = {row[0] for row in graph.sql("SELECT primero_id::text FROM cases")}
     return [case for case in in_quarter(graph.primero, Q1) if case["id"] in held]
 

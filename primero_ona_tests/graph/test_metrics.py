@@ -16,7 +16,7 @@ from dagster._daemon.types import DaemonHeartbeat
 from prometheus_client.parser import text_string_to_metric_families
 
 from primero_ona.graph import metrics
-from primero_ona.graph.assets.raw import PRIMERO
+from primero_ona.graph.assets.quarterly import PRIMERO
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona_tests.harness import Q1, Graph, small, wired
 

@@ -8,11 +8,10 @@ import pandas as pd
 from hypothesis import settings
 
 from primero_ona.contract.tables import CASES
-from primero_ona.mapping.cases import map_cases
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Places
 from primero_ona.mapping.result import Mapped
-from primero_ona.mapping.services import map_services
+from primero_ona.mapping.rows import map_cases, map_services
 from primero_ona_tests import ALL
 from primero_ona_tests.raw import raw_frame
 

@@ -122,7 +122,7 @@ def test_the_age_at_a_service_is_that_on_its_day_in_phnom_penh(stamp, age):
 
 def test_the_mapped_service_has_the_age_of_its_own_child():
     """A section is taken apart; an age must not move to the child beside it."""
-    from primero_ona.mapping.services import map_services
+    from primero_ona.mapping.rows import map_services
     from primero_ona_tests.mapping.helpers import LABELS
 
     visit = {"service_implemented_day_time": "2024-01-10"}

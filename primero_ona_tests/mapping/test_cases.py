@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primero_ona.mapping.cases import map_cases
+from primero_ona.mapping.rows import map_cases
 from primero_ona.mapping.values import parse_option_name
 from primero_ona_tests.mapping.helpers import LABELS, PLACES, found, framewise, map_all, map_one, rows
 from primero_ona_tests.raw import raw_frame, uuid_of

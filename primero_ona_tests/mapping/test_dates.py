@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from primero_ona.mapping.dates import parse_date, parse_dates
 from primero_ona.mapping.result import UnmappedCodes
-from primero_ona.primero.fields import json_text
+from primero_ona.texts import json_text
 from primero_ona_tests.mapping.helpers import framewise, map_one, map_service
 
 CASE_DATES = ["registration_date", "care_date", "date_of_reintegration", "date_closure"]

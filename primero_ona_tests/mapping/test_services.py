@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from primero_ona.mapping.services import map_services
+from primero_ona.mapping.rows import map_services
 from primero_ona_tests.mapping.helpers import LABELS, found, map_sections, map_service, rows
 from primero_ona_tests.raw import raw_frame, uuid_of
 

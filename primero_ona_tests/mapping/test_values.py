@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from primero_ona.mapping.columns import parse_keys
 from primero_ona.mapping.values import codes_of, decode, key_text
-from primero_ona.primero.fields import json_text
+from primero_ona.texts import json_text
 from primero_ona_tests.mapping.helpers import framewise, map_one
 
 JSON = st.recursive(

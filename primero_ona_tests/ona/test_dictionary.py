@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from primero_ona.ona.dictionary import Undescribed, count_label, read_dictionary, sync_dictionary, undescribed_options
 from primero_ona.ona.migrations import apply, plan
+from primero_ona.ona.reference import Undescribed, count_label, read_dictionary, sync_dictionary, undescribed_options
 from primero_ona_tests.ona.rows import case, load, read, service
 
 

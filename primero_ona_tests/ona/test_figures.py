@@ -7,10 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from primero_ona.errors import DataError, TransientError
-from primero_ona.ona.connection import connect
+from primero_ona.ona.connection import connect, lock_loads
 from primero_ona.ona.erasure import erase
 from primero_ona.ona.figures import FigureCounts
-from primero_ona.ona.locks import lock_loads
 from primero_ona.ona.variants import Lists, fingerprint, variants
 from primero_ona_tests.harness import NOW
 from primero_ona_tests.ona.figures import DEFAULTS, TODAY, computed, frames, stored

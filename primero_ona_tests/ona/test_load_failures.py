@@ -11,10 +11,9 @@ import pytest
 
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import DataError, TransientError
-from primero_ona.ona.connection import connect
+from primero_ona.ona.connection import connect, lock_loads
 from primero_ona.ona.erasure import erase
 from primero_ona.ona.load import load_quarter
-from primero_ona.ona.locks import lock_loads
 from primero_ona.ona.merge import remove_services
 from primero_ona.primero.raw import EXIT_SCHEMA
 from primero_ona.storage.frames import Frames

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import pytest
 
 from primero_ona.errors import DataError, UsageError
-from primero_ona.ona.lookup import ChangedName, accept_names, changed_names, sync_lookup
 from primero_ona.ona.migrations import apply, plan
+from primero_ona.ona.reference import ChangedName, accept_names, changed_names, sync_lookup
 from primero_ona_tests.ona.rows import read
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)

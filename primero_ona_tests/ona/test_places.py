@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from primero_ona.ona.lookup import read_places
+from primero_ona.ona.reference import read_places
 
 DISTRICTS = [
     {"code": "1006", "district": "Chetr Borei", "province": "Kratie", "province_code": "10"},

@@ -13,9 +13,8 @@ from psycopg import sql
 
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.ona.bookkeeping import list_entries, quarter_status
-from primero_ona.ona.connection import connect
+from primero_ona.ona.connection import connect, lock_loads, lock_of_all
 from primero_ona.ona.erasure import erase, note_stored_rows
-from primero_ona.ona.locks import lock_loads, lock_of_all
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.ona.roles import ROLES, VIEWS_SCHEMA, roles_sql
 from primero_ona_tests.harness import NOW, Graph, small, wired

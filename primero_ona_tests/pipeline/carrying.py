@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.pipeline.extract import Pulled
-from primero_ona.primero.policy import PullPolicy
+from primero_ona.primero.fields import PullPolicy
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero

@@ -14,22 +14,18 @@ import pytest
 from primero_ona.errors import TransientError
 from primero_ona.mapping.dates import with_ages
 from primero_ona.mapping.labels import version_of
-from primero_ona.mapping.membership import membership
+from primero_ona.mapping.membership import membership, sort_cases
 from primero_ona.ona.bookkeeping import PULL_NUMBER, next_pull
-from primero_ona.ona.connection import connect
+from primero_ona.ona.connection import connect, partition_lock
 from primero_ona.ona.erasure import erase
-from primero_ona.ona.locks import partition_lock
 from primero_ona.pipeline.carry import rule_sources, rules_version
-from primero_ona.pipeline.scope import sort_cases
-from primero_ona.pipeline.stored import EXITS, UNDER18
-from primero_ona.pipeline.upkeep import forget
-from primero_ona.primero.fields import json_text
-from primero_ona.primero.policy import PullPolicy, cut_location
+from primero_ona.pipeline.stored import EXITS, UNDER18, forget
+from primero_ona.primero.fields import PullPolicy, cut_location
 from primero_ona.primero.raw import raw_columns
 from primero_ona.primero.walk import believed
 from primero_ona.quarters import local_today
 from primero_ona.storage.partitions import PartitionWriter
-from primero_ona.texts import case_id_of
+from primero_ona.texts import case_id_of, json_text
 from primero_ona_tests.conftest import ALL
 from primero_ona_tests.pipeline.carrying import CP, NOW, OPEN, World, content, is_young, migrated, world
 from primero_ona_tests.reliability.oracle import differences

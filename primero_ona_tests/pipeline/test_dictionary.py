@@ -7,12 +7,12 @@ import io
 
 import pytest
 
-from primero_ona.contract.reference import DATA_DICTIONARY
+from primero_ona.contract.derived import DATA_DICTIONARY
 from primero_ona.contract.tables import CASES, SERVICES, TABLES
 from primero_ona.mapping.labels import Labels
 from primero_ona.ona.target import VIEWS
 from primero_ona.pipeline.reference import as_csv, dictionary_rows, primero_labels
-from primero_ona.primero.catalogue import catalogue
+from primero_ona.primero.reference import catalogue
 from primero_ona.sandbox import reference
 from primero_ona_tests.mapping.expected_labels import EXPECTED
 

@@ -11,12 +11,23 @@ import dagster as dg
 import pytest
 
 from primero_ona.errors import TransientError
-from primero_ona.graph.runs import RunOutcome, run_unpartitioned, sync_quarter
-from primero_ona.pipeline.reference import labels_in_use, mapped_otherwise, stored_reference
+from primero_ona.graph.runs import RunOutcome
+from primero_ona.pipeline.reference import labels_in_use, stored_reference
+from primero_ona.pipeline.stored import mapped_otherwise
 from primero_ona.primero.reference import LISTS, Reference, refresh
 from primero_ona.sandbox.changes import ReferenceData
 from primero_ona_tests import quick
-from primero_ona_tests.harness import NOW, Q1, Graph, in_quarter, seed_reference, small, wired
+from primero_ona_tests.harness import (
+    NOW,
+    Q1,
+    Graph,
+    in_quarter,
+    run_unpartitioned,
+    seed_reference,
+    small,
+    sync_quarter,
+    wired,
+)
 from primero_ona_tests.reliability.syncing import sync_plainly
 
 CONCERNS = "lookup-protection-concerns"

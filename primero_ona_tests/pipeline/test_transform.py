@@ -7,10 +7,9 @@ import json
 import pandas as pd
 import pytest
 
-from primero_ona.mapping.cases import CASE_FIELDS, map_cases
 from primero_ona.mapping.labels import MAPPING_VERSION
 from primero_ona.mapping.result import Tally
-from primero_ona.mapping.services import SERVICE_CASE_FIELDS, map_services
+from primero_ona.mapping.rows import CASE_FIELDS, SERVICE_CASE_FIELDS, map_cases, map_services
 from primero_ona.pipeline import transform
 from primero_ona.pipeline.transform import mapped_frames
 from primero_ona.storage.frames import Frames

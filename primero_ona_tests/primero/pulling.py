@@ -50,10 +50,12 @@ def pull(
 ) -> tuple[PullReport, Kept]:
     sink = sink or Kept()
     with PrimeroClient(primero.url, primero.username, primero.password, pause=0) as client:
-        return pull_cases(client, window(quarter), sink, known, empty_pause=0), sink
+        return pull_cases(client, window(quarter), sink, known), sink
 
 
 def truth(primero: SandboxPrimero, quarter: Quarter = CLOSED) -> set[str]:
     """The cases that lie in the window now."""
-    stamps = {case["id"]: datetime.fromisoformat(case["last_updated_at"]) for case in primero.cases.records()}
-    return {case for case, stamp in stamps.items() if quarter.start <= stamp < quarter.end}
+    cases = primero.cases.records("id", "last_updated_at")
+    return {
+        case["id"] for case in cases if quarter.start <= datetime.fromisoformat(case["last_updated_at"]) < quarter.end
+    }

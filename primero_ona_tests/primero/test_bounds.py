@@ -293,8 +293,8 @@ WINDOW = Window(QUARTER.start, QUARTER.end, is_open=False)
 
 #: By list: reading it whole.
 LISTS: dict[str, Callable[[PrimeroClient], object]] = {
-    "tied cases": lambda client: pull_cases(client, WINDOW, Kept(), empty_pause=0),
-    "inventory": lambda client: take_inventory(client, Kept(), empty_pause=0),
+    "tied cases": lambda client: pull_cases(client, WINDOW, Kept()),
+    "inventory": lambda client: take_inventory(client, Kept()),
     "stamps ahead": lambda client: changes_since(client, None),
 }
 

@@ -60,7 +60,7 @@ def pulled(primero: SandboxPrimero) -> tuple[list[str], list[str]]:
     """The ids that a pull of the open quarter brings, and those that it calls stamped ahead."""
     quarter, sink = current_quarter(), Kept()
     with asking(primero) as client:
-        report = pull_cases(client, Window(quarter.start, quarter.end, is_open=True), sink, empty_pause=0)
+        report = pull_cases(client, Window(quarter.start, quarter.end, is_open=True), sink)
     assert report.walks == 1
     return sink.ids, report.ahead
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primero_ona.primero.fields import SERVICE_FIELDS, json_text
+from primero_ona.primero.fields import SERVICE_FIELDS
 from primero_ona.primero.raw import PULLED_SCHEMA, PULLED_SERVICE_TYPE, raw_columns, sections, texts
+from primero_ona.texts import json_text
 from primero_ona_tests.raw import cut_services
 
 #: Texts that look like what stands between values, or like null.

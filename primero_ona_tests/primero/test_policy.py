@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from primero_ona.primero.policy import PullPolicy, cut_location
+from primero_ona.primero.fields import PullPolicy, cut_location
 
 
 @pytest.mark.parametrize(

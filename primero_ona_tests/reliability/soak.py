@@ -32,25 +32,24 @@ from cryptography.fernet import Fernet
 
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
-from primero_ona.pipeline.reconcile import Reconciliation, reconcile, remove_gone
+from primero_ona.ona.reconcile import remove_gone
+from primero_ona.pipeline.reconcile import Reconciliation, reconcile
 from primero_ona.pipeline.reference import scope_in_use
-from primero_ona.pipeline.scope import Scope
-from primero_ona.pipeline.upkeep import forget
+from primero_ona.pipeline.stored import Scope, forget
 from primero_ona.primero import inventory
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.policy import PullPolicy
+from primero_ona.primero.fields import PullPolicy
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.columns import ABSENT
 from primero_ona.sandbox.postgres import postgres_library
 from primero_ona.sandbox.primero import SandboxPrimero
-from primero_ona_tests.harness import Clock
+from primero_ona_tests.harness import Clock, home_with_settings
 from primero_ona_tests.reliability.oracle import TYPE, differences
 from primero_ona_tests.reliability.syncing import (
     UNEXPECTED,
     Place,
     finish,
-    home_with_settings,
     kill,
     pull,
     start,
@@ -138,7 +137,7 @@ class Scenario:
                 self.told.append(f"repaired {found.total}")
                 for quarter in found.to_sync:
                     self._expect([0], self._whole(quarter, whole=True))
-                remove_gone(conn, found)
+                remove_gone(conn, found.total, found.removable)
 
     def _carried_wrong(self) -> list[str]:
         """In what the open quarter, as stored, differs from a walk of all of it."""
@@ -156,7 +155,7 @@ class Scenario:
         """Compare all, by Primero's clock."""
         _open.quarter = Quarter.of(self.clock.now)
         try:
-            return reconcile(client, conn, scope_in_use(Scope(FIRST), self.place.stored), empty_pause=0)
+            return reconcile(client, conn, scope_in_use(Scope(FIRST), self.place.stored))
         finally:
             _open.quarter = None
 

@@ -30,19 +30,19 @@ from primero_ona.cli.output import exit_code
 from primero_ona.errors import SyncError
 from primero_ona.ona.bookkeeping import RECEIVED
 from primero_ona.ona.connection import connect
+from primero_ona.ona.reconcile import remove_gone
 from primero_ona.pipeline import extract
 from primero_ona.pipeline.carry import CARRY
 from primero_ona.pipeline.load import load_stored_quarter
-from primero_ona.pipeline.reconcile import Reconciliation, reconcile, remove_gone
+from primero_ona.pipeline.reconcile import Reconciliation, reconcile
 from primero_ona.pipeline.reference import scope_in_use
-from primero_ona.pipeline.scope import Scope
-from primero_ona.pipeline.stored import EXITS, REFERENCE, REINTEGRATION, UNDER18, StoredAssets
+from primero_ona.pipeline.stored import EXITS, REFERENCE, REINTEGRATION, UNDER18, Scope, StoredAssets
 from primero_ona.pipeline.transform import map_quarter_cases, map_quarter_services
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.policy import PullPolicy
+from primero_ona.primero.fields import PullPolicy
 from primero_ona.quarters import Quarter
 from primero_ona.storage.partitions import PartitionStore
-from primero_ona_tests.harness import Q1, START, Graph, seed_reference
+from primero_ona_tests.harness import Q1, START, Graph, home_with_settings, seed_reference
 
 #: Exit code of a child whose sync broke with something else than a failure of ours.
 UNEXPECTED = 70
@@ -74,7 +74,7 @@ class Place:
     def seed(self) -> None:
         """Store the reference data where none is, as the first command of an installation does."""
         if not self.stored.store.partitions(REFERENCE):
-            seed_reference(self.stored, self.connect)
+            seed_reference(self.stored, self.connect, key=self.key)
 
     def client(self) -> PrimeroClient:
         return PrimeroClient(self.primero_url, self.username, self.password, pause=0)
@@ -157,7 +157,7 @@ def reconciled(place: Place, scope: Scope) -> Reconciliation:
     """Compare all of Primero with all of ONA."""
     place.seed()
     with place.client() as client, place.connect() as conn:
-        return reconcile(client, conn, scope_in_use(scope, place.stored), empty_pause=0)
+        return reconcile(client, conn, scope_in_use(scope, place.stored))
 
 
 def repaired(place: Place, scope: Scope) -> Reconciliation:
@@ -167,7 +167,7 @@ def repaired(place: Place, scope: Scope) -> Reconciliation:
         assert sync_rooms(place, quarter, whole=True) == 0
     if found.removable:
         with place.connect() as conn:
-            remove_gone(conn, found)
+            remove_gone(conn, found.total, found.removable)
     return found
 
 
@@ -251,7 +251,8 @@ def _command(words: Sequence[str], folder: Path, variables: Mapping[str, str], o
     for descriptor, name in ((1, "out"), (2, "err")):
         with output.with_suffix(f".{name}").open("wb") as file:
             os.dup2(file.fileno(), descriptor)
-    sys.stdout, sys.stderr = open(1, "w", encoding="utf-8"), open(2, "w", encoding="utf-8")  # noqa: SIM115
+    letters = variables.get("PYTHONIOENCODING", "utf-8")
+    sys.stdout, sys.stderr = open(1, "w", encoding=letters), open(2, "w", encoding=letters)  # noqa: SIM115
     sys.argv = ["primero-ona", *words]
     code: Any = 0
     with nullcontext() if pauses else mock.patch("primero_ona.primero.client.time.sleep"):
@@ -293,10 +294,3 @@ def finish(children: Sequence[BaseProcess], within: float = 120) -> list[int]:
             os.kill(child.pid, signal.SIGKILL)
             raise AssertionError("a sync did not end")
     return [child.exitcode or 0 for child in children]
-
-
-def home_with_settings(folder: Path) -> str:
-    """A DAGSTER_HOME with the project's own dagster.yaml."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / "dagster.yaml").write_text((Path(__file__).parents[2] / "dagster.yaml").read_text())
-    return str(folder)

@@ -12,8 +12,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from primero_ona.errors import SyncError, TransientError
-from primero_ona.pipeline import extract, upkeep
-from primero_ona.primero.policy import PullPolicy
+from primero_ona.pipeline import extract
+from primero_ona.pipeline import stored as upkeep
+from primero_ona.primero.fields import PullPolicy
 from primero_ona.storage.partitions import PartitionStore
 from primero_ona_tests import quick
 from primero_ona_tests.harness import Q1, Q2, Graph

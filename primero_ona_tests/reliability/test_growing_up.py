@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import Scope
 from primero_ona.quarters import Quarter, quarters_between
 from primero_ona.sandbox.cases import Wish
 from primero_ona_tests.harness import NOW, Q1, Graph, wired

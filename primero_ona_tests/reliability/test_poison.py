@@ -15,7 +15,7 @@ import pytest
 
 from primero_ona.ona.connection import connect
 from primero_ona.pipeline.reconcile import Reconciliation, reconcile
-from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import Scope
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.cases import Wish
@@ -81,7 +81,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def verified(graph: Graph) -> Reconciliation:
     with client_of(graph) as client, connect(graph.url) as conn:
-        return reconcile(client, conn, Scope(Q1), empty_pause=0)
+        return reconcile(client, conn, Scope(Q1))
 
 
 def client_of(graph: Graph) -> PrimeroClient:

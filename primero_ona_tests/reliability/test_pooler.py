@@ -17,16 +17,15 @@ import psycopg
 import pytest
 
 from primero_ona.errors import ConfigError, RefusedError
-from primero_ona.graph.runs import run_unpartitioned
 from primero_ona.ona.bookkeeping import list_entries, quarter_status
 from primero_ona.ona.connection import connect
 from primero_ona.ona.diagnosis import diagnose
 from primero_ona.ona.migrations import plan
 from primero_ona.pipeline.reconcile import reconcile
 from primero_ona.pipeline.reference import scope_in_use
-from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import Scope
 from primero_ona.primero.client import PrimeroClient
-from primero_ona_tests.harness import Q1, Q2, Graph
+from primero_ona_tests.harness import Q1, Q2, Graph, run_unpartitioned
 
 _PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
@@ -123,10 +122,10 @@ def test_syncs_verify_repair_and_refresh_work_and_leave_nothing_behind(behind, i
         PrimeroClient(primero.url, primero.username, primero.password, pause=0) as client,
         connect(behind.url) as conn,
     ):
-        found = reconcile(client, conn, scope, empty_pause=0)
+        found = reconcile(client, conn, scope)
         assert found.total.services == found.total.differences == 1
         assert [behind.sync(quarter).failure for quarter in found.to_sync] == [None]
-        assert reconcile(client, conn, scope, empty_pause=0).total.differences == 0
+        assert reconcile(client, conn, scope).total.differences == 0
         assert plan(conn) == []
         assert len(quarter_status(conn)) == 2
         assert list_entries(conn)

@@ -74,11 +74,11 @@ def test_after_hundreds_of_edits_between_its_requests_the_next_pull_has_exactly_
             for request in range(4, 14):
                 primero.after(request, work)
             before, first, second = truth(primero, quarter), Kept(), Kept()
-            pull_cases(client, window, first, empty_pause=0)
+            pull_cases(client, window, first)
             assert set(first.ids) >= before & truth(primero, quarter)
             for _ in range(14):  # whatever edits are still to come
                 client.page("cases", {"per": 0})
-            pull_cases(client, window, second, empty_pause=0)
+            pull_cases(client, window, second)
             assert sorted(second.ids) == sorted(truth(primero, quarter))
 
 
@@ -246,7 +246,7 @@ def test_one_value_that_the_quick_decoder_refuses_does_not_cost_the_page(value):
 
 
 def client_json(value: object) -> str:
-    from primero_ona.primero.fields import json_text
+    from primero_ona.texts import json_text
 
     text = json_text(value)
     try:
@@ -275,7 +275,7 @@ def test_a_wrong_password_is_asked_once_by_verify(graph):
     """Verify asks for one case after the other; each with a wrong password would lock the account at the sixth."""
     from primero_ona.ona.connection import connect
     from primero_ona.pipeline.reconcile import reconcile
-    from primero_ona.pipeline.scope import Scope
+    from primero_ona.pipeline.stored import Scope
 
     with (
         PrimeroClient(graph.primero.url, graph.primero.username, "wrong", pause=0) as client,

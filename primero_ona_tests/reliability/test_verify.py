@@ -14,13 +14,13 @@ from typer.testing import Result
 from primero_ona.errors import RefusedError, TransientError
 from primero_ona.ona.connection import connect
 from primero_ona.pipeline.reconcile import Reconciliation, reconcile
-from primero_ona.pipeline.scope import Scope
+from primero_ona.pipeline.stored import Scope
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import presence_of, take_inventory
 from primero_ona_tests import quick
 from primero_ona_tests.harness import Q1, Q2, Graph
 from primero_ona_tests.primero.pulling import Kept
-from primero_ona_tests.reliability.syncing import place_of, repaired, sync_rooms, terminal_of
+from primero_ona_tests.reliability.syncing import place_of, repaired, sync_plainly, sync_rooms, terminal_of
 
 SCOPE = Scope(Q1)
 
@@ -38,7 +38,7 @@ def asking(graph: Graph) -> PrimeroClient:
 
 def look(graph: Graph, **options: Any) -> Reconciliation:
     with asking(graph) as client, connect(graph.url) as conn:
-        return reconcile(client, conn, SCOPE, empty_pause=0, **options)
+        return reconcile(client, conn, SCOPE, **options)
 
 
 def repair(graph: Graph) -> Reconciliation:
@@ -216,7 +216,7 @@ def test_an_inventory_that_shrinks_while_it_is_read_is_taken_again(graph):
     graph.primero.after(6, lambda server: server.delete(victim))
     sink = Inventory()
     with asking(graph) as client:
-        report = take_inventory(client, sink, empty_pause=0)
+        report = take_inventory(client, sink)
     assert report.takes == 2
     assert sorted(sink.ids) == sorted(case["id"] for case in graph.primero.cases.records())
 
@@ -229,7 +229,7 @@ def test_cases_created_while_an_inventory_is_read_double_nobody(graph):
         graph.primero.after(request, lambda server: [server.create(age=9) for _ in range(3)])
     sink = Inventory()
     with asking(graph) as client:
-        take_inventory(client, sink, empty_pause=0)
+        take_inventory(client, sink)
     assert len(sink.ids) == len(set(sink.ids)) >= 60
 
 
@@ -238,13 +238,13 @@ def test_an_inventory_that_stays_short_is_no_proof(graph):
     """A server that counts more than it shows must not make ONA look complete."""
     graph.primero.fail("wrong total", times=None, by=3)
     with asking(graph) as client, pytest.raises(TransientError, match="not complete, 3 times"):
-        take_inventory(client, Inventory(), empty_pause=0)
+        take_inventory(client, Inventory())
 
 
 def test_an_inventory_asks_with_no_window_but_for_its_count(graph):
     """A range over the JSON stamp makes Primero read its whole table for each page."""
     with asking(graph) as client:
-        take_inventory(client, Inventory(), empty_pause=0)
+        take_inventory(client, Inventory())
     windows = [
         entry.query
         for entry in graph.primero.log
@@ -263,7 +263,7 @@ def test_an_inventory_of_nothing_is_no_proof(graph, trouble):
     else:
         graph.primero.switches.scans_time_out = True
     with asking(graph) as client, pytest.raises(TransientError):
-        take_inventory(client, Inventory(), empty_pause=0)
+        take_inventory(client, Inventory())
 
 
 @pytest.mark.proves("no-stamp")
@@ -272,7 +272,7 @@ def test_a_case_without_a_time_of_its_last_change_is_counted_and_left_out(graph)
     graph.primero.create(age=9, last_updated_at=None)
     sink = Inventory()
     with asking(graph) as client:
-        report = take_inventory(client, sink, empty_pause=0)
+        report = take_inventory(client, sink)
     assert (report.unstamped, report.cases) == (1, len(sink.ids))
     assert sorted(sink.ids) == sorted(case["id"] for case in graph.primero.cases.records() if case["last_updated_at"])
 
@@ -285,9 +285,9 @@ def test_nothing_of_a_case_but_its_status_is_asked_when_it_is_confirmed(graph):
 
 
 @pytest.fixture
-def command(synced: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Runs `primero-ona` with these arguments on the synced sandbox."""
-    return terminal_of(synced, tmp_path, monkeypatch)
+def command(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs `primero-ona` with these arguments on the sandbox."""
+    return terminal_of(graph, tmp_path, monkeypatch)
 
 
 @pytest.mark.proves("unknown-birthday")
@@ -303,8 +303,10 @@ def test_verify_warns_where_it_could_read_no_date_of_birth(synced, command):
 
 
 @pytest.mark.proves("quarantine")
-def test_the_quarantine_is_listed_without_values_and_a_row_that_becomes_good_leaves_it(synced, command):
+def test_the_quarantine_is_listed_without_values_and_a_row_that_becomes_good_leaves_it(graph, command):
     """Somebody gives the child its case id in Primero; nobody should have to clear a list by hand."""
+    sync_plainly(graph, Q2)
+    graph.clock.move(minutes=1)
     listed = command("quarantine", "list", "--json")
     entries = json.loads(listed.stdout)
     keyless = [entry for entry in entries if entry["reason"] == "case_id missing"]
@@ -315,12 +317,12 @@ def test_the_quarantine_is_listed_without_values_and_a_row_that_becomes_good_lea
         "resolved_at",
     }  # fmt: skip
     case = keyless[0]["primero_id"]
-    synced.primero.update(case, case_id_display="good-now")
+    graph.primero.update(case, case_id_display="good-now")
     retried = command("quarantine", "retry", "--json")
     left = json.loads(retried.stdout)["open"]
     assert case not in {entry["primero_id"] for entry in left if entry["reason"] == "case_id missing"}
     assert {entry["primero_id"] for entry in left} == {entry["primero_id"] for entry in entries} - {case} | {
         entry["primero_id"] for entry in left if entry["primero_id"] == case
     }
-    assert synced.sql("SELECT count(*) FROM cases WHERE case_id = 'good-now'") == [(1,)]
+    assert graph.sql("SELECT count(*) FROM cases WHERE case_id = 'good-now'") == [(1,)]
     assert retried.exit_code == (1 if left else 0)

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from primero_ona.ona.revisions import keep_published, read_published
 from primero_ona.report import disclosure
 from primero_ona.report.disclosure import ANY, Known, Relation, disclose
-from primero_ona.report.public import OTHER, PUBLIC, PublicTable, bounds, public_labels, publish, text_of
+from primero_ona.report.public import OTHER, PublicTable, bounds, public_labels, publish, text_of
+from primero_ona.report.relations import PUBLIC
 from primero_ona.report.tables import Table
 from primero_ona_tests.conftest import ALL
 

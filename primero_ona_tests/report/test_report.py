@@ -14,9 +14,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from primero_ona.contract.figures import UNCONFIRMED
+from primero_ona.contract.derived import UNCONFIRMED
 from primero_ona.errors import ConfigError, DataError, SyncError, UsageError
-from primero_ona.ona.dictionary import read_dictionary
+from primero_ona.ona.reference import read_dictionary
 from primero_ona.ona.revisions import read_published
 from primero_ona.pipeline.reference import fill_dictionary, fill_lookup
 from primero_ona.quarters import Quarter

@@ -14,11 +14,10 @@ from cryptography.fernet import Fernet
 
 from primero_ona.errors import ConfigError, DataError, TransientError
 from primero_ona.ona.connection import connect
-from primero_ona.pipeline import upkeep
+from primero_ona.pipeline import stored as upkeep
 from primero_ona.quarters import Quarter
-from primero_ona.storage.partitions import PartitionStore, Stored
+from primero_ona.storage.partitions import PartitionStore, Stored, forget, purge, rotate
 from primero_ona.storage.places import Bucket
-from primero_ona.storage.rewrite import forget, purge, rotate
 from primero_ona_tests.storage.buckets import BucketServer, bucket_server
 from primero_ona_tests.storage.test_rewrite import ASSET, NEW, OLD, Q1, Q2, ids_of, stored, write
 

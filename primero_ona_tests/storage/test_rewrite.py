@@ -16,16 +16,14 @@ from primero_ona.definitions import build_defs
 from primero_ona.errors import ConfigError, DataError, TransientError
 from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage
 from primero_ona.graph.retention import oldest_kept
-from primero_ona.ona.connection import connect
-from primero_ona.ona.locks import lock_of_all, partition_lock
+from primero_ona.ona.connection import connect, lock_of_all, partition_lock
 from primero_ona.ona.migrations import apply, plan
-from primero_ona.pipeline import upkeep
+from primero_ona.pipeline import stored as upkeep
 from primero_ona.pipeline.stored import StoredAssets
 from primero_ona.primero.raw import EXIT_SCHEMA
 from primero_ona.quarters import Quarter, current_quarter
 from primero_ona.settings import GraphSettings
-from primero_ona.storage.partitions import PartitionStore
-from primero_ona.storage.rewrite import forget, purge, rotate
+from primero_ona.storage.partitions import PartitionStore, forget, purge, rotate
 from primero_ona_tests.harness import table
 from primero_ona_tests.raw import raw_frame, uuid_of
 
@@ -194,7 +192,7 @@ def test_a_forgotten_case_is_in_no_file_and_everything_else_stays(tmp_path):
 
 def test_an_erasure_waits_for_the_runs_and_the_runs_for_an_erasure(ona, monkeypatch):
     """Rewritten under a pull, the partition would get the child back a minute later."""
-    monkeypatch.setattr("primero_ona.ona.locks._WAIT", "50ms")
+    monkeypatch.setattr("primero_ona.ona.connection._WAIT", "50ms")
     with ona() as run, ona() as other, ona() as command:
         with partition_lock(run, Q1.key), partition_lock(other, Q2.key):
             with pytest.raises(TransientError, match="command is storing 2024-01-01"), partition_lock(command, Q1.key):

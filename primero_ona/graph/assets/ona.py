@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from primero_ona.contract.column import Table
-from primero_ona.contract.figures import INDICATOR_FIGURES
+from primero_ona.contract.derived import INDICATOR_FIGURES
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.graph.assets.common import LOAD, LOADED, QUARTER_NOTE, READERS, contract_metadata, lineage_from
 from primero_ona.graph.checks import Results, answer, check_specs, report
-from primero_ona.graph.metadata import count_table, quarter_metadata
+from primero_ona.graph.metadata import (
+    LOAD,
+    LOADED,
+    QUARTER_NOTE,
+    READERS,
+    contract_metadata,
+    count_table,
+    lineage_from,
+    quarter_metadata,
+)
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.mapping.labels import MAPPING_VERSION
 from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, StoredAssets

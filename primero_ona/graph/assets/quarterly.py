@@ -1,4 +1,4 @@
-"""Group 1_extract: one pull of a quarter from Primero, three assets."""
+"""What is made of a quarter: one pull from Primero, three raw assets (group 1_extract), and two mapped ones (2_map)."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -6,20 +6,38 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from primero_ona.contract.tables import BIRTH_FIELD
-from primero_ona.errors import NAMED_CASES
-from primero_ona.graph.assets.common import EXTRACT, QUARTER_NOTE, SEEN, SOURCE, raw_metadata
-from primero_ona.graph.metadata import quarter_metadata, traffic_metadata
+from primero_ona.contract.column import Table
+from primero_ona.contract.tables import CASES, SERVICES
+from primero_ona.graph.assets.reference import LOOKUP_KEY, REFERENCE_KEY
+from primero_ona.graph.metadata import (
+    EXTRACT,
+    MAP,
+    QUARTER_NOTE,
+    SEEN,
+    SOURCE,
+    contract_metadata,
+    lineage_from_raw,
+    quarter_metadata,
+    raw_metadata,
+    stored_metadata,
+    traffic_metadata,
+)
 from primero_ona.graph.partitions import WHOLE_TAG
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
-from primero_ona.pipeline.stored import EXITS, PULL_VERSION, REINTEGRATION, UNDER18, StoredAssets
-from primero_ona.primero.fields import EXIT_COLUMNS, FIELDS_MISSING, RAW_COLUMNS, WITHOUT_BIRTH
-from primero_ona.primero.policy import PullPolicy
-from primero_ona.quarters import PHNOM_PENH, Quarter
+from primero_ona.pipeline.stored import (
+    EXITS,
+    MAPPED_CASES,
+    MAPPED_SERVICES,
+    REINTEGRATION,
+    UNDER18,
+    StoredAssets,
+    current_versions,
+)
+from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS, PullPolicy
+from primero_ona.quarters import Quarter, local_time
 
 if TYPE_CHECKING:
     from primero_ona.pipeline.extract import Pulled
-    from primero_ona.primero.pull import PullReport
 
 PRIMERO = dg.AssetSpec(
     "primero",
@@ -27,11 +45,6 @@ PRIMERO = dg.AssetSpec(
     group_name=SOURCE,
     kinds={"primero"},
     freshness_policy=SEEN,
-)
-
-_AHEAD = (
-    "%d cases are stamped more than an hour ahead of Primero's own time; they came with the open quarter, stamped with its "
-    "start. Let Primero's administrators look at the server's clock. The first: %s"
 )
 
 _DESCRIPTIONS = {
@@ -43,6 +56,7 @@ _DESCRIPTIONS = {
 
 def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg.AssetsDefinition:
     """The three raw assets, made by one pull."""
+    version, _ = current_versions(policy.suffix)
 
     @dg.multi_asset(
         name="pull_quarter",
@@ -53,7 +67,7 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
                 description=_DESCRIPTIONS[asset] + QUARTER_NOTE,
                 group_name=EXTRACT,
                 kinds={"primero", "parquet"},
-                code_version=PULL_VERSION + policy.suffix,
+                code_version=version,
                 metadata=raw_metadata(EXIT_COLUMNS if asset == EXITS else RAW_COLUMNS),
             )
             for asset in _DESCRIPTIONS
@@ -74,7 +88,8 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
         with primero.client() as client:
             whole = WHOLE_TAG in context.run.tags
             pulled = extract.pull_quarter(client, ona.connection, partitions, quarter, policy, whole=whole)
-        _warn(context.log, pulled)
+        for text in pulled.warnings:
+            context.log.warning(text)
         facts = {"policy": policy.description, "connection to Primero": client.protection, **_metadata(pulled)}
         for asset, rows in pulled.rows.items():
             yield dg.MaterializeResult(asset_key=asset, metadata={**quarter_metadata(quarter, rows), **facts})
@@ -82,33 +97,18 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
     return pull_quarter
 
 
-def _warn(log: dg.DagsterLogManager, pulled: "Pulled") -> None:
-    """Say in the run's log what its readers should look into, with Primero's ids at most."""
-    missing = pulled.report.fields.missing
-    if missing:
-        log.warning(FIELDS_MISSING)
-    if BIRTH_FIELD in missing:
-        log.warning(WITHOUT_BIRTH)
-    if pulled.report.ahead:
-        log.warning(_AHEAD, len(pulled.report.ahead), ", ".join(pulled.ahead[:NAMED_CASES]))
-
-
-def _walk(report: "PullReport") -> dict[str, Any]:
+def _walk(pulled: "Pulled") -> dict[str, Any]:
     """How the quarter was walked: whole, and why, or its changes, and what was carried over."""
+    report = pulled.report
     if report.since is None:
         because = f", since {report.whole_because}" if report.whole_because else ""
         return {"walked": f"the whole quarter{because}"}
     return {
-        "walked": f"changes since {_local(report.since)}",
+        "walked": f"changes since {local_time(datetime.fromisoformat(report.since))}, Phnom Penh",
         "cases that came": report.kept + report.other_modules,
         "carried over": report.carried,
-        "last whole walk": _local(report.whole_at),
+        "last whole walk": f"{local_time(datetime.fromisoformat(report.whole_at))}, Phnom Penh",
     }
-
-
-def _local(text: str) -> str:
-    """A point in time as people in Phnom Penh write it."""
-    return f"{datetime.fromisoformat(text).astimezone(PHNOM_PENH):%Y-%m-%d %H:%M}, Phnom Penh"
 
 
 def _metadata(pulled: "Pulled") -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _metadata(pulled: "Pulled") -> dict[str, Any]:
     report = pulled.report
     return {
         "cases in the window": report.kept + report.other_modules + report.carried,
-        **_walk(report),
+        **_walk(pulled),
         "not included": pulled.rows[EXITS],
         "excluded as erased": pulled.erased,
         "Primero version": report.version or "not visible to this account",
@@ -124,3 +124,46 @@ def _metadata(pulled: "Pulled") -> dict[str, Any]:
         "stamped ahead": len(report.ahead),
         **traffic_metadata(report.requests, report.bytes, report.seconds),
     }
+
+
+def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
+    """The mapped cases and the mapped services."""
+    cases = "Cases as rows of ONA's table: codes became labels, places have names."
+    services = "Services of the mapped cases, one row each."
+    return [
+        _mapped_asset(MAPPED_CASES, CASES, cases, quarters, LOOKUP_KEY),
+        _mapped_asset(MAPPED_SERVICES, SERVICES, services, quarters),
+    ]
+
+
+def _mapped_asset(
+    name: str, table: Table, text: str, quarters: dg.PartitionsDefinition[str], *more: dg.AssetKey
+) -> dg.AssetsDefinition:
+    """The asset of a table's rows; `more`: what it reads beside the raw cases and the reference data."""
+
+    @dg.asset(
+        name=name,
+        deps=[REINTEGRATION, UNDER18, REFERENCE_KEY, *more],
+        description=text + QUARTER_NOTE,
+        metadata=contract_metadata(table),
+        group_name=MAP,
+        kinds={"pandas", "parquet"},
+        code_version=current_versions("")[1],
+        partitions_def=quarters,
+        config_schema={},
+    )
+    def mapped(
+        context: dg.AssetExecutionContext,
+        ona: dg.ResourceParam[OnaDatabaseResource],
+        partitions: dg.ResourceParam[StoredAssets],
+    ) -> dg.MaterializeResult[Any]:
+        """Map and store the rows of a quarter, with the columns of the table contract."""
+        from primero_ona.pipeline.transform import map_quarter_cases, map_quarter_services
+
+        quarter = Quarter.parse(context.partition_key)
+        map_quarter = map_quarter_cases if table is CASES else map_quarter_services
+        stored = map_quarter(ona.connection, partitions, quarter)
+        lineage = lineage_from_raw((REINTEGRATION, UNDER18), table)
+        return dg.MaterializeResult(metadata={**stored_metadata(quarter, stored.rows, stored.summary), **lineage})
+
+    return mapped

@@ -8,8 +8,7 @@ import orjson
 import pytest
 
 from primero_ona.errors import DataError
-from primero_ona.primero.catalogue import catalogue, districts
-from primero_ona.primero.reference import contents_of
+from primero_ona.primero.reference import catalogue, contents_of, districts
 
 
 def place(code: str, kind: str, *above: str, en: str = "", km: str = "", **more: Any) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from primero_ona.mapping.label_changes import Kind, LabelChange, as_lines, label_changes
 from primero_ona.mapping.labels import Labels, source
 from primero_ona.mapping.values import Parsed
+from primero_ona.pipeline.reference import Kind, LabelChange, as_lines, label_changes
 
 
 def test_the_three_findings_are_told_apart():
