@@ -153,6 +153,13 @@ def test_rights_that_others_hold_are_pointed_out_where_there_are_roles(whole: In
     assert (lines["others"].state, "schema roles" in lines["others"].text) == ("warning", True)
 
 
+def test_a_primero_of_a_version_that_is_not_tested_is_a_warning(whole: Installation) -> None:
+    """It may work, or count otherwise; only a comparison shows it."""
+    with mock.patch.object(whole.primero.switches, "version", "2.16.0"):
+        (line,) = [line for line in look(whole) if (line.area, line.what) == ("Primero", "version")]
+    assert (line.state, "2.16.0" in line.text, "`primero-ona verify`" in line.text) == ("warning", True, True)
+
+
 @pytest.mark.proves("doctor")
 def test_where_a_server_is_not_reached_the_address_to_list_is_named(whole: Installation) -> None:
     """ONA's administrators admit listed addresses only, and no operator knows that of this machine by heart."""
