@@ -56,7 +56,8 @@ class ReferenceList:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """The elements, decoded on demand: there are thousands of places, and mapping needs none of them."""
-        return [orjson.loads(content) for content in self.contents]
+        found: list[dict[str, Any]] = orjson.loads(f"[{','.join(self.contents)}]")
+        return found
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -228,6 +229,7 @@ class Districts(NamedTuple):
 #: The levels of Cambodia's tree, from the top, by the types that Primero gives its places.
 _LEVELS = ("country", "province", "district", "commune", "village")
 _PROVINCE, _DISTRICT = 1, 2
+_OTHER_LEVELS = frozenset(_LEVELS) - {"district"}
 _NO_PROVINCE = "has no province above it"
 _NO_LEVEL = "is of a type that is none of ours, and stands below no place that is"
 
@@ -242,7 +244,7 @@ def districts(locations: Iterable[Row]) -> Districts:
     found: list[District] = []
     odd: dict[str, str] = {}
     for code, place in places.items():
-        if _levels([place])[0] not in (None, _DISTRICT):
+        if _kind(place) in _OTHER_LEVELS:
             continue  # nine in ten: their own type says that they are villages or communes
         # The place itself stands last in its hierarchy, or, as Primero's own documentation has it, not at all.
         line = [places.get(str(step), {}) for step in place.get("hierarchy") or () if str(step) != code] + [place]
@@ -264,11 +266,15 @@ def districts(locations: Iterable[Row]) -> Districts:
     return Districts(found, odd)
 
 
+def _kind(place: Row) -> str:
+    return str(place.get("type")).strip().lower()
+
+
 def _levels(line: Iterable[Row]) -> list[int | None]:
     """The level of each place of a line from the top down; None where neither its type nor the place above says it."""
     levels: list[int | None] = []
     for place in line:
-        kind = str(place.get("type")).strip().lower()
+        kind = _kind(place)
         above = levels[-1] if levels else None
         below = None if above is None or not place else above + 1
         levels.append(_LEVELS.index(kind) if kind in _LEVELS else below)
