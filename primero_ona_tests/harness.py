@@ -23,7 +23,7 @@ from psycopg import sql
 from primero_ona.definitions import build_defs
 from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
 from primero_ona.graph.runs import Outcome, RunOutcome, execute
-from primero_ona.ona.connection import Connect, connect
+from primero_ona.ona.connection import Connect, connect, translate_errors
 from primero_ona.pipeline.reference import fill_dictionary, fill_lookup
 from primero_ona.pipeline.stored import REFERENCE, StoredAssets
 from primero_ona.primero.reference import ListName, Reference, ReferenceList, contents_of
@@ -204,17 +204,19 @@ def seed_reference(
     made = reference_lists(data or ReferenceData())
     seed = _seeds.get((id(made), key))
     place = stored.store.place
-    with connect() as conn:
+    # A test may cut this connection, too.
+    with connect() as conn, translate_errors("seeding the reference data"):
         empty = all(
             conn.execute(f"SELECT NOT EXISTS (SELECT FROM {table})".encode()).fetchone() == (True,) for table in _FILLED
         )
         if seed and empty and isinstance(place, Folder):
-            draft = place.draft(_REFERENCE_FILE)
-            draft.open().write_bytes(seed.file)
-            draft.publish()
             for table, rows in seed.tables.items():
                 with conn.cursor().copy(f"COPY {table} FROM STDIN".encode()) as copy:
                     copy.write(rows)
+            # Last, since where it is, nothing is seeded again.
+            draft = place.draft(_REFERENCE_FILE)
+            draft.open().write_bytes(seed.file)
+            draft.publish()
             return
         frames = made.frames()
         with stored.writer(REFERENCE) as writer:
