@@ -53,7 +53,7 @@ def _drop(_record: logging.LogRecord) -> bool:
 
 
 def described(error: BaseException) -> tuple[str, str]:
-    """What people are told of an exception that ends a command, a look or the loading of the graph, and its kind."""
+    """Say in a sentence what an exception means that ends a command, a look or the loading of the graph; and its kind."""
     failure = error if isinstance(error, SyncError) else machine_error(error)
     return (failure.shown, failure.kind) if failure else (unexpected(error), UNEXPECTED)
 

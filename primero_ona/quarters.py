@@ -20,7 +20,7 @@ def local_today() -> date:
 
 
 def local_time(moment: datetime | None) -> str:
-    """A point in time as people in Phnom Penh write it."""
+    """Show a point in time, which is aware, to the minute in Phnom Penh: `2024-05-15 10:00`; `never` where there is none."""
     return f"{moment.astimezone(PHNOM_PENH):%Y-%m-%d %H:%M}" if moment else "never"
 
 

@@ -95,7 +95,9 @@ def alert_sensor(start: Quarter) -> dg.SensorDefinition:
             now = datetime.now(UTC)
             graph = context.repository_def
             if graph is None:
-                raise dg.DagsterInvariantViolationError("the sensor is evaluated without the graph")
+                raise dg.DagsterInvariantViolationError(
+                    "the sensor needs the graph: give `definitions` to build_sensor_context"
+                )
             found = [
                 *failed_runs(context.instance, graph.job_names, settings.ui_url, causes),
                 *failed_checks(context.instance, [*graph.asset_graph.asset_check_keys], settings.ui_url),

@@ -49,7 +49,7 @@ DASHBOARDS = dg.AssetSpec(
 )
 
 
-#: What the load itself checks of each table, in its transaction; a check alone could not: it does not have the rows.
+#: What the load itself checks of each table, in its transaction, where the mapped rows are at hand.
 _LOAD_CHECKS = (
     (
         "quarter_loaded",
