@@ -98,12 +98,11 @@ def ask_for_lost_retries(instance: dg.DagsterInstance) -> int:
     For a code server that answers again. Dagster asks once, seconds after a run has failed, and what ends a code server ends its runs.
     """
     since = datetime.now(UTC) - _LOST_SINCE
-    lost = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], tags={WILL_RETRY_TAG: "false"}, updated_after=since)
-    found = [
-        run for run in instance.get_runs(lost) if AUTO_RETRY_RUN_ID_TAG not in run.tags and retry_failed(instance, run)
-    ]
+    failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since))
+    found = [run for run in failed if AUTO_RETRY_RUN_ID_TAG not in run.tags and retry_failed(instance, run)]
     for run in found:
-        # Of the same failure once more: Dagster judges then again whether to try.
+        # First, since whoever sees the failure before Dagster has judged it again must not take it for the last word.
+        instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "true"})
         instance.report_run_failed(run, ENDED)
     return len(found)
 

@@ -34,8 +34,9 @@ _LAUNCHES, _ALIVE = "QUEUED_RUN_COORDINATOR", 120
 #: Seconds between two looks at a run.
 _LOOK_EVERY = 1.0
 
-#: So many looks a run that failed may lack the word whether it is tried again.
-_DOUBTS = 5
+#: So many looks a run that failed may lack the word whether it is tried again: where its process could not write it, the daemon
+#: does, which looks every five seconds.
+_DOUBTS = 15
 
 #: So many looks in a row find nothing new of what the daemon ought to do, or of a run that nothing watches, until that is given up.
 _PATIENCE = 180
@@ -167,10 +168,10 @@ def follow(
 
 def _is_tried_again(instance: dg.DagsterInstance, run: dg.DagsterRun, looks: int) -> bool:
     """Whether a run that failed is tried again, as far as is known after so many looks."""
-    if run.tags.get(WILL_RETRY_TAG) == "false":
-        # Lost while no code server answered, it is asked for again when one does.
-        return retry_failed(instance, run)
-    # Whether it is tried again is written a moment after its failure.
+    if run.tags.get(WILL_RETRY_TAG) == "false" and not retry_failed(instance, run):
+        # For good, unless a code server that is back has asked again since the run was read.
+        latest = instance.get_run_by_id(run.run_id)
+        return latest is not None and latest.tags.get(WILL_RETRY_TAG) == "true"
     return WILL_RETRY_TAG in run.tags or looks < _DOUBTS
 
 

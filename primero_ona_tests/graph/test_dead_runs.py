@@ -89,14 +89,25 @@ def test_a_dead_run_of_a_command_is_found_until_its_end_is_recorded(
     assert not lock.exists()
 
 
-def test_a_retry_that_no_code_server_answered_is_asked_for_again(instance: dg.DagsterInstance) -> None:
+def test_a_retry_that_no_code_server_answered_is_asked_for_again(
+    instance: dg.DagsterInstance, monkeypatch: Any
+) -> None:
     """Dagster asks once, five seconds after a run died with its code server, which takes ten to be back."""
     lost, given_up = launched(instance), launched(instance)
     for run in (lost, given_up):
         instance.report_run_failed(run)
         instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
     report(instance, lost, "Failed to retry run")
+    seen = []
+    report_failed = instance.report_run_failed
+
+    def watched(run: dg.DagsterRun, message: str) -> None:
+        seen.append(instance.get_run_by_id(run.run_id).tags[WILL_RETRY_TAG])
+        report_failed(run, message)
+
+    monkeypatch.setattr(instance, "report_run_failed", watched)
     assert ask_for_lost_retries(instance) == 1
+    assert seen == ["true"], "or whoever sees the failure before Dagster has judged it takes it for the last word"
     assert [instance.get_run_by_id(run.run_id).tags[WILL_RETRY_TAG] for run in (lost, given_up)] == ["true", "false"]
     failures = instance.get_records_for_run(lost.run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
     assert len(failures) == 2, "an event that Dagster has not looked at yet"

@@ -313,3 +313,28 @@ def test_a_retry_that_was_lost_with_the_code_server_is_followed_when_it_comes(in
 
     follow(instance, run_id, outcome, show, last_beat(instance))
     assert (outcome.failure, outcome.run_id != run_id) == (None, True)
+
+
+@pytest.mark.proves("code-server")
+def test_a_retry_that_is_asked_for_between_two_readings_is_followed(
+    instance: dg.DagsterInstance, monkeypatch: Any
+) -> None:
+    """The command read the run before the code server was back and its events afterwards, and said that it had failed."""
+    run_id, outcome = submitted(instance), RunOutcome()
+    run = instance.get_run_by_id(run_id)
+    instance.report_run_failed(run, ENDED)
+    instance.add_run_tags(run_id, {WILL_RETRY_TAG: "false"})
+    report(instance, run, "Failed to retry run")
+
+    def back(*_: Any) -> bool:
+        assert ask_for_lost_retries(instance) == 1
+        return False
+
+    def show(_: str) -> None:
+        retry = submitted(instance)
+        instance.report_dagster_event(dg.DagsterEvent("PIPELINE_SUCCESS", "refresh_reference"), retry)
+        instance.add_run_tags(run_id, {AUTO_RETRY_RUN_ID_TAG: retry})
+
+    monkeypatch.setattr(queue, "retry_failed", back)
+    follow(instance, run_id, outcome, show, last_beat(instance))
+    assert (outcome.failure, outcome.run_id != run_id) == (None, True)
