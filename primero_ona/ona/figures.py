@@ -1,6 +1,6 @@
 """Indicators 4.8 and 4.11a, computed in ONA from `cases` and `services` as they are: the table `indicator_figures`.
 
-The definitions are in `indicators/`; here are the temporary tables that they read, and the writing of what differs.
+The definitions are in `indicators/`; here are the parts that they read, and the writing of what differs.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -63,24 +63,15 @@ def compute_figures(
         _require_table(conn, target)
         if not always and not needs_computing(conn, target, definition, defaults, today):
             return FigureCounts(computed=False)
-        conn.execute(_PLAN_JOINS)
-        _make_calendar(conn, first_year, today)
-        _make_children(conn, target)
-        _make_services(conn, target)
-        _make_dimensions(conn)
-        conn.execute(_NEW_FIGURES)
-        for variant in variants():
-            _add(conn, variant)
-        conn.execute(sql.SQL(_ANALYZE).format(sql.Identifier("new_figures")))
-        target.run(conn, _DIFFERENCES)
+        conn.execute(_PLAN_BY_HASHES)
+        target.run(conn, _DIFFERENCES, new_figures=_query(conn, target, first_year, today))
         revised = keep_revisions(conn, target, run_id, definition, today)
         stamp, same = sql.Literal(now), sql.SQL(_SAME)
         removed = target.run(conn, _REMOVE, same=same)
         updated = target.run(conn, _UPDATE, same=same, now=stamp)
         inserted = target.run(conn, _INSERT, now=stamp)
         keep_state(conn, target, definition, defaults)
-        row = conn.execute("SELECT count(*) FROM new_figures").fetchone()
-    unchanged = (row[0] if row else 0) - updated - inserted
+        unchanged = target.size(conn, INDICATOR_FIGURES) - updated - inserted
     return FigureCounts(inserted, updated, removed, unchanged, revised)
 
 
@@ -89,72 +80,60 @@ def _require_table(conn: psycopg.Connection, target: Target) -> None:
         raise DataError(f"ONA has no table {INDICATOR_FIGURES.name}; run `primero-ona schema apply`", see="ona-schema")
 
 
-def _make_calendar(conn: psycopg.Connection, first_year: int, today: date) -> None:
-    """Make `periods`, from the first year to the present ones; `calendar`, which month a day is in; `month_periods`."""
-    _make(conn, "periods", _PERIODS, first=sql.Literal(date(first_year, 1, 1)), today=sql.Literal(today))
-    _make(conn, "calendar", _CALENDAR)
-    _make(conn, "month_periods", _MONTH_PERIODS)
-
-
-def _make_children(conn: psycopg.Connection, target: Target) -> None:
-    """Make `children`, and of what many of them share the profiles `places`, `cares` and `concern_sets`."""
-    _make(conn, "case_rows", _CASE_ROWS, columns=_typed(conn, target, CASES, _CASE_COLUMNS), cases=target.name(CASES))
-    _make(conn, "places", _PLACES)
-    _make(conn, "cares", _CARES)
-    _make(conn, "concern_sets", _CONCERN_SETS)
-    _make(conn, "children", _CHILDREN, placements=sql.Literal(list(lists().placements)))
-    conn.execute("DROP TABLE case_rows")
-
-
-def _make_services(conn: psycopg.Connection, target: Target) -> None:
-    """Make `child_services`, and `given_labels`: the types of the services that a child received in a period."""
-    columns = _typed(conn, target, SERVICES, _SERVICE_COLUMNS)
-    _make(conn, "service_rows", _SERVICE_ROWS, columns=columns, services=target.name(SERVICES))
-    _make(conn, "service_types", _SERVICE_TYPES)
-    _make(conn, "type_labels", _TYPE_LABELS)
-    _make(conn, "service_labels", _SERVICE_LABELS)
-    _make(conn, "child_services", _CHILD_SERVICES, subtypes=sql.Literal(list(lists().service_subtypes)))
-    conn.execute("DROP TABLE service_rows")
-    _make(conn, "given_labels", _GIVEN_LABELS)
-
-
-def _make_dimensions(conn: psycopg.Connection) -> None:
-    """Make `known_values`, every dimension with its values, numbered, and `profile_values`, which profile has which."""
-    _make(conn, "named_values", "{}", _query(dimensions()))
-    _make(conn, "known_values", _KNOWN_VALUES)
-    _make(conn, "profile_values", _PROFILE_VALUES)
-
-
-def _add(conn: psycopg.Connection, variant: Variant) -> None:
-    """Add the figures of one variant to `new_figures`."""
-    named = {
-        "indicator": sql.Literal(variant.indicator),
-        "variant": sql.Literal(variant.name),
-        "kinds": sql.Literal(list(variant.periods)),
+def _query(conn: psycopg.Connection, target: Target, first_year: int, today: date) -> sql.Composed:
+    """The query of all figures, in one statement: a temporary table for each part would cost more than the part itself."""
+    parts = {
+        "periods": _part(_PERIODS, first=date(first_year, 1, 1), today=today),
+        "quarters_and_years": _part(_QUARTERS_AND_YEARS),
+        "calendar": _part(_CALENDAR),
+        "month_periods": _part(_MONTH_PERIODS),
+        "case_rows": _part(_CASE_ROWS, columns=_typed(conn, target, CASES, _CASE_COLUMNS), cases=target.name(CASES)),
+        "places": _part(_PLACES),
+        "cares": _part(_CARES),
+        "concern_sets": _part(_CONCERN_SETS),
+        "children": _part(_CHILDREN, placements=list(lists().placements)),
+        "service_rows": _part(
+            _SERVICE_ROWS,
+            columns=_typed(conn, target, SERVICES, _SERVICE_COLUMNS),
+            services=target.name(SERVICES),
+        ),
+        "service_types": _part(_SERVICE_TYPES),
+        "type_labels": _part(_TYPE_LABELS),
+        "child_services": _part(_CHILD_SERVICES, subtypes=list(lists().service_subtypes)),
+        "given_labels": _part(_GIVEN_LABELS),
+        "named_values": _part(dimensions()),
+        "known_values": _part(_KNOWN_VALUES),
+        "profile_values": _part(_PROFILE_VALUES),
     }
+    return _with(parts, sql.SQL(" UNION ALL ").join(_figures(variant) for variant in variants()))
+
+
+def _figures(variant: Variant) -> sql.Composed:
+    """The query of a variant's figures."""
     counted = _COUNTED_PERIODS if variant.by_period else _COUNTED_DAYS
-    _make(conn, "counted", counted, events=_query(variant.sql), age_band=sql.SQL(_AGE_BAND))
-    _make(conn, "cells", _CELLS)
-    conn.execute(sql.SQL(_ADD).format(**named))
-    conn.execute(sql.SQL(_ADD_NONE).format(**named))
+    named = {"indicator": variant.indicator, "variant": variant.name, "kinds": list(variant.periods)}
+    parts = {
+        "counted": _part(counted, events=sql.SQL(variant.sql), age_band=sql.SQL(_AGE_BAND)),
+        "cells": _part(_CELLS),
+        "figures": _part(_FIGURES, **named),
+    }
+    rows = [_part("SELECT * FROM figures"), _part(_NONE, **named)]
     if variant.undated:
-        conn.execute(sql.SQL(_ADD_UNDATED).format(**named, children=_query(variant.undated)))
-    conn.execute("DROP TABLE counted, cells")
+        rows.append(_part(_UNDATED, **named, children=sql.SQL(variant.undated)))
+    return sql.SQL("({})").format(_with(parts, sql.SQL(" UNION ALL ").join(rows)))
 
 
-def _query(text: str) -> sql.SQL:
-    """A definition, which is part of this package, as a part of a statement."""
-    return sql.SQL(text)
+def _with(parts: Mapping[str, sql.Composable], query: sql.Composable) -> sql.Composed:
+    """A query that reads parts by their names; each is computed once."""
+    named = [sql.SQL("{} AS MATERIALIZED ({})").format(sql.Identifier(name), part) for name, part in parts.items()]
+    return sql.SQL("WITH {} {}").format(sql.SQL(", ").join(named), query)
 
 
-def _make(
-    conn: psycopg.Connection, name: str, query: LiteralString, *places: sql.Composable, **parts: sql.Composable
-) -> None:
-    """Make a temporary table of a query, and tell the planner about it."""
-    table = sql.Identifier(name)
-    create = sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS ").format(table)
-    conn.execute(create + sql.SQL(query).format(*places, **parts))
-    conn.execute(sql.SQL(_ANALYZE).format(table))
+def _part(text: LiteralString, **values: Any) -> sql.Composed:  # noqa: ANN401
+    """A part of the query, with SQL or values in its places."""
+    return sql.SQL(text).format(
+        **{name: value if isinstance(value, sql.Composable) else sql.Literal(value) for name, value in values.items()}
+    )
 
 
 def _typed(conn: psycopg.Connection, target: Target, table: Table, names: Iterable[str]) -> sql.Composed:
@@ -196,10 +175,10 @@ _CASE_COLUMNS = (
 
 _SERVICE_COLUMNS = ("primero_case_id", "service_date", "age_at_service", "service_type", "service_subtypes")
 
-# Joins on several texts at once look to the planner as if they gave one row, and it would go on row by row.
-_PLAN_JOINS = "SELECT set_config('enable_nestloop', 'off', true)"
-
-_ANALYZE = "ANALYZE {}"
+# Of parts of a query the planner knows neither rows nor values: it would go on row by row, or sort for every join.
+_PLAN_BY_HASHES = """
+SELECT set_config(name, 'off', true) FROM (VALUES ('enable_nestloop'), ('enable_mergejoin'), ('enable_sort')) AS plans (name)
+"""
 
 # Months are counted from the first: a quarter is three of them, a year twelve. `first_month` is the first of a period.
 _PERIODS = """
@@ -210,6 +189,8 @@ SELECT (row_number() OVER ())::smallint AS period_id, kind AS period, first::dat
     AS kinds (kind, length),
        generate_series({first}::timestamp, {today}::timestamp, length) AS first
 """
+
+_QUARTERS_AND_YEARS = "SELECT * FROM periods WHERE period <> 'month'"
 
 _CALENDAR = """
 SELECT day::date, (12 * (EXTRACT(YEAR FROM day) - EXTRACT(YEAR FROM first)) + EXTRACT(MONTH FROM day) - 1)::integer AS month
@@ -293,8 +274,6 @@ SELECT DISTINCT type, dense_rank() OVER (ORDER BY part)::integer * 8 + 7 AS serv
   FROM service_types, unnest(string_to_array(service_type, ', ')) AS part
 """
 
-_SERVICE_LABELS = "SELECT DISTINCT service_label, service_type FROM type_labels"
-
 _CHILD_SERVICES = """
 SELECT c.child, r.service_date, r.age_at_service, c.age, t.type,
        COALESCE(string_to_array(r.service_subtypes, ', ') && {subtypes}, false) AS into_family
@@ -366,15 +345,9 @@ SELECT c.month, g.service_label, count(*) FILTER (WHERE g.month = c.month),
  GROUP BY c.month, g.service_label
 """
 
-_NEW_FIGURES = """
-CREATE TEMPORARY TABLE new_figures (
-    indicator text, variant text, period text, period_start date, dimension text, value text, children integer
-) ON COMMIT DROP
-"""
-
-_ADD = """
-INSERT INTO new_figures
-SELECT {indicator}, {variant}, p.period, p.first_day, k.dimension, k.value, f.children
+_FIGURES = """
+SELECT {indicator} AS indicator, {variant} AS variant, p.period, p.first_day AS period_start, k.dimension, k.value,
+       f.children::integer AS children
   FROM (SELECT m.period_id, v.value_id,
                sum(CASE m.period WHEN 'month' THEN v.in_month WHEN 'quarter' THEN v.in_quarter ELSE v.in_year END) AS children
           FROM (SELECT month, value_id, sum(in_month) AS in_month, sum(in_quarter) AS in_quarter, sum(in_year) AS in_year
@@ -389,17 +362,14 @@ SELECT {indicator}, {variant}, p.period, p.first_day, k.dimension, k.value, f.ch
  WHERE f.children > 0
 """
 
-_ADD_NONE = """
-INSERT INTO new_figures
-SELECT {indicator}, {variant}, p.period, p.first_day, 'all', 'all', 0
-  FROM periods AS p
- WHERE p.period = ANY ({kinds})
-   AND (p.period, p.first_day) NOT IN (
-    SELECT period, period_start FROM new_figures WHERE variant = {variant} AND dimension = 'all')
+_NONE = """
+SELECT {indicator}, {variant}, period, first_day, 'all', 'all', 0
+  FROM periods
+ WHERE period = ANY ({kinds})
+   AND (period, first_day) NOT IN (SELECT period, period_start FROM figures WHERE dimension = 'all')
 """
 
-_ADD_UNDATED = """
-INSERT INTO new_figures
+_UNDATED = """
 SELECT {indicator}, {variant}, p.period, p.first_day, 'coverage', 'undated', count(*)
   FROM ({children}) AS u
   JOIN children AS c USING (child)
@@ -414,7 +384,7 @@ _DIFFERENCES = """
 CREATE TEMPORARY TABLE changed_figures ON COMMIT DROP AS
 SELECT indicator, variant, period, period_start, dimension, value, f.children AS old, n.children AS new
   FROM {indicator_figures} AS f
-  FULL JOIN new_figures AS n USING (indicator, variant, period, period_start, dimension, value)
+  FULL JOIN ({new_figures}) AS n USING (indicator, variant, period, period_start, dimension, value)
  WHERE f.children IS DISTINCT FROM n.children
 """
 

@@ -7,6 +7,6 @@
 -- completed years since, which may be one too low, since the birthday is not known; else the present one.
 SELECT child, period_id, COALESCE(age_at_registration + GREATEST(0, (first_month - registration_month) / 12), age) AS age
   FROM children
-  JOIN periods ON registration_date < next_first_day AND period IN ('quarter', 'year')
+  JOIN quarters_and_years ON registration_date < next_first_day
  WHERE date_closure >= first_day
     OR (date_closure IS NULL AND case_status IS DISTINCT FROM 'closed')

@@ -28,4 +28,4 @@ UNION ALL
 SELECT DISTINCT concerns, 'protection_concern', concern
   FROM concern_sets, unnest(string_to_array(protection_concerns, ', ')) AS concern
 UNION ALL
-SELECT service_label, 'service_type', service_type FROM service_labels
+SELECT DISTINCT service_label, 'service_type', service_type FROM type_labels
