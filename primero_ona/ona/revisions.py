@@ -39,9 +39,8 @@ def keep_revisions(conn: psycopg.Connection, target: Target, run_id: str, defini
 
     Called before they are written. A period whose first figures these are has none to revise.
     """
-    target.run(conn, _REVISED, today=sql.Literal(today))
-    row = conn.execute("SELECT count(*) FROM revised_figures").fetchone()
-    if row is None or not row[0]:
+    revised = sql.SQL(_REVISED).format(today=sql.Literal(today), **target.names)
+    if not conn.execute(sql.SQL("{} LIMIT 1").format(revised)).fetchone():
         return 0
     causes = _causes(conn, target, definition)
     reasons = {
@@ -50,7 +49,7 @@ def keep_revisions(conn: psycopg.Connection, target: Target, run_id: str, defini
         "either": _reason(causes),
     }
     parts = {name: sql.Literal(reason) for name, reason in reasons.items()}
-    return conn.execute(sql.SQL(_KEEP).format(run_id=sql.Literal(run_id), **parts)).rowcount
+    return conn.execute(sql.SQL(_KEEP).format(run_id=sql.Literal(run_id), revised=revised, **parts)).rowcount
 
 
 def keep_state(conn: psycopg.Connection, target: Target, definition: str, defaults: Mapping[str, str]) -> None:
@@ -119,7 +118,6 @@ SELECT EXISTS (
 
 # The `all` of a period is there from its first computation on.
 _REVISED = """
-CREATE TEMPORARY TABLE revised_figures ON COMMIT DROP AS
 SELECT c.*
   FROM changed_figures AS c
  WHERE (c.period_start + CASE c.period WHEN 'month' THEN interval '1 month' WHEN 'quarter' THEN interval '3 months'
@@ -140,7 +138,7 @@ SELECT indicator, variant, period, period_start, dimension, value, COALESCE(old,
             WHEN dimension IN ('age_group', 'sex_age', 'coverage') THEN {either}
             ELSE {falling}
        END
-  FROM revised_figures
+  FROM ({revised}) AS revised
 """
 
 _SEEN = """

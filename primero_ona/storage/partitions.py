@@ -24,7 +24,7 @@ import pyarrow.parquet.encryption as pe
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from primero_ona.errors import ConfigError, DataError
-from primero_ona.storage.frames import BATCH_ROWS, Frames, to_frame
+from primero_ona.storage.frames import BATCH_ROWS, Frames, prefetch, to_frame
 from primero_ona.storage.places import SUFFIX, Draft, Place, place_at
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class PartitionStore:
         file = self.open_fitting(stored, partition)
 
         def read(columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
-            yield from map(to_frame, file.tables(columns))
+            yield from prefetch(map(to_frame, file.tables(columns)))
 
         return Frames(read, {**file.footer["summary"], "stored_version": file.footer["version"]})
 
