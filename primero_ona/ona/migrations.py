@@ -94,7 +94,9 @@ def _table(conn: psycopg.Connection, target: Target, table: Table) -> Iterator[C
     if not present:
         columns = sql.SQL(",\n    ").join([*(_declared(column, table) for column in table.columns), *_joint_key(table)])
         # With room in each page: a row that changes stays there, and its entries in the indexes with it.
-        create = sql.SQL("CREATE TABLE IF NOT EXISTS {} (\n    {}\n) WITH (fillfactor = 80);").format(target.name(table), columns)
+        create = sql.SQL("CREATE TABLE IF NOT EXISTS {} (\n    {}\n) WITH (fillfactor = 80);").format(
+            target.name(table), columns
+        )
         yield Change(create.as_string(conn), f"ONA has no table {table.name}: {table.description}")
         return
     if table.key not in present and not table.key_rest:
