@@ -91,7 +91,7 @@ def _query(conn: psycopg.Connection, target: Target, first_year: int, today: dat
         "places": _part(_PLACES),
         "cares": _part(_CARES),
         "concern_sets": _part(_CONCERN_SETS),
-        "children": _part(_CHILDREN, placements=list(lists().placements)),
+        "children": _part(_CHILDREN, first_year=first_year, placements=list(lists().placements)),
         "service_rows": _part(
             _SERVICE_ROWS,
             columns=_typed(conn, target, SERVICES, _SERVICE_COLUMNS),
@@ -239,7 +239,7 @@ SELECT (row_number() OVER ())::integer * 8 + 6 AS concerns, *
 _CHILDREN = """
 SELECT (row_number() OVER ())::integer AS child, r.primero_id,
        r.registration_date, r.care_date, r.date_of_reintegration, r.date_closure,
-       ((EXTRACT(YEAR FROM r.registration_date) - EXTRACT(YEAR FROM f.first_day)) * 12
+       ((EXTRACT(YEAR FROM r.registration_date) - {first_year}) * 12
            + EXTRACT(MONTH FROM r.registration_date) - 1)::integer
            + (EXTRACT(DAY FROM r.registration_date) > 1)::integer AS registration_month,
        r.case_status, r.placement_type, r.type_of_case,
@@ -247,7 +247,6 @@ SELECT (row_number() OVER ())::integer AS child, r.primero_id,
        r.age, r.age_at_registration, r.age_at_placement, r.age_at_reintegration,
        p.place, c.care, s.concerns
   FROM case_rows AS r
- CROSS JOIN (SELECT min(first_day) AS first_day FROM periods) AS f
   JOIN places AS p
     ON p.sex = COALESCE(NULLIF(r.sex, ''), '(empty)')
    AND p.province_current = COALESCE(NULLIF(r.province_current, ''), '(empty)')
