@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache, cached_property
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +23,7 @@ from primero_ona.errors import ConfigError, DataError
 from primero_ona.mapping.labels import version_of
 from primero_ona.ona.bookkeeping import PULL_NUMBER, RECEIVED
 from primero_ona.ona.erasure import not_erased
+from primero_ona.pipeline.sink import CarriedCounts, QuarterSink
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.primero.changes import OVERLAP
 from primero_ona.primero.fields import GBV_MODULE
@@ -33,7 +34,6 @@ from primero_ona.storage.partitions import StoredFile
 if TYPE_CHECKING:
     import pandas as pd
 
-    from primero_ona.pipeline.extract import QuarterSink
 
 #: Under this name the summary of a raw partition has what the next pull has to know to build on it.
 CARRY = "carry"
@@ -202,17 +202,6 @@ def carry_facts(
 def fingerprint(erased: Iterable[str]) -> str:
     """Which cases were erased, in short."""
     return hashlib.sha256("".join(sorted(erased)).encode()).hexdigest()
-
-
-class CarriedCounts(NamedTuple):
-    """How many cases were carried over, by what they are."""
-
-    reintegration: int
-    under18: int
-    both: int
-    exits: int
-    by_present_age: int
-    gbv: int
 
 
 class CarriedQuarter:

@@ -147,7 +147,7 @@ def test_a_view_of_a_dashboard_takes_no_marker_anywhere(listening, production):
 
 BROKEN = {
     "primero_ona.primero.walk.read_case": PULLED,
-    "primero_ona.pipeline.extract.sort_cases": PULLED,
+    "primero_ona.pipeline.sink.sort_cases": PULLED,
     "primero_ona.storage.partitions.PartitionWriter.write_table": PULLED,
     "primero_ona.pipeline.transform.map_cases": MAPPED,
     "primero_ona.ona.load.stage_rows": LOADED,

@@ -86,7 +86,8 @@ def registered_ahead(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     day = local_today() + timedelta(days=2)
     world.primero.update(world.open_ids()[0], registration_date=day.isoformat(), date_of_birth="2010-01-01")
     assert world.pull().report.since
-    monkeypatch.setattr("primero_ona.pipeline.extract.local_today", lambda: day)
+    for module in ("extract", "sink"):
+        monkeypatch.setattr(f"primero_ona.pipeline.{module}.local_today", lambda: day)
 
 
 def damaged(world: World, _: pytest.MonkeyPatch) -> None:

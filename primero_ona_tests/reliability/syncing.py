@@ -31,7 +31,7 @@ from primero_ona.errors import SyncError
 from primero_ona.ona.bookkeeping import RECEIVED
 from primero_ona.ona.connection import connect
 from primero_ona.ona.reconcile import remove_gone
-from primero_ona.pipeline import extract
+from primero_ona.pipeline import extract, sink
 from primero_ona.pipeline.carry import CARRY
 from primero_ona.pipeline.load import load_stored_quarter
 from primero_ona.pipeline.reconcile import Reconciliation, reconcile
@@ -117,7 +117,7 @@ def terminal_of(graph: Graph, folder: Path, environment: pytest.MonkeyPatch) -> 
 #: The reasons that stored rows show, so that they are counted again where rows are carried over.
 _SHOWN = (
     "undergoing reintegration", "under 18", "in both",
-    extract.EXIT_REASON, extract.PRESENT_AGE_REASON, extract.GBV_REASON, extract.ERASED_REASON,
+    sink.EXIT_REASON, sink.PRESENT_AGE_REASON, sink.GBV_REASON, sink.ERASED_REASON,
 )  # fmt: skip
 
 
