@@ -22,8 +22,8 @@ from primero_ona.tls import database_protection
 #: Opens a connection to ONA's database, and closes it at the end.
 Connect = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
 
-#: Seconds for one statement. The largest one writes the services of a quarter, a few seconds for 300,000 rows; a disk
-#: that is fifty times slower still passes, and a statement that hangs ends within the hour.
+#: Seconds for one statement. The largest one computes the figures, 5 seconds for 100,000 cases and 80 for a million; a server
+#: that is ten times slower still passes, and a statement that hangs ends within the hour.
 STATEMENT_TIMEOUT = 900
 #: Seconds to wait for a lock. Loads of a backfill wait for each other, one takes seconds; half of it would fail runs
 #: that only had to queue behind a slow one, double would hide a session that holds ONA's tables.
