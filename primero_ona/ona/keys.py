@@ -81,7 +81,7 @@ SELECT left_behind AS key FROM claims WHERE held IS NULL AND left_behind IS NOT 
 SELECT c.case_id
   FROM {cases} AS c
  WHERE c.primero_id IS NULL
-   AND (c.case_id IN (SELECT plain FROM claims) OR c.case_id IN (SELECT short FROM claims))
+   AND c.case_id IN (SELECT plain FROM claims UNION ALL SELECT short FROM claims)
 """
 
 _FOLLOW_CASES = """
@@ -156,9 +156,10 @@ several AS (
 )
 SELECT plain, true AS taken FROM taken
  UNION ALL
-SELECT plain, false FROM several WHERE plain NOT IN (SELECT plain FROM taken)
+SELECT plain, false FROM several WHERE NOT EXISTS (SELECT FROM taken WHERE taken.plain = several.plain)
 """
 
+# Claims are millions in a first load: they are joined, since a condition of a row would read all of them for each.
 _MAKE_KEYS = """
 CREATE TEMPORARY TABLE own_keys ON COMMIT DROP AS
 WITH ranked AS (
@@ -170,15 +171,19 @@ WITH ranked AS (
      UNION ALL
     SELECT claims.*, true
       FROM claims
-     WHERE held IS NULL AND place > 1 AND plain NOT IN (SELECT plain FROM contested)
+     WHERE held IS NULL AND place > 1
+       AND NOT EXISTS (SELECT FROM contested WHERE contested.plain = claims.plain)
 ),
 losing AS (
     SELECT *, row_number() OVER (PARTITION BY short ORDER BY created_at NULLS LAST, owner) AS turn
       FROM ranked
      WHERE loses
+),
+wanted AS (
+    SELECT short FROM losing WHERE short IN (SELECT plain FROM claims)
 )
 SELECT owner, plain, place,
-       CASE WHEN turn > 1 OR strpos(plain, '~') > 0 OR short IN (SELECT plain FROM claims)
+       CASE WHEN turn > 1 OR strpos(plain, '~') > 0 OR short IN (SELECT short FROM wanted)
               OR EXISTS (SELECT FROM {ona} AS o
                           WHERE o.{key} = losing.short AND NOT EXISTS (SELECT FROM {freed} AS f WHERE f.key = o.{key}))
             THEN long ELSE short END AS key
