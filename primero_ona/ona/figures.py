@@ -175,9 +175,12 @@ _CASE_COLUMNS = (
 
 _SERVICE_COLUMNS = ("primero_case_id", "service_date", "age_at_service", "service_type", "service_subtypes")
 
-# Of parts of a query the planner knows neither rows nor values: it would go on row by row, or sort for every join.
+# Of parts of a query the planner knows neither rows nor values: it would go on row by row, or sort for every join. Each part
+# keeps its memory until the statement ends, so each gets little: 0.6 GB in all for a million cases, 1.1 GB for 100,000 otherwise.
 _PLAN_BY_HASHES = """
-SELECT set_config(name, 'off', true) FROM (VALUES ('enable_nestloop'), ('enable_mergejoin'), ('enable_sort')) AS plans (name)
+SELECT set_config(name, value, true)
+  FROM (VALUES ('enable_nestloop', 'off'), ('enable_mergejoin', 'off'), ('enable_sort', 'off'), ('work_mem', '8MB'))
+    AS wanted (name, value)
 """
 
 # Months are counted from the first: a quarter is three of them, a year twelve. `first_month` is the first of a period.
