@@ -81,7 +81,10 @@ def _require_table(conn: psycopg.Connection, target: Target) -> None:
 
 
 def _query(conn: psycopg.Connection, target: Target, first_year: int, today: date) -> sql.Composed:
-    """The query of all figures, in one statement: a temporary table for each part would cost more than the part itself."""
+    """Build the query of all figures (columns as `indicator_figures`, without its stamp), in one statement.
+
+    A temporary table for each part would cost more than the part itself. Periods begin in `first_year`; `today` is in Phnom Penh.
+    """
     parts = {
         "periods": _part(_PERIODS, first=date(first_year, 1, 1), today=today),
         "quarters_and_years": _part(_QUARTERS_AND_YEARS),
@@ -109,7 +112,7 @@ def _query(conn: psycopg.Connection, target: Target, first_year: int, today: dat
 
 
 def _figures(variant: Variant) -> sql.Composed:
-    """The query of a variant's figures."""
+    """Build the query of the figures of one variant: those that are counted, zeros, and how many lack a date."""
     counted = _COUNTED_PERIODS if variant.by_period else _COUNTED_DAYS
     named = {"indicator": variant.indicator, "variant": variant.name, "kinds": list(variant.periods)}
     parts = {

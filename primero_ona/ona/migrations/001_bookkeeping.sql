@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS primero_sync.runs (
 );
 CREATE INDEX IF NOT EXISTS runs_quarter_finished_at_idx ON primero_sync.runs (quarter, finished_at DESC);
 
--- Rows set aside, by Primero's ids only. `entries` counts those that are alike (services of one case).
+-- Quarantined rows, by Primero's ids only. `entries` counts those that are alike (services of one case).
 CREATE TABLE IF NOT EXISTS primero_sync.quarantine (
     quarter     text NOT NULL,
     table_name  text NOT NULL,
