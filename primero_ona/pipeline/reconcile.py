@@ -25,7 +25,7 @@ from primero_ona.ona.reconcile import (
     Removable,
 )
 from primero_ona.ona.reference import read_places
-from primero_ona.pipeline.extract import known_fields
+from primero_ona.pipeline.account import known_fields
 from primero_ona.pipeline.stored import Scope, outdated_quarters
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import AGREED, InventoryReport, presences_of, take_inventory

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import Anchor, ConfigError, DataError, TransientError
-from primero_ona.mapping.labels import MAPPING_VERSION, Labels
+from primero_ona.mapping.labels import MAPPING_VERSION, Labels, version_of
 from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS, PullPolicy
 from primero_ona.quarters import Quarter
 
@@ -44,6 +45,20 @@ _REFERENCE_VERSION = "1"
 def current_versions(rules: str) -> tuple[str, str]:
     """The versions of the pull, under a policy (its `suffix`), and of the mapping, as a load records them."""
     return PULL_VERSION + rules, MAPPING_VERSION
+
+
+@cache
+def rules_version() -> str:
+    """The version of `rule_sources`: rows of other rules are not carried over, or old and new ones would stand in one partition."""
+    return version_of(b"", rule_sources().values(), "")
+
+
+def rule_sources() -> dict[str, bytes]:
+    """The modules that decide what a pull makes of a case, beyond the columns that `PULL_VERSION` covers."""
+    names = (
+        "mapping/dates.py", "mapping/membership.py", "primero/fields.py", "primero/raw.py", "primero/walk.py", "texts.py",
+    )  # fmt: skip
+    return {name: files("primero_ona").joinpath(name).read_bytes() for name in names}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import dagster as dg
 
 from primero_ona.contract.column import Table
 from primero_ona.contract.tables import CASES, SERVICES
+from primero_ona.errors import NAMED_CASES
 from primero_ona.graph.assets.reference import LOOKUP_KEY, REFERENCE_KEY
 from primero_ona.graph.metadata import (
     EXTRACT,
@@ -33,7 +34,7 @@ from primero_ona.pipeline.stored import (
     StoredAssets,
     current_versions,
 )
-from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS, PullPolicy
+from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS, PullPolicy, warn_of_fields
 from primero_ona.quarters import Quarter, local_time
 
 if TYPE_CHECKING:
@@ -88,13 +89,25 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
         with primero.client() as client:
             whole = WHOLE_TAG in context.run.tags
             pulled = extract.pull_quarter(client, ona.connection, partitions, quarter, policy, whole=whole)
-        for text in pulled.warnings:
+        for text in _warnings(pulled):
             context.log.warning(text)
         facts = {"policy": policy.description, "connection to Primero": client.protection, **_metadata(pulled)}
         for asset, rows in pulled.rows.items():
             yield dg.MaterializeResult(asset_key=asset, metadata={**quarter_metadata(quarter, rows), **facts})
 
     return pull_quarter
+
+
+def _warnings(pulled: "Pulled") -> list[str]:
+    """What people should look into, with Primero's ids at most."""
+    found = warn_of_fields(pulled.report.fields.missing)
+    if ahead := len(pulled.report.ahead):
+        found.append(
+            f"{ahead} cases are stamped more than an hour ahead of Primero's own time; they came with the open quarter, stamped "
+            "with its start. Let Primero's administrators look at the server's clock. The first: "
+            + ", ".join(pulled.ahead[:NAMED_CASES])
+        )
+    return found
 
 
 def _walk(pulled: "Pulled") -> dict[str, Any]:
