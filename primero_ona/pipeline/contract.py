@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
@@ -55,25 +55,18 @@ def _pandera_column(pandera: Any, column: Column, labels: Labels) -> Any:  # noq
         low, high = column.within
         checks.append(pandera.Check.in_range(low, high, error=f"from {low} to {high}"))
     if column.allowed is not None:
-        checks.append(_known(pandera, column.allowed, "an allowed value", lambda value: [value]))
+        checks.append(pandera.Check.isin(column.allowed, error="an allowed value"))
     if column.labels is not None and column.rule != "label_or_code":
         # A label of Primero's may hold `, ` itself, so labels are taken apart like the values.
         known = {part for label in labels.all_of(column.labels).values() for part in label.split(", ")}
-        checks.append(
-            _known(pandera, known, "only labels of the mapping", lambda value: value.split(", ") if value else [])
-        )
+
+        def holds(series: pd.Series[Any]) -> pd.Series[bool]:
+            """Whether all parts of each value are known; each distinct value is looked at once."""
+            good = [value for value in series.dropna().unique() if not value or known.issuperset(value.split(", "))]
+            return series.isin(good)
+
+        checks.append(pandera.Check(holds, error="only labels of the mapping"))
     return pandera.Column(pd.ArrowDtype(column.arrow_type), checks, nullable=column.nullable)
-
-
-def _known(pandera: Any, allowed: Iterable[str], rule: str, parts: Callable[[str], list[str]]) -> Any:  # noqa: ANN401
-    """A check that all parts of a value are allowed; each distinct value is looked at once."""
-    known = frozenset(allowed)
-
-    def holds(series: pd.Series[Any]) -> pd.Series[bool]:
-        good = [value for value in series.dropna().unique() if known.issuperset(parts(value))]
-        return series.isna() | series.isin(good)
-
-    return pandera.Check(holds, error=rule)
 
 
 class KeyCheck:

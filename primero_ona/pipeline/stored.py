@@ -17,7 +17,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.errors import Anchor, ConfigError, DataError, TransientError
+from primero_ona.errors import ConfigError, DataError, TransientError
 from primero_ona.mapping.labels import MAPPING_VERSION, Labels, version_of
 from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS, PullPolicy
 from primero_ona.quarters import Quarter
@@ -37,9 +37,6 @@ REFERENCE, REINTEGRATION, UNDER18, EXITS = (
     "primero_reference", "raw_reintegration_cases", "raw_under18_cases", "case_exits",
 )  # fmt: skip
 MAPPED_CASES, MAPPED_SERVICES = "mapped_cases", "mapped_services"
-
-#: Raised when what is stored of Primero's lists changes its shape.
-_REFERENCE_VERSION = "1"
 
 
 def current_versions(rules: str) -> tuple[str, str]:
@@ -103,7 +100,7 @@ class StoredAssets:
         # With the pull's version, so that rows mapped from an older pull are not loaded beside the exits of a newer one.
         mapped = f"{mapping}/{pulled}"
         made = (
-            Stored(REFERENCE, REFERENCE_SCHEMA, _REFERENCE_VERSION),
+            Stored(REFERENCE, REFERENCE_SCHEMA, "1"),  # raised when what is stored of Primero's lists changes its shape
             Stored(REINTEGRATION, RAW_SCHEMA, pulled),
             Stored(UNDER18, RAW_SCHEMA, pulled),
             Stored(EXITS, EXIT_SCHEMA, pulled),
@@ -121,12 +118,14 @@ class StoredAssets:
         try:
             return self.store.open(self.assets[asset], *_key(quarter))
         except FileNotFoundError:
-            if asset == REFERENCE:
-                text = "no reference data of Primero is stored yet; run `primero-ona reference refresh` (job refresh_reference) first"
-            else:
-                text = f"{asset} of {quarter} is not stored; materialize it first"
-            section: Anchor = "reference-missing" if asset == REFERENCE else "stored-partition"
-            raise DataError(text, see=section) from None
+            if asset != REFERENCE:
+                raise DataError(
+                    f"{asset} of {quarter} is not stored; materialize it first", see="stored-partition"
+                ) from None
+            raise DataError(
+                "no reference data of Primero is stored yet; run `primero-ona reference refresh` (job refresh_reference) first",
+                see="reference-missing",
+            ) from None
 
     def open_file(self, asset: str, quarter: Quarter) -> StoredFile:
         """Open the file of a partition as it is; raises as `PartitionStore.open`."""
@@ -148,13 +147,10 @@ def _key(quarter: Quarter | None) -> tuple[str, ...]:
 
 def mapped_otherwise(stored: StoredAssets, labels: Labels) -> list[Quarter]:
     """The stored quarters that were mapped by other rules or other labels than those in use now, oldest first."""
-    summaries = {quarter: stored.summary(MAPPED_CASES, quarter) for quarter in stored.quarters(MAPPED_CASES)}
     wanted = (stored.assets[MAPPED_CASES].version, labels.version)
-    return [
-        quarter
-        for quarter, summary in summaries.items()
-        if (summary["stored_version"], summary.get("labels_version")) != wanted
-    ]
+    summaries = {quarter: stored.summary(MAPPED_CASES, quarter) for quarter in stored.quarters(MAPPED_CASES)}
+    found = {quarter: (each["stored_version"], each.get("labels_version")) for quarter, each in summaries.items()}
+    return [quarter for quarter, versions in found.items() if versions != wanted]
 
 
 @dataclass(frozen=True)
@@ -214,12 +210,8 @@ def _alone(connect: Connect, doing: str) -> Iterator[None]:
             yield
         except OSError as error:
             name = errno.errorcode.get(error.errno or 0, "unknown error")
-            raise DataError(
-                f"a stored partition could not be removed or replaced ({name}), so what was to go is still on disk; repair the disk, "
-                f"then {doing} again",
-                see="machine",
-            ) from None
+            text = f"a stored partition could not be removed or replaced ({name}), so what was to go is still on disk; repair the disk"
+            raise DataError(f"{text}, then {doing} again", see="machine") from None
         except (ConfigError, TransientError) as error:
-            raise type(error)(
-                f"{error}. What was to go may still be stored: {doing} again when that is repaired"
-            ) from None
+            text = f"{error}. What was to go may still be stored: {doing} again when that is repaired"
+            raise type(error)(text) from None

@@ -171,11 +171,10 @@ def _mapped_asset(
         partitions: dg.ResourceParam[StoredAssets],
     ) -> dg.MaterializeResult[Any]:
         """Map and store the rows of a quarter, with the columns of the table contract."""
-        from primero_ona.pipeline.transform import map_quarter_cases, map_quarter_services
+        from primero_ona.pipeline.transform import map_quarter
 
         quarter = Quarter.parse(context.partition_key)
-        map_quarter = map_quarter_cases if table is CASES else map_quarter_services
-        stored = map_quarter(ona.connection, partitions, quarter)
+        stored = map_quarter(ona.connection, partitions, quarter, name)
         lineage = lineage_from_raw((REINTEGRATION, UNDER18), table)
         return dg.MaterializeResult(metadata={**stored_metadata(quarter, stored.rows, stored.summary), **lineage})
 
