@@ -17,7 +17,7 @@ from primero_ona.definitions import build_defs
 from primero_ona.graph.assets.ona import CASES_KEY, SERVICES_KEY
 from primero_ona.graph.assets.quarterly import PRIMERO
 from primero_ona.graph.automation import quarters_to_refresh
-from primero_ona.graph.due import read_cursor
+from primero_ona.graph.due import Cursor
 from primero_ona.pipeline.stored import current_versions
 from primero_ona.primero.changes import Changes
 from primero_ona.quarters import PHNOM_PENH, Quarter
@@ -302,7 +302,7 @@ def test_quarters_before_the_start_are_left_out_and_counted(watch: Watch) -> Non
 def test_a_cursor_of_an_older_version_is_forgotten_and_costs_one_sync(watch: Watch) -> None:
     """An update must not stop the sensor."""
     watch.cursor = json.dumps({"version": 0, "anything": 1})
-    assert read_cursor(watch.cursor) is None
+    assert Cursor.read(watch.cursor) is None
     assert "2025-01-01" in watch.asked()
     assert watch.asked() == []
 
