@@ -52,6 +52,20 @@ def test_closing_takes_the_quarter_that_has_just_ended(at: str, key: str) -> Non
     assert tick("close_quarter", at) == [(key, f"{Quarter.parse(key)}:closed:{at[:10]}")]
 
 
+def test_a_quarter_before_the_first_is_not_asked_for() -> None:
+    """In the first quarter of an installation the whole tick failed, and Dagster would have tried it again."""
+    moment = datetime(2023, 1, 5, 2, tzinfo=PHNOM_PENH)
+    context = dg.build_schedule_context(scheduled_execution_time=moment, repository_def=DEFS.get_repository_def())
+    asked = {
+        name: [
+            request.partition_key
+            for request in DEFS.resolve_schedule_def(name).evaluate_tick(context).run_requests or ()
+        ]
+        for name in ("close_quarter", "refresh_nightly", "write_reports")
+    }
+    assert asked == {"close_quarter": [], "refresh_nightly": ["2023-01-01"], "write_reports": ["2023-01-01"]}
+
+
 @pytest.mark.proves("urgent-runs")
 def test_closing_a_quarter_goes_before_a_backfill() -> None:
     """With ten years waiting in the queue, the report of the quarter would be made without its last entries."""
