@@ -28,7 +28,7 @@ from primero_ona.graph.resources import (
     runs_elsewhere,
 )
 from primero_ona.graph.retention import purge_job, remove_job
-from primero_ona.graph.run_guard import guarded
+from primero_ona.graph.run_guard import guarded_executor
 from primero_ona.graph.steps import SafeText, attach_safe_step
 from primero_ona.pipeline.stored import Scope, current_versions
 from primero_ona.process import described, prepare_process
@@ -109,7 +109,7 @@ def build_defs(
             "io_manager": NoValues(),
             **(resources or {}),
         },
-        executor=guarded(dg.in_process_executor),
+        executor=guarded_executor,
         loggers={"quiet": quiet},
     )
 
