@@ -15,14 +15,7 @@ from primero_ona.graph.assets.indicators import figure_checks, indicator_assets,
 from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets, ona_checks
 from primero_ona.graph.assets.quarterly import PRIMERO, mapped_assets, raw_assets
 from primero_ona.graph.assets.reference import reference_assets, reference_checks
-from primero_ona.graph.automation import (
-    asset_job,
-    change_sensor,
-    close_schedule,
-    refresh_schedule,
-    reports_schedule,
-    schedule,
-)
+from primero_ona.graph.automation import asset_job, change_sensor, schedule
 from primero_ona.graph.checks import asset_checks
 from primero_ona.graph.partitions import quarterly_partitions
 from primero_ona.graph.reconciliation import COMPLETE, complete_check
@@ -35,7 +28,7 @@ from primero_ona.graph.resources import (
     runs_elsewhere,
 )
 from primero_ona.graph.retention import purge_job, remove_job
-from primero_ona.graph.run_guard import guarded
+from primero_ona.graph.run_guard import guarded_executor
 from primero_ona.graph.steps import SafeText, attach_safe_step
 from primero_ona.pipeline.stored import Scope, current_versions
 from primero_ona.process import described, prepare_process
@@ -94,14 +87,15 @@ def build_defs(
         asset_checks=checks,
         jobs=[job, remap, compute, write, refresh, verify, remove, *purges],
         schedules=[
-            schedule("refresh_reference", refresh),
-            close_schedule(job),
-            refresh_schedule(job),
-            schedule("compute_figures", compute),
-            reports_schedule(write, quarters, on=settings.reports_folder is not None or not runs_elsewhere()),
-            schedule("verify_monthly", verify),
-            schedule("remove_runs", remove),
-            *(schedule("purge_nightly", purge) for purge in purges),
+            schedule("refresh_reference", refresh, quarters),
+            schedule("close_quarter", job, quarters),
+            schedule("refresh_nightly", job, quarters, on=False),
+            schedule("compute_figures", compute, quarters),
+            # Off where there is no folder for them.
+            schedule("write_reports", write, quarters, on=settings.reports_folder is not None or not runs_elsewhere()),
+            schedule("verify_monthly", verify, quarters),
+            schedule("remove_runs", remove, quarters),
+            *(schedule("purge_nightly", purge, quarters) for purge in purges),
         ],
         # The sensor looks at all modules: a case that moves to one that is not included has to leave ONA.
         sensors=[
@@ -115,7 +109,7 @@ def build_defs(
             "io_manager": NoValues(),
             **(resources or {}),
         },
-        executor=guarded(dg.in_process_executor),
+        executor=guarded_executor,
         loggers={"quiet": quiet},
     )
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
+from dagster._core.storage.tags import PARTITION_NAME_TAG, WILL_RETRY_TAG
 
 from primero_ona.diagnosis import STORAGE, Diagnosis, free_space, keys_noted
-from primero_ona.errors import ConfigError, with_anchor
+from primero_ona.errors import UNEXPECTED, ConfigError, with_anchor
 from primero_ona.graph.diagnosis import ages, as_of, daemon
 from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.graph.resources import default_storage
-from primero_ona.graph.runs import read_failure
+from primero_ona.graph.runs import RunOutcome, read_outcome
 from primero_ona.graph.steps import safe_tick
 from primero_ona.quarters import PHNOM_PENH, Quarter, local_time
 from primero_ona.settings import AlertSettings, StorageSettings, read_one
@@ -38,10 +39,6 @@ _RUNS = 200
 #: From this hour on, in Phnom Penh, the ping of a day is sent.
 _PING_HOUR = 7
 
-#: Runs that say how their quarter stands: one that is retried will say it later.
-_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
-_WILL_RETRY = "dagster/will_retry"
-
 _SYNC = "sync_quarter"
 
 #: By job: what to try once the cause is gone, and when the job comes again by itself.
@@ -56,17 +53,12 @@ _JOBS = {
 _BY_HAND = ("primero-ona sync --quarter {quarter}", None)
 
 
-@dataclass(frozen=True)
-class Cause:
+class Cause(NamedTuple):
     """Why a run failed: the kind of failure, the sentence about it (of a check its name only), and what tells it from others."""
 
     kind: str
     sentence: str
-
-    @property
-    def key(self) -> str:
-        """The same for the same cause, whatever numbers the sentence has."""
-        return hashlib.sha256(f"{self.kind}|{re.sub(r'[0-9]+', '#', self.sentence)}".encode()).hexdigest()[:12]
+    key: str
 
 
 def alert_sensor(start: Quarter) -> dg.SensorDefinition:
@@ -93,11 +85,7 @@ def alert_sensor(start: Quarter) -> dg.SensorDefinition:
                 text = "PRIMERO_ONA_ALERT_URLS and PRIMERO_ONA_PING_URL are not set, so faults are reported to no one"
                 return dg.SensorResult(skip_reason=text, cursor=context.cursor)
             now = datetime.now(UTC)
-            graph = context.repository_def
-            if graph is None:
-                raise dg.DagsterInvariantViolationError(
-                    "the sensor needs the graph: give `definitions` to build_sensor_context"
-                )
+            graph: Any = context.repository_def  # always there, but for a test that gives none
             found = [
                 *failed_runs(context.instance, graph.job_names, settings.ui_url, causes),
                 *failed_checks(context.instance, [*graph.asset_graph.asset_check_keys], settings.ui_url),
@@ -105,11 +93,10 @@ def alert_sensor(start: Quarter) -> dg.SensorDefinition:
             ]
             state, sent = report(found, State.read(context.cursor), channels(settings), now)
             today = now.astimezone(PHNOM_PENH)
-            is_due = settings.ping_url and state.pinged != f"{today:%Y-%m-%d}" and today.hour >= _PING_HOUR
-            if is_due and not found and settings.ping_url and ping(settings.ping_url.get_secret_value()):
+            is_due = not found and state.pinged != f"{today:%Y-%m-%d}" and today.hour >= _PING_HOUR
+            if is_due and settings.ping_url and ping(settings.ping_url.get_secret_value()):
                 state = replace(state, pinged=f"{today:%Y-%m-%d}")
-        said = [f"{len(found)} faults, {sent} messages sent"]
-        said += [f"{name} takes no message" for name in state.silent]
+        said = [f"{len(found)} faults, {sent} messages sent", *(f"{name} takes no message" for name in state.silent)]
         return dg.SensorResult(skip_reason="; ".join(said), cursor=state.write())
 
     return report_faults
@@ -123,63 +110,55 @@ def failed_runs(
     `causes` keeps by run what was read. A failure of another job is over when the quarter was synced since.
     """
     synced = _newest(instance, _SYNC)
-    groups: dict[tuple[str, str], list[dg.RunRecord]] = {}
+    groups: dict[tuple[str, str], list[dg.DagsterRun]] = {}
     for job in jobs:
         for partition, record in (synced if job == _SYNC else _newest(instance, job)).items():
-            later = synced.get(partition) if partition else None
-            healed = later and _is_well(later) and later.storage_id > record.storage_id
-            if not _is_well(record) and not healed:
-                run_id = record.dagster_run.run_id
-                if run_id not in causes:
-                    causes[run_id] = _cause(instance, run_id)
-                groups.setdefault((job, causes[run_id].key), []).append(record)
-    return [
-        _fault(instance, job, causes[records[0].dagster_run.run_id], records, ui_url)
-        for (job, _), records in groups.items()
-    ]
+            run, later = record.dagster_run, synced.get(partition) if partition else None
+            if run.is_success or (later and later.dagster_run.is_success and later.storage_id > record.storage_id):
+                continue
+            if run.run_id not in causes:
+                causes[run.run_id] = _cause(instance, run.run_id)
+            groups.setdefault((job, causes[run.run_id].key), []).append(run)
+    return [_fault(instance, job, causes[runs[0].run_id], runs, ui_url) for (job, _), runs in groups.items()]
 
 
 def _newest(instance: dg.DagsterInstance, job: str) -> dict[str | None, dg.RunRecord]:
-    """The last run of a job that has ended, by its partition."""
+    """The last run of a job that has ended, by its partition; one that is retried will say later how its quarter stands."""
     found: dict[str | None, dg.RunRecord] = {}
-    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=_ENDED), limit=_RUNS):
-        tags = record.dagster_run.tags
-        if tags.get(_WILL_RETRY) != "true" or _is_well(record):
-            found.setdefault(tags.get("dagster/partition"), record)
+    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=ended), limit=_RUNS):
+        run = record.dagster_run
+        if run.is_success or run.tags.get(WILL_RETRY_TAG) != "true":
+            found.setdefault(run.tags.get(PARTITION_NAME_TAG), record)
     return found
-
-
-def _is_well(record: dg.RunRecord) -> bool:
-    return record.dagster_run.status == dg.DagsterRunStatus.SUCCESS
 
 
 def _cause(instance: dg.DagsterInstance, run_id: str) -> Cause:
     """Why a run failed; of failed checks their names, since what they counted is for the UI."""
-    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
-    evaluations = [
-        record.event_log_entry.dagster_event.asset_check_evaluation_data
-        for record in records
-        if record.event_log_entry.dagster_event
-    ]
-    failed = sorted(
-        f"{one.check_name} on {one.asset_key.to_user_string()}"
-        for one in evaluations
-        if not one.passed and one.severity == dg.AssetCheckSeverity.ERROR
-    )
-    if failed:
-        return Cause("CheckError", with_anchor(f"failed checks: {', '.join(failed)}", "checks"))
-    kind, sentence = read_failure(instance, run_id)
-    return Cause(kind, sentence)
+    kinds = {
+        dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+        dg.DagsterEventType.STEP_FAILURE,
+        dg.DagsterEventType.RUN_FAILURE,
+    }
+    entries = [record.event_log_entry for record in instance.get_records_for_run(run_id, of_type=kinds).records]
+    outcome = RunOutcome(run_id)
+    read_outcome((entry.dagster_event for entry in entries if entry.dagster_event), outcome, success=False)
+    kind, sentence = outcome.kind or UNEXPECTED, outcome.failure or ""
+    bad = sorted(f"{one.name} on {one.asset}" for one in outcome.checks if not one.passed and one.severity == "ERROR")
+    if bad:
+        kind, sentence = "CheckError", with_anchor(f"failed checks: {', '.join(bad)}", "checks")
+    # The same for the same cause, whatever numbers the sentence has.
+    key = hashlib.sha256(f"{kind}|{re.sub(r'[0-9]+', '#', sentence)}".encode()).hexdigest()[:12]
+    return Cause(kind, sentence, key)
 
 
-def _fault(instance: dg.DagsterInstance, job: str, cause: Cause, records: Sequence[dg.RunRecord], ui_url: str) -> Fault:
+def _fault(instance: dg.DagsterInstance, job: str, cause: Cause, runs: Sequence[dg.DagsterRun], ui_url: str) -> Fault:
     from primero_ona.pipeline.alerts import NAMED, Fault
 
-    keys = [record.dagster_run.tags.get("dagster/partition") for record in records]
+    keys = [run.tags.get(PARTITION_NAME_TAG) for run in runs]
     quarters = sorted(Quarter.parse(key) for key in keys if key)
-    named = ", ".join(map(str, quarters[:NAMED])) + (
-        f" and {len(quarters) - NAMED} more" if len(quarters) > NAMED else ""
-    )
+    more = f" and {len(quarters) - NAMED} more" if len(quarters) > NAMED else ""
+    named = f" for {', '.join(map(str, quarters[:NAMED]))}{more}" if quarters else ""
     known = [(quarter, as_of(instance, quarter)) for quarter in quarters[:NAMED]]
     stale = ", ".join(f"{one} as of {local_time(moment)}" if moment else f"nothing of {one}" for one, moment in known)
     command, again = _JOBS.get(job, _BY_HAND)
@@ -187,13 +166,17 @@ def _fault(instance: dg.DagsterInstance, job: str, cause: Cause, records: Sequen
     look = "" if cause.kind in {"TransientError", "CheckError"} else "primero-ona doctor, then "
     return Fault(
         key=f"run:{job}:{cause.key}",
-        text=f"The job {job} failed{f' for {named}' if quarters else ''}: {cause.sentence}",
+        text=f"The job {job} failed{named}: {cause.sentence}",
         stale=f"ONA has {stale} (Phnom Penh)." if stale else "",
         heals=_heals(cause.kind, again),
         command=look + command,
-        link=f"{ui_url.rstrip('/')}/runs/{records[0].dagster_run.run_id}",
+        link=_page(ui_url, runs[0].run_id),
         quarters=tuple(map(str, quarters)),
     )
+
+
+def _page(ui_url: str, run_id: str) -> str:
+    return f"{ui_url.rstrip('/')}/runs/{run_id}"
 
 
 def _heals(kind: str, again: str | None) -> str:
@@ -212,25 +195,23 @@ def failed_checks(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKe
     from primero_ona.pipeline.alerts import Fault
 
     for key, record in instance.event_log_storage.get_latest_asset_check_execution_by_key(checks).items():
-        event = record.event.dagster_event if record.event else None
-        if event is None or event.event_type != dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        answer = record.evaluation
+        if record.status.value != "FAILED" or answer is None or answer.severity != dg.AssetCheckSeverity.ERROR:
             continue
-        answer, run = event.asset_check_evaluation_data, instance.get_run_by_id(record.run_id)
-        if answer.passed or answer.severity != dg.AssetCheckSeverity.ERROR:
-            continue
-        if run is not None and run.status == dg.DagsterRunStatus.FAILURE:
+        run = instance.get_run_by_id(record.run_id)
+        if run and run.is_failure:
             continue
         quarter = (str(Quarter.parse(answer.partition)),) if answer.partition else ()
+        named = "".join(f" for {one}" for one in quarter)
         yield Fault(
             key=f"check:{key.to_user_string()}",
             text=with_anchor(
-                f"The check {key.name} on {key.asset_key.to_user_string()} failed{''.join(f' for {one}' for one in quarter)}.",
+                f"The check {key.name} on {key.asset_key.to_user_string()} failed{named}.",
                 "what-verify-says" if key == COMPLETE else "checks",
             ),
-            stale="",
             heals=_heals("CheckError", None),
             command="primero-ona verify",
-            link=f"{ui_url.rstrip('/')}/runs/{record.run_id}",
+            link=_page(ui_url, record.run_id),
             quarters=quarter,
         )
 
@@ -245,7 +226,6 @@ def overdue(instance: dg.DagsterInstance, start: Quarter, settings: AlertSetting
             # A missed close of this quarter is another fault than that of the one before.
             key=f"overdue:{line.area}:{line.what}:{Quarter.of(now) if line.what in {'closing', 'newest sync'} else ''}",
             text=with_anchor(f"{line.what}: {line.text}", "overdue"),
-            stale="",
             heals="It is over when the look finds it well again.",
             command="primero-ona doctor",
             link=settings.ui_url,

@@ -210,7 +210,7 @@ def test_a_month_with_faults_on_ten_days_each_reported_once(watch: Watch, monkey
         watch.check(dg.AssetKey("ona_dashboards"), "complete", passed=not begins)
 
     def disk(begins: bool) -> None:
-        overdue[:] = [Fault("overdue:space", "The disk is full.", "", "", "", "", confirm=True)] if begins else []
+        overdue[:] = [Fault("overdue:space", "The disk is full.", "", "", "", confirm=True)] if begins else []
 
     kinds = {
         2: fails(TransientError("cannot be reached")), 3: fails(DataError("a column is missing")), 5: disk, 8: check,
