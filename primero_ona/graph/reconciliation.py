@@ -5,7 +5,6 @@ asset `ona_dashboards`, which is not materialized here: Dagster runs an asset's 
 a reconciliation reads all of Primero.
 """
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,10 @@ from primero_ona.graph.checks import ERROR, WARN, report
 from primero_ona.graph.metadata import traffic_metadata
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.pipeline.stored import Scope, StoredAssets
+from primero_ona.quarters import Quarter
+from primero_ona.settings import GraphSettings
 
 if TYPE_CHECKING:
-    from primero_ona.ona.reconcile import QuarterDifferences
     from primero_ona.pipeline.reconcile import Reconciliation
 
 CHECK_NAME = "complete"
@@ -30,8 +30,9 @@ COMPLETE = dg.AssetCheckKey(DASHBOARDS.key, CHECK_NAME)
 GRACE = timedelta(hours=2)
 
 
-def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
+def complete_check(settings: GraphSettings) -> dg.AssetChecksDefinition:
     """The check that compares all of Primero with all of ONA."""
+    scope = Scope(Quarter.parse(settings.start), settings.policy)
 
     @dg.asset_check(
         asset=DASHBOARDS.key,
@@ -71,21 +72,14 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
 
 def _metadata(found: "Reconciliation") -> dict[str, Any]:
     inventory = found.inventory
+    every = [*found.quarters, found.total]
+    rows = [{"quarter": each.quarter, **{name: f"{getattr(each, name):,}" for name in each.SHOWN}} for each in every]
     return {
         "differences": found.total.differences,
         "services in quarantine": found.services_quarantined,
         "quarters of another version": ", ".join(map(str, found.outdated)) or "none",
-        "by quarter": _table([*found.quarters, found.total]),
+        "by quarter": dg.MetadataValue.table(list(map(dg.TableRecord, rows))),
         "cases in Primero": inventory.cases,
         "stamped ahead": len(inventory.ahead),
         **traffic_metadata(inventory.requests, inventory.bytes, inventory.seconds),
     }
-
-
-def _table(quarters: "Sequence[QuarterDifferences]") -> dg.TableMetadataValue:
-    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in ("quarter", *quarters[0].SHOWN)])
-    rows = [
-        dg.TableRecord({"quarter": quarter.quarter, **{name: f"{getattr(quarter, name):,}" for name in quarter.SHOWN}})
-        for quarter in quarters
-    ]
-    return dg.MetadataValue.table(rows, schema=schema)

@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from primero_ona.storage.partitions import PartitionStore
 
 
-#: Where the secret of a bucket stands, if it stands in a file: AWS's own variable.
-_CREDENTIALS_FILE = "AWS_SHARED_CREDENTIALS_FILE"
-
-
 class PrimeroResource(dg.ResourceDefinition):
     """The Primero that the settings PRIMERO_… name, or the one given here."""
 
@@ -126,23 +122,16 @@ class PartitionStorage(dg.ResourceDefinition):
         if url and keys:
             return PartitionStore(url, keys)
         settings = read_one(StorageSettings)
-        if settings.bucket and (file := os.environ.get(_CREDENTIALS_FILE)):
-            refuse_open_secret(Path(file), f"the file that {_CREDENTIALS_FILE} names")
+        variable = "AWS_SHARED_CREDENTIALS_FILE"  # AWS's own variable, for the secret of a bucket
+        if settings.bucket and (file := os.environ.get(variable)):
+            refuse_open_secret(Path(file), f"the file that {variable} names")
         address = settings.bucket or settings.folder or default_storage(instance)
         return PartitionStore(address, settings.storage_keys.get_secret_value())
 
 
-class NoValues(dg.IOManagerDefinition):
-    """Refuses to hand a value from one step to another: rows pass through the stored partitions alone.
+class _NoValues(dg.IOManager):
+    """Refuses to hand a value from one step to another: rows pass through the stored partitions alone."""
 
-    Without it Dagster would bring its own IO manager, whose folder a run's configuration may name.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(lambda _context: _Refusing(), config_schema={}, description="Steps hand on no values.")
-
-
-class _Refusing(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
         """See IOManager."""
         if obj is not None:
@@ -151,6 +140,12 @@ class _Refusing(dg.IOManager):
     def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
         """See IOManager."""
         raise TypeError(f"{context.name} is read as a value")
+
+
+#: Without it Dagster would bring its own IO manager, whose folder a run's configuration may name.
+no_values = dg.IOManagerDefinition(
+    lambda _context: _NoValues(), config_schema={}, description="Steps hand on no values."
+)
 
 
 def refuse_local_storage(instance: dg.DagsterInstance | None = None) -> None:

@@ -81,10 +81,7 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
                 kinds={"postgres", "table"},
                 code_version=MAPPING_VERSION,
                 freshness_policy=LOADED,
-                metadata={
-                    **contract_metadata(table, loaded=True),
-                    "dagster/table_name": table.name,
-                },
+                metadata={**contract_metadata(table, loaded=True), "dagster/table_name": table.name},
             )
             for key, (table, _, text) in _TABLES.items()
         ],
@@ -104,34 +101,43 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
         with ona.connection() as connection:
             result = load_stored_quarter(connection, partitions, quarter, context.run_id, datetime.now(UTC))
             sizes = table_sizes(connection)
+        answers = []
         for key, counts in ((CASES_KEY, result.cases), (SERVICES_KEY, result.services)):
             table, mapped, _ = _TABLES[key]
-            size = {"dagster/row_count": sizes[table.name], "connection to ONA": ona.protection()}
-            metadata = {**_metadata(quarter, counts), **size, **lineage_from(dg.AssetKey(mapped), table)}
-            yield dg.MaterializeResult(asset_key=key, metadata=metadata)
-        yield from report(
-            [
-                *(_loaded(key, result.compared[table.name]) for key, (table, *_) in _TABLES.items()),
-                _plain_keys(CASES_KEY, result.cases),
-                _plain_keys(SERVICES_KEY, result.services),
-            ]
-        )
+            outcomes = asdict(counts)
+            metadata = {
+                **quarter_metadata(quarter, counts.inserted + counts.updated + counts.unchanged),
+                **outcomes,
+                "rows by outcome": count_table(outcomes, "outcome"),
+                "dagster/row_count": sizes[table.name],
+                "connection to ONA": ona.protection(),
+            }
+            yield dg.MaterializeResult(asset_key=key, metadata=metadata | lineage_from(dg.AssetKey(mapped), table))
+            answers += _answers(key, result.compared[table.name], counts)
+        yield from report(answers)
 
     return load_quarter_into_ona
+
+
+def _answers(asset: dg.AssetKey, found: "Comparison", counts: "TableCounts") -> list[dg.AssetCheckResult]:
+    """Whether the mapped rows of a table stand in ONA, and which of them bear a key of their own."""
+    faults = {"mapped row missing in ONA": found.missing, "mapped row with other content in ONA": found.different}
+    good = f"of {found.rows:,} mapped rows {found.equal:,} stand in ONA, {found.stale:,} are stale"
+    own = {"row under a key of its own: another row has the plain one": counts.own_keys}
+    return [
+        answer(asset, "quarter_loaded", faults, good=good, rows=found.rows, stale=found.stale),
+        answer(asset, "plain_keys", own, good="every row has its plain key", warn=True),
+    ]
 
 
 def ona_checks(quarters: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
     """What must hold of all of ONA's rows, by its own SQL: the last defence, whatever ran before."""
     unique = ("keys_unique", "Keys are unique and never null, across all quarters.", False)
+    orphans = ("no_orphans", "No service stands in ONA without its case.", False)
 
     @dg.multi_asset_check(
         name="check_ona",
-        specs=[
-            *check_specs(quarters, CASES_KEY, unique),
-            *check_specs(
-                quarters, SERVICES_KEY, unique, ("no_orphans", "No service stands in ONA without its case.", False)
-            ),
-        ],
+        specs=[*check_specs(quarters, CASES_KEY, unique), *check_specs(quarters, SERVICES_KEY, unique, orphans)],
         config_schema={},
         pool="ona_database",
     )
@@ -140,14 +146,9 @@ def ona_checks(quarters: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefiniti
         from primero_ona.ona.checks import check_keys, count_orphan_services
 
         with ona.connection() as connection:
-            keys, orphans = check_keys(connection), count_orphan_services(connection)
-        lost = {"service without its case": orphans}
-        yield from report(
-            [
-                *(_keys_unique(key, table, keys) for key, (table, *_) in _TABLES.items()),
-                answer(SERVICES_KEY, "no_orphans", lost, good="every service has its case"),
-            ]
-        )
+            keys, lost = check_keys(connection), {"service without its case": count_orphan_services(connection)}
+        unique_keys = [_keys_unique(key, table, keys) for key, (table, *_) in _TABLES.items()]
+        yield from report([*unique_keys, answer(SERVICES_KEY, "no_orphans", lost, good="every service has its case")])
 
     return check
 
@@ -158,26 +159,5 @@ def _keys_unique(asset: dg.AssetKey, table: Table, keys: "Mapping[str, KeyCounts
     missing = {f"{name} missing": counts.missing for name, counts in own.items()}
     repeated = {f"{name} repeated": counts.repeated for name, counts in own.items()}
     rows = own[f"{table.name}.{table.key}"].rows
-    return answer(
-        asset, "keys_unique", missing | repeated, good=f"all {rows:,} rows have a key of their own", rows=rows
-    )
-
-
-def _loaded(asset: dg.AssetKey, found: "Comparison") -> dg.AssetCheckResult:
-    faults = {"mapped row missing in ONA": found.missing, "mapped row with other content in ONA": found.different}
-    good = f"of {found.rows:,} mapped rows {found.equal:,} stand in ONA, {found.stale:,} are stale"
-    return answer(asset, "quarter_loaded", faults, good=good, rows=found.rows, stale=found.stale)
-
-
-def _plain_keys(asset: dg.AssetKey, counts: "TableCounts") -> dg.AssetCheckResult:
-    faults = {"row under a key of its own: another row has the plain one": counts.own_keys}
-    return answer(asset, "plain_keys", faults, good="every row has its plain key", warn=True)
-
-
-def _metadata(quarter: Quarter, counts: "TableCounts") -> dict[str, Any]:
-    numbers = asdict(counts)
-    return {
-        **quarter_metadata(quarter, counts.inserted + counts.updated + counts.unchanged),
-        **numbers,
-        "rows by outcome": count_table(numbers, "outcome"),
-    }
+    good = f"all {rows:,} rows have a key of their own"
+    return answer(asset, "keys_unique", missing | repeated, good=good, rows=rows)

@@ -15,7 +15,7 @@ import dagster as dg
 from primero_ona.contract.column import Table
 from primero_ona.contract.derived import DATA_DICTIONARY, LOCATIONS_LOOKUP
 from primero_ona.errors import DataError
-from primero_ona.graph.checks import Results, answer, report
+from primero_ona.graph.checks import Results, answer
 from primero_ona.graph.metadata import REFERENCE, codes_table, contract_metadata, facts_table, raw_metadata
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.pipeline.stored import REFERENCE as REFERENCE_NAME
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from primero_ona.ona.reference import LookupResult
     from primero_ona.ona.target import Upkeep
     from primero_ona.pipeline.reference import LabelChange
-    from primero_ona.primero.reference import Reference
 
 REFERENCE_KEY = dg.AssetKey(REFERENCE_NAME)
 LOOKUP_KEY = dg.AssetKey(["ona", LOCATIONS_LOOKUP.name])
@@ -34,73 +33,71 @@ DICTIONARY_KEY = dg.AssetKey(["ona", DATA_DICTIONARY.name])
 #: Raised when what is made of Primero's lists changes.
 _VERSION = "1"
 
-_DESCRIPTIONS = {
-    REFERENCE_KEY: "Primero's places, option lists and forms, whole lists with their date.\n\n"
+
+@dg.asset(
+    key=REFERENCE_KEY,
+    deps=["primero"],
+    description="Primero's places, option lists and forms, whole lists with their date.\n\n"
     "Refreshed weekly, and before a quarter is closed. Where Primero refuses a list, the last one stays, and a check says so.",
-    LOOKUP_KEY: "The districts in ONA's database: names for codes.\n\n"
-    "New districts are added, and one that Primero has no more is marked `retired`. A name in use changes only when a person "
-    "accepts it: `primero-ona places changes`, `primero-ona places accept`.",
-    DICTIONARY_KEY: "What columns and options in ONA mean, in English and Khmer.\n\n"
-    "A row for each column of each table and view, and for each option; Khmer that a person reviewed is kept.",
-}
+    group_name=REFERENCE,
+    kinds={"primero", "parquet"},
+    code_version=_VERSION,
+    metadata=raw_metadata({"list": "text", "content": "JSON"}),
+    pool="primero_api",
+    config_schema={},
+)
+def primero_reference(
+    context: dg.AssetExecutionContext,
+    primero: dg.ResourceParam[PrimeroResource],
+    ona: dg.ResourceParam[OnaDatabaseResource],
+    partitions: dg.ResourceParam[StoredAssets],
+) -> dg.MaterializeResult[Any]:
+    """Read Primero's lists; the last one stays where one is refused."""
+    from primero_ona.pipeline.reference import refresh_reference, stale_lists, stored_reference
+
+    with primero.client() as client:
+        try:
+            last = stored_reference(partitions)
+        except DataError as error:  # a refresh is what repairs it
+            context.log.info("No stored reference data to fall back on: %s", error)
+            last = None
+        fetched = refresh_reference(client, ona.connection, partitions, last, datetime.now(UTC))
+    for message in stale_lists(fetched):
+        context.log.warning("Primero refuses a list to this account (403): %s", message)
+    facts = fetched.facts
+    version = next((known["version"] for known in facts.values() if known["version"]), "not visible to this account")
+    return dg.MaterializeResult(
+        metadata={
+            "lists": facts_table([{"list": name, **facts[name]} for name in facts]),
+            "Primero version": version,
+            "refused lists": ", ".join(fetched.refused) or "none",
+        }
+    )
 
 
 def reference_assets() -> list[dg.AssetsDefinition]:
     """Primero's reference data, and ONA's two tables made of it."""
+    lookup = (
+        "The districts in ONA's database: names for codes.\n\n"
+        "New districts are added, and one that Primero has no more is marked `retired`. A name in use changes only when a person "
+        "accepts it: `primero-ona places changes`, `primero-ona places accept`."
+    )
+    dictionary = (
+        "What columns and options in ONA mean, in English and Khmer.\n\n"
+        "A row for each column of each table and view, and for each option; Khmer that a person reviewed is kept."
+    )
     return [
-        _primero_reference(),
-        _small_table(LOOKUP_KEY, LOCATIONS_LOOKUP),
-        _small_table(DICTIONARY_KEY, DATA_DICTIONARY),
+        primero_reference,
+        _small_table(LOOKUP_KEY, LOCATIONS_LOOKUP, lookup),
+        _small_table(DICTIONARY_KEY, DATA_DICTIONARY, dictionary),
     ]
 
 
-def _primero_reference() -> dg.AssetsDefinition:
-    @dg.asset(
-        key=REFERENCE_KEY,
-        deps=["primero"],
-        description=_DESCRIPTIONS[REFERENCE_KEY],
-        group_name=REFERENCE,
-        kinds={"primero", "parquet"},
-        code_version=_VERSION,
-        metadata=raw_metadata({"list": "text", "content": "JSON"}),
-        pool="primero_api",
-        config_schema={},
-    )
-    def primero_reference(
-        context: dg.AssetExecutionContext,
-        primero: dg.ResourceParam[PrimeroResource],
-        ona: dg.ResourceParam[OnaDatabaseResource],
-        partitions: dg.ResourceParam[StoredAssets],
-    ) -> dg.MaterializeResult[Any]:
-        """Read Primero's lists; the last one stays where one is refused."""
-        from primero_ona.pipeline.reference import refresh_reference, stale_lists
-
-        with primero.client() as client:
-            last = _last(context, partitions)
-            fetched = refresh_reference(client, ona.connection, partitions, last, datetime.now(UTC))
-        for message in stale_lists(fetched):
-            context.log.warning("Primero refuses a list to this account (403): %s", message)
-        return dg.MaterializeResult(metadata=_metadata(fetched))
-
-    return primero_reference
-
-
-def _last(context: dg.AssetExecutionContext, partitions: StoredAssets) -> "Reference | None":
-    """The reference stored last; one that is missing or damaged is none, since a refresh is what repairs it."""
-    from primero_ona.pipeline.reference import stored_reference
-
-    try:
-        return stored_reference(partitions)
-    except DataError as error:
-        context.log.info("No stored reference data to fall back on: %s", error)
-        return None
-
-
-def _small_table(key: dg.AssetKey, table: Table) -> dg.AssetsDefinition:
+def _small_table(key: dg.AssetKey, table: Table, text: str) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
         deps=[REFERENCE_KEY],
-        description=_DESCRIPTIONS[key],
+        description=text,
         group_name=REFERENCE,
         kinds={"postgres", "table"},
         code_version=_VERSION,
@@ -125,21 +122,8 @@ def _small_table(key: dg.AssetKey, table: Table) -> dg.AssetsDefinition:
     return fill
 
 
-def _metadata(reference: "Reference") -> dict[str, Any]:
-    facts = reference.facts
-    return {
-        "lists": facts_table([{"list": name, **facts[name]} for name in facts]),
-        "Primero version": next((f["version"] for f in facts.values() if f["version"]), "not visible to this account"),
-        "refused lists": ", ".join(reference.refused) or "none",
-    }
-
-
 def _upkeep_metadata(upkeep: "Upkeep") -> dict[str, Any]:
-    return {
-        "dagster/row_count": upkeep.written + upkeep.unchanged,
-        **asdict(upkeep),
-        "written": upkeep.written,
-    }
+    return {"dagster/row_count": upkeep.written + upkeep.unchanged, **asdict(upkeep), "written": upkeep.written}
 
 
 def _lookup_metadata(result: "LookupResult | None") -> dict[str, Any]:
@@ -154,108 +138,87 @@ def _lookup_metadata(result: "LookupResult | None") -> dict[str, Any]:
     }
 
 
-def reference_checks() -> list[dg.AssetChecksDefinition]:
-    """All checks of the reference data."""
-    return [_lists_current(), _places_clear(), _names_in_use(), _dictionary_checks()]
+@dg.asset_check(
+    asset=REFERENCE_KEY,
+    description="Every list was read at the last refresh; none is an old one because Primero refused it.",
+    config_schema={},
+)
+def lists_current(partitions: dg.ResourceParam[StoredAssets]) -> dg.AssetCheckResult:
+    """Name the lists that Primero refused at the last refresh."""
+    from primero_ona.pipeline.reference import stale_lists, stored_reference
+
+    messages = Counter(stale_lists(stored_reference(partitions)))
+    return answer(REFERENCE_KEY, "lists_current", messages, good="all lists were read", warn=True)
 
 
-def _lists_current() -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=REFERENCE_KEY,
-        name="lists_current",
-        description="Every list was read at the last refresh; none is an old one because Primero refused it.",
-        config_schema={},
-    )
-    def check(partitions: dg.ResourceParam[StoredAssets]) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
-        """Name the lists that Primero refused at the last refresh."""
-        from primero_ona.pipeline.reference import stale_lists, stored_reference
+@dg.asset_check(
+    asset=REFERENCE_KEY,
+    description="Every place below a province is clearly a district or is not. Cases of one that is not have no district.",
+    config_schema={},
+)
+def places_clear(partitions: dg.ResourceParam[StoredAssets]) -> dg.AssetCheckResult:
+    """Name the places that could not be taken for districts, by code."""
+    from primero_ona.pipeline.reference import odd_places, stored_reference
 
-        messages = stale_lists(stored_reference(partitions))
-        good = "all lists were read"
-        yield from report([answer(REFERENCE_KEY, "lists_current", Counter(messages), good=good, warn=True)])
-
-    return check
+    odd = odd_places(stored_reference(partitions))
+    faults = Counter(f"place {code} {why}" for code, why in odd.items())
+    table = _table("unclear places", [{"code": code, "what": why} for code, why in odd.items()])
+    return answer(REFERENCE_KEY, "places_clear", faults, good="every district has its province", warn=True, **table)
 
 
-def _places_clear() -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=REFERENCE_KEY,
-        name="places_clear",
-        description="Every place below a province is clearly a district or is not. Cases of one that is not have no district.",
-        config_schema={},
-    )
-    def check(partitions: dg.ResourceParam[StoredAssets]) -> dg.AssetCheckResult:
-        """Name the places that could not be taken for districts, by code."""
-        from primero_ona.pipeline.reference import odd_places, stored_reference
+@dg.asset_check(
+    asset=LOOKUP_KEY,
+    description="Primero's names of places are those in use; a changed one waits for `primero-ona places accept`.",
+    pool="ona_database",
+    config_schema={},
+)
+def names_in_use(ona: dg.ResourceParam[OnaDatabaseResource]) -> dg.AssetCheckResult:
+    """List the names that Primero has changed and that are not accepted."""
+    from primero_ona.ona.reference import changed_names
 
-        odd = odd_places(stored_reference(partitions))
-        faults = Counter(f"place {code} {why}" for code, why in odd.items())
-        rows = [{"code": code, "what": why} for code, why in odd.items()]
-        good = "every district has its province"
-        return answer(REFERENCE_KEY, "places_clear", faults, good=good, warn=True, **_table("unclear places", rows))
-
-    return check
+    with ona.connection() as connection:
+        names = changed_names(connection)
+    faults = Counter(f"changed {name.column_name}" for name in names)
+    table = _table("changed names", [asdict(name) for name in names])
+    return answer(LOOKUP_KEY, "names_in_use", faults, good="all names are those in use", warn=True, **table)
 
 
-def _names_in_use() -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=LOOKUP_KEY,
-        name="names_in_use",
-        description="Primero's names of places are those in use; a changed one waits for `primero-ona places accept`.",
-        pool="ona_database",
-        config_schema={},
-    )
-    def check(ona: dg.ResourceParam[OnaDatabaseResource]) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
-        """List the names that Primero has changed and that are not accepted."""
-        from primero_ona.ona.reference import changed_names
+@dg.multi_asset_check(
+    specs=[
+        dg.AssetCheckSpec(
+            "labels",
+            asset=DICTIONARY_KEY,
+            description="Labels are Primero's, and every code that occurs is known; see `primero-ona labels diff`.",
+            additional_deps=[REFERENCE_KEY],
+        ),
+        dg.AssetCheckSpec(
+            "options_described",
+            asset=DICTIONARY_KEY,
+            description="Every option that occurs in cases and services has its row in the dictionary.",
+        ),
+    ],
+    config_schema={},
+    pool="ona_database",
+)
+def check_data_dictionary(
+    ona: dg.ResourceParam[OnaDatabaseResource], partitions: dg.ResourceParam[StoredAssets]
+) -> Results:
+    """Compare the labels in use with those of Primero, and the texts in ONA with the dictionary."""
+    from primero_ona.ona.reference import undescribed_options
+    from primero_ona.pipeline.reference import counted_label_changes, labels_in_use, stored_reference
 
-        with ona.connection() as connection:
-            names = changed_names(connection)
-        faults = Counter(f"changed {name.column_name}" for name in names)
-        good = "all names are those in use"
-        rows = _table("changed names", [asdict(name) for name in names])
-        yield from report([answer(LOOKUP_KEY, "names_in_use", faults, good=good, warn=True, **rows)])
+    with ona.connection() as connection:
+        changes = counted_label_changes(connection, labels_in_use(stored_reference(partitions)))
+        undescribed = undescribed_options(connection)
+    kinds = Counter(change.kind.value for change in changes)
+    yield answer(DICTIONARY_KEY, "labels", kinds, good="all labels are Primero's", warn=True, **_label_tables(changes))
+    texts = {f"text of {entry.column} without a row": entry.texts for entry in undescribed}
+    good = "every option that occurs has its row"
+    yield answer(DICTIONARY_KEY, "options_described", texts, good=good, warn=True)
 
-    return check
 
-
-def _dictionary_checks() -> dg.AssetChecksDefinition:
-    @dg.multi_asset_check(
-        name="check_data_dictionary",
-        specs=[
-            dg.AssetCheckSpec(
-                "labels",
-                asset=DICTIONARY_KEY,
-                description="Labels are Primero's, and every code that occurs is known; see `primero-ona labels diff`.",
-                additional_deps=[REFERENCE_KEY],
-            ),
-            dg.AssetCheckSpec(
-                "options_described",
-                asset=DICTIONARY_KEY,
-                description="Every option that occurs in cases and services has its row in the dictionary.",
-            ),
-        ],
-        config_schema={},
-        pool="ona_database",
-    )
-    def check(ona: dg.ResourceParam[OnaDatabaseResource], partitions: dg.ResourceParam[StoredAssets]) -> Results:
-        """Compare the labels in use with those of Primero, and the texts in ONA with the dictionary."""
-        from primero_ona.ona.reference import undescribed_options
-        from primero_ona.pipeline.reference import counted_label_changes, labels_in_use, stored_reference
-
-        with ona.connection() as connection:
-            labels = labels_in_use(stored_reference(partitions))
-            changes = counted_label_changes(connection, labels)
-            undescribed = undescribed_options(connection)
-        kinds = Counter(change.kind.value for change in changes)
-        table = _label_tables(changes)
-        same = answer(DICTIONARY_KEY, "labels", kinds, good="all labels are Primero's", warn=True, **table)
-        texts = {f"text of {entry.column} without a row": entry.texts for entry in undescribed}
-        good = "every option that occurs has its row"
-        described = answer(DICTIONARY_KEY, "options_described", texts, good=good, warn=True)
-        yield from report([same, described])
-
-    return check
+#: All checks of the reference data.
+REFERENCE_CHECKS = (lists_current, places_clear, names_in_use, check_data_dictionary)
 
 
 def _label_tables(changes: "Sequence[LabelChange]") -> dict[str, Any]:
@@ -263,18 +226,10 @@ def _label_tables(changes: "Sequence[LabelChange]") -> dict[str, Any]:
 
     In the order of field and code: that of the rows affected would be counts by value.
     """
-    known = [
-        {
-            "kind": change.kind.value,
-            "field": change.field,
-            "code": change.code,
-            "ours": change.ours,
-            "primeros": change.primeros,
-        }
-        for change in sorted(changes, key=lambda change: (change.field, change.code))
-        if change.primeros
-    ]
-    unknown = [(change.field, change.code) for change in changes if not change.primeros]
+    columns = ("kind", "field", "code", "ours", "primeros")
+    ordered = sorted(changes, key=lambda change: (change.field, change.code))
+    known = [{name: getattr(change, name) for name in columns} for change in ordered if change.primeros]
+    unknown = [(change.field, change.code) for change in ordered if not change.primeros]
     return {**_table("labels", known), **({"unmapped codes": codes_table(unknown)} if unknown else {})}
 
 
