@@ -139,6 +139,7 @@ def asset_checks(quarters: Quarters, *, gbv_agreed: bool = False) -> list[dg.Ass
     """The checks of raw and mapped rows. `gbv_agreed`: that cases of the module for gender-based violence come is agreed."""
 
     def of_children(stored: StoredAssets, quarter: Quarter) -> list[dg.AssetCheckResult]:
+        """Count the rows that are not of an enabled child; tell what the pull noted of fields and of one module."""
         return _children(stored.open(UNDER18, quarter), gbv_agreed=gbv_agreed)
 
     of_parents = check_specs(quarters, MAPPED_SERVICES, _CASE_PRESENT, reads=[MAPPED_CASES])
@@ -160,15 +161,15 @@ def _checks(
     specs: Sequence[dg.AssetCheckSpec],
     answers: Callable[[StoredAssets, Quarter], list[dg.AssetCheckResult]],
 ) -> dg.AssetChecksDefinition:
-    @dg.multi_asset_check(name=f"check_{asset}", specs=specs, config_schema={})
+    @dg.multi_asset_check(name=f"check_{asset}", specs=specs, description=answers.__doc__, config_schema={})
     def check(context: dg.AssetCheckExecutionContext, partitions: dg.ResourceParam[StoredAssets]) -> Results:
-        """Read what is stored of the quarter once, and answer all checks of the asset."""
         yield from report(answers(partitions, Quarter.parse(context.partition_key)))
 
     return check
 
 
 def _reintegration(stored: StoredAssets, quarter: Quarter) -> list[dg.AssetCheckResult]:
+    """Tell whether there are fields that no case had; reads no row."""
     return [_fields_seen(REINTEGRATION, stored.open(REINTEGRATION, quarter).summary)]
 
 
@@ -179,7 +180,6 @@ def _fields_seen(asset: str, summary: Mapping[str, Any]) -> dg.AssetCheckResult:
 
 
 def _children(cases: "Frames", *, gbv_agreed: bool) -> list[dg.AssetCheckResult]:
-    """Count the rows that are not of an enabled child; tell what the pull noted of fields and of one module."""
     from primero_ona.mapping.membership import MEMBERSHIP_FIELDS, membership
 
     rows = adults = 0
@@ -199,10 +199,12 @@ def _children(cases: "Frames", *, gbv_agreed: bool) -> list[dg.AssetCheckResult]
 
 
 def _cases(stored: StoredAssets, quarter: Quarter) -> list[dg.AssetCheckResult]:
+    """Read the mapped cases once, and answer all their checks."""
     return _mapped(MAPPED_CASES, CASES, stored.open(MAPPED_CASES, quarter))
 
 
 def _services(stored: StoredAssets, quarter: Quarter) -> list[dg.AssetCheckResult]:
+    """Read the mapped services once, and answer all their checks."""
     from primero_ona.pipeline.contract import KeyCheck, ParentCheck
 
     known = KeyCheck("primero_id")

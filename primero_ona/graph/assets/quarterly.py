@@ -39,6 +39,7 @@ from primero_ona.quarters import Quarter, local_time
 
 if TYPE_CHECKING:
     from primero_ona.pipeline.extract import Pulled
+    from primero_ona.primero.pull import PullReport
 
 PRIMERO = dg.AssetSpec(
     "primero",
@@ -110,12 +111,10 @@ def _warnings(pulled: "Pulled") -> list[str]:
     return found
 
 
-def _walk(pulled: "Pulled") -> dict[str, Any]:
+def _walk(report: "PullReport") -> dict[str, Any]:
     """How the quarter was walked: whole, and why, or its changes, and what was carried over."""
-    report = pulled.report
     if report.since is None:
-        because = f", since {report.whole_because}" if report.whole_because else ""
-        return {"walked": f"the whole quarter{because}"}
+        return {"walked": f"the whole quarter, since {report.whole_because}"}
     return {
         "walked": f"changes since {local_time(datetime.fromisoformat(report.since))}, Phnom Penh",
         "cases that came": report.kept + report.other_modules,
@@ -129,7 +128,7 @@ def _metadata(pulled: "Pulled") -> dict[str, Any]:
     report = pulled.report
     return {
         "cases in the window": report.kept + report.other_modules + report.carried,
-        **_walk(pulled),
+        **_walk(report),
         "not included": pulled.rows[EXITS],
         "excluded as erased": pulled.erased,
         "Primero version": report.version or "not visible to this account",
