@@ -13,6 +13,7 @@ from primero_ona.contract.column import Table
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import CheckError
 from primero_ona.graph.metadata import count_table, roughly
+from primero_ona.graph.resources import Partitions
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.result import to_decide
 from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets
@@ -20,8 +21,7 @@ from primero_ona.primero.fields import GBV_REASON, warn_of_fields
 from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:
-    from primero_ona.pipeline.contract import ParentCheck
-    from primero_ona.storage.frames import Frames
+    from primero_ona.pipeline.contract import KeyCheck
 
 Quarters = dg.PartitionsDefinition[str]
 Results = Iterator[dg.AssetCheckResult]
@@ -140,7 +140,7 @@ def asset_checks(quarters: Quarters, *, gbv_agreed: bool = False) -> list[dg.Ass
 
     def of_children(stored: StoredAssets, quarter: Quarter) -> list[dg.AssetCheckResult]:
         """Count the rows that are not of an enabled child; tell what the pull noted of fields and of one module."""
-        return _children(stored.open(UNDER18, quarter), gbv_agreed=gbv_agreed)
+        return _children(stored, quarter, gbv_agreed=gbv_agreed)
 
     of_parents = check_specs(quarters, MAPPED_SERVICES, _CASE_PRESENT, reads=[MAPPED_CASES])
     return [
@@ -162,7 +162,7 @@ def _checks(
     answers: Callable[[StoredAssets, Quarter], list[dg.AssetCheckResult]],
 ) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(name=f"check_{asset}", specs=specs, description=answers.__doc__, config_schema={})
-    def check(context: dg.AssetCheckExecutionContext, partitions: dg.ResourceParam[StoredAssets]) -> Results:
+    def check(context: dg.AssetCheckExecutionContext, partitions: Partitions) -> Results:
         yield from report(answers(partitions, Quarter.parse(context.partition_key)))
 
     return check
@@ -179,10 +179,10 @@ def _fields_seen(asset: str, summary: Mapping[str, Any]) -> dg.AssetCheckResult:
     return notice(asset, "fields_seen", "; ".join(warn_of_fields(missing)), good="every field occurs")
 
 
-def _children(cases: "Frames", *, gbv_agreed: bool) -> list[dg.AssetCheckResult]:
+def _children(stored: StoredAssets, quarter: Quarter, *, gbv_agreed: bool) -> list[dg.AssetCheckResult]:
     from primero_ona.mapping.membership import MEMBERSHIP_FIELDS, membership
 
-    rows = adults = 0
+    cases, rows, adults = stored.open(UNDER18, quarter), 0, 0
     for frame in cases.read(MEMBERSHIP_FIELDS):
         rows += len(frame)
         adults += int((~membership(frame)["under18"]).sum())
@@ -200,33 +200,34 @@ def _children(cases: "Frames", *, gbv_agreed: bool) -> list[dg.AssetCheckResult]
 
 def _cases(stored: StoredAssets, quarter: Quarter) -> list[dg.AssetCheckResult]:
     """Read the mapped cases once, and answer all their checks."""
-    return _mapped(MAPPED_CASES, CASES, stored.open(MAPPED_CASES, quarter))
+    return _mapped(MAPPED_CASES, CASES, stored, quarter)
 
 
 def _services(stored: StoredAssets, quarter: Quarter) -> list[dg.AssetCheckResult]:
     """Read the mapped services once, and answer all their checks."""
-    from primero_ona.pipeline.contract import KeyCheck, ParentCheck
+    from primero_ona.pipeline.contract import KeyCheck
 
-    known = KeyCheck("primero_id")
+    known, parents = KeyCheck("primero_id"), KeyCheck("primero_case_id")
     for frame in stored.open(MAPPED_CASES, quarter).read(("primero_id",)):
         known.add(frame)
-    parents = ParentCheck("primero_case_id", known)
-    answers = _mapped(MAPPED_SERVICES, SERVICES, stored.open(MAPPED_SERVICES, quarter), parents)
-    lost = {"service without a mapped case": parents.lost}
+    answers = _mapped(MAPPED_SERVICES, SERVICES, stored, quarter, parents)
+    lost = {"service without a mapped case": parents.not_in(known)}
     return [*answers, answer(MAPPED_SERVICES, "case_present", lost, good="every service has its case")]
 
 
-def _mapped(asset: str, table: Table, rows: "Frames", *more: "ParentCheck") -> list[dg.AssetCheckResult]:
+def _mapped(
+    asset: str, table: Table, stored: StoredAssets, quarter: Quarter, *more: "KeyCheck"
+) -> list[dg.AssetCheckResult]:
     """Read the rows once and answer the checks that both mapped assets have; `more` looks at the rows, too."""
     from primero_ona.pipeline.contract import ContractCheck, KeyCheck
 
+    rows = stored.open(asset, quarter)
     # With the labels by which these rows were mapped, whatever Primero says by now.
     labels = Labels.load().beside(rows.summary.get("primero_labels", {}))
     keys, contract = KeyCheck(*table.identity), ContractCheck(table, labels)
     for frame in rows:
-        keys.add(frame)
         contract.add(frame)
-        for check in more:
+        for check in (keys, *more):
             check.add(frame)
     count = contract.rows
     identity = {"row without identity": keys.missing, "row occurs again": keys.repeated}

@@ -6,8 +6,6 @@ by all who may start a run, and read by all who may open the UI.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,15 +67,12 @@ class OnaDatabaseResource(dg.ResourceDefinition):
         self._url = url
         super().__init__(lambda _context: self, config_schema={}, description="The database that the settings name.")
 
-    @contextmanager
-    def connection(self, statement_timeout: float | None = None) -> "Iterator[psycopg.Connection]":
-        """A connection that is closed at the end, whatever happened; the timeout is in seconds, by default that of a load."""
+    def connection(self, **limits: Any) -> "psycopg.Connection":  # noqa: ANN401
+        """A connection; use it as a context manager, at whose end it is closed. `limits`: timeouts as `connect` takes them."""
         from primero_ona.ona.connection import connect
 
         url, insecure = self._target()
-        limits: dict[str, Any] = {} if statement_timeout is None else {"statement_timeout": statement_timeout}
-        with connect(url, application_name="primero-ona", insecure=insecure, **limits) as connection:
-            yield connection
+        return connect(url, insecure=insecure, **limits)
 
     def protection(self) -> str:
         """How the connection is protected, in words for the metadata of a load."""
@@ -127,6 +122,12 @@ class PartitionStorage(dg.ResourceDefinition):
             refuse_open_secret(Path(file), f"the file that {variable} names")
         address = settings.bucket or settings.folder or default_storage(instance)
         return PartitionStore(address, settings.storage_keys.get_secret_value())
+
+
+#: How a step asks for each.
+Primero = dg.ResourceParam[PrimeroResource]
+Ona = dg.ResourceParam[OnaDatabaseResource]
+Partitions = dg.ResourceParam[StoredAssets]
 
 
 class _NoValues(dg.IOManager):

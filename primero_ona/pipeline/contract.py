@@ -86,8 +86,7 @@ class KeyCheck:
         self.missing += len(frame) - len(hashes)
         self._hashes.append(hashes)
 
-    def in_order(self) -> Hashes:
-        """The hashes of all keys, sorted."""
+    def _in_order(self) -> Hashes:
         every = np.concatenate([np.empty(0, np.uint64), *self._hashes])
         every.sort()
         return every
@@ -95,23 +94,12 @@ class KeyCheck:
     @property
     def repeated(self) -> int:
         """How many rows have a key that an earlier row had already."""
-        hashes = self.in_order()
+        hashes = self._in_order()
         return int(np.count_nonzero(hashes[1:] == hashes[:-1]))
 
-
-class ParentCheck:
-    """Counts rows with a key that is none of `known`."""
-
-    def __init__(self, column: str, known: KeyCheck) -> None:
-        self._column = column
-        self._known = known.in_order()
-        self.lost = 0
-
-    def add(self, frame: pd.DataFrame) -> None:
-        """Look for the keys of one frame; a missing one is the contract's to find."""
-        hashes = _hashes(frame, (self._column,))
-        found = np.searchsorted(self._known, hashes, "right") > np.searchsorted(self._known, hashes, "left")
-        self.lost += int(np.count_nonzero(~found))
+    def not_in(self, known: KeyCheck) -> int:
+        """How many rows have a key that is none of `known`; a missing one is the contract's to find."""
+        return int(np.count_nonzero(~np.isin(self._in_order(), known._in_order())))
 
 
 def _hashes(frame: pd.DataFrame, columns: Sequence[str]) -> Hashes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -22,15 +22,8 @@ from primero_ona.quarters import Quarter
 from primero_ona.storage.frames import BATCH_ROWS, Frames
 
 
-class StoredRows(NamedTuple):
-    """How many rows a step stored, and the summary beside them."""
-
-    rows: int
-    summary: Mapping[str, Any]
-
-
-def map_quarter(connect: Connect, stored: StoredAssets, quarter: Quarter, asset: str) -> StoredRows:
-    """Map and store the rows of a quarter that an asset holds, MAPPED_CASES or MAPPED_SERVICES.
+def map_quarter(connect: Connect, stored: StoredAssets, quarter: Quarter, asset: str) -> tuple[int, dict[str, Any]]:
+    """Map and store the rows of a quarter that an asset holds, MAPPED_CASES or MAPPED_SERVICES; how many, and the summary beside them.
 
     Services of a case without a key are quarantined with it. Raises DataError where raw cases or reference data are missing, or
     ONA's places where cases need them.
@@ -58,7 +51,7 @@ def map_quarter(connect: Connect, stored: StoredAssets, quarter: Quarter, asset:
         summary |= known.versions(summary["findings"])
         require_held(lock)
         writer.commit(summary)
-    return StoredRows(writer.rows, summary)
+    return writer.rows, summary
 
 
 def mapped_frames(

@@ -10,7 +10,7 @@ from primero_ona.contract.derived import INDICATOR_FIGURES, INDICATOR_REPORT
 from primero_ona.graph.assets.ona import CASES_KEY, FIGURES_KEY, REPORT_KEY, SERVICES_KEY
 from primero_ona.graph.checks import Results, answer, notice, report
 from primero_ona.graph.metadata import INDICATORS, QUARTER_NOTE, contract_metadata, report_metadata, totals_metadata
-from primero_ona.graph.resources import OnaDatabaseResource, default_reports
+from primero_ona.graph.resources import Ona, default_reports
 from primero_ona.ona.variants import fingerprint
 from primero_ona.quarters import Quarter, current_quarter
 from primero_ona.settings import GraphSettings
@@ -53,9 +53,7 @@ def figures_asset(settings: GraphSettings) -> dg.AssetsDefinition:
         pool="ona_database",
         config_schema={},
     )
-    def indicator_figures(
-        context: dg.AssetExecutionContext, ona: dg.ResourceParam[OnaDatabaseResource]
-    ) -> dg.MaterializeResult[Any]:
+    def indicator_figures(context: dg.AssetExecutionContext, ona: Ona) -> dg.MaterializeResult[Any]:
         """Compute the figures; in the sync of a quarter only where there is something new."""
         from primero_ona.ona.figures import compute_figures
 
@@ -103,9 +101,7 @@ def report_asset(settings: GraphSettings, quarters: dg.PartitionsDefinition[str]
         pool="ona_database",
         config_schema={},
     )
-    def indicator_report(
-        context: dg.AssetExecutionContext, ona: dg.ResourceParam[OnaDatabaseResource]
-    ) -> dg.MaterializeResult[Any]:
+    def indicator_report(context: dg.AssetExecutionContext, ona: Ona) -> dg.MaterializeResult[Any]:
         """Write the quarter's report, and show its two figures, which the UI plots."""
         from primero_ona.report.files import write_report
         from primero_ona.report.tables import Period
@@ -146,7 +142,7 @@ def figure_checks(settings: GraphSettings) -> dg.AssetChecksDefinition:
         pool="ona_database",
         config_schema={},
     )
-    def check(ona: dg.ResourceParam[OnaDatabaseResource]) -> Results:
+    def check(ona: Ona) -> Results:
         """Add the figures up, and compare national totals with earlier ones."""
         from primero_ona.ona.figure_reads import figures_beyond_children, unequal_sums
 

@@ -21,9 +21,9 @@ from primero_ona.graph.metadata import (
     lineage_from,
     quarter_metadata,
 )
-from primero_ona.graph.resources import OnaDatabaseResource
+from primero_ona.graph.resources import Ona, Partitions
 from primero_ona.mapping.labels import MAPPING_VERSION
-from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, StoredAssets
+from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES
 from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:
@@ -90,9 +90,7 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
         pool="ona_database",
     )
     def load_quarter_into_ona(
-        context: dg.AssetExecutionContext,
-        ona: dg.ResourceParam[OnaDatabaseResource],
-        partitions: dg.ResourceParam[StoredAssets],
+        context: dg.AssetExecutionContext, ona: Ona, partitions: Partitions
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         """Load the quarter in one transaction and report by table what was written, and whether it stands there."""
         from primero_ona.pipeline.load import load_stored_quarter, table_sizes
@@ -141,7 +139,7 @@ def ona_checks(quarters: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefiniti
         config_schema={},
         pool="ona_database",
     )
-    def check(ona: dg.ResourceParam[OnaDatabaseResource]) -> Results:
+    def check(ona: Ona) -> Results:
         """Count keys that are missing or repeated, and services without their case."""
         from primero_ona.ona.checks import check_keys, count_orphan_services
 

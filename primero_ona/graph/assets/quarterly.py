@@ -24,22 +24,13 @@ from primero_ona.graph.metadata import (
     traffic_metadata,
 )
 from primero_ona.graph.partitions import WHOLE_TAG
-from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
-from primero_ona.pipeline.stored import (
-    EXITS,
-    MAPPED_CASES,
-    MAPPED_SERVICES,
-    REINTEGRATION,
-    UNDER18,
-    StoredAssets,
-    current_versions,
-)
+from primero_ona.graph.resources import Ona, Partitions, Primero
+from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, current_versions
 from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS, PullPolicy, warn_of_fields
 from primero_ona.quarters import Quarter, local_time
 
 if TYPE_CHECKING:
     from primero_ona.pipeline.extract import Pulled
-    from primero_ona.primero.pull import PullReport
 
 PRIMERO = dg.AssetSpec(
     "primero",
@@ -78,10 +69,7 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
         pool="primero_api",
     )
     def pull_quarter(
-        context: dg.AssetExecutionContext,
-        primero: dg.ResourceParam[PrimeroResource],
-        ona: dg.ResourceParam[OnaDatabaseResource],
-        partitions: dg.ResourceParam[StoredAssets],
+        context: dg.AssetExecutionContext, primero: Primero, ona: Ona, partitions: Partitions
     ) -> Iterator[dg.MaterializeResult[Any]]:
         """Walk the quarter, or its changes, and sort its cases while they arrive."""
         from primero_ona.pipeline import extract
@@ -111,24 +99,20 @@ def _warnings(pulled: "Pulled") -> list[str]:
     return found
 
 
-def _walk(report: "PullReport") -> dict[str, Any]:
-    """How the quarter was walked: whole, and why, or its changes, and what was carried over."""
-    if report.since is None:
-        return {"walked": f"the whole quarter, since {report.whole_because}"}
-    return {
-        "walked": f"changes since {local_time(datetime.fromisoformat(report.since))}, Phnom Penh",
-        "cases that came": report.kept + report.other_modules,
-        "carried over": report.carried,
-        "last whole walk": f"{local_time(datetime.fromisoformat(report.whole_at))}, Phnom Penh",
-    }
-
-
 def _metadata(pulled: "Pulled") -> dict[str, Any]:
-    """What a pull saw; why a case is not included would tell its consent, its module or its age."""
+    """What a pull saw, and how; why a case is not included would tell its consent, its module or its age."""
     report = pulled.report
+    walked: dict[str, Any] = {"walked": f"the whole quarter, since {report.whole_because}"}
+    if report.since is not None:
+        walked = {
+            "walked": f"changes since {local_time(datetime.fromisoformat(report.since))}, Phnom Penh",
+            "cases that came": report.kept + report.other_modules,
+            "carried over": report.carried,
+            "last whole walk": f"{local_time(datetime.fromisoformat(report.whole_at))}, Phnom Penh",
+        }
     return {
         "cases in the window": report.kept + report.other_modules + report.carried,
-        **_walk(report),
+        **walked,
         "not included": pulled.rows[EXITS],
         "excluded as erased": pulled.erased,
         "Primero version": report.version or "not visible to this account",
@@ -143,13 +127,13 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
     cases = "Cases as rows of ONA's table: codes became labels, places have names."
     services = "Services of the mapped cases, one row each."
     return [
-        _mapped_asset(MAPPED_CASES, CASES, cases, quarters, LOOKUP_KEY),
-        _mapped_asset(MAPPED_SERVICES, SERVICES, services, quarters),
+        _mapped_asset(quarters, MAPPED_CASES, CASES, cases, [LOOKUP_KEY]),
+        _mapped_asset(quarters, MAPPED_SERVICES, SERVICES, services, []),
     ]
 
 
 def _mapped_asset(
-    name: str, table: Table, text: str, quarters: dg.PartitionsDefinition[str], *more: dg.AssetKey
+    quarters: dg.PartitionsDefinition[str], name: str, table: Table, text: str, more: list[dg.AssetKey]
 ) -> dg.AssetsDefinition:
     """The asset of a table's rows; `more`: what it reads beside the raw cases and the reference data."""
 
@@ -164,17 +148,13 @@ def _mapped_asset(
         partitions_def=quarters,
         config_schema={},
     )
-    def mapped(
-        context: dg.AssetExecutionContext,
-        ona: dg.ResourceParam[OnaDatabaseResource],
-        partitions: dg.ResourceParam[StoredAssets],
-    ) -> dg.MaterializeResult[Any]:
+    def mapped(context: dg.AssetExecutionContext, ona: Ona, partitions: Partitions) -> dg.MaterializeResult[Any]:
         """Map and store the rows of a quarter, with the columns of the table contract."""
         from primero_ona.pipeline.transform import map_quarter
 
         quarter = Quarter.parse(context.partition_key)
-        stored = map_quarter(ona.connection, partitions, quarter, name)
+        rows, summary = map_quarter(ona.connection, partitions, quarter, name)
         lineage = lineage_from_raw((REINTEGRATION, UNDER18), table)
-        return dg.MaterializeResult(metadata={**stored_metadata(quarter, stored.rows, stored.summary), **lineage})
+        return dg.MaterializeResult(metadata={**stored_metadata(quarter, rows, summary), **lineage})
 
     return mapped

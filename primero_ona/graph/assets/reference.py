@@ -17,9 +17,8 @@ from primero_ona.contract.derived import DATA_DICTIONARY, LOCATIONS_LOOKUP
 from primero_ona.errors import DataError
 from primero_ona.graph.checks import Results, answer
 from primero_ona.graph.metadata import REFERENCE, codes_table, contract_metadata, facts_table, raw_metadata
-from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
+from primero_ona.graph.resources import Ona, Partitions, Primero
 from primero_ona.pipeline.stored import REFERENCE as REFERENCE_NAME
-from primero_ona.pipeline.stored import StoredAssets
 
 if TYPE_CHECKING:
     from primero_ona.ona.reference import LookupResult
@@ -47,10 +46,7 @@ _VERSION = "1"
     config_schema={},
 )
 def primero_reference(
-    context: dg.AssetExecutionContext,
-    primero: dg.ResourceParam[PrimeroResource],
-    ona: dg.ResourceParam[OnaDatabaseResource],
-    partitions: dg.ResourceParam[StoredAssets],
+    context: dg.AssetExecutionContext, primero: Primero, ona: Ona, partitions: Partitions
 ) -> dg.MaterializeResult[Any]:
     """Read Primero's lists; the last one stays where one is refused."""
     from primero_ona.pipeline.reference import refresh_reference, stale_lists, stored_reference
@@ -105,9 +101,7 @@ def _small_table(key: dg.AssetKey, table: Table, text: str) -> dg.AssetsDefiniti
         pool="ona_database",
         config_schema={},
     )
-    def fill(
-        ona: dg.ResourceParam[OnaDatabaseResource], partitions: dg.ResourceParam[StoredAssets]
-    ) -> dg.MaterializeResult[Any]:
+    def fill(ona: Ona, partitions: Partitions) -> dg.MaterializeResult[Any]:
         """Bring ONA's table of districts, or its dictionary of columns and options, up to date."""
         from primero_ona.pipeline.reference import fill_dictionary, fill_lookup, stored_reference
 
@@ -143,7 +137,7 @@ def _lookup_metadata(result: "LookupResult | None") -> dict[str, Any]:
     description="Every list was read at the last refresh; none is an old one because Primero refused it.",
     config_schema={},
 )
-def lists_current(partitions: dg.ResourceParam[StoredAssets]) -> dg.AssetCheckResult:
+def lists_current(partitions: Partitions) -> dg.AssetCheckResult:
     """Name the lists that Primero refused at the last refresh."""
     from primero_ona.pipeline.reference import stale_lists, stored_reference
 
@@ -156,7 +150,7 @@ def lists_current(partitions: dg.ResourceParam[StoredAssets]) -> dg.AssetCheckRe
     description="Every place below a province is clearly a district or is not. Cases of one that is not have no district.",
     config_schema={},
 )
-def places_clear(partitions: dg.ResourceParam[StoredAssets]) -> dg.AssetCheckResult:
+def places_clear(partitions: Partitions) -> dg.AssetCheckResult:
     """Name the places that could not be taken for districts, by code."""
     from primero_ona.pipeline.reference import odd_places, stored_reference
 
@@ -172,7 +166,7 @@ def places_clear(partitions: dg.ResourceParam[StoredAssets]) -> dg.AssetCheckRes
     pool="ona_database",
     config_schema={},
 )
-def names_in_use(ona: dg.ResourceParam[OnaDatabaseResource]) -> dg.AssetCheckResult:
+def names_in_use(ona: Ona) -> dg.AssetCheckResult:
     """List the names that Primero has changed and that are not accepted."""
     from primero_ona.ona.reference import changed_names
 
@@ -200,9 +194,7 @@ def names_in_use(ona: dg.ResourceParam[OnaDatabaseResource]) -> dg.AssetCheckRes
     config_schema={},
     pool="ona_database",
 )
-def check_data_dictionary(
-    ona: dg.ResourceParam[OnaDatabaseResource], partitions: dg.ResourceParam[StoredAssets]
-) -> Results:
+def check_data_dictionary(ona: Ona, partitions: Partitions) -> Results:
     """Compare the labels in use with those of Primero, and the texts in ONA with the dictionary."""
     from primero_ona.ona.reference import undescribed_options
     from primero_ona.pipeline.reference import counted_label_changes, labels_in_use, stored_reference
