@@ -96,43 +96,38 @@ def report(answers: Iterable[dg.AssetCheckResult]) -> Results:
 
 
 def check_specs(
-    quarters: Quarters, asset: str | dg.AssetKey, *checks: tuple[str, str, bool], reads: Sequence[str] = ()
+    quarters: Quarters | None, asset: str | dg.AssetKey, checks: Mapping[str, str], reads: Sequence[Any] = ()
 ) -> list[dg.AssetCheckSpec]:
-    """Check specs from (name, description, blocking); `reads` are other assets whose rows the checks need."""
+    """Check specs from names and descriptions; `reads` are other assets whose rows the checks need."""
     return [
         dg.AssetCheckSpec(
-            name, asset=asset, description=text, blocking=blocking, partitions_def=quarters, additional_deps=reads
+            name,
+            asset=asset,
+            description=text,
+            blocking=name in _BLOCKING,
+            partitions_def=quarters,
+            additional_deps=reads,
         )
-        for name, text, blocking in checks
+        for name, text in checks.items()
     ]
 
 
-_FIELDS_SEEN = (
-    "fields_seen",
-    "Every field that is asked for occurs among Primero's cases; the columns of one that does not stay empty.",
-    False,
-)
-_OF_CHILDREN = (
-    (
-        "no_adult",
-        "Every case is that of a child: under 18 when registered, or by the present age where no birthday is known.",
-        True,
-    ),
-    (
-        "gbv_agreed",
-        "No case of the module for gender-based violence is in either set, or a setting says that it is agreed.",
-        False,
-    ),
-)
-_OF_MAPPED = (
-    ("contract", "Types, ranges and labels are those that the dashboards rely on.", True),
-    (
-        "unmapped_codes",
-        "Every code is known to the mapping or accepted (`labels.yaml`), and no field is often unreadable; see `primero-ona findings`.",
-        False,
-    ),
-)
-_CASE_PRESENT = ("case_present", "Every service belongs to a mapped case of the same quarter.", True)
+#: Where one of these fails, nothing is made of the rows.
+_BLOCKING = frozenset({IDENTITY, "contract", "case_present", "no_adult"})
+
+_FIELDS_SEEN = {
+    "fields_seen": "Every field that is asked for occurs among Primero's cases; the columns of one that does not stay empty."
+}
+_OF_CHILDREN = {
+    "no_adult": "Every case is that of a child: under 18 when registered, or by the present age where no birthday is known.",
+    "gbv_agreed": "No case of the module for gender-based violence is in either set, or a setting says that it is agreed.",
+}
+_OF_MAPPED = {
+    "contract": "Types, ranges and labels are those that the dashboards rely on.",
+    "unmapped_codes": "Every code is known to the mapping or accepted (`labels.yaml`), and no field is often unreadable; see "
+    "`primero-ona findings`.",
+}
+_OF_SERVICES = {"case_present": "Every service belongs to a mapped case of the same quarter."}
 
 
 def asset_checks(quarters: Quarters, *, gbv_agreed: bool = False) -> list[dg.AssetChecksDefinition]:
@@ -142,18 +137,18 @@ def asset_checks(quarters: Quarters, *, gbv_agreed: bool = False) -> list[dg.Ass
         """Count the rows that are not of an enabled child; tell what the pull noted of fields and of one module."""
         return _children(stored, quarter, gbv_agreed=gbv_agreed)
 
-    of_parents = check_specs(quarters, MAPPED_SERVICES, _CASE_PRESENT, reads=[MAPPED_CASES])
+    of_services = check_specs(quarters, MAPPED_SERVICES, _OF_SERVICES, reads=[MAPPED_CASES])
     return [
         _checks(REINTEGRATION, check_specs(quarters, REINTEGRATION, _FIELDS_SEEN), _reintegration),
-        _checks(UNDER18, check_specs(quarters, UNDER18, *_OF_CHILDREN, _FIELDS_SEEN), of_children),
+        _checks(UNDER18, check_specs(quarters, UNDER18, _OF_CHILDREN | _FIELDS_SEEN), of_children),
         _checks(MAPPED_CASES, _mapped_specs(quarters, MAPPED_CASES, CASES), _cases),
-        _checks(MAPPED_SERVICES, [*_mapped_specs(quarters, MAPPED_SERVICES, SERVICES), *of_parents], _services),
+        _checks(MAPPED_SERVICES, [*_mapped_specs(quarters, MAPPED_SERVICES, SERVICES), *of_services], _services),
     ]
 
 
 def _mapped_specs(quarters: Quarters, asset: str, table: Table) -> list[dg.AssetCheckSpec]:
     text = f"Every row is identified by its {' with '.join(table.identity)}, and no two rows by the same."
-    return check_specs(quarters, asset, (IDENTITY, text, True), *_OF_MAPPED)
+    return check_specs(quarters, asset, {IDENTITY: text, **_OF_MAPPED})
 
 
 def _checks(

@@ -8,7 +8,7 @@ import dagster as dg
 
 from primero_ona.contract.derived import INDICATOR_FIGURES, INDICATOR_REPORT
 from primero_ona.graph.assets.ona import CASES_KEY, FIGURES_KEY, REPORT_KEY, SERVICES_KEY
-from primero_ona.graph.checks import Results, answer, notice, report
+from primero_ona.graph.checks import Results, answer, check_specs, notice, report
 from primero_ona.graph.metadata import INDICATORS, QUARTER_NOTE, contract_metadata, report_metadata, totals_metadata
 from primero_ona.graph.resources import Ona, default_reports
 from primero_ona.ona.variants import fingerprint
@@ -119,30 +119,20 @@ def report_asset(settings: GraphSettings, quarters: dg.PartitionsDefinition[str]
     return indicator_report
 
 
-_SPECS = (
-    ("parts_add_up", "The values of each dimension in which a child has one add up to the whole."),
-    ("within_children", "No figure is larger than the number of children in ONA."),
-    (
-        "usual_change",
-        "The last quarter that has ended is within PRIMERO_ONA_CHANGE_LIMIT percent of the one before and of the year before.",
-    ),
-    (
-        "coverage",
-        "Of the last quarter that has ended, PRIMERO_ONA_COVERAGE_LIMIT percent of the children have a known age and a date.",
-    ),
-)
+_CHECKS = {
+    "parts_add_up": "The values of each dimension in which a child has one add up to the whole.",
+    "within_children": "No figure is larger than the number of children in ONA.",
+    "usual_change": "The last quarter that has ended is within PRIMERO_ONA_CHANGE_LIMIT percent of the one before and of the year "
+    "before.",
+    "coverage": "Of the last quarter that has ended, PRIMERO_ONA_COVERAGE_LIMIT percent of the children have a known age and a date.",
+}
 
 
 def figure_checks(settings: GraphSettings) -> dg.AssetChecksDefinition:
     """All checks of the figures, answered by one step."""
 
-    @dg.multi_asset_check(
-        name="check_figures",
-        specs=[dg.AssetCheckSpec(name, asset=FIGURES_KEY, description=text) for name, text in _SPECS],
-        pool="ona_database",
-        config_schema={},
-    )
-    def check(ona: Ona) -> Results:
+    @dg.multi_asset_check(specs=check_specs(None, FIGURES_KEY, _CHECKS), pool="ona_database", config_schema={})
+    def check_figures(ona: Ona) -> Results:
         """Add the figures up, and compare national totals with earlier ones."""
         from primero_ona.ona.figure_reads import figures_beyond_children, unequal_sums
 
@@ -161,7 +151,7 @@ def figure_checks(settings: GraphSettings) -> dg.AssetChecksDefinition:
         ]
         yield from report(answers)
 
-    return check
+    return check_figures
 
 
 def unusual_changes(totals: "Totals", quarter: Quarter, limit: int) -> str:

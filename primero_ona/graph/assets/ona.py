@@ -48,20 +48,11 @@ DASHBOARDS = dg.AssetSpec(
     kinds={"dashboard"},
 )
 
-
 #: What the load itself checks of each table, in its transaction, where the mapped rows are at hand.
-_LOAD_CHECKS = (
-    (
-        "quarter_loaded",
-        "Every mapped row of the quarter stands in ONA with equal content, or is counted as stale.",
-        False,
-    ),
-    (
-        "plain_keys",
-        "Rows that share their plain key with another row, which has it; they are in ONA under a key of their own.",
-        False,
-    ),
-)
+_LOAD_CHECKS = {
+    "quarter_loaded": "Every mapped row of the quarter stands in ONA with equal content, or is counted as stale.",
+    "plain_keys": "Rows that share their plain key with another row, which has it; they are in ONA under a key of their own.",
+}
 
 
 def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
@@ -85,7 +76,7 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
             )
             for key, (table, _, text) in _TABLES.items()
         ],
-        check_specs=[spec for key in _TABLES for spec in check_specs(quarters, key, *_LOAD_CHECKS)],
+        check_specs=[spec for key in _TABLES for spec in check_specs(quarters, key, _LOAD_CHECKS)],
         partitions_def=quarters,
         pool="ona_database",
     )
@@ -130,12 +121,12 @@ def _answers(asset: dg.AssetKey, found: "Comparison", counts: "TableCounts") -> 
 
 def ona_checks(quarters: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
     """What must hold of all of ONA's rows, by its own SQL: the last defence, whatever ran before."""
-    unique = ("keys_unique", "Keys are unique and never null, across all quarters.", False)
-    orphans = ("no_orphans", "No service stands in ONA without its case.", False)
+    unique = {"keys_unique": "Keys are unique and never null, across all quarters."}
+    orphans = {"no_orphans": "No service stands in ONA without its case."}
 
     @dg.multi_asset_check(
         name="check_ona",
-        specs=[*check_specs(quarters, CASES_KEY, unique), *check_specs(quarters, SERVICES_KEY, unique, orphans)],
+        specs=[*check_specs(quarters, CASES_KEY, unique), *check_specs(quarters, SERVICES_KEY, unique | orphans)],
         config_schema={},
         pool="ona_database",
     )

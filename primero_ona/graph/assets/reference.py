@@ -15,7 +15,7 @@ import dagster as dg
 from primero_ona.contract.column import Table
 from primero_ona.contract.derived import DATA_DICTIONARY, LOCATIONS_LOOKUP
 from primero_ona.errors import DataError
-from primero_ona.graph.checks import Results, answer
+from primero_ona.graph.checks import Results, answer, check_specs
 from primero_ona.graph.metadata import REFERENCE, codes_table, contract_metadata, facts_table, raw_metadata
 from primero_ona.graph.resources import Ona, Partitions, Primero
 from primero_ona.pipeline.stored import REFERENCE as REFERENCE_NAME
@@ -177,19 +177,14 @@ def names_in_use(ona: Ona) -> dg.AssetCheckResult:
     return answer(LOOKUP_KEY, "names_in_use", faults, good="all names are those in use", warn=True, **table)
 
 
+_LABELS = {"labels": "Labels are Primero's, and every code that occurs is known; see `primero-ona labels diff`."}
+_DESCRIBED = {"options_described": "Every option that occurs in cases and services has its row in the dictionary."}
+
+
 @dg.multi_asset_check(
     specs=[
-        dg.AssetCheckSpec(
-            "labels",
-            asset=DICTIONARY_KEY,
-            description="Labels are Primero's, and every code that occurs is known; see `primero-ona labels diff`.",
-            additional_deps=[REFERENCE_KEY],
-        ),
-        dg.AssetCheckSpec(
-            "options_described",
-            asset=DICTIONARY_KEY,
-            description="Every option that occurs in cases and services has its row in the dictionary.",
-        ),
+        *check_specs(None, DICTIONARY_KEY, _LABELS, reads=[REFERENCE_KEY]),
+        *check_specs(None, DICTIONARY_KEY, _DESCRIBED),
     ],
     config_schema={},
     pool="ona_database",
