@@ -127,11 +127,7 @@ class Reconciliation:
 
 
 def reconcile(
-    client: PrimeroClient,
-    conn: psycopg.Connection,
-    scope: Scope,
-    *,
-    grace: timedelta = timedelta(),
+    client: PrimeroClient, conn: psycopg.Connection, scope: Scope, *, grace: timedelta = timedelta()
 ) -> Reconciliation:
     """Compare Primero with ONA in one transaction of `conn`, which is in none; changes nothing.
 
@@ -190,12 +186,10 @@ class _ExpectingSink:
         services = map_services(chosen, self._scope.labels)
         expected = set(chosen["id"][chosen["last_updated_at"] >= self._scope.first.start])
         self.services_quarantined += sum(entry["primero_id"] in expected for entry in services.quarantine)
-        known = pd.DataFrame(
-            {
-                "primero_id": frame["id"],
-                "updated_at": frame["last_updated_at"],
-                "belongs": belongs,
-                "has_key": ~frame["id"].isin(keyless),
-            }
-        )[KNOWN_SCHEMA.names]
-        self._tables.write(known, cases.frame, services.frame)
+        known = {
+            "primero_id": frame["id"],
+            "updated_at": frame["last_updated_at"],
+            "belongs": belongs,
+            "has_key": ~frame["id"].isin(keyless),
+        }
+        self._tables.write(pd.DataFrame(known)[KNOWN_SCHEMA.names], cases.frame, services.frame)

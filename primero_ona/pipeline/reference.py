@@ -133,26 +133,19 @@ def primero_labels(fields: Catalogue) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for table in (CASES, SERVICES):
         for column in table.columns:
-            field = _field_of(fields, table, column)
+            field = fields.get((table.section, column.labels or ""))
             if column.labels and field:
                 found[column.labels] = {o.id: normalize(o.en) for o in field.options.values() if normalize(o.en)}
     return found
 
 
-def _field_of(fields: Catalogue, table: Table, column: Column) -> Field | None:
-    """The field of Primero that a column comes from, where there is one."""
-    return fields.get((table.section, column.field)) if column.field else None
-
-
 def dictionary_rows(fields: Catalogue, labels: Labels) -> list[Row]:
     """The rows of the data dictionary as texts by column; in Khmer the English text stands where Primero has none."""
     rows: list[Row] = []
-    for table in TABLES:
-        for place, column in enumerate(table.columns, start=1):
-            rows += _column_rows(table.name, place, column, _field_of(fields, table, column), labels)
-    for view in VIEWS:
-        for place, column in enumerate(view.columns, start=1):
-            rows += _column_rows(view.name, place, column, None, labels)
+    for relation in (*TABLES, *VIEWS):
+        for place, column in enumerate(relation.columns, start=1):
+            field = fields.get((relation.section, column.field or "")) if isinstance(relation, Table) else None
+            rows += _column_rows(relation.name, place, column, field, labels)
     return rows
 
 
@@ -237,18 +230,13 @@ def label_changes(labels: Labels, unmapped: Iterable[tuple[str, str]] = ()) -> l
     """
     found = []
     for name, ours in labels.tables.items():
-        primeros, known = labels.primeros.get(name, {}), labels.accepted.get(name, frozenset())
-        for code, theirs in primeros.items():
-            if code in known:
-                continue
-            if code not in ours:
-                found.append(LabelChange(Kind.ONLY_PRIMERO, name, code, "", theirs))
-            elif not same_text(ours[code], theirs):
-                found.append(LabelChange(Kind.DIFFERENT, name, code, ours[code], theirs))
-        unknown = sorted(
-            code for where, code in unmapped if where == name and code not in known and labels.label(name, code) is None
-        )
-        found += [LabelChange(Kind.UNKNOWN, name, code, "", "") for code in unknown]
+        primeros, accepted = labels.primeros.get(name, {}), labels.accepted.get(name, frozenset())
+        others = sorted(code for where, code in unmapped if where == name and code not in {**primeros, **ours})
+        for code in (*primeros, *others):
+            mine, theirs = ours.get(code, ""), primeros.get(code, "")
+            if code not in accepted and not (mine and same_text(mine, theirs)):
+                kind = Kind.DIFFERENT if mine else Kind.ONLY_PRIMERO if theirs else Kind.UNKNOWN
+                found.append(LabelChange(kind, name, code, mine, theirs))
     return found
 
 
