@@ -1,7 +1,6 @@
-"""Asset checks of a quarter before it is loaded, and how a check answers.
+"""Asset checks of a quarter before it is loaded, and how a check answers: by counts, never by a value of a child or a key.
 
-One op for each asset reads its rows once and answers all the asset's checks. Every check is partitioned, so that the UI
-shows it by quarter. Results are counts and codes; no value of a child, and no key, is ever in them.
+One op for each asset reads its rows once and answers all the asset's checks.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

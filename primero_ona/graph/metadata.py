@@ -151,7 +151,7 @@ def contract_metadata(table: Table, *, loaded: bool = False) -> dict[str, Any]:
     return {"dagster/column_schema": dg.TableSchema(columns)}
 
 
-def lineage_from(asset: dg.AssetKey, table: Table) -> dict[str, Any]:
+def lineage_from(asset: str, table: Table) -> dict[str, Any]:
     """The column lineage of a loaded table: each column from the mapped one of the same name.
 
     Dagster keeps it with each materialization; its open-source UI draws no picture of it.
@@ -159,7 +159,7 @@ def lineage_from(asset: dg.AssetKey, table: Table) -> dict[str, Any]:
     return _lineage([asset], {name: [name] for name in table.mapped_names})
 
 
-def lineage_from_raw(assets: Iterable[str], table: Table) -> dict[str, Any]:
+def lineage_from_raw(assets: Sequence[str], table: Table) -> dict[str, Any]:
     """The column lineage of a mapped table: each column from the fields that it is made of, as the raw assets have them."""
     made_of: dict[str, Iterable[str]] = {}
     for column in table.frame_columns:
@@ -167,13 +167,12 @@ def lineage_from_raw(assets: Iterable[str], table: Table) -> dict[str, Any]:
             made_of[column.name] = [table.section or column.name]
         elif origins := table.origins(column):
             made_of[column.name] = dict.fromkeys(origin.partition(".")[0] for origin in origins)
-    return _lineage(map(dg.AssetKey, assets), made_of)
+    return _lineage(assets, made_of)
 
 
-def _lineage(assets: Iterable[dg.AssetKey], made_of: Mapping[str, Iterable[str]]) -> dict[str, Any]:
-    every = list(assets)
+def _lineage(assets: Sequence[str], made_of: Mapping[str, Iterable[str]]) -> dict[str, Any]:
     deps = {
-        column: [dg.TableColumnDep(asset, name) for asset in every for name in names]
+        column: [dg.TableColumnDep(asset, name) for asset in assets for name in names]
         for column, names in made_of.items()
     }
     return {"dagster/column_lineage": dg.TableColumnLineage(deps)}

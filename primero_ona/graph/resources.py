@@ -89,10 +89,9 @@ class OnaDatabaseResource(dg.ResourceDefinition):
 
 
 class PartitionStorage(dg.ResourceDefinition):
-    """The encrypted partitions that the settings PRIMERO_ONA_STORAGE_… name, or those given here.
+    """The encrypted partitions that the settings PRIMERO_ONA_STORAGE_… name, or those given here; a step gets StoredAssets.
 
-    `rules`: the suffix of the policy under which they are pulled; default: that of the settings. A step gets StoredAssets,
-    which find the store when the step first needs it.
+    `rules`: the suffix of the policy under which they are pulled; default: that of the settings.
     """
 
     def __init__(self, url: str | None = None, fernet_keys: str | None = None, rules: str | None = None) -> None:

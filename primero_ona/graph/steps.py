@@ -1,6 +1,5 @@
-"""What a step does when something below it fails.
+"""What a step does when something below it fails: a SyncError keeps its message, any other exception its type and place only.
 
-A SyncError keeps its message; any other exception loses it, since its text may quote a row, and keeps its type and place.
 Permanent failures are not retried, neither the step nor the run.
 """
 

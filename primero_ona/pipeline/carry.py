@@ -52,10 +52,7 @@ _STAMP = pa.timestamp("ms", tz="UTC")
 
 
 class CarriedQuarter:
-    """What an earlier pull stored of a quarter; takes the quarter's changes into a sink, and carries the rest over: see `Carried`.
-
-    `summary`: what that pull says of itself. Times are in UTC.
-    """
+    """What an earlier pull stored of a quarter, and in `summary` says of itself; see `Carried`. Times are in UTC."""
 
     def __init__(self, files: Mapping[str, StoredFile], sink: QuarterSink) -> None:
         self._files, self._sink = files, sink

@@ -1,7 +1,6 @@
 """The table contract as a check on mapped frames: types, ranges and allowed labels by pandera, keys by hashes.
 
-Made from `contract/` and the mapping's label tables; nothing about a column is said a second time here. Faults are
-counted by column and rule. Pandera's own report quotes the failing values, so nothing of it but counts leaves this module.
+Pandera's own report quotes the failing values, so nothing of it but counts leaves this module.
 """
 
 from __future__ import annotations
@@ -70,10 +69,7 @@ def _pandera_column(pandera: Any, column: Column, labels: Labels) -> Any:  # noq
 
 
 class KeyCheck:
-    """Counts rows whose key is missing or occurs again, over all frames of a table, at 8 bytes a row.
-
-    The key is that of one or several text or number columns together.
-    """
+    """Counts rows whose key, of one or several columns, is missing or occurs again, over all frames, at 8 bytes a row."""
 
     def __init__(self, *columns: str) -> None:
         self._columns = columns

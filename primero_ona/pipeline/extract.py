@@ -21,11 +21,7 @@ from primero_ona.quarters import Quarter
 
 
 class Pulled(NamedTuple):
-    """What a pull stored: its report, and rows by asset.
-
-    `erased`: cases that are still in Primero, and are excluded because they were erased. `ahead`: Primero ids of the cases that
-    are stamped ahead of Primero's own time, without those.
-    """
+    """What a pull stored: its report, rows by asset, how many that came were `erased` before, and the ids of others stamped `ahead`."""
 
     report: PullReport
     rows: dict[str, int]

@@ -1,7 +1,4 @@
-"""Compare all of Primero with all of ONA without trusting the syncs.
-
-Nothing is stored on the way, and only counts and Primero's ids leave.
-"""
+"""Compare all of Primero with all of ONA without trusting the syncs; nothing is stored, only counts and Primero's ids leave."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """What lies between the steps: each stored asset, its partitions, the version of what made them; and which cases belong in ONA.
 
-Erasing, deleting and encrypting again are done here while no run writes a partition. Imported by definitions.py, so heavy
-imports are inside the functions.
+Imported by definitions.py, so heavy imports are inside the functions.
 """
 
 from __future__ import annotations
@@ -190,10 +189,7 @@ def purge(stored: StoredAssets, connect: Connect, before: Quarter) -> int:
 
 
 def rotate(stored: StoredAssets, connect: Connect) -> int:
-    """Encrypt every stored partition again with the newest key; how many there are. Raises as `forget`.
-
-    Afterwards older keys open nothing any more.
-    """
+    """Encrypt every stored partition again with the newest key, so that older ones open none; how many. Raises as `forget`."""
     from primero_ona.storage.partitions import rotate as rotate_stored
 
     with _alone(connect, "renew the keys"):
@@ -202,7 +198,7 @@ def rotate(stored: StoredAssets, connect: Connect) -> int:
 
 @contextmanager
 def _alone(connect: Connect, doing: str) -> Iterator[None]:
-    """Hold the lock of all partitions, and say of a file that could not be removed or replaced that it still has rows of children."""
+    """Let no run write a partition, and say of a file that could not be removed or replaced that it still has rows of children."""
     from primero_ona.ona.connection import lock_of_all
 
     with connect() as lock, lock_of_all(lock):

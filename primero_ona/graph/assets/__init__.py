@@ -7,10 +7,19 @@ import dagster as dg
 from primero_ona.graph.assets.indicators import figure_checks, figures_asset, report_asset
 from primero_ona.graph.assets.ona import DASHBOARDS, FIGURES_KEY, REPORT_KEY, ona_assets, ona_checks
 from primero_ona.graph.assets.quarterly import PRIMERO, mapped_assets, raw_assets
-from primero_ona.graph.assets.reference import REFERENCE_CHECKS, reference_assets
+from primero_ona.graph.assets.reference import REFERENCE_ASSETS, REFERENCE_CHECKS
 from primero_ona.graph.checks import asset_checks
 from primero_ona.graph.metadata import EXTRACT, LOAD, MAP, REFERENCE
 from primero_ona.settings import GraphSettings
+
+_JOBS = {
+    "sync_quarter": "Sync one quarter: pull it from Primero, map it, load it into ONA and check it. Safe to repeat.",
+    "remap_quarter": "Map a stored quarter again, load it into ONA and check it, without asking Primero. For changed labels.",
+    "refresh_reference": "Read Primero's places, options and forms again, and bring ONA's lookup and dictionary up to date.",
+    "compute_figures": "Compute all figures of the indicators in ONA and check them; writes only those that differ.",
+    "write_report": "Write the internal report of a quarter from the figures in ONA, as HTML, XLSX and CSV.",
+    "reconcile_ona": "Compare all of Primero with all of ONA, without trusting the syncs. Changes nothing.",
+}
 
 
 def all_assets(settings: GraphSettings, quarters: dg.PartitionsDefinition[str]) -> list[Any]:
@@ -24,7 +33,7 @@ def all_assets(settings: GraphSettings, quarters: dg.PartitionsDefinition[str]) 
 
     plain: list[dg.AssetsDefinition | dg.AssetSpec] = [
         PRIMERO,
-        *reference_assets(),
+        *REFERENCE_ASSETS,
         raw_assets(quarters, settings.policy),
         *mapped_assets(quarters),
         ona_assets(quarters),
@@ -44,30 +53,12 @@ def all_checks(settings: GraphSettings, quarters: dg.PartitionsDefinition[str]) 
 def asset_jobs() -> dict[str, Any]:
     """The jobs that materialize assets or answer a check, by their names."""
     groups, figures = dg.AssetSelection.groups, dg.AssetSelection.assets(FIGURES_KEY)
-    jobs = {
-        "sync_quarter": (
-            groups(EXTRACT, MAP, LOAD) | figures,
-            "Sync one quarter: pull it from Primero, map it, load it into ONA and check it. Safe to repeat.",
-        ),
-        "remap_quarter": (
-            groups(MAP, LOAD) | figures,
-            "Map a stored quarter again, load it into ONA and check it, without asking Primero. For changed labels.",
-        ),
-        "refresh_reference": (
-            groups(REFERENCE),
-            "Read Primero's places, options and forms again, and bring ONA's lookup and dictionary up to date.",
-        ),
-        "compute_figures": (
-            figures,
-            "Compute all figures of the indicators in ONA and check them; writes only those that differ.",
-        ),
-        "write_report": (
-            dg.AssetSelection.assets(REPORT_KEY),
-            "Write the internal report of a quarter from the figures in ONA, as HTML, XLSX and CSV.",
-        ),
-        "reconcile_ona": (
-            dg.AssetSelection.checks_for_assets(DASHBOARDS.key),
-            "Compare all of Primero with all of ONA, without trusting the syncs. Changes nothing.",
-        ),
+    selected = {
+        "sync_quarter": groups(EXTRACT, MAP, LOAD) | figures,
+        "remap_quarter": groups(MAP, LOAD) | figures,
+        "refresh_reference": groups(REFERENCE),
+        "compute_figures": figures,
+        "write_report": dg.AssetSelection.assets(REPORT_KEY),
+        "reconcile_ona": dg.AssetSelection.checks_for_assets(DASHBOARDS.key),
     }
-    return {name: dg.define_asset_job(name, selection, description=text) for name, (selection, text) in jobs.items()}
+    return {name: dg.define_asset_job(name, selected[name], description=text) for name, text in _JOBS.items()}

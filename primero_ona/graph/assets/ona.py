@@ -101,7 +101,7 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
                 "dagster/row_count": sizes[table.name],
                 "connection to ONA": ona.protection(),
             }
-            yield dg.MaterializeResult(asset_key=key, metadata=metadata | lineage_from(dg.AssetKey(mapped), table))
+            yield dg.MaterializeResult(asset_key=key, metadata=metadata | lineage_from(mapped, table))
             answers += _answers(key, result.compared[table.name], counts)
         yield from report(answers)
 

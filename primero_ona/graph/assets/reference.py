@@ -1,7 +1,6 @@
 """Group 0_reference: Primero's places, options and forms, the two tables of ONA made of them, and their checks.
 
-Unlike cases they have no quarters. The quarterly assets take labels and places from here, so the first run of all is a
-refresh.
+They have no quarters. The quarterly assets take labels and places from here, so the first run of all is a refresh.
 """
 
 from collections import Counter
@@ -71,24 +70,6 @@ def primero_reference(
     )
 
 
-def reference_assets() -> list[dg.AssetsDefinition]:
-    """Primero's reference data, and ONA's two tables made of it."""
-    lookup = (
-        "The districts in ONA's database: names for codes.\n\n"
-        "New districts are added, and one that Primero has no more is marked `retired`. A name in use changes only when a person "
-        "accepts it: `primero-ona places changes`, `primero-ona places accept`."
-    )
-    dictionary = (
-        "What columns and options in ONA mean, in English and Khmer.\n\n"
-        "A row for each column of each table and view, and for each option; Khmer that a person reviewed is kept."
-    )
-    return [
-        primero_reference,
-        _small_table(LOOKUP_KEY, LOCATIONS_LOOKUP, lookup),
-        _small_table(DICTIONARY_KEY, DATA_DICTIONARY, dictionary),
-    ]
-
-
 def _small_table(key: dg.AssetKey, table: Table, text: str) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
@@ -114,6 +95,25 @@ def _small_table(key: dg.AssetKey, table: Table, text: str) -> dg.AssetsDefiniti
         return dg.MaterializeResult(metadata=metadata)
 
     return fill
+
+
+#: Primero's reference data, and ONA's two tables made of it.
+REFERENCE_ASSETS = (
+    primero_reference,
+    _small_table(
+        LOOKUP_KEY,
+        LOCATIONS_LOOKUP,
+        "The districts in ONA's database: names for codes.\n\n"
+        "New districts are added, and one that Primero has no more is marked `retired`. A name in use changes only when a person "
+        "accepts it: `primero-ona places changes`, `primero-ona places accept`.",
+    ),
+    _small_table(
+        DICTIONARY_KEY,
+        DATA_DICTIONARY,
+        "What columns and options in ONA mean, in English and Khmer.\n\n"
+        "A row for each column of each table and view, and for each option; Khmer that a person reviewed is kept.",
+    ),
+)
 
 
 def _upkeep_metadata(upkeep: "Upkeep") -> dict[str, Any]:
