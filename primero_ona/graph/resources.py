@@ -183,7 +183,7 @@ def default_reports(instance: dg.DagsterInstance | None) -> Path:
 
 
 def _home(instance: dg.DagsterInstance | None) -> Path:
-    home = os.environ.get("DAGSTER_HOME") or (
-        instance.root_directory if instance and not instance.is_ephemeral else None
-    )
+    home = os.environ.get("DAGSTER_HOME")
+    if not home and instance and not instance.is_ephemeral:
+        home = instance.root_directory
     return Path(home or ".dagster_home")

@@ -41,13 +41,18 @@ def map_quarter(connect: Connect, stored: StoredAssets, quarter: Quarter, asset:
     else:
         fields, map_frame = SERVICE_CASE_FIELDS, partial(map_services, labels=known.labels)
     raw = [stored.open(each, quarter) for each in (REINTEGRATION, UNDER18)]
-    number = _pull_number(raw)
+    numbers = {each.summary.get(PULL_NUMBER) for each in raw}
+    if len(numbers) > 1:
+        raise TransientError(
+            "the raw cases of this quarter come from two pulls: another run stores it, or one was killed; sync the quarter again",
+            see="two-pulls",
+        )
     tally = Tally()
     with connect() as lock, partition_lock(lock, quarter.key), stored.writer(asset, quarter) as writer:
         stored.store.remove_unfinished(asset, quarter.key)
         for frame in mapped_frames(raw, fields, map_frame, tally):
             writer.write(frame)
-        summary = {**tally.summary(), PULL_NUMBER: number}
+        summary = {**tally.summary(), PULL_NUMBER: numbers.pop()}
         summary |= known.versions(summary["findings"])
         require_held(lock)
         writer.commit(summary)
@@ -64,14 +69,3 @@ def mapped_frames(
         # Cases have several services each, so a frame of them may give several.
         for start in range(0, len(result.frame), BATCH_ROWS):
             yield result.frame.iloc[start : start + BATCH_ROWS].reset_index(drop=True)
-
-
-def _pull_number(raw: Sequence[Frames]) -> int | None:
-    """The number of the pull that brought the raw cases; raises TransientError where they come from two."""
-    numbers = {each.summary.get(PULL_NUMBER) for each in raw}
-    if len(numbers) > 1:
-        raise TransientError(
-            "the raw cases of this quarter come from two pulls: another run stores it, or one was killed; sync the quarter again",
-            see="two-pulls",
-        )
-    return numbers.pop()

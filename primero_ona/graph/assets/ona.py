@@ -1,13 +1,12 @@
 """Group 3_load: a quarter's rows go into ONA, cases and services in one transaction; their checks; and who reads them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
-from primero_ona.contract.column import Table
 from primero_ona.contract.derived import INDICATOR_FIGURES
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.graph.checks import Results, answer, check_specs, report
@@ -25,10 +24,6 @@ from primero_ona.graph.resources import Ona, Partitions
 from primero_ona.mapping.labels import MAPPING_VERSION
 from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES
 from primero_ona.quarters import Quarter
-
-if TYPE_CHECKING:
-    from primero_ona.ona.checks import Comparison, KeyCounts
-    from primero_ona.ona.load import TableCounts
 
 CASES_KEY = dg.AssetKey(["ona", "cases"])
 SERVICES_KEY = dg.AssetKey(["ona", "services"])
@@ -102,21 +97,20 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
                 "connection to ONA": ona.protection(),
             }
             yield dg.MaterializeResult(asset_key=key, metadata=metadata | lineage_from(mapped, table))
-            answers += _answers(key, result.compared[table.name], counts)
+            found = result.compared[table.name]
+            faults = {
+                "mapped row missing in ONA": found.missing,
+                "mapped row with other content in ONA": found.different,
+            }
+            good = f"of {found.rows:,} mapped rows {found.equal:,} stand in ONA, {found.stale:,} are stale"
+            own = {"row under a key of its own: another row has the plain one": counts.own_keys}
+            answers += [
+                answer(key, "quarter_loaded", faults, good=good, rows=found.rows, stale=found.stale),
+                answer(key, "plain_keys", own, good="every row has its plain key", warn=True),
+            ]
         yield from report(answers)
 
     return load_quarter_into_ona
-
-
-def _answers(asset: dg.AssetKey, found: "Comparison", counts: "TableCounts") -> list[dg.AssetCheckResult]:
-    """Whether the mapped rows of a table stand in ONA, and which of them bear a key of their own."""
-    faults = {"mapped row missing in ONA": found.missing, "mapped row with other content in ONA": found.different}
-    good = f"of {found.rows:,} mapped rows {found.equal:,} stand in ONA, {found.stale:,} are stale"
-    own = {"row under a key of its own: another row has the plain one": counts.own_keys}
-    return [
-        answer(asset, "quarter_loaded", faults, good=good, rows=found.rows, stale=found.stale),
-        answer(asset, "plain_keys", own, good="every row has its plain key", warn=True),
-    ]
 
 
 def ona_checks(quarters: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
@@ -136,17 +130,15 @@ def ona_checks(quarters: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefiniti
 
         with ona.connection() as connection:
             keys, lost = check_keys(connection), {"service without its case": count_orphan_services(connection)}
-        unique_keys = [_keys_unique(key, table, keys) for key, (table, *_) in _TABLES.items()]
-        yield from report([*unique_keys, answer(SERVICES_KEY, "no_orphans", lost, good="every service has its case")])
+        answers = [answer(SERVICES_KEY, "no_orphans", lost, good="every service has its case")]
+        for key, (table, *_) in _TABLES.items():
+            # Its own key, and of cases Primero's id too.
+            own = {name: counts for name, counts in keys.items() if name.startswith(f"{table.name}.")}
+            faults = {f"{name} missing": counts.missing for name, counts in own.items()}
+            faults |= {f"{name} repeated": counts.repeated for name, counts in own.items()}
+            rows = own[f"{table.name}.{table.key}"].rows
+            good = f"all {rows:,} rows have a key of their own"
+            answers.append(answer(key, "keys_unique", faults, good=good, rows=rows))
+        yield from report(answers)
 
     return check
-
-
-def _keys_unique(asset: dg.AssetKey, table: Table, keys: "Mapping[str, KeyCounts]") -> dg.AssetCheckResult:
-    """All key columns of a table: its own key, and of cases Primero's id too."""
-    own = {name: counts for name, counts in keys.items() if name.startswith(f"{table.name}.")}
-    missing = {f"{name} missing": counts.missing for name, counts in own.items()}
-    repeated = {f"{name} repeated": counts.repeated for name, counts in own.items()}
-    rows = own[f"{table.name}.{table.key}"].rows
-    good = f"all {rows:,} rows have a key of their own"
-    return answer(asset, "keys_unique", missing | repeated, good=good, rows=rows)

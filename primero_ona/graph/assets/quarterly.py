@@ -78,25 +78,20 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
         with primero.client() as client:
             whole = WHOLE_TAG in context.run.tags
             pulled = extract.pull_quarter(client, ona.connection, partitions, quarter, policy, whole=whole)
-        for text in _warnings(pulled):
+        for text in warn_of_fields(pulled.report.fields.missing):
             context.log.warning(text)
+        if pulled.report.ahead:
+            context.log.warning(
+                "%d cases are stamped more than an hour ahead of Primero's own time; they came with the open quarter, stamped "
+                "with its start. Let Primero's administrators look at the server's clock. The first: %s",
+                len(pulled.report.ahead),
+                ", ".join(pulled.ahead[:NAMED_CASES]),
+            )
         facts = {"policy": policy.description, "connection to Primero": client.protection, **_metadata(pulled)}
         for asset, rows in pulled.rows.items():
             yield dg.MaterializeResult(asset_key=asset, metadata={**quarter_metadata(quarter, rows), **facts})
 
     return pull_quarter
-
-
-def _warnings(pulled: "Pulled") -> list[str]:
-    """What people should look into, with Primero's ids at most."""
-    found = warn_of_fields(pulled.report.fields.missing)
-    if ahead := len(pulled.report.ahead):
-        found.append(
-            f"{ahead} cases are stamped more than an hour ahead of Primero's own time; they came with the open quarter, stamped "
-            "with its start. Let Primero's administrators look at the server's clock. The first: "
-            + ", ".join(pulled.ahead[:NAMED_CASES])
-        )
-    return found
 
 
 def _metadata(pulled: "Pulled") -> dict[str, Any]:

@@ -20,9 +20,7 @@ from primero_ona.graph.resources import Ona, Partitions, Primero
 from primero_ona.pipeline.stored import REFERENCE as REFERENCE_NAME
 
 if TYPE_CHECKING:
-    from primero_ona.ona.reference import LookupResult
     from primero_ona.ona.target import Upkeep
-    from primero_ona.pipeline.reference import LabelChange
 
 REFERENCE_KEY = dg.AssetKey(REFERENCE_NAME)
 LOOKUP_KEY = dg.AssetKey(["ona", LOCATIONS_LOOKUP.name])
@@ -88,11 +86,21 @@ def _small_table(key: dg.AssetKey, table: Table, text: str) -> dg.AssetsDefiniti
 
         with ona.connection() as connection:
             reference = stored_reference(partitions)
-            if table is LOCATIONS_LOOKUP:
-                metadata = _lookup_metadata(fill_lookup(connection, reference, datetime.now(UTC)))
-            else:
-                metadata = _upkeep_metadata(fill_dictionary(connection, reference))
-        return dg.MaterializeResult(metadata=metadata)
+            if table is DATA_DICTIONARY:
+                return dg.MaterializeResult(metadata=_upkeep_metadata(fill_dictionary(connection, reference)))
+            found = fill_lookup(connection, reference, datetime.now(UTC))
+        if found is None:
+            note = "Primero's locations were never read; the names that ONA has serve"
+            return dg.MaterializeResult(metadata={"note": note})
+        return dg.MaterializeResult(
+            metadata={
+                **_upkeep_metadata(found.rows),
+                "retired": len(found.retired),
+                "retired codes": ", ".join(found.retired) or "none",
+                "changed names": len(found.changed_names),
+                "unclear places": ", ".join(found.odd) or "none",
+            }
+        )
 
     return fill
 
@@ -118,18 +126,6 @@ REFERENCE_ASSETS = (
 
 def _upkeep_metadata(upkeep: "Upkeep") -> dict[str, Any]:
     return {"dagster/row_count": upkeep.written + upkeep.unchanged, **asdict(upkeep), "written": upkeep.written}
-
-
-def _lookup_metadata(result: "LookupResult | None") -> dict[str, Any]:
-    if result is None:
-        return {"note": "Primero's locations were never read; the names that ONA has serve"}
-    return {
-        **_upkeep_metadata(result.rows),
-        "retired": len(result.retired),
-        "retired codes": ", ".join(result.retired) or "none",
-        "changed names": len(result.changed_names),
-        "unclear places": ", ".join(result.odd) or "none",
-    }
 
 
 @dg.asset_check(
@@ -198,7 +194,13 @@ def check_data_dictionary(ona: Ona, partitions: Partitions) -> Results:
         changes = counted_label_changes(connection, labels_in_use(stored_reference(partitions)))
         undescribed = undescribed_options(connection)
     kinds = Counter(change.kind.value for change in changes)
-    yield answer(DICTIONARY_KEY, "labels", kinds, good="all labels are Primero's", warn=True, **_label_tables(changes))
+    # By field and code, since the order of the rows affected would be counts by value. Codes that only cases have are not named.
+    changes.sort(key=lambda change: (change.field, change.code))
+    columns = ("kind", "field", "code", "ours", "primeros")
+    known = [{name: getattr(change, name) for name in columns} for change in changes if change.primeros]
+    unknown = [(change.field, change.code) for change in changes if not change.primeros]
+    tables = _table("labels", known) | ({"unmapped codes": codes_table(unknown)} if unknown else {})
+    yield answer(DICTIONARY_KEY, "labels", kinds, good="all labels are Primero's", warn=True, **tables)
     texts = {f"text of {entry.column} without a row": entry.texts for entry in undescribed}
     good = "every option that occurs has its row"
     yield answer(DICTIONARY_KEY, "options_described", texts, good=good, warn=True)
@@ -206,18 +208,6 @@ def check_data_dictionary(ona: Ona, partitions: Partitions) -> Results:
 
 #: All checks of the reference data.
 REFERENCE_CHECKS = (lists_current, places_clear, names_in_use, check_data_dictionary)
-
-
-def _label_tables(changes: "Sequence[LabelChange]") -> dict[str, Any]:
-    """Labels of Primero's configuration that differ, in words, and of codes that only cases have the number by field.
-
-    In the order of field and code: that of the rows affected would be counts by value.
-    """
-    columns = ("kind", "field", "code", "ours", "primeros")
-    ordered = sorted(changes, key=lambda change: (change.field, change.code))
-    known = [{name: getattr(change, name) for name in columns} for change in ordered if change.primeros]
-    unknown = [(change.field, change.code) for change in ordered if not change.primeros]
-    return {**_table("labels", known), **({"unmapped codes": codes_table(unknown)} if unknown else {})}
 
 
 def _table(name: str, rows: Sequence[Mapping[str, object]]) -> dict[str, Any]:
