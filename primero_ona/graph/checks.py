@@ -134,7 +134,22 @@ def asset_checks(quarters: Quarters, *, gbv_agreed: bool = False) -> list[dg.Ass
 
     def of_children(stored: StoredAssets, quarter: Quarter) -> list[dg.AssetCheckResult]:
         """Count the rows that are not of an enabled child; tell what the pull noted of fields and of one module."""
-        return _children(stored, quarter, gbv_agreed=gbv_agreed)
+        from primero_ona.mapping.membership import MEMBERSHIP_FIELDS, membership
+
+        cases, rows, adults = stored.open(UNDER18, quarter), 0, 0
+        for frame in cases.read(MEMBERSHIP_FIELDS):
+            rows += len(frame)
+            adults += int((~membership(frame)["under18"]).sum())
+        faults = {"row is not an enabled child, under 18 when registered": adults}
+        good = f"all {rows:,} were under 18 when registered, or are by the present age"
+        of_gbv = cases.summary.get("reasons", {}).get(GBV_REASON, 0)
+        gbv = "" if gbv_agreed or not of_gbv else _GBV.format(roughly(of_gbv))
+        agreed = "agreed by PRIMERO_ONA_GBV_AGREED" if gbv_agreed else "none is included"
+        return [
+            answer(UNDER18, "no_adult", faults, good=good, rows=rows),
+            _fields_seen(UNDER18, cases.summary),
+            notice(UNDER18, "gbv_agreed", gbv, good=agreed),
+        ]
 
     of_services = check_specs(quarters, MAPPED_SERVICES, _OF_SERVICES, reads=[MAPPED_CASES])
     return [
@@ -171,25 +186,6 @@ def _fields_seen(asset: str, summary: Mapping[str, Any]) -> dg.AssetCheckResult:
     """Tell from what the pull has noted whether there are fields that no case had."""
     missing = summary.get("pull", {}).get("fields", {}).get("missing", ())
     return notice(asset, "fields_seen", "; ".join(warn_of_fields(missing)), good="every field occurs")
-
-
-def _children(stored: StoredAssets, quarter: Quarter, *, gbv_agreed: bool) -> list[dg.AssetCheckResult]:
-    from primero_ona.mapping.membership import MEMBERSHIP_FIELDS, membership
-
-    cases, rows, adults = stored.open(UNDER18, quarter), 0, 0
-    for frame in cases.read(MEMBERSHIP_FIELDS):
-        rows += len(frame)
-        adults += int((~membership(frame)["under18"]).sum())
-    faults = {"row is not an enabled child, under 18 when registered": adults}
-    good = f"all {rows:,} were under 18 when registered, or are by the present age"
-    of_gbv = cases.summary.get("reasons", {}).get(GBV_REASON, 0)
-    gbv = "" if gbv_agreed or not of_gbv else _GBV.format(roughly(of_gbv))
-    agreed = "agreed by PRIMERO_ONA_GBV_AGREED" if gbv_agreed else "none is included"
-    return [
-        answer(UNDER18, "no_adult", faults, good=good, rows=rows),
-        _fields_seen(UNDER18, cases.summary),
-        notice(UNDER18, "gbv_agreed", gbv, good=agreed),
-    ]
 
 
 def _cases(stored: StoredAssets, quarter: Quarter) -> list[dg.AssetCheckResult]:
