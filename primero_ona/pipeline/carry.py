@@ -109,8 +109,7 @@ class CarriedQuarter:
     @property
     def fields(self) -> Collection[str]:
         """See Carried."""
-        shown: Collection[str] = self.summary["pull"]["fields"]["shown"]
-        return shown
+        return list(self.summary["pull"]["fields"]["shown"])
 
     @property
     def _erased(self) -> frozenset[str]:

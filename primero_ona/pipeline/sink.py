@@ -15,7 +15,7 @@ from primero_ona.mapping.dates import next_registration, with_ages
 from primero_ona.mapping.membership import sort_cases
 from primero_ona.ona.erasure import subject_of, without_erased
 from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
-from primero_ona.primero.fields import EXIT_COLUMNS, GBV_MODULE, GBV_REASON, PullPolicy
+from primero_ona.primero.fields import GBV_MODULE, GBV_REASON, PullPolicy
 from primero_ona.quarters import Quarter, local_today
 from primero_ona.storage.frames import BATCH_ROWS
 
@@ -30,9 +30,6 @@ MODULE_REASON = "removed: of a module that is not included"
 PRESENT_AGE_REASON = "under 18 by the present age, no date of birth being usable"
 NO_AGE_REASON = "neither date of birth nor age usable"
 ERASED_REASON = "excluded: erased by `primero-ona forget`, but still in Primero"
-
-#: Of cases that are not included no reason is stored, so where they are carried over, the last whole walk's count is kept.
-OF_WHOLE_WALK = " (at the last whole walk)"
 
 
 class QuarterSink:
@@ -67,8 +64,7 @@ class QuarterSink:
         frame = with_ages(frame, today)
         sets = sort_cases(frame, self._policy.consent, self._policy.modules)
         for asset, column in SETS.items():
-            chosen = frame[sets[column].to_numpy()]
-            self._take(asset, chosen[[*EXIT_COLUMNS]] if asset == EXITS else chosen)
+            self._take(asset, frame[sets[column].to_numpy()])
         of_gbv = (frame["module_id"] == GBV_MODULE).fillna(value=False).to_numpy(bool)
         holds = {
             REINTEGRATION_REASON: sets["reintegration"],
@@ -85,10 +81,11 @@ class QuarterSink:
     def leave(self, frame: pd.DataFrame) -> None:
         """Take cases of modules that are not included: their rows leave ONA."""
         frame = self._without_erased(frame)
-        self._take(EXITS, frame[[*EXIT_COLUMNS]])
+        self._take(EXITS, frame)
         self.reasons[MODULE_REASON] += len(frame)
 
     def _take(self, asset: str, frame: pd.DataFrame) -> None:
+        """Take those columns of the cases that the asset has."""
         self.take(asset, self._writers[asset].table_of(frame))
 
     def take(self, asset: str, table: pa.Table) -> None:
@@ -108,9 +105,10 @@ class QuarterSink:
         `erased`: the subjects of the erased cases that it saw; `registration`: the first one that lay in the future.
         """
         self.reasons.update(counted)
+        # Of cases that are not included no reason is stored, so the last whole walk's count is kept.
         for reason in (CONSENT_REASON, NO_AGE_REASON, *([MODULE_REASON, EXIT_REASON] if self._policy.modules else ())):
             self.reasons.pop(reason, None)
-            known = f"{reason}{OF_WHOLE_WALK}"
+            known = f"{reason} (at the last whole walk)"
             self.reasons[known] = before.get(known, before.get(reason, 0))
         self.erased_seen |= erased
         self.reasons[ERASED_REASON] = len(self.erased_seen)
