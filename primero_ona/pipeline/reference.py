@@ -193,14 +193,13 @@ def _values(column: Column, codes: Iterable[str], labels: Labels) -> Mapping[str
     return {code: code for code in codes}
 
 
-def as_csv(rows: Iterable[Row]) -> str:
-    """The rows as CSV for a spreadsheet, null as an empty cell."""
+def as_csv(rows: Iterable[Row]) -> bytes:
+    """The rows as CSV for a spreadsheet: with the mark by which Excel knows UTF-8, null as an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [column.name for column in DATA_DICTIONARY.columns])
     writer.writeheader()
     writer.writerows(rows)
-    # Excel takes a CSV file for UTF-8 only where it begins with this mark; Khmer is unreadable otherwise.
-    return "\ufeff" + text.getvalue()
+    return text.getvalue().encode("utf-8-sig")
 
 
 class Kind(StrEnum):
