@@ -163,7 +163,7 @@ def schedule(
         execution_timezone=TIME_ZONE,
         job=job,
         execution_fn=requests if plan.quarters else None,
-        tags=plan.tags,
+        tags=None if plan.quarters else plan.tags,
         default_status=dg.DefaultScheduleStatus.RUNNING if on else dg.DefaultScheduleStatus.STOPPED,
         description=plan.text,
     )

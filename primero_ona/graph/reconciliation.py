@@ -5,7 +5,6 @@ asset `ona_dashboards`, which is not materialized here: Dagster runs an asset's 
 a reconciliation reads all of Primero.
 """
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +18,9 @@ from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.pipeline.stored import Scope, StoredAssets
 
 if TYPE_CHECKING:
-    from primero_ona.ona.reconcile import QuarterDifferences
     from primero_ona.pipeline.reconcile import Reconciliation
 
-CHECK_NAME = "complete"
-COMPLETE = dg.AssetCheckKey(DASHBOARDS.key, CHECK_NAME)
+COMPLETE = dg.AssetCheckKey(DASHBOARDS.key, "complete")
 
 #: A change that the sensor may not have brought yet is no difference for the monthly check: it looks every 15 minutes,
 #: and a sync of a large quarter takes a while.
@@ -34,8 +31,8 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
     """The check that compares all of Primero with all of ONA."""
 
     @dg.asset_check(
-        asset=DASHBOARDS.key,
-        name=CHECK_NAME,
+        asset=COMPLETE.asset_key,
+        name=COMPLETE.name,
         pool="primero_api",
         config_schema={},
         description=(
@@ -57,8 +54,8 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
         with primero.client() as client, ona.connection() as connection:
             found = reconcile(client, connection, scope_in_use(scope, partitions), grace=GRACE)
         result = dg.AssetCheckResult(
-            asset_key=DASHBOARDS.key,
-            check_name=CHECK_NAME,
+            asset_key=COMPLETE.asset_key,
+            check_name=COMPLETE.name,
             passed=found.passed,
             severity=ERROR if found.wrong else WARN,
             description=found.sentence() if found.passed else with_anchor(found.sentence(), "what-verify-says"),
@@ -71,21 +68,16 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
 
 def _metadata(found: "Reconciliation") -> dict[str, Any]:
     inventory = found.inventory
+    rows = [
+        dg.TableRecord({"quarter": each.quarter, **{name: f"{getattr(each, name):,}" for name in each.SHOWN}})
+        for each in (*found.quarters, found.total)
+    ]
     return {
         "differences": found.total.differences,
         "services in quarantine": found.services_quarantined,
         "quarters of another version": ", ".join(map(str, found.outdated)) or "none",
-        "by quarter": _table([*found.quarters, found.total]),
+        "by quarter": dg.MetadataValue.table(rows),
         "cases in Primero": inventory.cases,
         "stamped ahead": len(inventory.ahead),
         **traffic_metadata(inventory.requests, inventory.bytes, inventory.seconds),
     }
-
-
-def _table(quarters: "Sequence[QuarterDifferences]") -> dg.TableMetadataValue:
-    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in ("quarter", *quarters[0].SHOWN)])
-    rows = [
-        dg.TableRecord({"quarter": quarter.quarter, **{name: f"{getattr(quarter, name):,}" for name in quarter.SHOWN}})
-        for quarter in quarters
-    ]
-    return dg.MetadataValue.table(rows, schema=schema)
