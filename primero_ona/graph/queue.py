@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import dagster as dg
-from dagster._core.code_pointer import ModuleCodePointer
-from dagster._core.origin import DEFAULT_DAGSTER_ENTRY_POINT, RepositoryPythonOrigin
+from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.run_coordinator import QueuedRunCoordinator
+from dagster._core.storage.dagster_run import ACTIVE_RUN_STATUSES
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, GRPC_INFO_TAG, WILL_RETRY_TAG
 
 from primero_ona.errors import DataError, TransientError
-from primero_ona.graph.dead_runs import UNDER_WAY, end_dead_runs, is_alive, retry_failed
+from primero_ona.graph.dead_runs import end_dead_runs, is_alive, retry_failed
 from primero_ona.graph.runs import RunOutcome, read_outcome
 
 #: The name of the code location, as in every workspace.yaml.
@@ -72,18 +71,17 @@ def submit(defs: dg.Definitions, job_name: str, instance: dg.DagsterInstance, ta
     """Put a run of a job into the daemon's queue, as the UI does; its id."""
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), defs.get_repository_def().name)
     context = os.environ.get("DAGSTER_CONTAINER_CONTEXT")
-    code = RepositoryPythonOrigin(
-        sys.executable,
-        ModuleCodePointer("primero_ona.definitions", "defs", working_directory=None),
+    code = ReconstructableRepository.for_module(
+        "primero_ona.definitions",
+        "defs",
         container_image=os.environ.get("DAGSTER_CURRENT_IMAGE"),
-        entry_point=DEFAULT_DAGSTER_ENTRY_POINT,
         container_context=json.loads(context) if context else None,
     )
     run = instance.create_run_for_job(
         defs.resolve_job_def(job_name),
         tags=dict(tags),
         remote_job_origin=repository.get_job_origin(job_name),
-        job_code_origin=code.get_job_origin(job_name),
+        job_code_origin=code.get_reconstructable_job(job_name).get_python_origin(),
     )
     workspace: Any = None  # a queue does not look at it
     try:
@@ -115,7 +113,7 @@ def require_none_launched(instance: dg.DagsterInstance) -> None:
     For a command that executes a run itself: a daemon that is stopped leaves its runs going, and one at a time asks Primero.
     """
     end_dead_runs(instance)
-    for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)):
+    for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE_RUN_STATUSES)):
         if run.remote_job_origin or GRPC_INFO_TAG in run.tags:
             raise TransientError(
                 f"the run {run.run_id} that Dagster's daemon began is still under way, and two at once may not ask Primero; "
@@ -178,7 +176,14 @@ def _is_tried_again(instance: dg.DagsterInstance, run: dg.DagsterRun, looks: int
 def _require_watched(instance: dg.DagsterInstance, run: dg.DagsterRun, handed: float, looks: int) -> None:
     """Raise where a run that the daemon, which is dead, has not launched waits, or one says nothing whose process is not found."""
     if run.status in _WAITS:
-        _give_up(instance, run.run_id, handed)
+        # One that a daemon has seen stays for the next one.
+        if last_beat(instance) == handed and instance.run_coordinator.cancel_run(run.run_id):
+            raise NotLaunchedError
+        raise TransientError(
+            f"Dagster's daemon gives no sign of life any more; the run {run.run_id} waits in its queue and begins when the daemon is "
+            "back (`systemctl start primero-ona-daemon`)",
+            see="dagster",
+        )
     end_dead_runs(instance)
     if looks > _PATIENCE and not is_alive(instance, run):
         raise TransientError(
@@ -190,19 +195,7 @@ def _require_watched(instance: dg.DagsterInstance, run: dg.DagsterRun, handed: f
 
 def _step(instance: dg.DagsterInstance, run_id: str) -> str:
     """What a run is doing."""
-    found = instance.get_records_for_run(
-        run_id, of_type=dg.DagsterEventType.STEP_START, limit=1, ascending=False
-    ).records
-    event = found[0].event_log_entry.dagster_event if found else None
+    started = dg.DagsterEventType.STEP_START
+    last = instance.get_records_for_run(run_id, of_type=started, limit=1, ascending=False).records
+    event = last[0].event_log_entry.dagster_event if last else None
     return event.step_key or "runs" if event else "starts"
-
-
-def _give_up(instance: dg.DagsterInstance, run_id: str, handed: float) -> None:
-    """Take a run back that no daemon has looked at; one that a daemon has seen stays for the next one."""
-    if last_beat(instance) == handed and instance.run_coordinator.cancel_run(run_id):
-        raise NotLaunchedError
-    raise TransientError(
-        f"Dagster's daemon gives no sign of life any more; the run {run_id} waits in its queue and begins when the daemon is back "
-        "(`systemctl start primero-ona-daemon`)",
-        see="dagster",
-    )
