@@ -30,15 +30,6 @@ from primero_ona.settings import AlertSettings, StorageSettings, read_one
 if TYPE_CHECKING:
     from primero_ona.pipeline.alerts import Fault
 
-#: Seconds between two looks.
-LOOK_EVERY = 300
-
-#: Of each job so many runs are looked at, newest first.
-_RUNS = 200
-
-#: From this hour on, in Phnom Penh, the ping of a day is sent.
-_PING_HOUR = 7
-
 _SYNC = "sync_quarter"
 
 #: By job: what to try once the cause is gone, and when the job comes again by itself.
@@ -68,7 +59,7 @@ def alert_sensor(start: Quarter) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="report_faults",
-        minimum_interval_seconds=LOOK_EVERY,
+        minimum_interval_seconds=300,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Every five minutes, looks for failed runs, failed checks and whatever is overdue, and reports each once to the "
@@ -93,7 +84,8 @@ def alert_sensor(start: Quarter) -> dg.SensorDefinition:
             ]
             state, sent = report(found, State.read(context.cursor), channels(settings), now)
             today = now.astimezone(PHNOM_PENH)
-            is_due = not found and state.pinged != f"{today:%Y-%m-%d}" and today.hour >= _PING_HOUR
+            # Once a day, from seven in the morning on.
+            is_due = not found and state.pinged != f"{today:%Y-%m-%d}" and today.hour >= 7
             if is_due and settings.ping_url and ping(settings.ping_url.get_secret_value()):
                 state = replace(state, pinged=f"{today:%Y-%m-%d}")
         said = [f"{len(found)} faults, {sent} messages sent", *(f"{name} takes no message" for name in state.silent)]
@@ -123,10 +115,10 @@ def failed_runs(
 
 
 def _newest(instance: dg.DagsterInstance, job: str) -> dict[str | None, dg.RunRecord]:
-    """The last run of a job that has ended, by its partition; one that is retried will say later how its quarter stands."""
+    """The last run of a job that has ended (of 200), by its partition; one that is retried says later how its quarter stands."""
     found: dict[str | None, dg.RunRecord] = {}
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
-    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=ended), limit=_RUNS):
+    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=ended), limit=200):
         run = record.dagster_run
         if run.is_success or run.tags.get(WILL_RETRY_TAG) != "true":
             found.setdefault(run.tags.get(PARTITION_NAME_TAG), record)
@@ -140,8 +132,7 @@ def _cause(instance: dg.DagsterInstance, run_id: str) -> Cause:
         dg.DagsterEventType.STEP_FAILURE,
         dg.DagsterEventType.RUN_FAILURE,
     }
-    entries = [record.event_log_entry for record in instance.get_records_for_run(run_id, of_type=kinds).records]
-    outcome = RunOutcome(run_id)
+    entries, outcome = instance.all_logs(run_id, of_type=kinds), RunOutcome(run_id)
     read_outcome((entry.dagster_event for entry in entries if entry.dagster_event), outcome, success=False)
     kind, sentence = outcome.kind or UNEXPECTED, outcome.failure or ""
     bad = sorted(f"{one.name} on {one.asset}" for one in outcome.checks if not one.passed and one.severity == "ERROR")

@@ -27,15 +27,6 @@ from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, GRPC_INFO_TAG, WIL
 #: Run tag with the name of the lock that the run's process holds; the UI does not show tags that begin like this.
 PROCESS_TAG = ".dagster/primero_ona_process"
 
-#: How Dagster begins the record that a run's process was started.
-_STARTED = re.compile(r"Started process for run \(pid: (\d+)\)")
-
-#: A retry that was lost longer ago is not worth it: the sensor has asked since.
-_LOST_SINCE = timedelta(hours=1)
-
-#: Seconds by which a clock may have been set since.
-_CLOCK_MOVES = 60
-
 #: What is recorded of such a run.
 ENDED = (
     "The process of this run ended before the run did: it was killed, or the machine stopped. ONA holds all of this quarter "
@@ -88,7 +79,8 @@ def ask_for_lost_retries(instance: dg.DagsterInstance) -> int:
 
     For a code server that answers again. Dagster asks once, seconds after a run has failed, and what ends a code server ends its runs.
     """
-    since = datetime.now(UTC) - _LOST_SINCE
+    # One that was lost before is not worth it: the sensor has asked since.
+    since = datetime.now(UTC) - timedelta(hours=1)
     failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since))
     found = [run for run in failed if AUTO_RETRY_RUN_ID_TAG not in run.tags and retry_failed(instance, run)]
     for run in found:
@@ -113,7 +105,7 @@ def is_alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool | None:
     if not server or not _is_here(server["host"]):
         return None
     for record in instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records:
-        if found := _STARTED.match(record.event_log_entry.message):
+        if found := re.match(r"Started process for run \(pid: (\d+)\)", record.event_log_entry.message):
             return _is_same(int(found[1]), record.event_log_entry.timestamp)
     return None
 
@@ -142,7 +134,7 @@ def _is_same(pid: int, then: float) -> bool:
         # Numbered after the name in brackets, which may have blanks: the state is the first, the start the twentieth.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-        return fields[0] not in "XZ" and time.time() - age < then + _CLOCK_MOVES
+        return fields[0] not in "XZ" and time.time() - age < then + 60  # the clock may have been set since
     return False
 
 

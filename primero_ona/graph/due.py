@@ -155,9 +155,8 @@ def _attempt(record: dg.RunRecord) -> Attempt:
     return Attempt(run.run_id, state, created, None if state == "waiting" else ended, WHOLE_TAG in run.tags)
 
 
-#: Raised when the cursor's shape changes. One of version 2 knows the look alone; an older one is forgotten, see `unsettled`.
+#: Raised when the cursor's shape changes; an older one is forgotten, see `unsettled`.
 CURSOR_VERSION = 3
-_LOOK_ONLY = 2
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ class Cursor:
         from primero_ona.primero.changes import Changes
 
         state = json.loads(text) if text else {}
-        if state.get("version") not in {CURSOR_VERSION, _LOOK_ONLY}:
+        if state.get("version") not in {CURSOR_VERSION, 2}:  # which knows the look alone
             return None
         look = Changes(state["newest"], state["total"], ahead=state["ahead"])
         pull, mapping, since = state.get("versions", ("", "", "0001-01-01T00:00:00+00:00"))
