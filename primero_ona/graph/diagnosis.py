@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 
 AREA = Area("Dagster")
 
-#: A month and the time that a comparison may wait and take.
-PROVED = timedelta(days=32)
-
-#: 02:00 on the fifth day of a quarter, when `close_quarter` syncs the one before; it may wait, take its time, and be retried.
-CLOSED_AFTER, CLOSE_TAKES = timedelta(days=4, hours=2), timedelta(days=1)
-
 
 def diagnose(instance: dg.DagsterInstance, defaults: Mapping[str, bool]) -> Iterator[Diagnosis]:
     """Look at an open instance; `defaults`: by the name of each schedule and sensor, whether it is on by default."""
@@ -117,10 +111,11 @@ def _open_quarter(instance: dg.DagsterInstance, now: datetime, stale_hours: int)
 def _closed(instance: dg.DagsterInstance, now: datetime) -> Diagnosis:
     """Whether the last quarter was synced after the end of its entries; nothing before that is due."""
     quarter = Quarter.of(now)
-    due, ended = quarter.start + CLOSED_AFTER, quarter.previous()
+    # When `close_quarter` syncs the one before; it may wait, take its time, and be retried.
+    due, ended = quarter.start + timedelta(days=4, hours=2), quarter.previous()
     loaded = last_materialized(instance, CASES_KEY, ended)
     so_far = f"was last loaded at {local_time(loaded)}" if loaded else None
-    if now <= due + CLOSE_TAKES or (loaded and loaded >= due):
+    if now <= due + timedelta(days=1) or (loaded and loaded >= due):
         return AREA.ok("closing", f"{ended} {so_far or 'is not due yet'}")
     text = (
         f"{ended} {so_far or 'was never loaded'}, and was to be closed at {local_time(due)}; "
@@ -130,11 +125,11 @@ def _closed(instance: dg.DagsterInstance, now: datetime) -> Diagnosis:
 
 
 def _proved(instance: dg.DagsterInstance, now: datetime) -> Diagnosis:
-    """Whether the check `complete` was answered within a month; one that failed is no matter of age."""
+    """Whether the check `complete` was answered within a month, and the time that it may take; whatever the answer."""
     answered = last_check(instance, COMPLETE)
     last = datetime.fromtimestamp(answered.create_timestamp, UTC) if answered else None
     so_far = f"at {local_time(last)}" if last else None
-    if now - (last or last_materialized(instance, CASES_KEY, first=True) or now) <= PROVED:
+    if now - (last or last_materialized(instance, CASES_KEY, first=True) or now) <= timedelta(days=32):
         return AREA.ok("proof", f"compared {so_far}" if so_far else "due within a month after the first load")
     text = (
         f"all of ONA was compared with all of Primero {so_far or 'never'}; start the job `reconcile_ona` in the UI, "

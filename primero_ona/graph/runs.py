@@ -24,9 +24,6 @@ from primero_ona.graph.steps import kind_of_failure
 from primero_ona.process import recorded_error
 from primero_ona.quarters import Quarter
 
-#: What tells a checkout of this project from another folder.
-_CHECKOUT = ("dagster.yaml", "workspace.yaml", "primero_ona")
-
 #: The table for which an asset is mapped.
 _TABLES = {"mapped_cases": "ona/cases", "mapped_services": "ona/services"}
 
@@ -99,16 +96,16 @@ def find_home() -> Path:
 
     Raises ConfigError where it is not an absolute path, as Dagster requires, or is not set elsewhere.
     """
-    if not os.environ.get("DAGSTER_HOME") and all(Path(name).exists() for name in _CHECKOUT):
+    home = os.environ.get("DAGSTER_HOME") or ""
+    if not home and all(Path(name).exists() for name in ("dagster.yaml", "workspace.yaml", "primero_ona")):
         return Path.cwd() / ".dagster_home"
-    home = Path(os.environ.get("DAGSTER_HOME") or "")
-    if not home.is_absolute():
+    if not Path(home).is_absolute():
         raise ConfigError(
             "DAGSTER_HOME must be an absolute path, that of the folder with Dagster's history; only in a checkout it may be left out. On "
             "a server use the command /usr/local/bin/primero-ona of docs/deployment.md, which sets it",
             see="dagster",
         )
-    return home
+    return Path(home)
 
 
 def ensure_home() -> Path:
