@@ -121,12 +121,9 @@ def _newest(instance: dg.DagsterInstance, job: str) -> dict[str | None, dg.RunRe
 
 def _cause(instance: dg.DagsterInstance, run_id: str) -> Cause:
     """Why a run failed; of failed checks their names, since what they counted is for the UI."""
-    kinds = {
-        dg.DagsterEventType.ASSET_CHECK_EVALUATION,
-        dg.DagsterEventType.STEP_FAILURE,
-        dg.DagsterEventType.RUN_FAILURE,
-    }
-    entries, outcome = instance.all_logs(run_id, of_type=kinds), RunOutcome(run_id)
+    types = dg.DagsterEventType
+    wanted = {types.ASSET_CHECK_EVALUATION, types.STEP_FAILURE, types.RUN_FAILURE}
+    entries, outcome = instance.all_logs(run_id, of_type=wanted), RunOutcome(run_id)
     read_outcome((entry.dagster_event for entry in entries if entry.dagster_event), outcome, success=False)
     kind, sentence = outcome.kind or UNEXPECTED, outcome.failure or ""
     bad = sorted(f"{one.name} on {one.asset}" for one in outcome.checks if not one.passed and one.severity == "ERROR")

@@ -7,10 +7,10 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import dagster as dg
 
@@ -216,9 +216,6 @@ class Cursor:
         return replace(self, changes={q: change for q, change in numbered.items() if not change.is_in(loads.get(q))})
 
 
-#: Seconds that ONA may take to answer: a tick of the sensor has a minute for all it does.
-_ONA_SECONDS = 5
-
 #: What this process has seen itself, by login, for when ONA cannot be asked.
 _seen_here: dict[tuple[str, str, str], datetime] = {}
 
@@ -238,8 +235,7 @@ class OnaLoginMemory:
         from primero_ona.ona.primero_state import login_refused_at
 
         try:
-            with self._ona.connection(statement_timeout=_ONA_SECONDS) as connection:
-                found = login_refused_at(connection, self._subject())
+            found: datetime | None = self._ask(login_refused_at)
         except SyncError as failure:
             logger.warning("ONA could not be asked whether Primero has refused the login: %s", failure)
             return _seen_here.get(self._login)
@@ -252,11 +248,14 @@ class OnaLoginMemory:
 
         _seen_here[self._login] = datetime.now(UTC)
         try:
-            with self._ona.connection(statement_timeout=_ONA_SECONDS) as connection:
-                note_refused_login(connection, self._subject())
+            self._ask(note_refused_login)
         except SyncError as failure:
             logger.warning("that Primero has refused the login is known to this process only: %s", failure)
 
-    def _subject(self) -> str:
+    def _ask(self, question: Callable[..., Any]) -> Any:  # noqa: ANN401
         key = read_one(StorageSettings).storage_keys.get_secret_value().split(",")[0].strip()
-        return hmac.new(key.encode(), "\0".join(self._login).encode(), hashlib.sha256).hexdigest()
+        subject = hmac.new(key.encode(), "\0".join(self._login).encode(), hashlib.sha256).hexdigest()
+        with self._ona.connection(
+            statement_timeout=5
+        ) as connection:  # a tick of the sensor has a minute for all it does
+            return question(connection, subject)

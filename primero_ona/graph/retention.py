@@ -20,9 +20,6 @@ from primero_ona.quarters import Quarter, last_quarters
 if TYPE_CHECKING:
     from primero_ona.ona.connection import Connect
 
-#: Runs that are read at once.
-_PAGE = 200
-
 
 def purge(instance: dg.DagsterInstance, stored: StoredAssets, connect: "Connect", before: Quarter) -> int:
     """Delete the stored partitions of all quarters before `before`, and let Dagster show them as missing; how many there were.
@@ -74,7 +71,7 @@ def remove_runs(instance: dg.DagsterInstance, before: datetime) -> int:
     """
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
     seen, gone, cursor = set(), [], None
-    while page := instance.get_run_records(dg.RunsFilter(statuses=ended), limit=_PAGE, cursor=cursor):  # newest first
+    while page := instance.get_run_records(dg.RunsFilter(statuses=ended), limit=200, cursor=cursor):  # newest first
         for record in page:
             run = record.dagster_run
             does = (run.job_name, run.tags.get(PARTITION_NAME_TAG), run.asset_selection, run.asset_check_selection)
