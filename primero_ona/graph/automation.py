@@ -194,7 +194,7 @@ def change_sensor(
         now, before = datetime.now(UTC), Cursor.read(context.cursor)
         try:
             with unexpected_withheld(), primero.client(total=LOOK_SECONDS) as client:
-                there = changes_since(client, before.look if before else None)
+                there = changes_since(client, before.look)
         except SyncError as failure:
             # A failed read is not an empty answer: the tick says so, and the cursor stays where it is.
             return dg.SensorResult(skip_reason=f"Primero could not be asked: {failure.shown}", cursor=context.cursor)
@@ -202,7 +202,7 @@ def change_sensor(
         if there.first_look and touched:
             touched |= unsettled(context.instance, max(touched))
         inside = {quarter for quarter in touched if quarters.has_partition_key(quarter.key)}
-        cursor, loads, unasked = _ask_ona(ona, Cursor.after(before, there, inside, versions, now))
+        cursor, loads, unasked = _ask_ona(ona, before.after(there, inside, versions, now))
         tried = attempts(context.instance, map(Quarter.parse, quarters.get_partition_keys()))
         # Without ONA it is not known what became of earlier changes, so only those of this look are asked for.
         changes = cursor.changes if loads is not None else {quarter: cursor.changes[quarter] for quarter in inside}

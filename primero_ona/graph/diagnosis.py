@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._core.storage import asset_check_execution_record as answers
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from primero_ona.diagnosis import Area, Diagnosis
@@ -20,9 +20,6 @@ from primero_ona.graph.metadata import SEEN_FAIL
 from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.graph.run_guard import GuardedInstance
 from primero_ona.quarters import Quarter, local_time
-
-if TYPE_CHECKING:
-    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 AREA = Area("Dagster")
 
@@ -158,11 +155,8 @@ def last_materialized(
     return datetime.fromtimestamp(records[0].timestamp, UTC) if records else None
 
 
-def last_check(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> AssetCheckExecutionRecord | None:
+def last_check(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> answers.AssetCheckExecutionRecord | None:
     """The last answer of a check; one that was only planned, or broke off, is none."""
-    from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
-
-    found = instance.event_log_storage.get_asset_check_execution_history(
-        check, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
-    )
+    status = answers.COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
+    found = instance.event_log_storage.get_asset_check_execution_history(check, limit=1, status=status)
     return found[0] if found else None

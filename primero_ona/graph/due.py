@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -155,55 +155,50 @@ def _attempt(record: dg.RunRecord) -> Attempt:
     return Attempt(run.run_id, state, created, None if state == "waiting" else ended, WHOLE_TAG in run.tags)
 
 
-#: Raised when the cursor's shape changes; an older one is forgotten, see `unsettled`.
+#: Raised when the cursor's shape changes. One of version 2 knows the look alone; an older one is forgotten, see `unsettled`.
 CURSOR_VERSION = 3
+
+
+_NEVER = Versions("", "", datetime.min.replace(tzinfo=UTC))
 
 
 @dataclass(frozen=True)
 class Cursor:
     """The last look at Primero, the versions that loads must have, and the changes that no load is known to have."""
 
-    look: "Changes"
-    versions: Versions
+    look: "Changes | None" = None
+    versions: Versions = _NEVER
     changes: Mapping[Quarter, Change] = field(default_factory=dict)
 
     @classmethod
-    def after(
-        cls,
-        before: "Cursor | None",
-        look: "Changes",
-        touched: Collection[Quarter],
-        versions: tuple[str, str],
-        now: datetime,
-    ) -> "Cursor":
-        """The cursor after a look: the `touched` quarters have changed, as those that had changed `before`."""
-        known = before.versions if before else None
-        since = known.since if known and known[:2] == versions else now
-        changes = {**(before.changes if before else {}), **dict.fromkeys(touched, Change(now, None))}
-        return cls(look, Versions(*versions, since), changes)
-
-    @classmethod
-    def read(cls, text: str | None) -> "Cursor | None":
-        """Read what `write` wrote; None where there was nothing, or where an older version wrote it."""
+    def read(cls, text: str | None) -> "Cursor":
+        """Read what `write` wrote; empty where there was nothing, or where an older version wrote it."""
         from primero_ona.primero.changes import Changes
 
         state = json.loads(text) if text else {}
-        if state.get("version") not in {CURSOR_VERSION, 2}:  # which knows the look alone
-            return None
+        if state.get("version") not in {CURSOR_VERSION, 2}:
+            return cls()
         look = Changes(state["newest"], state["total"], ahead=state["ahead"])
-        pull, mapping, since = state.get("versions", ("", "", "0001-01-01T00:00:00+00:00"))
+        if state["version"] == 2:
+            return cls(look)
+        pull, mapping, since = state["versions"]
         changes = {
             Quarter.parse(quarter): Change(datetime.fromisoformat(at), number)
-            for quarter, (at, number) in state.get("changes", {}).items()
+            for quarter, (at, number) in state["changes"].items()
         }
         return cls(look, Versions(pull, mapping, datetime.fromisoformat(since)), changes)
 
     def write(self) -> str:
         """The cursor as JSON, times in ISO."""
-        look = {"newest": self.look.newest, "total": self.look.total, "ahead": self.look.ahead}
+        look = {name: getattr(self.look, name) for name in ("newest", "total", "ahead")}
         changes = {quarter.name: change for quarter, change in sorted(self.changes.items())}
         state = {"version": CURSOR_VERSION, **look, "versions": self.versions, "changes": changes}
         return json.dumps(state, default=datetime.isoformat)
+
+    def after(self, look: "Changes", touched: Iterable[Quarter], versions: tuple[str, str], now: datetime) -> "Cursor":
+        """The cursor after another look: the `touched` quarters have changed, as those that had changed before."""
+        since = self.versions.since if self.versions[:2] == versions else now
+        return Cursor(look, Versions(*versions, since), {**self.changes, **dict.fromkeys(touched, Change(now, None))})
 
     @property
     def unnumbered(self) -> bool:

@@ -6,7 +6,7 @@ a reconciliation reads all of Primero.
 """
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -16,9 +16,6 @@ from primero_ona.graph.checks import ERROR, WARN, report
 from primero_ona.graph.metadata import traffic_metadata
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.pipeline.stored import Scope, StoredAssets
-
-if TYPE_CHECKING:
-    from primero_ona.pipeline.reconcile import Reconciliation
 
 COMPLETE = dg.AssetCheckKey(DASHBOARDS.key, "complete")
 
@@ -53,31 +50,26 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
 
         with primero.client() as client, ona.connection() as connection:
             found = reconcile(client, connection, scope_in_use(scope, partitions), grace=GRACE)
+        rows = [
+            dg.TableRecord({"quarter": each.quarter, **{name: f"{getattr(each, name):,}" for name in each.SHOWN}})
+            for each in (*found.quarters, found.total)
+        ]
         result = dg.AssetCheckResult(
             asset_key=COMPLETE.asset_key,
             check_name=COMPLETE.name,
             passed=found.passed,
             severity=ERROR if found.wrong else WARN,
             description=found.sentence() if found.passed else with_anchor(found.sentence(), "what-verify-says"),
-            metadata=_metadata(found),
+            metadata={
+                "differences": found.total.differences,
+                "services in quarantine": found.services_quarantined,
+                "quarters of another version": ", ".join(map(str, found.outdated)) or "none",
+                "by quarter": dg.MetadataValue.table(rows),
+                "cases in Primero": found.inventory.cases,
+                "stamped ahead": len(found.inventory.ahead),
+                **traffic_metadata(found.inventory.requests, found.inventory.bytes, found.inventory.seconds),
+            },
         )
         yield from report([result])
 
     return complete
-
-
-def _metadata(found: "Reconciliation") -> dict[str, Any]:
-    inventory = found.inventory
-    rows = [
-        dg.TableRecord({"quarter": each.quarter, **{name: f"{getattr(each, name):,}" for name in each.SHOWN}})
-        for each in (*found.quarters, found.total)
-    ]
-    return {
-        "differences": found.total.differences,
-        "services in quarantine": found.services_quarantined,
-        "quarters of another version": ", ".join(map(str, found.outdated)) or "none",
-        "by quarter": dg.MetadataValue.table(rows),
-        "cases in Primero": inventory.cases,
-        "stamped ahead": len(inventory.ahead),
-        **traffic_metadata(inventory.requests, inventory.bytes, inventory.seconds),
-    }

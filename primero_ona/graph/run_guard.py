@@ -42,7 +42,6 @@ TAGS = frozenset(
 #: do not read from there. A retry copies them.
 _LAUNCHED = frozenset({".dagster/grpc_info", "dagster/image"})
 
-
 #: Dagster's own names of the sections of a configuration: any other could be a secret in the wrong place.
 _SECTIONS = frozenset({"execution", "inputs", "loggers", "ops", "resources"})
 

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from primero_ona.errors import PAGE, ConfigError
 from primero_ona.settings import AlertSettings
@@ -53,9 +53,12 @@ class Fault:
         parts = (self.text, self.stale, whole, self.heals, f"Try: {self.command}")
         return "\n".join([*(_ID.sub("(an id)", part) for part in parts if part), f"See: {self.link}"])
 
+    def reported(self, now: datetime) -> Reported:
+        """What is remembered once a channel has taken it."""
+        return {"text": _ID.sub("(an id)", self.text), "quarters": list(self.quarters), "at": now.isoformat()}
 
-@dataclass
-class Reported:
+
+class Reported(TypedDict):
     """What a channel was sent of a fault: its text, the quarters it had then, and when (ISO, UTC)."""
 
     text: str
@@ -82,10 +85,6 @@ class State:
         found: dict[str, Any] = json.loads(text) if text else {}
         if found.pop("version", None) != _VERSION:
             return cls()
-        found["reported"] = {
-            channel: {key: Reported(**entry) for key, entry in faults.items()}
-            for channel, faults in found["reported"].items()
-        }
         return cls(**found)
 
     def write(self) -> str:
@@ -157,17 +156,14 @@ def report(faults: Sequence[Fault], state: State, to: Sequence[Channel], now: da
         current = {fault.key: fault for fault in [*standing, *_silent_others(channel, to, state, now)]}
         due = {key: fault for key, fault in current.items() if _is_due(fault, before.get(key), now)}
         # What is there and not confirmed yet is not over.
-        over = [entry.text for key, entry in before.items() if key not in seen and key not in current]
+        over = [entry["text"] for key, entry in before.items() if key not in seen and key not in current]
         reported[channel.name] = before
         if not due and not over:
             continue
         if channel.send(*message([*due.values()], over)):
             sent += 1
             reported[channel.name] = {
-                key: Reported(_ID.sub("(an id)", fault.text), list(fault.quarters), now.isoformat())
-                if key in due
-                else before[key]
-                for key, fault in current.items()
+                key: fault.reported(now) if key in due else before[key] for key, fault in current.items()
             }
         else:
             silent[channel.name] = state.silent.get(channel.name, now.isoformat())
@@ -182,7 +178,7 @@ def _is_due(fault: Fault, before: Reported | None, now: datetime) -> bool:
     """Whether a fault is new; with further quarters it is so again after a day, so that a storm of it is one message."""
     if before is None:
         return True
-    return not set(fault.quarters) <= set(before.quarters) and _since(before.at, now) >= timedelta(days=1)
+    return not set(fault.quarters) <= set(before["quarters"]) and _since(before["at"], now) >= timedelta(days=1)
 
 
 def _silent_others(channel: Channel, to: Sequence[Channel], state: State, now: datetime) -> Iterator[Fault]:
