@@ -1,8 +1,7 @@
-"""The asset check that proves ONA complete.
+"""The asset check that proves ONA complete: it compares all of Primero with all of ONA, so it has no partitions.
 
-The check is unpartitioned, since it compares all of Primero with all of ONA. It belongs to the
-asset `ona_dashboards`, which is not materialized here: Dagster runs an asset's checks with each of its materializations, and
-a reconciliation reads all of Primero.
+It belongs to the asset `ona_dashboards`, which is not materialized here: Dagster runs an asset's checks with each of its
+materializations, and a reconciliation reads all of Primero.
 """
 
 from datetime import timedelta

@@ -1,7 +1,4 @@
-"""Real Dagster runs from the command line: execute the main job for a quarter, and tell what came of it.
-
-The runs are stored in the instance of DAGSTER_HOME, so the UI shows them like any other.
-"""
+"""Real Dagster runs from the command line, in the instance of DAGSTER_HOME: execute a job, and tell what came of it."""
 
 from __future__ import annotations
 
@@ -43,15 +40,19 @@ class RunOutcome:
     checks: list[Check] = field(default_factory=list)
     failure: str | None = None
     kind: str | None = None
+    quarter: Quarter | None = None
+    whole: bool = False
 
     @property
     def tags(self) -> dict[str, str]:
-        """With which the run is asked for."""
-        return {}
+        """With which the run is asked for: its quarter, if it has one, and what is demanded of it."""
+        quarter = {PARTITION_NAME_TAG: self.quarter.key, QUARTER_TAG: self.quarter.name} if self.quarter else {}
+        return quarter | ({WHOLE_TAG: "yes"} if self.whole else {})
 
     def as_json(self) -> dict[str, Any]:
         """The outcome for a script."""
         return {
+            **({"quarter": self.quarter.name} if self.quarter else {}),
             "run_id": self.run_id,
             "rows": self.rows,
             "load": self.load,
@@ -67,17 +68,6 @@ class Outcome(RunOutcome):
     """What came of the sync of one quarter."""
 
     quarter: Quarter
-    whole: bool = False
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """The quarter of the run, and what is demanded of it."""
-        whole = {WHOLE_TAG: "yes"} if self.whole else {}
-        return {PARTITION_NAME_TAG: self.quarter.key, QUARTER_TAG: self.quarter.name, **whole}
-
-    def as_json(self) -> dict[str, Any]:
-        """The outcome for a script."""
-        return {"quarter": self.quarter.name, **super().as_json()}
 
 
 @dataclass(frozen=True)
@@ -145,10 +135,7 @@ def open_instance() -> dg.DagsterInstance:
 
 
 def execute(job: dg.JobDefinition, instance: dg.DagsterInstance, outcome: RunOutcome) -> None:
-    """Execute a job in this process, for the outcome's quarter where it has one, and read what came of it.
-
-    A run that dies with the process is ended by the next one that opens the instance.
-    """
+    """Execute a job in this process, for the outcome's quarter where it has one, and read what came of it."""
     with held_by_this_process(instance) as held:
         result = job.execute_in_process(
             instance=instance,
