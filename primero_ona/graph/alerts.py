@@ -27,11 +27,9 @@ from primero_ona.pipeline.alerts import NAMED, Fault, State, channels, ping, rep
 from primero_ona.quarters import PHNOM_PENH, Quarter, local_time
 from primero_ona.settings import AlertSettings, StorageSettings, read_one
 
-_SYNC = "sync_quarter"
-
 #: By job: what to try once the cause is gone, and when the job comes again by itself.
 _JOBS = {
-    _SYNC: ("primero-ona sync --quarter {quarter}", "hour"),
+    "sync_quarter": ("primero-ona sync --quarter {quarter}", "hour"),
     "refresh_reference": ("primero-ona reference refresh", "week"),
     "reconcile_ona": ("primero-ona verify", "month"),
     "purge_stored": ("primero-ona doctor", "night"),
@@ -95,11 +93,11 @@ def failed_runs(
 
     `causes` keeps by run what was read. A failure of another job is over when the quarter was synced since.
     """
-    synced = _newest(instance, _SYNC)
+    newest = {job: _newest(instance, job) for job in jobs}
     groups: dict[tuple[str, str], list[dg.DagsterRun]] = {}
-    for job in jobs:
-        for partition, record in (synced if job == _SYNC else _newest(instance, job)).items():
-            run, later = record.dagster_run, synced.get(partition) if partition else None
+    for job, records in newest.items():
+        for partition, record in records.items():
+            run, later = record.dagster_run, newest["sync_quarter"].get(partition) if partition else None
             if run.is_success or (later and later.dagster_run.is_success and later.storage_id > record.storage_id):
                 continue
             if run.run_id not in causes:

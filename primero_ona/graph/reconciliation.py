@@ -18,10 +18,6 @@ from primero_ona.pipeline.stored import Scope, StoredAssets
 
 COMPLETE = dg.AssetCheckKey(DASHBOARDS.key, "complete")
 
-#: A change that the sensor may not have brought yet is no difference for the monthly check: it looks every 15 minutes,
-#: and a sync of a large quarter takes a while.
-GRACE = timedelta(hours=2)
-
 
 def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
     """The check that compares all of Primero with all of ONA."""
@@ -47,8 +43,10 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
         from primero_ona.pipeline.reconcile import reconcile
         from primero_ona.pipeline.reference import scope_in_use
 
+        # What the sensor may not have brought yet is no difference: it looks every 15 minutes, and a sync takes a while.
+        grace = timedelta(hours=2)
         with primero.client() as client, ona.connection() as connection:
-            found = reconcile(client, connection, scope_in_use(scope, partitions), grace=GRACE)
+            found = reconcile(client, connection, scope_in_use(scope, partitions), grace=grace)
         rows = [
             dg.TableRecord({"quarter": each.quarter, **{name: f"{getattr(each, name):,}" for name in each.SHOWN}})
             for each in (*found.quarters, found.total)

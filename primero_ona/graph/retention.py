@@ -32,15 +32,16 @@ def purge(instance: dg.DagsterInstance, stored: StoredAssets, connect: "Connect"
     storage = instance.event_log_storage
     if isinstance(storage, SqlEventLogStorage):  # Dagster cannot forget single partitions of an asset by itself
         events, tags = SqlEventLogStorageTable, AssetEventTagsTable
-        for key in map(dg.AssetKey, (REINTEGRATION, UNDER18, EXITS, MAPPED_CASES, MAPPED_SERVICES)):
-            gone = (
-                (events.c.asset_key == key.to_string())
-                & (events.c.partition < before.key)
-                & (events.c.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value)
-            )
-            with storage.index_connection() as connection:
-                connection.execute(tags.delete().where(tags.c.event_id.in_(db_select([events.c.id]).where(gone))))
-                connection.execute(events.delete().where(gone))
+        keys = [dg.AssetKey(name) for name in (REINTEGRATION, UNDER18, EXITS, MAPPED_CASES, MAPPED_SERVICES)]
+        gone = (
+            events.c.asset_key.in_([key.to_string() for key in keys])
+            & (events.c.partition < before.key)
+            & (events.c.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value)
+        )
+        with storage.index_connection() as connection:
+            connection.execute(tags.delete().where(tags.c.event_id.in_(db_select([events.c.id]).where(gone))))
+            connection.execute(events.delete().where(gone))
+        for key in keys:
             storage.wipe_asset_cached_status(key)
     return count
 
