@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import dagster as dg
 from dagster._core.storage.tags import PARTITION_NAME_TAG, WILL_RETRY_TAG
@@ -24,37 +23,23 @@ from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.graph.resources import default_storage
 from primero_ona.graph.runs import RunOutcome, read_outcome
 from primero_ona.graph.steps import safe_tick
+from primero_ona.pipeline.alerts import NAMED, Fault, State, channels, ping, report
 from primero_ona.quarters import PHNOM_PENH, Quarter, local_time
 from primero_ona.settings import AlertSettings, StorageSettings, read_one
 
-if TYPE_CHECKING:
-    from primero_ona.pipeline.alerts import Fault
-
-#: Seconds between two looks.
-LOOK_EVERY = 300
-
-#: Of each job so many runs are looked at, newest first.
-_RUNS = 200
-
-#: From this hour on, in Phnom Penh, the ping of a day is sent.
-_PING_HOUR = 7
-
-_SYNC = "sync_quarter"
-
 #: By job: what to try once the cause is gone, and when the job comes again by itself.
 _JOBS = {
-    _SYNC: ("primero-ona sync --quarter {quarter}", "hour"),
+    "sync_quarter": ("primero-ona sync --quarter {quarter}", "hour"),
     "refresh_reference": ("primero-ona reference refresh", "week"),
     "reconcile_ona": ("primero-ona verify", "month"),
     "purge_stored": ("primero-ona doctor", "night"),
     "remove_runs": ("primero-ona doctor", "week"),
     "remap_quarter": ("primero-ona remap --from {quarter} --to {quarter}", None),
 }
-_BY_HAND = ("primero-ona sync --quarter {quarter}", None)
 
 
 class Cause(NamedTuple):
-    """Why a run failed: the kind of failure, the sentence about it (of a check its name only), and what tells it from others."""
+    """Why a run failed: the kind, the sentence about it (of a check its name only), and the same key for the same cause."""
 
     kind: str
     sentence: str
@@ -68,7 +53,7 @@ def alert_sensor(start: Quarter) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="report_faults",
-        minimum_interval_seconds=LOOK_EVERY,
+        minimum_interval_seconds=300,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Every five minutes, looks for failed runs, failed checks and whatever is overdue, and reports each once to the "
@@ -77,8 +62,6 @@ def alert_sensor(start: Quarter) -> dg.SensorDefinition:
     )
     def report_faults(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         """Compare the faults of now with those that were reported, and send what is new."""
-        from primero_ona.pipeline.alerts import State, channels, ping, report
-
         with safe_tick():
             settings = read_one(AlertSettings)
             if settings.alert_urls is None and settings.ping_url is None:
@@ -92,10 +75,11 @@ def alert_sensor(start: Quarter) -> dg.SensorDefinition:
                 *overdue(context.instance, start, settings, now),
             ]
             state, sent = report(found, State.read(context.cursor), channels(settings), now)
-            today = now.astimezone(PHNOM_PENH)
-            is_due = not found and state.pinged != f"{today:%Y-%m-%d}" and today.hour >= _PING_HOUR
+            local = now.astimezone(PHNOM_PENH)
+            today = f"{local:%Y-%m-%d}"
+            is_due = not found and local.hour >= 7 and state.pinged != today
             if is_due and settings.ping_url and ping(settings.ping_url.get_secret_value()):
-                state = replace(state, pinged=f"{today:%Y-%m-%d}")
+                state.pinged = today
         said = [f"{len(found)} faults, {sent} messages sent", *(f"{name} takes no message" for name in state.silent)]
         return dg.SensorResult(skip_reason="; ".join(said), cursor=state.write())
 
@@ -109,11 +93,11 @@ def failed_runs(
 
     `causes` keeps by run what was read. A failure of another job is over when the quarter was synced since.
     """
-    synced = _newest(instance, _SYNC)
+    newest = {job: _newest(instance, job) for job in jobs}
     groups: dict[tuple[str, str], list[dg.DagsterRun]] = {}
-    for job in jobs:
-        for partition, record in (synced if job == _SYNC else _newest(instance, job)).items():
-            run, later = record.dagster_run, synced.get(partition) if partition else None
+    for job, records in newest.items():
+        for partition, record in records.items():
+            run, later = record.dagster_run, newest["sync_quarter"].get(partition) if partition else None
             if run.is_success or (later and later.dagster_run.is_success and later.storage_id > record.storage_id):
                 continue
             if run.run_id not in causes:
@@ -123,10 +107,10 @@ def failed_runs(
 
 
 def _newest(instance: dg.DagsterInstance, job: str) -> dict[str | None, dg.RunRecord]:
-    """The last run of a job that has ended, by its partition; one that is retried will say later how its quarter stands."""
+    """The last run of a job that has ended (of 200), by its partition; one that is retried says later how its quarter stands."""
     found: dict[str | None, dg.RunRecord] = {}
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
-    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=ended), limit=_RUNS):
+    for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=ended), limit=200):
         run = record.dagster_run
         if run.is_success or run.tags.get(WILL_RETRY_TAG) != "true":
             found.setdefault(run.tags.get(PARTITION_NAME_TAG), record)
@@ -135,13 +119,9 @@ def _newest(instance: dg.DagsterInstance, job: str) -> dict[str | None, dg.RunRe
 
 def _cause(instance: dg.DagsterInstance, run_id: str) -> Cause:
     """Why a run failed; of failed checks their names, since what they counted is for the UI."""
-    kinds = {
-        dg.DagsterEventType.ASSET_CHECK_EVALUATION,
-        dg.DagsterEventType.STEP_FAILURE,
-        dg.DagsterEventType.RUN_FAILURE,
-    }
-    entries = [record.event_log_entry for record in instance.get_records_for_run(run_id, of_type=kinds).records]
-    outcome = RunOutcome(run_id)
+    types = dg.DagsterEventType
+    wanted = {types.ASSET_CHECK_EVALUATION, types.STEP_FAILURE, types.RUN_FAILURE}
+    entries, outcome = instance.all_logs(run_id, of_type=wanted), RunOutcome(run_id)
     read_outcome((entry.dagster_event for entry in entries if entry.dagster_event), outcome, success=False)
     kind, sentence = outcome.kind or UNEXPECTED, outcome.failure or ""
     bad = sorted(f"{one.name} on {one.asset}" for one in outcome.checks if not one.passed and one.severity == "ERROR")
@@ -153,15 +133,13 @@ def _cause(instance: dg.DagsterInstance, run_id: str) -> Cause:
 
 
 def _fault(instance: dg.DagsterInstance, job: str, cause: Cause, runs: Sequence[dg.DagsterRun], ui_url: str) -> Fault:
-    from primero_ona.pipeline.alerts import NAMED, Fault
-
     keys = [run.tags.get(PARTITION_NAME_TAG) for run in runs]
     quarters = sorted(Quarter.parse(key) for key in keys if key)
     more = f" and {len(quarters) - NAMED} more" if len(quarters) > NAMED else ""
     named = f" for {', '.join(map(str, quarters[:NAMED]))}{more}" if quarters else ""
     known = [(quarter, as_of(instance, quarter)) for quarter in quarters[:NAMED]]
     stale = ", ".join(f"{one} as of {local_time(moment)}" if moment else f"nothing of {one}" for one, moment in known)
-    command, again = _JOBS.get(job, _BY_HAND)
+    command, again = _JOBS.get(job, ("primero-ona sync --quarter {quarter}", None))
     command = command.format(quarter=quarters[0]) if quarters else command.partition(" --quarter {")[0]
     look = "" if cause.kind in {"TransientError", "CheckError"} else "primero-ona doctor, then "
     return Fault(
@@ -192,8 +170,6 @@ def _heals(kind: str, again: str | None) -> str:
 
 def failed_checks(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey], ui_url: str) -> Iterator[Fault]:
     """A fault for each check of severity ERROR whose last answer is a failure, in a run that did not fail for it."""
-    from primero_ona.pipeline.alerts import Fault
-
     for key, record in instance.event_log_storage.get_latest_asset_check_execution_by_key(checks).items():
         answer = record.evaluation
         if record.status.value != "FAILED" or answer is None or answer.severity != dg.AssetCheckSeverity.ERROR:
@@ -216,24 +192,20 @@ def failed_checks(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKe
         )
 
 
-def overdue(instance: dg.DagsterInstance, start: Quarter, settings: AlertSettings, now: datetime) -> list[Fault]:
+def overdue(instance: dg.DagsterInstance, start: Quarter, settings: AlertSettings, now: datetime) -> Iterator[Fault]:
     """A fault for each thing that has grown too old, or that this machine lacks."""
-    from primero_ona.pipeline.alerts import Fault
-
-    lines = [*ages(instance, start, now, settings.stale_hours), daemon(instance), *_machine(instance, settings)]
-    return [
-        Fault(
+    for line in (*ages(instance, start, now, settings.stale_hours), daemon(instance), *_machine(instance, settings)):
+        if line.state == "failed":
             # A missed close of this quarter is another fault than that of the one before.
-            key=f"overdue:{line.area}:{line.what}:{Quarter.of(now) if line.what in {'closing', 'newest sync'} else ''}",
-            text=with_anchor(f"{line.what}: {line.text}", "overdue"),
-            heals="It is over when the look finds it well again.",
-            command="primero-ona doctor",
-            link=settings.ui_url,
-            confirm=True,
-        )
-        for line in lines
-        if line.state == "failed"
-    ]
+            of = Quarter.of(now) if line.what in {"closing", "newest sync"} else ""
+            yield Fault(
+                key=f"overdue:{line.area}:{line.what}:{of}",
+                text=with_anchor(f"{line.what}: {line.text}", "overdue"),
+                heals="It is over when the look finds it well again.",
+                command="primero-ona doctor",
+                link=settings.ui_url,
+                confirm=True,
+            )
 
 
 def _machine(instance: dg.DagsterInstance, settings: AlertSettings) -> Iterator[Diagnosis]:

@@ -25,24 +25,9 @@ if TYPE_CHECKING:
     from primero_ona.ona.bookkeeping import LastLoad
     from primero_ona.primero.changes import Changes
 
-#: A closed quarter is refreshed for so long after its end; later edits reach it through the sensor.
-GRACE = timedelta(days=30)
-
-#: Seconds between two looks for changes. Primero reads its whole case table for one look, and people work on it.
-LOOK_EVERY = 900
-
 #: Seconds that the questions of one look may take together. Dagster gives a tick 60 seconds, then drops it with a message
 #: that does not name Primero; the rest is for what a tick reads of Dagster's own storage.
 LOOK_SECONDS = 45
-
-#: Seconds that ONA may take to tell a tick of the sensor what it has loaded: a tick has a minute for all it does.
-ONA_SECONDS = 10
-
-#: A quarter that was pulled so long after its end lacks no edit: each is stamped with the time at which it is made.
-SETTLED = timedelta(days=1)
-
-#: Recorded by each look that Primero answered; its age is what turns red when looks fail.
-SEEN_NOW = dg.AssetMaterialization(PRIMERO.key)
 
 #: What makes a sync that a new version asks for wait for the syncs that data ask for, and lets the close of a quarter, and the
 #: reference data that it needs, go before a backfill of years.
@@ -53,13 +38,13 @@ _WHOLE = {WHOLE_TAG: "yes"}
 
 
 def quarters_to_refresh(now: datetime) -> list[Quarter]:
-    """The open quarter, and the one before while it is in its grace."""
+    """The open quarter, and for 30 days after its end the one before; later edits reach it through the sensor."""
     quarter = Quarter.of(now)
-    return [quarter.previous(), quarter] if now - quarter.start < GRACE else [quarter]
+    return [quarter.previous(), quarter] if now - quarter.start < timedelta(days=30) else [quarter]
 
 
 class _Plan(NamedTuple):
-    """When a job runs by itself, whatever has happened: cron in Phnom Penh, and what the UI says; and the tags of its runs.
+    """When a job runs by itself (in Phnom Penh), whatever has happened, what the UI says of it, and the tags of its runs.
 
     Of a job by quarter also which quarters are asked for at a time, and the first word of the reason.
     """
@@ -149,7 +134,7 @@ def schedule(
         execution_timezone=TIME_ZONE,
         job=job,
         execution_fn=requests if plan.quarters else None,
-        tags=plan.tags,
+        tags=None if plan.quarters else plan.tags,
         default_status=dg.DefaultScheduleStatus.RUNNING if on else dg.DefaultScheduleStatus.STOPPED,
         description=plan.text,
     )
@@ -173,7 +158,8 @@ def change_sensor(
     @dg.sensor(
         name="watch_primero",
         job=job,
-        minimum_interval_seconds=LOOK_EVERY,
+        # Primero reads its whole case table for one look, and people work on it.
+        minimum_interval_seconds=900,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Every 15 minutes, asks Primero whether cases were created or changed, and syncs the quarters that have changed "
@@ -195,7 +181,7 @@ def change_sensor(
         now, before = datetime.now(UTC), Cursor.read(context.cursor)
         try:
             with unexpected_withheld(), primero.client(total=LOOK_SECONDS) as client:
-                there = changes_since(client, before.look if before else None)
+                there = changes_since(client, before.look)
         except SyncError as failure:
             # A failed read is not an empty answer: the tick says so, and the cursor stays where it is.
             return dg.SensorResult(skip_reason=f"Primero could not be asked: {failure.shown}", cursor=context.cursor)
@@ -203,7 +189,7 @@ def change_sensor(
         if there.first_look and touched:
             touched |= unsettled(context.instance, max(touched))
         inside = {quarter for quarter in touched if quarters.has_partition_key(quarter.key)}
-        cursor, loads, unasked = _ask_ona(ona, Cursor.after(before, there, inside, versions, now))
+        cursor, loads, unasked = _ask_ona(ona, before.after(there, inside, versions, now))
         tried = attempts(context.instance, map(Quarter.parse, quarters.get_partition_keys()))
         # Without ONA it is not known what became of earlier changes, so only those of this look are asked for.
         changes = cursor.changes if loads is not None else {quarter: cursor.changes[quarter] for quarter in inside}
@@ -219,7 +205,7 @@ def change_sensor(
             requests,
             skip_reason=None if requests else why + said,
             cursor=cursor.write(),
-            asset_events=[SEEN_NOW],
+            asset_events=[dg.AssetMaterialization(PRIMERO.key)],  # its age is what turns red when looks fail
         )
 
     return watch_primero
@@ -253,13 +239,14 @@ def _left_out(quarters: Collection[Quarter]) -> str:
 def unsettled(instance: dg.DagsterInstance, newest: Quarter) -> set[Quarter]:
     """Find the quarters that may lack edits when no earlier look is known, as far as they were ever pulled.
 
-    Those that were not pulled again a day after their end, and all from the last that was pulled to the `newest`.
+    Those that were not pulled again a day after their end, since each edit is stamped with the time at which it is made; and all
+    from the last that was pulled to the `newest`.
     """
     pulls = {
         quarter: last_materialized(instance, PULLED, quarter)
         for quarter in map(Quarter.parse, instance.get_materialized_partitions(PULLED))
     }
-    found = {quarter for quarter, last in pulls.items() if last is None or last < quarter.end + SETTLED}
+    found = {quarter for quarter, last in pulls.items() if last is None or last < quarter.end + timedelta(days=1)}
     return found | set(quarters_between(max(pulls), newest)) if pulls else found
 
 
@@ -267,12 +254,12 @@ def _ask_ona(ona: OnaDatabaseResource, cursor: Cursor) -> "tuple[Cursor, dict[Qu
     """The cursor without the changes that are in, the last load of each quarter, and why ONA could not be asked.
 
     Changes that have no number yet get that of a pull that begins now: all with a higher one begin after the look. A failure
-    here does not stop the sensor from looking at Primero.
+    here does not stop the sensor from looking at Primero, and a tick has a minute for all it does.
     """
     from primero_ona.ona.bookkeeping import last_loads, next_pull
 
     try:
-        with unexpected_withheld(), ona.connection(statement_timeout=ONA_SECONDS) as connection:
+        with unexpected_withheld(), ona.connection(statement_timeout=10) as connection:
             number = next_pull(connection) if cursor.unnumbered else None
             loads = last_loads(connection)
     except (SyncError, dg.Failure) as failure:

@@ -7,10 +7,10 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import dagster as dg
 
@@ -157,54 +157,48 @@ def _attempt(record: dg.RunRecord) -> Attempt:
 
 #: Raised when the cursor's shape changes. One of version 2 knows the look alone; an older one is forgotten, see `unsettled`.
 CURSOR_VERSION = 3
-_LOOK_ONLY = 2
+
+
+_NEVER = Versions("", "", datetime.min.replace(tzinfo=UTC))
 
 
 @dataclass(frozen=True)
 class Cursor:
     """The last look at Primero, the versions that loads must have, and the changes that no load is known to have."""
 
-    look: "Changes"
-    versions: Versions
+    look: "Changes | None" = None
+    versions: Versions = _NEVER
     changes: Mapping[Quarter, Change] = field(default_factory=dict)
 
     @classmethod
-    def after(
-        cls,
-        before: "Cursor | None",
-        look: "Changes",
-        touched: Collection[Quarter],
-        versions: tuple[str, str],
-        now: datetime,
-    ) -> "Cursor":
-        """The cursor after a look: the `touched` quarters have changed, as those that had changed `before`."""
-        known = before.versions if before else None
-        since = known.since if known and known[:2] == versions else now
-        changes = {**(before.changes if before else {}), **dict.fromkeys(touched, Change(now, None))}
-        return cls(look, Versions(*versions, since), changes)
-
-    @classmethod
-    def read(cls, text: str | None) -> "Cursor | None":
-        """Read what `write` wrote; None where there was nothing, or where an older version wrote it."""
+    def read(cls, text: str | None) -> "Cursor":
+        """Read what `write` wrote; empty where there was nothing, or where an older version wrote it."""
         from primero_ona.primero.changes import Changes
 
         state = json.loads(text) if text else {}
-        if state.get("version") not in {CURSOR_VERSION, _LOOK_ONLY}:
-            return None
+        if state.get("version") not in {CURSOR_VERSION, 2}:
+            return cls()
         look = Changes(state["newest"], state["total"], ahead=state["ahead"])
-        pull, mapping, since = state.get("versions", ("", "", "0001-01-01T00:00:00+00:00"))
+        if state["version"] == 2:
+            return cls(look)
+        pull, mapping, since = state["versions"]
         changes = {
             Quarter.parse(quarter): Change(datetime.fromisoformat(at), number)
-            for quarter, (at, number) in state.get("changes", {}).items()
+            for quarter, (at, number) in state["changes"].items()
         }
         return cls(look, Versions(pull, mapping, datetime.fromisoformat(since)), changes)
 
     def write(self) -> str:
         """The cursor as JSON, times in ISO."""
-        look = {"newest": self.look.newest, "total": self.look.total, "ahead": self.look.ahead}
+        look = {name: getattr(self.look, name) for name in ("newest", "total", "ahead")}
         changes = {quarter.name: change for quarter, change in sorted(self.changes.items())}
         state = {"version": CURSOR_VERSION, **look, "versions": self.versions, "changes": changes}
         return json.dumps(state, default=datetime.isoformat)
+
+    def after(self, look: "Changes", touched: Iterable[Quarter], versions: tuple[str, str], now: datetime) -> "Cursor":
+        """The cursor after another look: the `touched` quarters have changed, as those that had changed before."""
+        since = self.versions.since if self.versions[:2] == versions else now
+        return Cursor(look, Versions(*versions, since), {**self.changes, **dict.fromkeys(touched, Change(now, None))})
 
     @property
     def unnumbered(self) -> bool:
@@ -216,9 +210,6 @@ class Cursor:
         numbered = {q: Change(change.at, change.pull or number) for q, change in self.changes.items()}
         return replace(self, changes={q: change for q, change in numbered.items() if not change.is_in(loads.get(q))})
 
-
-#: Seconds that ONA may take to answer: a tick of the sensor has a minute for all it does.
-_ONA_SECONDS = 5
 
 #: What this process has seen itself, by login, for when ONA cannot be asked.
 _seen_here: dict[tuple[str, str, str], datetime] = {}
@@ -239,8 +230,7 @@ class OnaLoginMemory:
         from primero_ona.ona.primero_state import login_refused_at
 
         try:
-            with self._ona.connection(statement_timeout=_ONA_SECONDS) as connection:
-                found = login_refused_at(connection, self._subject())
+            found: datetime | None = self._ask(login_refused_at)
         except SyncError as failure:
             logger.warning("ONA could not be asked whether Primero has refused the login: %s", failure)
             return _seen_here.get(self._login)
@@ -253,11 +243,14 @@ class OnaLoginMemory:
 
         _seen_here[self._login] = datetime.now(UTC)
         try:
-            with self._ona.connection(statement_timeout=_ONA_SECONDS) as connection:
-                note_refused_login(connection, self._subject())
+            self._ask(note_refused_login)
         except SyncError as failure:
             logger.warning("that Primero has refused the login is known to this process only: %s", failure)
 
-    def _subject(self) -> str:
+    def _ask(self, question: Callable[..., Any]) -> Any:  # noqa: ANN401
         key = read_one(StorageSettings).storage_keys.get_secret_value().split(",")[0].strip()
-        return hmac.new(key.encode(), "\0".join(self._login).encode(), hashlib.sha256).hexdigest()
+        subject = hmac.new(key.encode(), "\0".join(self._login).encode(), hashlib.sha256).hexdigest()
+        with self._ona.connection(
+            statement_timeout=5
+        ) as connection:  # a tick of the sensor has a minute for all it does
+            return question(connection, subject)

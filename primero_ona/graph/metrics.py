@@ -28,12 +28,6 @@ if TYPE_CHECKING:
 
     from primero_ona.ona.bookkeeping import QuarterStatus
 
-#: Seconds that ONA may take to say what was loaded.
-_ONA_SECONDS = 10
-
-#: Seconds for which an answer serves all who ask: each asks ONA's database and Dagster's.
-_KEPT_SECONDS = 10
-
 _RUNS = {
     "queued": [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED],
     "running": [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED],
@@ -83,7 +77,7 @@ def _of_ona(ona: OnaDatabaseResource) -> Iterator[Metric]:
     from primero_ona.ona.bookkeeping import quarter_status
 
     rows: list[QuarterStatus] | None = None
-    with suppress(SyncError), ona.connection(statement_timeout=_ONA_SECONDS) as connection:
+    with suppress(SyncError), ona.connection(statement_timeout=10) as connection:
         rows = quarter_status(connection)
     yield _gauge("ona_up", "Whether ONA's database says what was loaded", [([], rows is not None)])
     rows = rows or []
@@ -115,9 +109,10 @@ def application(instance: dg.DagsterInstance, ona: OnaDatabaseResource) -> WSGIA
     read_at, kept = 0.0, b""
 
     def metrics() -> bytes:
+        """The figures; for ten seconds an answer serves all who ask, since each reads ONA's database and Dagster's."""
         nonlocal read_at, kept
         with turn:
-            if not kept or time.monotonic() - read_at > _KEPT_SECONDS:
+            if not kept or time.monotonic() - read_at > 10:
                 read_at, kept = time.monotonic(), generate_latest(figures)
             return kept
 

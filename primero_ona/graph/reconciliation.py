@@ -1,12 +1,11 @@
-"""The asset check that proves ONA complete.
+"""The asset check that proves ONA complete: it compares all of Primero with all of ONA, so it has no partitions.
 
-The check is unpartitioned, since it compares all of Primero with all of ONA. It belongs to the
-asset `ona_dashboards`, which is not materialized here: Dagster runs an asset's checks with each of its materializations, and
-a reconciliation reads all of Primero.
+It belongs to the asset `ona_dashboards`, which is not materialized here: Dagster runs an asset's checks with each of its
+materializations, and a reconciliation reads all of Primero.
 """
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -19,15 +18,7 @@ from primero_ona.pipeline.stored import Scope
 from primero_ona.quarters import Quarter
 from primero_ona.settings import GraphSettings
 
-if TYPE_CHECKING:
-    from primero_ona.pipeline.reconcile import Reconciliation
-
-CHECK_NAME = "complete"
-COMPLETE = dg.AssetCheckKey(DASHBOARDS.key, CHECK_NAME)
-
-#: A change that the sensor may not have brought yet is no difference for the monthly check: it looks every 15 minutes,
-#: and a sync of a large quarter takes a while.
-GRACE = timedelta(hours=2)
+COMPLETE = dg.AssetCheckKey(DASHBOARDS.key, "complete")
 
 
 def complete_check(settings: GraphSettings) -> dg.AssetChecksDefinition:
@@ -35,8 +26,8 @@ def complete_check(settings: GraphSettings) -> dg.AssetChecksDefinition:
     scope = Scope(Quarter.parse(settings.start), settings.policy)
 
     @dg.asset_check(
-        asset=DASHBOARDS.key,
-        name=CHECK_NAME,
+        asset=COMPLETE.asset_key,
+        name=COMPLETE.name,
         pool="primero_api",
         config_schema={},
         description=(
@@ -51,31 +42,30 @@ def complete_check(settings: GraphSettings) -> dg.AssetChecksDefinition:
         from primero_ona.pipeline.reconcile import reconcile
         from primero_ona.pipeline.reference import scope_in_use
 
+        # What the sensor may not have brought yet is no difference: it looks every 15 minutes, and a sync takes a while.
+        grace = timedelta(hours=2)
         with primero.client() as client, ona.connection() as connection:
-            found = reconcile(client, connection, scope_in_use(scope, partitions), grace=GRACE)
+            found = reconcile(client, connection, scope_in_use(scope, partitions), grace=grace)
+        rows = [
+            dg.TableRecord({"quarter": each.quarter, **{name: f"{getattr(each, name):,}" for name in each.SHOWN}})
+            for each in (*found.quarters, found.total)
+        ]
         result = dg.AssetCheckResult(
-            asset_key=DASHBOARDS.key,
-            check_name=CHECK_NAME,
+            asset_key=COMPLETE.asset_key,
+            check_name=COMPLETE.name,
             passed=found.passed,
             severity=ERROR if found.wrong else WARN,
             description=found.sentence() if found.passed else with_anchor(found.sentence(), "what-verify-says"),
-            metadata=_metadata(found),
+            metadata={
+                "differences": found.total.differences,
+                "services in quarantine": found.services_quarantined,
+                "quarters of another version": ", ".join(map(str, found.outdated)) or "none",
+                "by quarter": dg.MetadataValue.table(rows),
+                "cases in Primero": found.inventory.cases,
+                "stamped ahead": len(found.inventory.ahead),
+                **traffic_metadata(found.inventory.requests, found.inventory.bytes, found.inventory.seconds),
+            },
         )
         yield from report([result])
 
     return complete
-
-
-def _metadata(found: "Reconciliation") -> dict[str, Any]:
-    inventory = found.inventory
-    every = [*found.quarters, found.total]
-    rows = [{"quarter": each.quarter, **{name: f"{getattr(each, name):,}" for name in each.SHOWN}} for each in every]
-    return {
-        "differences": found.total.differences,
-        "services in quarantine": found.services_quarantined,
-        "quarters of another version": ", ".join(map(str, found.outdated)) or "none",
-        "by quarter": dg.MetadataValue.table(list(map(dg.TableRecord, rows))),
-        "cases in Primero": inventory.cases,
-        "stamped ahead": len(inventory.ahead),
-        **traffic_metadata(inventory.requests, inventory.bytes, inventory.seconds),
-    }

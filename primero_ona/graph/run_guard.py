@@ -42,7 +42,6 @@ TAGS = frozenset(
 #: do not read from there. A retry copies them.
 _LAUNCHED = frozenset({".dagster/grpc_info", "dagster/image"})
 
-
 #: Dagster's own names of the sections of a configuration: any other could be a secret in the wrong place.
 _SECTIONS = frozenset({"execution", "inputs", "loggers", "ops", "resources"})
 
@@ -54,16 +53,20 @@ def require_plain_run(config: object, tags: Mapping[str, str] | None, *, launche
     """
     values = config if isinstance(config, Mapping) else {"": config}
     sections = {f"`{name}`" if name in _SECTIONS else "an unknown section" for name in values if _sets(values[name])}
+    foreign = sorted(set(tags or {}) - TAGS - (_LAUNCHED if launched else set()))
     if sections:
-        raise _refused(
+        text = (
             f"the run's configuration sets {', '.join(sorted(sections))}. A run takes nothing from its configuration; "
             "addresses, paths, keys, secrets and log levels are settings of the installation, see docs/settings.md"
         )
-    if foreign := sorted(set(tags or {}) - TAGS - (_LAUNCHED if launched else set())):
-        raise _refused(
+    elif foreign:
+        text = (
             f"the run has the tags {', '.join(foreign)}. A run takes no image, command, environment, mount or address "
             f"from its tags; remove them. It may have `{QUARTER_TAG}`, `{WHOLE_TAG}` and Dagster's own"
         )
+    else:
+        return
+    raise UsageError(with_anchor(f"refused: {text}", "refused-run"))  # which Dagster shows as it is
 
 
 def _sets(config: object) -> bool:
@@ -71,11 +74,6 @@ def _sets(config: object) -> bool:
     if isinstance(config, (list, tuple)):
         return any(map(_sets, config))
     return any(map(_sets, config.values())) if isinstance(config, Mapping) else config is not None
-
-
-def _refused(text: str) -> UsageError:
-    """Dagster shows the text of what a run is refused with as it is."""
-    return UsageError(with_anchor(f"refused: {text}", "refused-run"))
 
 
 def _admitted(arguments: Mapping[str, Any]) -> dict[str, Any]:

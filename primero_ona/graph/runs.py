@@ -1,7 +1,4 @@
-"""Real Dagster runs from the command line: execute the main job for a quarter, and tell what came of it.
-
-The runs are stored in the instance of DAGSTER_HOME, so the UI shows them like any other.
-"""
+"""Real Dagster runs from the command line, in the instance of DAGSTER_HOME: execute a job, and tell what came of it."""
 
 from __future__ import annotations
 
@@ -24,9 +21,6 @@ from primero_ona.graph.steps import kind_of_failure
 from primero_ona.process import recorded_error
 from primero_ona.quarters import Quarter
 
-#: What tells a checkout of this project from another folder.
-_CHECKOUT = ("dagster.yaml", "workspace.yaml", "primero_ona")
-
 #: The table for which an asset is mapped.
 _TABLES = {"mapped_cases": "ona/cases", "mapped_services": "ona/services"}
 
@@ -46,15 +40,19 @@ class RunOutcome:
     checks: list[Check] = field(default_factory=list)
     failure: str | None = None
     kind: str | None = None
+    quarter: Quarter | None = None
+    whole: bool = False
 
     @property
     def tags(self) -> dict[str, str]:
-        """With which the run is asked for."""
-        return {}
+        """With which the run is asked for: its quarter, if it has one, and what is demanded of it."""
+        quarter = {PARTITION_NAME_TAG: self.quarter.key, QUARTER_TAG: self.quarter.name} if self.quarter else {}
+        return quarter | ({WHOLE_TAG: "yes"} if self.whole else {})
 
     def as_json(self) -> dict[str, Any]:
         """The outcome for a script."""
         return {
+            **({"quarter": self.quarter.name} if self.quarter else {}),
             "run_id": self.run_id,
             "rows": self.rows,
             "load": self.load,
@@ -70,17 +68,6 @@ class Outcome(RunOutcome):
     """What came of the sync of one quarter."""
 
     quarter: Quarter
-    whole: bool = False
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """The quarter of the run, and what is demanded of it."""
-        whole = {WHOLE_TAG: "yes"} if self.whole else {}
-        return {PARTITION_NAME_TAG: self.quarter.key, QUARTER_TAG: self.quarter.name, **whole}
-
-    def as_json(self) -> dict[str, Any]:
-        """The outcome for a script."""
-        return {"quarter": self.quarter.name, **super().as_json()}
 
 
 @dataclass(frozen=True)
@@ -99,16 +86,16 @@ def find_home() -> Path:
 
     Raises ConfigError where it is not an absolute path, as Dagster requires, or is not set elsewhere.
     """
-    if not os.environ.get("DAGSTER_HOME") and all(Path(name).exists() for name in _CHECKOUT):
+    home = os.environ.get("DAGSTER_HOME") or ""
+    if not home and all(Path(name).exists() for name in ("dagster.yaml", "workspace.yaml", "primero_ona")):
         return Path.cwd() / ".dagster_home"
-    home = Path(os.environ.get("DAGSTER_HOME") or "")
-    if not home.is_absolute():
+    if not Path(home).is_absolute():
         raise ConfigError(
             "DAGSTER_HOME must be an absolute path, that of the folder with Dagster's history; only in a checkout it may be left out. On "
             "a server use the command /usr/local/bin/primero-ona of docs/deployment.md, which sets it",
             see="dagster",
         )
-    return home
+    return Path(home)
 
 
 def ensure_home() -> Path:
@@ -148,10 +135,7 @@ def open_instance() -> dg.DagsterInstance:
 
 
 def execute(job: dg.JobDefinition, instance: dg.DagsterInstance, outcome: RunOutcome) -> None:
-    """Execute a job in this process, for the outcome's quarter where it has one, and read what came of it.
-
-    A run that dies with the process is ended by the next one that opens the instance.
-    """
+    """Execute a job in this process, for the outcome's quarter where it has one, and read what came of it."""
     with held_by_this_process(instance) as held:
         result = job.execute_in_process(
             instance=instance,

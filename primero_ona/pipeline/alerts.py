@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from primero_ona.errors import PAGE, ConfigError
 from primero_ona.settings import AlertSettings
@@ -24,21 +24,10 @@ _URLS = "PRIMERO_ONA_ALERT_URLS"
 #: Faults that one message describes, and quarters that one line names; more of them have one cause, mostly.
 _DESCRIBED, NAMED = 10, 5
 
-#: The same fault of further quarters is reported again after this time, so that a storm of it is one message.
-_GROWN = timedelta(days=1)
-
-#: A channel that has taken no message for so long is a fault that the other channels hear of.
-_SILENT = timedelta(hours=1)
-
-#: For so long looks have to find what is to be confirmed: twice the time between two looks of the sensor at Primero.
-_CONFIRMED = timedelta(minutes=30)
-
 #: Raised when the shape of the state changes; an older one is forgotten, and standing faults are reported once more.
 _VERSION = 1
 
 _ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
-
-WHOLE = "Nothing is half-written: ONA has a quarter's new state whole, or what it had before."
 
 
 @dataclass(frozen=True)
@@ -60,12 +49,16 @@ class Fault:
 
     def described(self) -> str:
         """The fault in some lines."""
-        parts = (self.text, self.stale, WHOLE, self.heals, f"Try: {self.command}")
+        whole = "Nothing is half-written: ONA has a quarter's new state whole, or what it had before."
+        parts = (self.text, self.stale, whole, self.heals, f"Try: {self.command}")
         return "\n".join([*(_ID.sub("(an id)", part) for part in parts if part), f"See: {self.link}"])
 
+    def reported(self, now: datetime) -> Reported:
+        """What is remembered once a channel has taken it."""
+        return {"text": _ID.sub("(an id)", self.text), "quarters": list(self.quarters), "at": now.isoformat()}
 
-@dataclass
-class Reported:
+
+class Reported(TypedDict):
     """What a channel was sent of a fault: its text, the quarters it had then, and when (ISO, UTC)."""
 
     text: str
@@ -92,10 +85,6 @@ class State:
         found: dict[str, Any] = json.loads(text) if text else {}
         if found.pop("version", None) != _VERSION:
             return cls()
-        found["reported"] = {
-            channel: {key: Reported(**entry) for key, entry in faults.items()}
-            for channel, faults in found["reported"].items()
-        }
         return cls(**found)
 
     def write(self) -> str:
@@ -158,24 +147,23 @@ def report(faults: Sequence[Fault], state: State, to: Sequence[Channel], now: da
     A channel that takes no message gets it with the next look. Returns the new state and the number of messages sent.
     """
     seen = {fault.key: state.seen.get(fault.key, now.isoformat()) for fault in faults}
-    standing = [fault for fault in faults if not fault.confirm or _since(seen[fault.key], now) >= _CONFIRMED]
+    # Twice the time between two looks of the sensor at Primero.
+    confirmed = timedelta(minutes=30)
+    standing = [fault for fault in faults if not fault.confirm or _since(seen[fault.key], now) >= confirmed]
     reported, silent, sent = {}, {}, 0
     for channel in to:
         before = state.reported.get(channel.name, {})
         current = {fault.key: fault for fault in [*standing, *_silent_others(channel, to, state, now)]}
         due = {key: fault for key, fault in current.items() if _is_due(fault, before.get(key), now)}
         # What is there and not confirmed yet is not over.
-        over = [entry.text for key, entry in before.items() if key not in seen and key not in current]
+        over = [entry["text"] for key, entry in before.items() if key not in seen and key not in current]
         reported[channel.name] = before
         if not due and not over:
             continue
         if channel.send(*message([*due.values()], over)):
             sent += 1
             reported[channel.name] = {
-                key: Reported(_ID.sub("(an id)", fault.text), list(fault.quarters), now.isoformat())
-                if key in due
-                else before[key]
-                for key, fault in current.items()
+                key: fault.reported(now) if key in due else before[key] for key, fault in current.items()
             }
         else:
             silent[channel.name] = state.silent.get(channel.name, now.isoformat())
@@ -187,15 +175,17 @@ def _since(moment: str, now: datetime) -> timedelta:
 
 
 def _is_due(fault: Fault, before: Reported | None, now: datetime) -> bool:
+    """Whether a fault is new; with further quarters it is so again after a day, so that a storm of it is one message."""
     if before is None:
         return True
-    return not set(fault.quarters) <= set(before.quarters) and _since(before.at, now) >= _GROWN
+    return not set(fault.quarters) <= set(before["quarters"]) and _since(before["at"], now) >= timedelta(days=1)
 
 
 def _silent_others(channel: Channel, to: Sequence[Channel], state: State, now: datetime) -> Iterator[Fault]:
-    """A fault for each other channel that has taken no message for a while."""
+    """A fault for each other channel that has taken no message for an hour."""
     for other in to:
-        if other is not channel and other.name in state.silent and _since(state.silent[other.name], now) >= _SILENT:
+        since = state.silent.get(other.name)
+        if other is not channel and since and _since(since, now) >= timedelta(hours=1):
             yield Fault(
                 key=f"silent:{other.name}",
                 text=f"Alerts do not arrive by another channel ({other.name}).",

@@ -14,7 +14,6 @@ from cryptography.fernet import Fernet
 
 from primero_ona.definitions import build_defs
 from primero_ona.errors import ConfigError, DataError, TransientError
-from primero_ona.graph.retention import oldest_kept
 from primero_ona.ona.connection import connect, lock_of_all, partition_lock
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.pipeline import stored as upkeep
@@ -133,8 +132,8 @@ def test_what_cannot_be_removed_is_an_error_that_says_that_it_is_still_there(tmp
 def test_the_retention_setting_deletes_on_schedule(tmp_path, ona, ona_url):
     """What must be deleted by hand is not deleted."""
     open_quarter = current_quarter()
-    old = oldest_kept(open_quarter, 3)
-    for quarter in (open_quarter, oldest_kept(open_quarter, 2), old):
+    kept = open_quarter.previous().previous()
+    for quarter in (open_quarter, kept, kept.previous()):
         write(tmp_path, quarter, 1)
     defs = build_defs(
         settings=GraphSettings(PRIMERO_ONA_RETENTION_QUARTERS="2"),
@@ -146,7 +145,7 @@ def test_the_retention_setting_deletes_on_schedule(tmp_path, ona, ona_url):
     assert defs.resolve_schedule_def("purge_nightly").default_status == dg.DefaultScheduleStatus.RUNNING
     with dg.DagsterInstance.ephemeral() as instance:
         assert defs.resolve_job_def("purge_stored").execute_in_process(instance=instance).success
-    assert stored(tmp_path).quarters(ASSET) == [oldest_kept(open_quarter, 2), open_quarter]
+    assert stored(tmp_path).quarters(ASSET) == [kept, open_quarter]
 
 
 def test_without_a_retention_setting_nothing_deletes_by_itself():
