@@ -15,10 +15,8 @@ from primero_ona.settings import GraphSettings, read_one
 
 def known_fields(conn: psycopg.Connection) -> KnownFields:
     """Read which fields earlier pulls were shown."""
-    fields = shown_fields(conn)
-    return KnownFields(
-        frozenset(field.name for field in fields), frozenset(field.name for field in fields if field.accepted_at)
-    )
+    accepted_at = {field.name: field.accepted_at for field in shown_fields(conn)}
+    return KnownFields(frozenset(accepted_at), frozenset(name for name, at in accepted_at.items() if at))
 
 
 def known_scope(conn: psycopg.Connection) -> KnownScope:

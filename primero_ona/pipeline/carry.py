@@ -54,10 +54,13 @@ _STAMP = pa.timestamp("ms", tz="UTC")
 class CarriedQuarter:
     """What an earlier pull stored of a quarter, and in `summary` says of itself; see `Carried`. Times are in UTC."""
 
-    def __init__(self, files: Mapping[str, StoredFile], sink: QuarterSink) -> None:
-        self._files, self._sink = files, sink
-        self.summary: Mapping[str, Any] = files[UNDER18].footer["summary"]
+    def __init__(self, files: Mapping[str, StoredFile], summary: Mapping[str, Any], sink: QuarterSink) -> None:
+        self._files, self.summary, self._sink = files, summary, sink
         self._came: set[str] = set()
+        #: The subjects of the erased cases that lie in the quarter, and the first registration that lay in the future.
+        self._erased = frozenset(summary[CARRY]["erased"])
+        due = summary[CARRY]["next_registration"]
+        self._registration = date.fromisoformat(due) if due else None
 
     @classmethod
     def find(cls, stored: StoredAssets, sink: QuarterSink) -> CarriedQuarter | str:
@@ -68,11 +71,12 @@ class CarriedQuarter:
             return "it was not pulled before"
         except (DataError, ConfigError):
             return "what is stored cannot be read, or was pulled by other rules"
-        if len({file.footer["summary"].get(PULL_NUMBER) for file in files.values()}) > 1:
+        summaries = [file.footer["summary"] for file in files.values()]
+        if len({summary.get(PULL_NUMBER) for summary in summaries}) > 1:
             return "what is stored comes from several pulls"
-        found = cls(files, sink)
-        if found.summary.get(CARRY, {}).get("rules") != rules_version():
+        if summaries[0].get(CARRY, {}).get("rules") != rules_version():
             return "another version of primero-ona has pulled it"
+        found = cls(files, summaries[0], sink)
         try:
             return found if len(found._ids) else "nothing is stored of it"
         except DataError:
@@ -110,17 +114,6 @@ class CarriedQuarter:
     def fields(self) -> Collection[str]:
         """See Carried."""
         return list(self.summary["pull"]["fields"]["shown"])
-
-    @property
-    def _erased(self) -> frozenset[str]:
-        """The subjects of the erased cases that lie in the quarter."""
-        return frozenset(self.summary[CARRY]["erased"])
-
-    @property
-    def _registration(self) -> date | None:
-        """The first registration that lay in the future."""
-        due = self.summary[CARRY]["next_registration"]
-        return date.fromisoformat(due) if due else None
 
     def refusal(self, report: PullReport) -> str:
         """See Carried."""
