@@ -45,11 +45,7 @@ def quiet(_context: dg.InitLoggerContext) -> logging.Logger:
     return logger
 
 
-def build_defs(
-    *,
-    settings: GraphSettings | None = None,
-    resources: Mapping[str, Any] | None = None,
-) -> dg.Definitions:
+def build_defs(*, settings: GraphSettings | None = None, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """The whole graph. `resources` replaces resources by name (`primero`, `ona`, `partitions`), which tests do.
 
     Raises ConfigError where a setting that shapes the graph is malformed.
@@ -60,6 +56,7 @@ def build_defs(
     attach_safe_step(*(each.op for each in (*assets, *checks) if isinstance(each, dg.AssetsDefinition)))
     jobs = asset_jobs()
     sync, remove = jobs["sync_quarter"], remove_job(settings.runs_days)
+    has_folder = settings.reports_folder is not None or not runs_elsewhere()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
     return dg.Definitions(
         assets=assets,
@@ -70,13 +67,7 @@ def build_defs(
             schedule("close_quarter", sync, quarters),
             schedule("refresh_nightly", sync, quarters, on=False),
             schedule("compute_figures", jobs["compute_figures"], quarters),
-            # Off where there is no folder for them.
-            schedule(
-                "write_reports",
-                jobs["write_report"],
-                quarters,
-                on=bool(settings.reports_folder or not runs_elsewhere()),
-            ),
+            schedule("write_reports", jobs["write_report"], quarters, on=has_folder),
             schedule("verify_monthly", jobs["reconcile_ona"], quarters),
             schedule("remove_runs", remove, quarters),
             *(schedule("purge_nightly", purge, quarters) for purge in purges),

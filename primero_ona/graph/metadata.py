@@ -29,7 +29,7 @@ import dagster as dg
 
 from primero_ona.contract.column import Table
 from primero_ona.contract.derived import UNCONFIRMED
-from primero_ona.quarters import Quarter
+from primero_ona.quarters import Quarter, quarters_between
 
 #: Rows shown in one table. Where there are more, they have one cause, which the first ones show.
 TABLE_ROWS = 50
@@ -68,9 +68,7 @@ def totals_metadata(
 
     `children` by indicator and quarter; `now` is the open quarter; `variants`: the definition of each indicator.
     """
-    quarters = [now]
-    while len(quarters) < 8:
-        quarters.append(quarters[-1].previous())
+    quarters = quarters_between(Quarter(now.year - 2, now.number).next(), now)[::-1]
     texts = {known: f"{number:,}" for known, number in children.items()}
     rows = [
         {"quarter": quarter.label, **{name: texts.get((name, quarter)) for name in variants}}

@@ -49,6 +49,7 @@ CARRY = "carry"
 _REGISTERED_AT = "age_at_registration"
 
 _STAMP = pa.timestamp("ms", tz="UTC")
+_moment = datetime.fromisoformat
 
 
 class CarriedQuarter:
@@ -236,7 +237,3 @@ def _fingerprint(erased: Iterable[str]) -> str:
 
 def _distinct(ids: list[pa.Array]) -> int:
     return len(pa.chunked_array(ids, pa.string()).unique())
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)

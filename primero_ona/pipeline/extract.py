@@ -53,14 +53,14 @@ def pull_quarter(
             number, loaded, erased = next_pull(conn), last_pull(conn, quarter), erased_subjects(conn)
             fields, scope = known_fields(conn), known_scope(conn)
         with closing(QuarterSink(stored, quarter, policy, erased)) as sink:
-            refused = "it was asked for" if whole else "" if is_open else "it is closed"
-            found = refused or CarriedQuarter.find(stored, sink)
+            refused = "it was asked for" if whole else "it is closed"
+            found = CarriedQuarter.find(stored, sink) if is_open and not whole else refused
             carried = None if isinstance(found, str) else found
             report = pull_cases(client, window, sink, fields, scope, carried=carried)
             if isinstance(found, str):
                 report.whole_because = found
             with connect() as conn:
-                sink.require_erased(erased_subjects(conn))
+                sink.require_same_erasures(erased_subjects(conn))
             require_held(lock)
             summary = summary_of(report, number, sink, carried, loaded)
             rows = sink.commit(summary)

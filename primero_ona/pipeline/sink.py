@@ -125,7 +125,7 @@ class QuarterSink:
         self.reasons[ERASED_REASON] = len(self.erased_seen)
         return kept
 
-    def require_erased(self, erased: frozenset[str]) -> None:
+    def require_same_erasures(self, erased: frozenset[str]) -> None:
         """Raise TransientError where other cases are erased by now: what was written may hold one of them."""
         if erased != self.erased:
             raise TransientError(
