@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Quarters = dg.PartitionsDefinition[str]
 Results = Iterator[dg.AssetCheckResult]
+Answers = Callable[[StoredAssets, Quarter], list[dg.AssetCheckResult]]
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
@@ -165,11 +166,7 @@ def _mapped_specs(quarters: Quarters, asset: str, table: Table) -> list[dg.Asset
     return check_specs(quarters, asset, {IDENTITY: text, **_OF_MAPPED})
 
 
-def _checks(
-    asset: str,
-    specs: Sequence[dg.AssetCheckSpec],
-    answers: Callable[[StoredAssets, Quarter], list[dg.AssetCheckResult]],
-) -> dg.AssetChecksDefinition:
+def _checks(asset: str, specs: Sequence[dg.AssetCheckSpec], answers: Answers) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(name=f"check_{asset}", specs=specs, description=answers.__doc__, config_schema={})
     def check(context: dg.AssetCheckExecutionContext, partitions: Partitions) -> Results:
         yield from report(answers(partitions, Quarter.parse(context.partition_key)))

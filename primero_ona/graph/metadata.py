@@ -150,10 +150,7 @@ def contract_metadata(table: Table, *, loaded: bool = False) -> dict[str, Any]:
 
 
 def lineage_from(asset: str, table: Table) -> dict[str, Any]:
-    """The column lineage of a loaded table: each column from the mapped one of the same name.
-
-    Dagster keeps it with each materialization; its open-source UI draws no picture of it.
-    """
+    """The column lineage of a loaded table: each column from the mapped one of the same name. The free UI draws no picture of it."""
     return _lineage([asset], {name: [name] for name in table.mapped_names})
 
 

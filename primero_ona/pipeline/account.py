@@ -22,8 +22,7 @@ def known_fields(conn: psycopg.Connection) -> KnownFields:
 def known_scope(conn: psycopg.Connection) -> KnownScope:
     """Read how many cases the account should see, and from the settings what counts as a fall."""
     settings = read_one(GraphSettings)
-    share = settings.scope_loss_percent / 100
-    return KnownScope(*visible_cases(conn), share=share, least=settings.scope_loss_cases)
+    return KnownScope(*visible_cases(conn), share=settings.scope_loss_percent / 100, least=settings.scope_loss_cases)
 
 
 def note_seen(conn: psycopg.Connection, report: PullReport, scope: KnownScope) -> None:

@@ -46,8 +46,8 @@ def all_assets(settings: GraphSettings, quarters: dg.PartitionsDefinition[str]) 
 
 def all_checks(settings: GraphSettings, quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDefinition]:
     """The checks of these assets that are no part of making them; but for that of the dashboards, in `reconciliation.py`."""
-    quarterly = asset_checks(quarters, gbv_agreed=settings.gbv_agreed)
-    return [*REFERENCE_CHECKS, *quarterly, ona_checks(quarters), figure_checks(settings)]
+    stored = asset_checks(quarters, gbv_agreed=settings.gbv_agreed)
+    return [*REFERENCE_CHECKS, *stored, ona_checks(quarters), figure_checks(settings)]
 
 
 def asset_jobs() -> dict[str, Any]:

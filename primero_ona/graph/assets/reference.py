@@ -68,9 +68,9 @@ def primero_reference(
     )
 
 
-def _small_table(key: dg.AssetKey, table: Table, text: str) -> dg.AssetsDefinition:
+def _small_table(table: Table, text: str) -> dg.AssetsDefinition:
     @dg.asset(
-        key=key,
+        key=["ona", table.name],
         deps=[REFERENCE_KEY],
         description=text,
         group_name=REFERENCE,
@@ -109,14 +109,12 @@ def _small_table(key: dg.AssetKey, table: Table, text: str) -> dg.AssetsDefiniti
 REFERENCE_ASSETS = (
     primero_reference,
     _small_table(
-        LOOKUP_KEY,
         LOCATIONS_LOOKUP,
         "The districts in ONA's database: names for codes.\n\n"
         "New districts are added, and one that Primero has no more is marked `retired`. A name in use changes only when a person "
         "accepts it: `primero-ona places changes`, `primero-ona places accept`.",
     ),
     _small_table(
-        DICTIONARY_KEY,
         DATA_DICTIONARY,
         "What columns and options in ONA mean, in English and Khmer.\n\n"
         "A row for each column of each table and view, and for each option; Khmer that a person reviewed is kept.",
