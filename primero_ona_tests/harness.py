@@ -119,10 +119,11 @@ class GivenStorage(PartitionStorage):
 
     def __init__(self, url: str, fernet_keys: str, rules: str = "") -> None:
         super().__init__(rules)
-        self._stored = StoredAssets(lambda: PartitionStore(url, fernet_keys), rules)
+        self._given = url, fernet_keys, rules
 
     def assets(self, instance: dg.DagsterInstance | None = None) -> StoredAssets:
-        return self._stored
+        url, keys, rules = self._given
+        return StoredAssets(lambda: PartitionStore(url, keys), rules)
 
 
 @dataclass
