@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -28,6 +28,9 @@ from primero_ona.graph.resources import Ona, Partitions, Primero
 from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, current_versions
 from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS, PullPolicy, warn_of_fields
 from primero_ona.quarters import Quarter, local_time
+
+if TYPE_CHECKING:
+    from primero_ona.pipeline.extract import Pulled
 
 PRIMERO = dg.AssetSpec(
     "primero",
@@ -85,30 +88,34 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
                 len(report.ahead),
                 ", ".join(pulled.ahead[:NAMED_CASES]),
             )
-        walked: dict[str, Any] = {"walked": f"the whole quarter, since {report.whole_because}"}
-        if report.since is not None:
-            walked = {
-                "walked": f"changes since {local_time(datetime.fromisoformat(report.since))}, Phnom Penh",
-                "cases that came": report.kept + report.other_modules,
-                "carried over": report.carried,
-                "last whole walk": f"{local_time(datetime.fromisoformat(report.whole_at))}, Phnom Penh",
-            }
-        facts = {
-            "policy": policy.description,
-            "connection to Primero": client.protection,
-            "cases in the window": report.kept + report.other_modules + report.carried,
-            **walked,
-            "not included": pulled.rows[EXITS],  # why would tell of a case its consent, its module or its age
-            "excluded as erased": pulled.erased,
-            "Primero version": report.version or "not visible to this account",
-            "walks": report.walks,
-            "stamped ahead": len(report.ahead),
-            **traffic_metadata(report.requests, report.bytes, report.seconds),
-        }
+        facts = {"policy": policy.description, "connection to Primero": client.protection, **_metadata(pulled)}
         for asset, rows in pulled.rows.items():
             yield dg.MaterializeResult(asset_key=asset, metadata={**quarter_metadata(quarter, rows), **facts})
 
     return pull_quarter
+
+
+def _metadata(pulled: "Pulled") -> dict[str, Any]:
+    """What a pull saw, and how; why a case is not included would tell its consent, its module or its age."""
+    report = pulled.report
+    walked: dict[str, Any] = {"walked": f"the whole quarter, since {report.whole_because}"}
+    if report.since is not None:
+        walked = {
+            "walked": f"changes since {local_time(datetime.fromisoformat(report.since))}, Phnom Penh",
+            "cases that came": report.kept + report.other_modules,
+            "carried over": report.carried,
+            "last whole walk": f"{local_time(datetime.fromisoformat(report.whole_at))}, Phnom Penh",
+        }
+    return {
+        "cases in the window": report.kept + report.other_modules + report.carried,
+        **walked,
+        "not included": pulled.rows[EXITS],
+        "excluded as erased": pulled.erased,
+        "Primero version": report.version or "not visible to this account",
+        "walks": report.walks,
+        "stamped ahead": len(report.ahead),
+        **traffic_metadata(report.requests, report.bytes, report.seconds),
+    }
 
 
 def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
