@@ -78,7 +78,7 @@ def _metadata(found: "Reconciliation") -> dict[str, Any]:
         "by quarter": _table([*found.quarters, found.total]),
         "cases in Primero": inventory.cases,
         "stamped ahead": len(inventory.ahead),
-        **traffic_metadata(inventory.requests, inventory.bytes, inventory.seconds),
+        **traffic_metadata(inventory.traffic.requests, inventory.traffic.bytes, inventory.traffic.seconds),
     }
 
 

@@ -38,7 +38,7 @@ def diagnose(client: PrimeroClient, known: KnownFields | None) -> Iterator[Diagn
     yield name
     try:
         # Of the questions that a pull begins with the one that needs a connection, the login, and cases that are shown.
-        zone = survey(client).zone
+        zone, _ = survey(client)
     except SyncError as failure:
         yield from _refused(client, failure)
         return
