@@ -37,13 +37,10 @@ def parse_date(value: Any) -> Parsed:  # noqa: ANN401
 
     A stamp without a zone is UTC. Primero's first version wrote slashes, and a blank before the zone.
     """
-    if isinstance(value, str):
-        text = clean(value)
-        return Parsed(None) if text is None else _or_reported(_parse(text))
-    return Parsed(None) if value is None else _or_reported(None)
-
-
-def _or_reported(day: date | None) -> Parsed:
+    text = clean(value) if isinstance(value, str) else value
+    if text is None:
+        return Parsed(None)
+    day = _parse(text) if isinstance(text, str) else None
     return Parsed(day, () if day else (None,))
 
 
@@ -60,30 +57,24 @@ def _parse(text: str) -> date | None:
             return date(int(match["year"]), int(match["month"]), int(match["day"]))
         if match := _STAMP.fullmatch(text):
             iso = f"{match['year']}-{match['month']}-{match['day']}T{match['time']}{match['zone'] or ''}"
-            return _local_day(datetime.fromisoformat(iso))
+            moment = datetime.fromisoformat(iso)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(PHNOM_PENH).date()
     except (ValueError, OverflowError):  # no such day or hour, or beyond the years that Python knows
         pass
     return None
 
 
-def _local_day(moment: datetime) -> date:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.astimezone(PHNOM_PENH).date()
-
-
-def parse_dates(texts: pa.Array, rule: Rule, field: str, findings: UnmappedCodes) -> pa.Array:
+def parse_dates(
+    texts: pa.Array, rule: Rule = parse_date, field: str = "", findings: UnmappedCodes | None = None
+) -> pa.Array:
     """A column of dates; stamps in Primero's usual form are read all at once, since hardly two of them are equal."""
     plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN_STAMP), fill_value=False)
     try:
-        quick = _local_days(pc.if_else(plain, texts, None))
+        seconds = pc.utf8_slice_codeunits(pc.if_else(plain, texts, None), 1, 20).cast(pa.timestamp("s"))
+        quick = pc.add(seconds, pa.scalar(OFFSET, pa.duration("s"))).cast(DAY)
     except pa.ArrowInvalid:  # one of them is no real time, such as 30 February: judge them one by one
         return parse_column(texts, rule, DAY, field, findings)
     return pc.coalesce(quick, parse_column(pc.if_else(plain, None, texts), rule, DAY, field, findings))
-
-
-def _local_days(stamps: pa.Array) -> pa.Array:
-    seconds = pc.utf8_slice_codeunits(stamps, 1, 20).cast(pa.timestamp("s"))
-    return pc.add(seconds, pa.scalar(OFFSET, pa.duration("s"))).cast(DAY)
 
 
 _SERVICES = "services_section"
@@ -104,9 +95,10 @@ def with_ages(pulled: pd.DataFrame, today: date) -> pd.DataFrame:
     date of birth is unknown. The index stays.
     """
     table = to_arrow(pulled, _FIELDS)
-    births = _days(column(table, BIRTH_FIELD), parse_date)
-    days = {field: _days(column(table, field), parse_date) for field in _DAYS.values()}
-    days[_REGISTRATION] = _registered(days[_REGISTRATION], column(table, "created_at"), births, today)
+    births = parse_dates(column(table, BIRTH_FIELD))
+    days = {field: parse_dates(column(table, field)) for field in _DAYS.values()}
+    registered = (days[_REGISTRATION], _created(column(table, "created_at")))
+    days[_REGISTRATION] = pc.coalesce(*(_possible(each, births, today) for each in registered))
     made = {name: _ages(births, days[field]) for name, field in _DAYS.items()}
     made[_SERVICES] = _services(column(table, _SERVICES), births)
     stored = pulled.drop(columns=BIRTH_FIELD)
@@ -119,19 +111,9 @@ def next_registration(pulled: pd.DataFrame, today: date) -> date | None:
     On that day its age is made otherwise.
     """
     table = to_arrow(pulled, (_REGISTRATION, "created_at"))
-    every = (_days(column(table, _REGISTRATION), parse_date), _created(column(table, "created_at")))
+    every = (parse_dates(column(table, _REGISTRATION)), _created(column(table, "created_at")))
     first = [pc.min(days.filter(pc.greater(days, pa.scalar(today, DAY)))).as_py() for days in every]
     return min((day for day in first if day), default=None)
-
-
-def _days(texts: pa.Array, rule: Rule) -> pa.Array:
-    """A column of dates; what cannot be read is reported where the mapping reads the same field."""
-    return parse_dates(texts, rule, "", UnmappedCodes())
-
-
-def _registered(stated: pa.Array, created: pa.Array, births: pa.Array, today: date) -> pa.Array:
-    """The day of registration: as stated, else that of the creation; a day in the future or before birth counts as none."""
-    return pc.coalesce(*(_possible(days, births, today) for days in (stated, _created(created))))
 
 
 def _created(created: pa.Array) -> pa.Array:
@@ -140,6 +122,7 @@ def _created(created: pa.Array) -> pa.Array:
 
 
 def _possible(days: pa.Array, births: pa.Array, today: date) -> pa.Array:
+    """Days of registration; one in the future or before birth counts as none."""
     born = pc.fill_null(pc.less_equal(births, days), fill_value=True)
     return pc.if_else(pc.and_(born, pc.less_equal(days, pa.scalar(today, DAY))), days, None)
 
@@ -161,7 +144,7 @@ def _services(section: pa.ListArray, births: pa.Array) -> pa.ListArray:
     parts = section.flatten()
     born = births.take(pc.list_parent_indices(section))
     arrays = {field.name: pc.struct_field(parts, [field.name]) for field in parts.type}
-    ages = {each.name: _ages(born, _days(arrays[str(each.day)], parse_service_date)) for each in SERVICES.ages}
+    ages = {each.name: _ages(born, parse_dates(arrays[str(each.day)], parse_service_date)) for each in SERVICES.ages}
     aged = pa.StructArray.from_arrays([*arrays.values(), *ages.values()], [*arrays, *ages], mask=parts.is_null())
     lengths = pc.fill_null(pc.list_value_length(section), 0)
     ends = pc.cumulative_sum(pa.concat_arrays([pa.array([0], lengths.type), lengths]))

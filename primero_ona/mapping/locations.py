@@ -51,7 +51,8 @@ class Places:
         codes = codes_of(value)
         found = [self._find(code) for code in codes if code is not None]
         unknown = tuple(place.location for place, known in found if not known)
-        return Parsed(_join([place for place, _ in found]), unknown + (None,) * codes.count(None))
+        together = Place(*map(joined, zip(*(place for place, _ in found), strict=True)))
+        return Parsed(together, unknown + (None,) * codes.count(None))
 
     @cached_property
     def parse_text(self) -> Callable[[str | None], Parsed]:
@@ -76,19 +77,9 @@ def split_location(code: str) -> tuple[str | None, str | None]:
     return digits[:2].lstrip("0"), digits[:4].lstrip("0") if len(digits) >= 4 else None
 
 
-def _join(places: list[Place]) -> Place:
-    if len(places) == 1:
-        return places[0]
-    return Place(*(joined(list(part)) for part in zip(*places, strict=True)))
-
-
 def _names(codes: list[Any], names: list[Any]) -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for code, name in zip(codes, names, strict=True):
-        text = (_text(code) or "").lstrip("0")
-        if text:
-            found.setdefault(text, _text(name))
-    return found
+    known = [((_text(code) or "").lstrip("0"), _text(name)) for code, name in zip(codes, names, strict=True)]
+    return {code: name for code, name in reversed(known) if code}
 
 
 def _text(value: Any) -> str | None:  # noqa: ANN401

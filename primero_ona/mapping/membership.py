@@ -6,15 +6,14 @@ The pull sorts by it, and the mapping uses it again so that a case that is in bo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from primero_ona.mapping.columns import Flags, column, holds, to_arrow
-from primero_ona.mapping.values import codes_of, is_true, parse_age, parse_consent
+from primero_ona.mapping.columns import WHOLE, Flags, column, flags, holds, parse_column, to_arrow
+from primero_ona.mapping.values import Parsed, codes_of, is_true, parse_age, parse_consent
 from primero_ona.storage.frames import Frames
 from primero_ona.texts import json_text
 
@@ -37,16 +36,15 @@ def membership(raw: pd.DataFrame) -> pd.DataFrame:
     table = to_arrow(raw, MEMBERSHIP_FIELDS)
     enabled = _enabled(column(table, "record_state"), column(table, "enabled"))
     reintegration = enabled & holds(column(table, "type_of_case"), lambda value: REINTEGRATION in codes_of(value))
-    registered, present = column(table, "age_at_registration"), column(table, "age")
-    known = pc.is_valid(registered).to_numpy(zero_copy_only=False)
-    young = pc.fill_null(pc.less(registered, ADULT), fill_value=False).to_numpy(zero_copy_only=False)
-    under18 = enabled & (young | ~known & holds(present, _is_minor))
+    present = parse_column(column(table, "age"), lambda value: Parsed(parse_age(value).value[0]), WHOLE)
+    age = pc.coalesce(column(table, "age_at_registration"), present)
+    under18 = enabled & flags(pc.less(age, ADULT))
     return pd.DataFrame(
         {
             "reintegration": reintegration,
             "under18": under18,
             "exit": ~(reintegration | under18),
-            "age_missing": enabled & ~known & holds(present, lambda value: _age(value) is None),
+            "age_missing": enabled & flags(pc.is_null(age)),
         },
         index=raw.index,
     )
@@ -62,14 +60,9 @@ def sort_cases(raw: pd.DataFrame, consent: str, modules: Sequence[str]) -> pd.Da
     if modules:
         unwanted = unwanted | ~raw["module_id"].isin(map(json_text, modules)).to_numpy(bool)
     sets["excluded"] = unwanted & ~sets["exit"].to_numpy()
-    exclude(sets, unwanted)
+    sets.loc[unwanted, ["reintegration", "under18"]] = False
+    sets.loc[unwanted, "exit"] = True
     return sets
-
-
-def exclude(sets: pd.DataFrame, excluded: Flags) -> None:
-    """Turn cases that a policy excludes into exits, in the booleans of `membership`: they are in no set and leave ONA."""
-    sets.loc[excluded, ["reintegration", "under18"]] = False
-    sets.loc[excluded, "exit"] = True
 
 
 def without_consent(raw: pd.DataFrame, policy: str) -> Flags:
@@ -89,16 +82,6 @@ def _enabled(record_state: pa.Array, enabled: pa.Array) -> Flags:
     """`record_state` decides; where it is absent, `enabled`, which is the same thing under another name."""
     absent = holds(record_state, lambda value: codes_of(value) == [])
     return np.where(absent, holds(enabled, is_true), holds(record_state, is_true))
-
-
-def _age(value: Any) -> int | None:  # noqa: ANN401
-    age: int | None = parse_age(value).value[0]
-    return age
-
-
-def _is_minor(value: Any) -> bool:  # noqa: ANN401
-    age = _age(value)
-    return age is not None and age < ADULT
 
 
 def without_under18(raw: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from primero_ona.texts import listed, read_json
@@ -148,6 +149,6 @@ def parse_codes(value: Any) -> Parsed:  # noqa: ANN401
     return Parsed(joined(codes), (None,) * codes.count(None))
 
 
-def joined(texts: list[str | None]) -> str | None:
+def joined(texts: Iterable[str | None]) -> str | None:
     """The texts joined with `, `; null where there are none."""
     return ", ".join(text for text in texts if text is not None) or None
