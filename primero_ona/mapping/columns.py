@@ -6,7 +6,7 @@ their text became.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,9 @@ WHOLE = pa.int32()
 _PLAIN_TEXT = r'^"[!#-\[\]-~]+"$'
 
 
-def to_arrow(frame: pd.DataFrame, names: Iterable[str]) -> pa.Table:
-    """Some of a frame's columns in Arrow, without the index."""
-    return pa.table({name: pa.array(frame[name], from_pandas=True) for name in names})
-
-
-def column(table: pa.Table, name: str) -> pa.Array:
+def column(frame: pd.DataFrame | pa.Table, name: str) -> pa.Array:
     """One column as a single array."""
-    return table.column(name).combine_chunks()
+    return pa.table({name: frame[name]})[name].combine_chunks()
 
 
 def parse_distinct(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from primero_ona.contract.tables import BIRTH_FIELD, CASES, SERVICES
-from primero_ona.mapping.columns import WHOLE, Rule, column, parse_column, to_arrow
+from primero_ona.mapping.columns import WHOLE, Rule, column, parse_column
 from primero_ona.mapping.result import UnmappedCodes
 from primero_ona.mapping.values import OLDEST, Parsed, clean
 from primero_ona.quarters import PHNOM_PENH
@@ -84,9 +84,6 @@ _REGISTRATION = "registration_date"
 #: By column of ages, the field with its day.
 _DAYS = {column.name: str(column.day) for column in CASES.ages}
 
-#: What is read of a pulled frame.
-_FIELDS = tuple(dict.fromkeys((BIRTH_FIELD, "created_at", _SERVICES, *_DAYS.values())))
-
 
 def with_ages(pulled: pd.DataFrame, today: date) -> pd.DataFrame:
     """Turn a frame as pulled into one that may be stored: ages in completed years in place of the date of birth.
@@ -94,13 +91,12 @@ def with_ages(pulled: pd.DataFrame, today: date) -> pd.DataFrame:
     `today` is the day in Phnom Penh: a registration in the future counts as none. An age is null where the day or a usable
     date of birth is unknown. The index stays.
     """
-    table = to_arrow(pulled, _FIELDS)
-    births = parse_dates(column(table, BIRTH_FIELD))
-    days = {field: parse_dates(column(table, field)) for field in _DAYS.values()}
-    registered = (days[_REGISTRATION], _created(column(table, "created_at")))
+    births = parse_dates(column(pulled, BIRTH_FIELD))
+    days = {field: parse_dates(column(pulled, field)) for field in _DAYS.values()}
+    registered = (days[_REGISTRATION], _created(pulled))
     days[_REGISTRATION] = pc.coalesce(*(_possible(each, births, today) for each in registered))
     made = {name: _ages(births, days[field]) for name, field in _DAYS.items()}
-    made[_SERVICES] = _services(column(table, _SERVICES), births)
+    made[_SERVICES] = _services(column(pulled, _SERVICES), births)
     stored = pulled.drop(columns=BIRTH_FIELD)
     return stored.assign(**{name: pd.arrays.ArrowExtensionArray(pa.chunked_array([made[name]])) for name in made})
 
@@ -110,15 +106,14 @@ def next_registration(pulled: pd.DataFrame, today: date) -> date | None:
 
     On that day its age is made otherwise.
     """
-    table = to_arrow(pulled, (_REGISTRATION, "created_at"))
-    every = (parse_dates(column(table, _REGISTRATION)), _created(column(table, "created_at")))
+    every = (parse_dates(column(pulled, _REGISTRATION)), _created(pulled))
     first = [pc.min(days.filter(pc.greater(days, pa.scalar(today, DAY)))).as_py() for days in every]
     return min((day for day in first if day), default=None)
 
 
-def _created(created: pa.Array) -> pa.Array:
+def _created(pulled: pd.DataFrame) -> pa.Array:
     """The day of the creation, in Phnom Penh."""
-    return pc.add(created.cast(pa.timestamp("ms")), pa.scalar(OFFSET, pa.duration("ms"))).cast(DAY)
+    return pc.add(column(pulled, "created_at").cast(pa.timestamp("ms")), pa.scalar(OFFSET, pa.duration("ms"))).cast(DAY)
 
 
 def _possible(days: pa.Array, births: pa.Array, today: date) -> pa.Array:

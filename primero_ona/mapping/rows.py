@@ -25,7 +25,6 @@ from primero_ona.mapping.columns import (
     parse_column,
     parse_distinct,
     parse_keys,
-    to_arrow,
 )
 from primero_ona.mapping.dates import parse_date, parse_dates, parse_service_date
 from primero_ona.mapping.labels import Labels
@@ -95,7 +94,7 @@ def _columns(
     return {c.name: made[c.name] if c.name in made else make(c) for c in table.frame_columns}
 
 
-#: What is read of a raw frame.
+#: What `map_cases` reads of a raw frame.
 CASE_FIELDS = tuple(
     dict.fromkeys(
         ["id", "last_updated_at", "created_at", *(c.name if c.day else c.field for c in CASES.columns if c.field)]
@@ -108,12 +107,14 @@ def map_cases(raw: pd.DataFrame, places: Places, labels: Labels) -> Mapped:
 
     The frame has the columns of `CASES` in the table contract; `case_id` is the plain key, which several cases may share.
     """
-    table = to_arrow(raw, CASE_FIELDS)
-    ids, case_ids = column(table, "id"), parse_keys(column(table, "case_id_display"))
+    ids, case_ids = column(raw, "id"), parse_keys(column(raw, "case_id_display"))
     reasons = _case_reasons(ids, case_ids)
     keyed = pc.equal(reasons, "")
     findings = UnmappedCodes()
-    stays = partial(column, table.filter(keyed))
+
+    def stays(name: str) -> pa.Array:
+        return column(raw, name).filter(keyed)
+
     made = {
         "case_id": case_ids.filter(keyed),
         "primero_id": stays("id"),
@@ -143,7 +144,7 @@ def _quarantine(table: Literal["cases", "services"], cases: pa.Array, reasons: p
     return [quarantine_entry(table, case, Reason(reason)) for case, reason in entries]
 
 
-#: What is read of a raw frame.
+#: What `map_services` reads of a raw frame.
 SERVICE_CASE_FIELDS = ("id", "case_id_display", "services_section")
 
 
@@ -180,12 +181,11 @@ def _elements(raw: pd.DataFrame) -> pa.Table:
     `row`: the frame's row it comes from; `case`: the case's Primero id; `case_id`: its key, or null; `key`: the element's
     `unique_id`, or null; `element`: itself, null where it is no object; `reason`: why it is quarantined, empty where it stands.
     """
-    table = to_arrow(raw, SERVICE_CASE_FIELDS)
-    section = column(table, "services_section")
+    section = column(raw, "services_section")
     rows, elements = pc.list_parent_indices(section), section.flatten()
     kept = pa.array(~holds(_part(elements, "_destroy"), is_true))
     rows, elements = rows.filter(kept), elements.filter(kept)
-    ids, case_ids = column(table, "id"), parse_keys(column(table, "case_id_display"))
+    ids, case_ids = column(raw, "id"), parse_keys(column(raw, "case_id_display"))
     keys = parse_keys(_part(elements, "unique_id"))
     reasons = _key_reasons(keys, Reason.UNIQUE_ID_MISSING, Reason.UNIQUE_ID_TOO_LONG)
     reasons = pc.if_else(elements.is_null(), Reason.MALFORMED.value, reasons)

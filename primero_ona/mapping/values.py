@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from primero_ona.texts import listed, read_json
@@ -131,9 +131,7 @@ def _consent_reported(value: Any) -> tuple[str | None, ...]:  # noqa: ANN401
 
 def parse_option_name(value: Any) -> Parsed:  # noqa: ANN401
     """The words of an option id without its numeric suffix: `kinship_care_12345` becomes `kinship care`."""
-    codes = codes_of(value)
-    names = [_option_name(code) for code in codes if code is not None]
-    return Parsed(joined(names), (None,) * codes.count(None))
+    return parse_codes(value, _option_name)
 
 
 def _option_name(code: str) -> str | None:
@@ -143,10 +141,10 @@ def _option_name(code: str) -> str | None:
     return " ".join(part for part in parts if part) or None
 
 
-def parse_codes(value: Any) -> Parsed:  # noqa: ANN401
-    """The codes themselves, joined with `, `."""
+def parse_codes(value: Any, name: Callable[[str], str | None] = str) -> Parsed:  # noqa: ANN401
+    """The codes themselves, or their names, joined with `, `."""
     codes = codes_of(value)
-    return Parsed(joined(codes), (None,) * codes.count(None))
+    return Parsed(joined(name(code) for code in codes if code is not None), (None,) * codes.count(None))
 
 
 def joined(texts: Iterable[str | None]) -> str | None:

@@ -41,8 +41,9 @@ PAGE_ROWS = 1_000
 EARLIEST = "0001-01-01T00:00:00Z"
 ALL_TIME = f"{EARLIEST}.."
 
-#: How cases are asked for, the newest first, and by their stamps, that of the latest change first.
+#: How cases are asked for: the newest first, the last changed first, or in the one order that is total and never changes.
 NEWEST = {"order_by": "created_at", "order": "desc"}
+BY_IDENTIFIER = {"order_by": "unique_identifier", "order": "asc"}
 LATEST = {"order_by": "last_updated_at", "order": "desc", "fields": "status"}
 
 #: Seconds to connect, and to wait between two pieces of an answer. A cold list of 1,000 cases was seen to take tens of
@@ -361,10 +362,6 @@ class PrimeroClient:
                 f"Primero at {self._host} refuses the login; check PRIMERO_USERNAME and PRIMERO_PASSWORD (it was asked once, "
                 "and is not asked again until they change: after six failed logins Primero locks the account for 30 minutes)"
             )
-        if status == 403:
-            return AnswerRefusedError(
-                f"Primero refuses {path} to this account (403); its role needs read permission for it", status
-            )
         if status in _PASSING or (status >= 500 and status not in _LASTING):
             asked = _retry_after(response.headers.get("Retry-After"))
             return _PassingError(f"kept answering {{path}} with {status}", retry_after=asked * min(self.pause, 1.0))
@@ -373,15 +370,14 @@ class PrimeroClient:
                 f"Primero at {self._host} redirects {path} ({status}); set PRIMERO_URL to the final https address",
                 see="not-primero",
             )
-        if status == 404:
-            return AnswerRefusedError(
-                f"there is no {path} at {self._host} (404); check that PRIMERO_URL is the address of a Primero v2",
-                status,
-                see="not-primero",
-            )
-        return AnswerRefusedError(
-            f"Primero at {self._host} refuses {path} with status {status}; trying again would not help", status
-        )
+        see: Anchor = "missing-field"
+        text = f"Primero at {self._host} refuses {path} with status {status}; trying again would not help"
+        if status == 403:
+            text = f"Primero refuses {path} to this account (403); its role needs read permission for it"
+        elif status == 404:
+            text = f"there is no {path} at {self._host} (404); check that PRIMERO_URL is the address of a Primero v2"
+            see = "not-primero"
+        return AnswerRefusedError(text, status, see)
 
 
 class LoginRefusedError(RefusedError):
@@ -393,9 +389,7 @@ class LoginRefusedError(RefusedError):
 class AnswerRefusedError(RefusedError):
     """Primero answered with an error that asking again does not change; `status` is that of HTTP."""
 
-    anchor = "missing-field"
-
-    def __init__(self, text: str, status: int, *, see: Anchor | None = None) -> None:
+    def __init__(self, text: str, status: int, see: Anchor = "missing-field") -> None:
         super().__init__(text, see=see)
         self.status = status
 

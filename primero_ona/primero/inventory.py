@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from primero_ona.errors import TransientError
-from primero_ona.primero.client import EARLIEST, AnswerRefusedError, PrimeroClient, Traffic
-from primero_ona.primero.fields import CASE_FIELDS, FieldsFound, KnownFields, LocationPrecision
+from primero_ona.primero.client import BY_IDENTIFIER, EARLIEST, AnswerRefusedError, PrimeroClient, Traffic
+from primero_ona.primero.fields import FieldsFound, KnownFields, LocationPrecision
 from primero_ona.primero.pull import SETTLE_SECONDS, WALKS, Sink, primero_now, survey
 from primero_ona.primero.visible import check_fields
-from primero_ona.primero.walk import Scan, Window, believed, raw_frame, raw_table, read_case, read_moment
+from primero_ona.primero.walk import Scan, Window, believed, raw_table, read_case, read_moment
 from primero_ona.quarters import current_quarter
+from primero_ona.storage.frames import to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,10 +100,9 @@ class _Take(Scan):
 
     def frames(self) -> Iterator[pd.DataFrame]:
         """All pages as raw frames; a case that the page before brought already is left out."""
-        asked = {"order_by": "unique_identifier", "order": "asc", "fields": ",".join(CASE_FIELDS)}
         before: set[str] = set()
         most = 0
-        for page in self._client.pages("cases", asked):
+        for page in self._client.pages("cases", {**BY_IDENTIFIER, "fields": self._fields}):
             self._shrunk += max(most - page.total, 0)
             most = max(most, page.total)
             stamped = [read_case(row) for row in page.rows if read_moment(row.get("last_updated_at"))]
@@ -115,7 +115,7 @@ class _Take(Scan):
             before = {case.row["id"] for case in came}
             self._receive(cases)
             if cases:
-                yield raw_frame(raw_table(cases, self._window.precision))
+                yield to_frame(raw_table(cases, self._window.precision))
 
     def fault(self) -> str:
         """What speaks against this pass; empty where nothing does. Raises as `count`."""

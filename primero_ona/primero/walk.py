@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from primero_ona.errors import DataError, TransientError
-from primero_ona.primero.client import EARLIEST, NEWEST, PAGE_ROWS, Page, PrimeroClient
+from primero_ona.primero.client import BY_IDENTIFIER, EARLIEST, NEWEST, PAGE_ROWS, Page, PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, LocationPrecision
 from primero_ona.primero.raw import PULLED_SCHEMA, raw_columns
 from primero_ona.primero.visible import EMPTY_ASKED, GAVE_UP, retry_while_empty
@@ -90,8 +90,16 @@ class Scan:
     count by Primero must not exceed. `ahead`: ids of the cases whose stamps lay ahead, where the window is open for them.
     """
 
-    def __init__(self, client: PrimeroClient, window: Window, zone: timedelta, settled: datetime) -> None:
+    def __init__(
+        self,
+        client: PrimeroClient,
+        window: Window,
+        zone: timedelta,
+        settled: datetime,
+        fields: Sequence[str] = CASE_FIELDS,
+    ) -> None:
         self._client, self._window, self._zone, self._settled = client, window, zone, settled
+        self._fields = ",".join(fields)
         self.counted_until = _floor(min(settled, window.end))
         self.received = self.counted = 0
         self.seen_fields: set[str] = set()
@@ -138,17 +146,7 @@ class Scan:
 class Walk(Scan):
     """One walk through a window; `kept` are the cases inside the exact window."""
 
-    def __init__(
-        self,
-        client: PrimeroClient,
-        window: Window,
-        zone: timedelta,
-        settled: datetime,
-        fields: Sequence[str] = CASE_FIELDS,
-    ) -> None:
-        super().__init__(client, window, zone, settled)
-        self._shape: dict[str, str | int] = {"fields": ",".join(fields), "per": PAGE_ROWS}
-        self.kept = 0
+    kept = 0
 
     def frames(self) -> Iterator[pd.DataFrame]:
         """The cases of the window as pulled frames (PULLED_SCHEMA), at most BATCH_ROWS rows each."""
@@ -161,10 +159,10 @@ class Walk(Scan):
             self.kept += len(inside)
             waiting = pa.concat_tables([waiting, raw_table(inside, window.precision)])
             while len(waiting) >= BATCH_ROWS:
-                yield raw_frame(waiting.slice(0, BATCH_ROWS))
+                yield to_frame(waiting.slice(0, BATCH_ROWS).combine_chunks())
                 waiting = waiting.slice(BATCH_ROWS)
         if len(waiting):
-            yield raw_frame(waiting)
+            yield to_frame(waiting.combine_chunks())
 
     def _distinct(self) -> Iterator[list[Case]]:
         """Lists of cases, each case once: those that no later page can bring again.
@@ -189,11 +187,12 @@ class Walk(Scan):
 
         The newest cases come first; the first page has no bound, so that cases without a creation stamp are seen.
         """
-        asked = {**self._window.filters(self._zone), **self._shape, **NEWEST}
+        asked = {**self._window.filters(self._zone), **NEWEST, "fields": self._fields}
         bound: datetime | None = None
         while True:
-            within = {} if bound is None else {"created_at": f"{EARLIEST}..{to_query_time(bound)}"}
-            page = _walkable(self._client.page("cases", {**asked, **within}))
+            if bound is not None:
+                asked["created_at"] = f"{EARLIEST}..{to_query_time(bound)}"
+            page = _walkable(self._client.page("cases", {**asked, "per": PAGE_ROWS}))
             lower, tied = _smallest(page.rows, bound), list[Case]()
             if len(page.rows) < page.per:
                 lower = None
@@ -211,7 +210,7 @@ class Walk(Scan):
         page had no `created_at`: then all of the window is paged.
         """
         is_open = replace(self._window, is_open=True)
-        asked = {**is_open.filters(self._zone), **self._shape, "order_by": "unique_identifier", "order": "asc"}
+        asked = {**is_open.filters(self._zone), **BY_IDENTIFIER, "fields": self._fields}
         if bound is not None:
             second = _floor(bound - _MILLISECOND)
             asked["created_at"] = f"{to_query_time(second)}..{to_query_time(second + _SECOND - _MICROSECOND)}"
@@ -322,8 +321,3 @@ def raw_table(cases: list[Case], precision: LocationPrecision = "village") -> pa
     columns = raw_columns([case.row for case in cases], precision)
     columns |= {"last_updated_at": [case.updated for case in cases], "created_at": [case.created for case in cases]}
     return pa.Table.from_pydict(columns, PULLED_SCHEMA)
-
-
-def raw_frame(table: pa.Table) -> pd.DataFrame:
-    """A table of raw cases as a frame, each column in one piece."""
-    return to_frame(table.combine_chunks())
