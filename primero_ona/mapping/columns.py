@@ -1,8 +1,4 @@
-"""Apply rules for one value to whole Arrow columns of JSON texts.
-
-A column of 20,000 cases holds few distinct texts, so each distinct text is decoded and judged once, and the rows take what
-their text became.
-"""
+"""Apply rules for one value to Arrow columns of JSON texts: once to each distinct text, of which 20,000 cases hold few."""
 
 from __future__ import annotations
 
@@ -36,10 +32,7 @@ def column(frame: pd.DataFrame | pa.Table, name: str) -> pa.Array:
 def parse_distinct(
     texts: pa.Array, read: Callable[[str | None], Parsed], field: str = "", findings: UnmappedCodes | None = None
 ) -> tuple[list[Any], pa.Array]:
-    """Read each distinct JSON text of a Primero field: what they become, and for each row the place of its own.
-
-    What is reported is counted in `findings`, where they are given.
-    """
+    """What the distinct JSON texts of a field become, and by row the place of its own; reports are counted in `findings`."""
     encoded = texts.dictionary_encode(null_encoding="encode")
     all_parsed = [read(text) for text in encoded.dictionary.to_pylist()]
     if findings is not None and any(parsed.reported for parsed in all_parsed):

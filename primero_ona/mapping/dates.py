@@ -29,14 +29,9 @@ _STAMP = re.compile(
 _PLAIN_STAMP = r'^"20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z"$'
 OFFSET = timedelta(hours=7)
 
-_NOT_IMPLEMENTED = frozenset({"not implemented", "not_implemented"})
-
 
 def parse_date(value: Any) -> Parsed:  # noqa: ANN401
-    """A bare date, or the date in Phnom Penh of a time stamp; what cannot be read is null and reported.
-
-    A stamp without a zone is UTC. Primero's first version wrote slashes, and a blank before the zone.
-    """
+    """A bare date, or the date in Phnom Penh of a stamp, UTC where it has no zone; what cannot be read is null and reported."""
     text = clean(value) if isinstance(value, str) else value
     if text is None:
         return Parsed(None)
@@ -46,7 +41,7 @@ def parse_date(value: Any) -> Parsed:  # noqa: ANN401
 
 def parse_service_date(value: Any) -> Parsed:  # noqa: ANN401
     """As parse_date; a service that was not implemented has no date, which is nothing to report."""
-    if isinstance(value, str) and (clean(value) or "").lower() in _NOT_IMPLEMENTED:
+    if isinstance(value, str) and (clean(value) or "").lower() in {"not implemented", "not_implemented"}:
         return Parsed(None)
     return parse_date(value)
 
@@ -102,10 +97,7 @@ def with_ages(pulled: pd.DataFrame, today: date) -> pd.DataFrame:
 
 
 def next_registration(pulled: pd.DataFrame, today: date) -> date | None:
-    """The first registration after `today` in a frame as pulled, as stated or by the creation; None where there is none.
-
-    On that day its age is made otherwise.
-    """
+    """The first registration after `today`, on which its age is made otherwise, stated or by the creation; None without one."""
     every = (parse_dates(column(pulled, _REGISTRATION)), _created(pulled))
     first = [pc.min(days.filter(pc.greater(days, pa.scalar(today, DAY)))).as_py() for days in every]
     return min((day for day in first if day), default=None)

@@ -17,9 +17,6 @@ import pandas as pd
 from primero_ona.mapping.values import Parsed, codes_of, decode, joined, scalar_text
 from primero_ona.texts import location_digits
 
-#: Readings of places that are kept: twice the 16,000 places of Cambodia, and an end to it where fields hold anything.
-_REMEMBERED = 2**15
-
 
 class Place(NamedTuple):
     """Where a location lies, as far as it is known: a location code, and names and codes of province and district."""
@@ -56,8 +53,8 @@ class Places:
 
     @cached_property
     def parse_text(self) -> Callable[[str | None], Parsed]:
-        """`parse` for the JSON text of a location; remembers its answers, since every frame has thousands of places."""
-        return lru_cache(_REMEMBERED)(lambda text: self.parse(decode(text)))
+        """`parse` for the JSON text of a location; remembers its answers, up to twice the 16,000 places of Cambodia."""
+        return lru_cache(2**15)(lambda text: self.parse(decode(text)))
 
     def _find(self, code: str) -> tuple[Place, bool]:
         """The place of one code, and whether it is known as deep as the code goes."""

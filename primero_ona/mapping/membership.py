@@ -60,10 +60,7 @@ _ACCEPTED = {
 
 
 def sort_cases(raw: pd.DataFrame, consent: str, modules: Sequence[str]) -> pd.DataFrame:
-    """Decide where raw cases belong under a policy (see `PullPolicy`): the booleans of `membership`, and `excluded`.
-
-    `excluded`: in a set but for the consent or the module; such a case is in no set, and an `exit`.
-    """
+    """The booleans of `membership` under a policy (see `PullPolicy`), and `excluded`: an exit by consent or module alone."""
     sets = membership(raw)
     accepted = _ACCEPTED[consent]
     unwanted = holds(column(raw, "consent_reporting"), lambda value: parse_consent(value).value[1] not in accepted)

@@ -1,7 +1,4 @@
-"""Raw frames of Primero become rows of ONA's tables `cases` and `services`, or entries of the quarantine.
-
-`_columns` applies the rule of each column, which `contract/tables.py` names.
-"""
+"""Raw frames of Primero become rows of ONA's tables `cases` and `services`, or entries of the quarantine."""
 
 from __future__ import annotations
 
@@ -16,16 +13,7 @@ import pyarrow.compute as pc
 
 from primero_ona.contract.column import Column, Table
 from primero_ona.contract.tables import CASES, LONGEST_KEY, SERVICES
-from primero_ona.mapping.columns import (
-    TEXT,
-    WHOLE,
-    Rule,
-    column,
-    holds,
-    parse_column,
-    parse_distinct,
-    parse_keys,
-)
+from primero_ona.mapping.columns import TEXT, WHOLE, Rule, column, holds, parse_column, parse_distinct, parse_keys
 from primero_ona.mapping.dates import parse_date, parse_dates, parse_service_date
 from primero_ona.mapping.labels import Labels
 from primero_ona.mapping.locations import Place, Places
@@ -63,7 +51,7 @@ def _columns(
     findings: UnmappedCodes,
     places: Places | None = None,
 ) -> dict[str, pa.Array]:
-    """All columns of a table's mapped frames, in their order; `made` has those that no rule makes of a field.
+    """All columns of a table's mapped frames, in their order, by the rules of the contract; `made` has those without a rule.
 
     `raw` gives the values of a field, by its name, as JSON texts; what has to be reported of them is counted in `findings`
     under that name, once for columns that are read at once. `places` is needed by the rules of places only.
@@ -203,10 +191,7 @@ def _elements(raw: pd.DataFrame) -> pa.Table:
 
 
 def _places(elements: pa.Table) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """The place of each element among those of its case with the same key, from 1; 0 for a copy of an earlier one.
-
-    A copy is equal in all that is kept of it raw.
-    """
+    """The place of each element among those of its case with the same key, from 1; 0 for one equal in all to an earlier one."""
     pairs = pd.DataFrame({"row": column(elements, "row").to_numpy(), "key": _codes(column(elements, "key"))})
     places = np.ones(len(pairs), np.int32)
     several = pairs.duplicated(keep=False).to_numpy()

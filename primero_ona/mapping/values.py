@@ -9,15 +9,8 @@ from typing import Any, NamedTuple
 from primero_ona.texts import listed, read_json
 
 _WHOLE_NUMBER = re.compile(r"0*([0-9]{1,3})(\.0+)?")
-_DIGITS = re.compile(r"[0-9]+")
 _YES = frozenset({"true", "t", "yes", "1"})
 _NO = frozenset({"false", "f", "no", "0"})
-
-#: Stands for a JSON text that cannot be read: like an object, it is a value of no use anywhere.
-_UNREADABLE: dict[str, Any] = {}
-
-#: Above this a JSON number with a fraction is no longer exact, so its digits would be invented.
-_EXACT = 2**53
 
 OLDEST = 130
 
@@ -36,7 +29,7 @@ def decode(text: str | None) -> Any:  # noqa: ANN401
     try:
         return read_json(text.encode())
     except ValueError:
-        return _UNREADABLE
+        return {}  # of no use anywhere
 
 
 def clean(text: str) -> str | None:
@@ -50,7 +43,7 @@ def scalar_text(value: Any) -> str | None:  # noqa: ANN401
         return clean(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:  # beyond it, digits would be invented
         return str(int(value))
     return str(value) if isinstance(value, int | float) else None
 
@@ -61,10 +54,7 @@ def key_text(value: Any) -> str | None:  # noqa: ANN401
 
 
 def codes_of(value: Any) -> list[str | None]:  # noqa: ANN401
-    """The codes of a value: of a list its elements, else itself; empty ones are left out. A text may be a list, too.
-
-    None stands for something that is no code: an object, or a list within a list.
-    """
+    """The codes of a value, or of the elements of a list, without empty ones; None for an object or a list within a list."""
     elements = []
     for element in value if isinstance(value, list) else [value]:
         read = listed(element)
@@ -75,7 +65,7 @@ def codes_of(value: Any) -> list[str | None]:  # noqa: ANN401
 
 def is_true(value: Any) -> bool:  # noqa: ANN401
     """Whether a flag of Primero's own is set: JSON true, or the text `true`."""
-    return value is True or (isinstance(value, str) and _folded(value) == "true")
+    return _folded(value) == "true"
 
 
 def _folded(value: Any) -> str | None:  # noqa: ANN401
@@ -120,13 +110,9 @@ def parse_consent(value: Any) -> Parsed:  # noqa: ANN401
         return Parsed(("true", "given"))
     if text in _NO:
         return Parsed(("false", "refused"))
-    return Parsed(("false", "not recorded"), _consent_reported(value))
-
-
-def _consent_reported(value: Any) -> tuple[str | None, ...]:  # noqa: ANN401
-    if isinstance(listed(value), list):
-        return (None,) if listed(value) else ()
-    return tuple(codes_of(value))
+    read = listed(value)
+    reported = [None] * bool(read) if isinstance(read, list) else codes_of(value)
+    return Parsed(("false", "not recorded"), tuple(reported))
 
 
 def parse_option_name(value: Any) -> Parsed:  # noqa: ANN401
@@ -136,7 +122,7 @@ def parse_option_name(value: Any) -> Parsed:  # noqa: ANN401
 
 def _option_name(code: str) -> str | None:
     parts = [part.strip() for part in code.split("_")]
-    if _DIGITS.fullmatch(parts[-1]):
+    if re.fullmatch("[0-9]+", parts[-1]):
         parts.pop()
     return " ".join(part for part in parts if part) or None
 

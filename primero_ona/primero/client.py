@@ -83,9 +83,6 @@ _LASTING = frozenset({501, 505, 511})
 #: How far a stamp may lie beyond Primero's own time, since clocks differ a little. One further ahead is no time of a change.
 AHEAD = timedelta(hours=1)
 
-#: What a version looks like; any other text is not shown.
-_VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}([-.]?(alpha|beta|pre|rc|dev)[-.]?[0-9]{0,2})?")
-
 
 @dataclass
 class Traffic:
@@ -207,10 +204,7 @@ class PrimeroClient:
         return self.page("cases", {**params, "per": 0, "fields": "status"}).total
 
     def pages(self, path: str, params: Mapping[str, str | int], key: str = "id") -> Iterator[Page]:
-        """GET the pages of a list, up to the first that is not full; `key` is what identifies a row.
-
-        Raises DataError after a full page whose rows all came before: a server that ignores `page` would never end.
-        """
+        """GET the pages of a list up to the first that is not full; `key` identifies a row. Raises DataError where none is."""
         seen: list[np.ndarray[Any, np.dtype[np.int64]]] = []
         for number in count(1):
             page = self.page(path, {**params, "per": PAGE_ROWS, "page": number})
@@ -243,7 +237,8 @@ class PrimeroClient:
         except PermanentError:
             return None
         version = settings.get("primero_version") if isinstance(settings, dict) else None
-        return version if isinstance(version, str) and _VERSION.fullmatch(version) else None
+        shape = r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}([-.]?(alpha|beta|pre|rc|dev)[-.]?[0-9]{0,2})?"  # any other text is not shown
+        return version if isinstance(version, str) and re.fullmatch(shape, version) else None
 
     def _ask(self, path: str, params: Mapping[str, str | int], deadline: float) -> dict[str, Any]:
         """Send one request and decode the answer."""
@@ -294,8 +289,7 @@ class PrimeroClient:
             raise _PassingError("answered {path} with something that is not JSON") from None
         if not isinstance(answer, dict):
             raise DataError(
-                f"Primero's answer to {path} is no JSON object; is PRIMERO_URL a Primero v2?",
-                see="not-primero",
+                f"Primero's answer to {path} is no JSON object; is PRIMERO_URL a Primero v2?", see="not-primero"
             )
         return answer
 
@@ -305,19 +299,13 @@ class PrimeroClient:
         return self.logins.refused_at() if self.logins else None
 
     def _environment(self, url: str | None) -> dict[str, Any]:
-        """Proxies and certificates as the environment and our setting name them; no proxy on the way to this machine.
-
-        Plain http is admitted there, so a proxy would be sent the password in the clear.
-        """
+        """Proxies and certificates as environment and setting name them; no proxy to this machine, where plain http is admitted."""
         merged = self._session.merge_environment_settings(url or "", {}, None, self._session.verify, None)
         proxies = {} if is_local(urlsplit(url or "").hostname or "?") else merged["proxies"]
         return {"proxies": proxies, "verify": merged["verify"]}
 
     def _note_time(self, header: str | None) -> None:
-        """Remember Primero's own clock: "now" on this machine says nothing about stamps made on that one.
-
-        However wrong, it is believed; a header that is no time is ignored.
-        """
+        """Remember Primero's own clock, by which stamps are made, however wrong it is; a header that is no time is ignored."""
         try:
             moment = parsedate_to_datetime(header or "")
             moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -396,10 +384,7 @@ class AnswerRefusedError(RefusedError):
 
 @dataclass(eq=False)
 class _PassingError(Exception):
-    """What may pass: asked again up to `retries` times, after `retry_after` seconds where the server named a time.
-
-    `said` is what Primero did, with `{path}` where the path belongs.
-    """
+    """What may pass: `said`, with `{path}`, is what Primero did; `retry_after`: seconds, where the server named a time."""
 
     said: str
     retries: int = RETRIES

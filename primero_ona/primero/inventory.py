@@ -58,10 +58,7 @@ class InventoryReport:
 
 
 def take_inventory(
-    client: PrimeroClient,
-    sink: Sink,
-    precision: LocationPrecision = "village",
-    known: KnownFields | None = None,
+    client: PrimeroClient, sink: Sink, precision: LocationPrecision = "village", known: KnownFields | None = None
 ) -> InventoryReport:
     """Write every case that the account sees, of all modules, into the sink, as raw frames, each case once.
 
@@ -130,10 +127,7 @@ class _Take(Scan):
 
 
 def presences_of(client: PrimeroClient, cases: Sequence[str]) -> dict[str, Presence]:
-    """How these cases stand, each asked for by itself; it ends early where the first AGREED are all out of scope.
-
-    Then the account has lost its scope, and a thousand questions more would say no more than that.
-    """
+    """How these cases stand, each asked for by itself, up to where the first AGREED are all out of scope: it was lost then."""
     found: dict[str, Presence] = {}
     for case in cases:
         found[case] = presence_of(client, case)

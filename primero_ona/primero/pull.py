@@ -49,14 +49,6 @@ _EXAMPLES = 8
 #: The count leaves out what was stamped in the last seconds before the walk began: such cases may not be committed yet.
 SETTLE_SECONDS = 2
 
-#: Where answers have no time, the newest stamp is looked for among the last ones first, which is a smaller question.
-_RECENT = timedelta(days=1)
-
-#: The newest cases, among which one is known by its id and asked for by its own stamp.
-KNOWN_CASES = 100
-
-_AROUND = timedelta(seconds=2)
-
 #: Offsets, in hours, that a server's own time zone may add to the stamps that Primero compares. Cambodia's comes first.
 _ZONES = (7, *[hours for hours in range(-12, 15) if hours not in (0, 7)])
 
@@ -240,13 +232,10 @@ class _Pull:
         return walk, lacking
 
     def _fields_of_changes(self, seen_fields: Collection[str], carried: Carried) -> FieldsFound:
-        """Which fields occur, where only changes came: a stored case that had a rare one is asked for it, by its id.
-
-        A field that no stored case has a value of, as one that only cases without a set have, counts as shown as before.
-        """
+        """Which fields occur, where only changes came: a stored case that had a rare one is asked for it, by its id."""
         seen = set(seen_fields)
         examples = carried.examples([name for name in carried.fields if name not in seen])
-        seen |= set(carried.fields) - examples.keys()
+        seen |= set(carried.fields) - examples.keys()  # no stored case has a value there: they count as shown as before
         rare = sorted(examples)
         for names in (rare[start : start + _EXAMPLES] for start in range(0, len(rare), _EXAMPLES)):
             ids = sorted({examples[name] for name in names})
@@ -277,12 +266,11 @@ def survey(client: PrimeroClient) -> tuple[timedelta, int]:
 
     Primero writes a stamp in its process's zone and compares it as if it were UTC, so on a server that does not run in
     UTC every window is off by hours, and its answers do not show it. Asks for a known case by its own stamp.
-
     Raises RefusedError where the account sees no case at all, TransientError where Primero's database gave up.
     """
 
     def newest() -> Page | None:
-        page = client.page("cases", {**NEWEST, "per": KNOWN_CASES, "fields": "created_at"})
+        page = client.page("cases", {**NEWEST, "per": 100, "fields": "created_at"})
         return page if page.rows else None
 
     shown = retry_while_empty(client, newest)
@@ -304,8 +292,8 @@ def _zone(client: PrimeroClient, rows: list[dict[str, Any]]) -> timedelta:
         zone = timedelta(hours=hours)
         for row in rows if hours == 0 else rows[:1]:
             moment = datetime.fromisoformat(row["last_updated_at"]) + zone
-            around = f"{to_query_time(moment - _AROUND)}..{to_query_time(moment + _AROUND)}"
-            if client.count({"id": row["id"], "last_updated_at": around}):
+            around = [to_query_time(moment + timedelta(seconds=seconds)) for seconds in (-2, 2)]
+            if client.count({"id": row["id"], "last_updated_at": "..".join(around)}):
                 if hours:
                     logger.warning("Primero keeps its stamps %+d hours off UTC; windows are asked accordingly", hours)
                 return zone
@@ -324,7 +312,7 @@ def primero_now(client: PrimeroClient, zone: timedelta) -> datetime:
     """
     if client.server_time is None:
         ours = datetime.now(UTC)
-        for since in (to_query_time(ours - _RECENT + zone), EARLIEST):
+        for since in (to_query_time(ours - timedelta(days=1) + zone), EARLIEST):  # the last day is a smaller question
             span = f"{since}..{to_query_time(ours + AHEAD + zone)}"
             page = client.page("cases", {**LATEST, "last_updated_at": span, "per": 1})
             stamp = read_moment(page.rows[0].get("last_updated_at")) if page.rows else None

@@ -28,9 +28,6 @@ from primero_ona.texts import json_text, listed
 #: it is made only where so many digits stand side by side at all.
 _LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
 
-#: Python reads whole numbers up to 4,300 digits; none that means something has a hundredth of them.
-_MOST_DIGITS = 4_000
-
 
 def decode(content: bytes) -> Any:  # noqa: ANN401
     """Decode JSON; raises ValueError.
@@ -54,15 +51,8 @@ def _has_19_digits(content: bytes) -> bool:
 
 
 def _by_python(content: bytes) -> Any:  # noqa: ANN401
-    """Decode JSON exactly; a whole number that Python refuses to read for its length is as good as infinite."""
-    return json.loads(content, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else float("inf"))
-
-
-#: What stands between two elements of a JSON list that is written with indentation. A text never holds it: JSON escapes
-#: the line breaks of texts.
-_BETWEEN = ",\n  "
-#: How a list or an object within the list ends, then.
-_NESTED = (b"\n  ]", b"\n  }")
+    """Decode JSON exactly; a whole number that Python refuses to read, for more than 4,300 digits, is as good as infinite."""
+    return json.loads(content, parse_int=lambda digits: int(digits) if len(digits) <= 4_000 else float("inf"))
 
 
 def raw_columns(rows: Sequence[Mapping[str, Any]], precision: LocationPrecision) -> dict[str, pa.Array]:
@@ -80,9 +70,10 @@ def raw_columns(rows: Sequence[Mapping[str, Any]], precision: LocationPrecision)
 def texts(values: list[Any]) -> pa.Array:
     """The JSON text of each value; null for null."""
     with suppress(TypeError):  # one of them may be beyond orjson
+        # Each element on lines of its own; no text has such an end of a line within it, since JSON escapes line breaks.
         lines = orjson.dumps(values, option=orjson.OPT_INDENT_2)
-        if values and not any(end in lines for end in _NESTED):
-            every = pc.split_pattern(pa.scalar(lines[4:-2].decode()), _BETWEEN).values
+        if values and b"\n  ]" not in lines and b"\n  }" not in lines:  # no lists or objects within the list
+            every = pc.split_pattern(pa.scalar(lines[4:-2].decode()), ",\n  ").values
             return pc.if_else(pc.equal(every, "null"), None, every)
     return pa.array([json_text(value) for value in values], pa.string())
 

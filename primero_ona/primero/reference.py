@@ -1,7 +1,4 @@
-"""Read Primero's reference data, complete lists of locations, lookups and forms with their date, and what they mean.
-
-A list that Primero refuses to this account (403) is not the end: the last one that was read serves, and is said to be old.
-"""
+"""Read Primero's reference data, complete lists of locations, lookups and forms with their date, and what they mean."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ REFERENCE_SCHEMA = pa.schema([("list", pa.string()), ("content", pa.string())])
 
 @dataclass(frozen=True)
 class ReferenceList:
-    """One list: its elements as JSON, when it was read (UTC, ISO 8601) and from which version of Primero.
+    """One list: its elements as JSON, when it was read (UTC, ISO 8601), from which version of Primero.
 
     `refused`: Primero refused it at the last refresh, so these are older elements, or none (`fetched_at` null).
     """
@@ -127,7 +124,7 @@ def refresh(client: PrimeroClient, last: Reference | None, now: datetime) -> Ref
     lists: dict[ListName, ReferenceList] = {}
     for name in LISTS:
         try:
-            lists[name] = ReferenceList(tuple(map(content_of, _fetch(client, name))), stamp, version)
+            lists[name] = ReferenceList(tuple(map(content_of, read_list(client, name))), stamp, version)
         except AnswerRefusedError as refused:
             if refused.status != 403:
                 raise
@@ -143,38 +140,37 @@ def content_of(row: Mapping[str, Any]) -> str:
         return json.dumps(row, sort_keys=True, ensure_ascii=False).encode(errors="replace").decode()
 
 
-def _fetch(client: PrimeroClient, name: ListName) -> list[dict[str, Any]]:
+def read_list(client: PrimeroClient, name: ListName) -> list[dict[str, Any]]:
+    """Every element of a list, each once, in the order received.
+
+    Raises TransientError where pages and `total` do not agree, since the list was edited meanwhile; DataError where it is empty
+    or has not the known shape.
+    """
     params, key = _QUESTIONS[name]
-    rows = complete_list(client, name, key, params) if key else client.get(name, params).get("data")
-    if not is_list_of_objects(rows):
-        raise DataError(
-            f"Primero's answer to {name} has no list `data`; is PRIMERO_URL a Primero v2?", see="not-primero"
-        )
+    if key is None:
+        rows = client.get(name, params).get("data")
+        if not is_list_of_objects(rows):
+            raise DataError(
+                f"Primero's answer to {name} has no list `data`; is PRIMERO_URL a Primero v2?", see="not-primero"
+            )
+    else:
+        found: dict[str, dict[str, Any]] = {}
+        # A row that goes between two pages moves the others up, one of them past the reader: the last total would not tell.
+        totals: set[int] = set()
+        for page in client.pages(name, params, key):
+            totals.add(page.total)
+            found.update((str(row.get(key)), row) for row in page.rows)
+        if totals != {len(found)}:
+            raise TransientError(
+                f"Primero gave {len(found)} of {page.total} {name}; the list is not whole, or was edited meanwhile; try again later",
+                see="moving-list",
+            )
+        rows = list(found.values())
     if not rows:
         raise DataError(
-            f"Primero lists no {name}; nothing was changed; ask its administrators what became of them",
-            see="places",
+            f"Primero lists no {name}; nothing was changed; ask its administrators what became of them", see="places"
         )
     return rows
-
-
-def complete_list(client: PrimeroClient, path: str, key: str, params: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Every element of a paged list, once by `key`, in the order received.
-
-    Raises TransientError where pages and `total` do not agree, since the list was edited meanwhile; DataError as `pages`.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    # A row that goes between two pages moves the others up, one of them past the reader: the last total would not tell.
-    totals: set[int] = set()
-    for page in client.pages(path, params, key):
-        totals.add(page.total)
-        found.update((str(row.get(key)), row) for row in page.rows)
-    if totals != {len(found)}:
-        raise TransientError(
-            f"Primero gave {len(found)} of {page.total} {path}; the list is not whole, or was edited meanwhile; try again later",
-            see="moving-list",
-        )
-    return list(found.values())
 
 
 Row = Mapping[str, Any]

@@ -22,9 +22,6 @@ GAVE_UP = (
     "try again later, and tell Primero's administrators if it lasts"
 )
 
-#: Cases among which each essential field must occur. Of fewer, as of a Primero that has just begun, none may have it yet.
-YOUNG = 20
-
 Answer = TypeVar("Answer")
 
 
@@ -40,10 +37,7 @@ def retry_while_empty(client: PrimeroClient, ask: Callable[[], Answer], times: i
 
 
 def emptiness(client: PrimeroClient, times: int = EMPTY_ASKED) -> SyncError:
-    """Say why Primero shows no case: a count without any filter is cheap, and comes when other questions time out.
-
-    TransientError where it counts some, RefusedError where the account sees none.
-    """
+    """Say why Primero shows no case: TransientError where it counts some without a filter, else RefusedError."""
     if retry_while_empty(client, lambda: client.count({}), times):
         return TransientError(GAVE_UP, see="primero-gave-up")
     return RefusedError(
@@ -81,10 +75,7 @@ class KnownScope:
 
 
 def require_windows(client: PrimeroClient) -> None:
-    """Make sure that questions with a window are answered, where one found nothing; a window of all time is the dearest.
-
-    Raises what `emptiness` says where it finds nothing either.
-    """
+    """Make sure that questions with a window are answered, where one found nothing; else raise as `emptiness` says."""
     if not retry_while_empty(client, lambda: client.count({"last_updated_at": ALL_TIME})):
         raise emptiness(client)
 
@@ -99,7 +90,7 @@ def check_fields(client: PrimeroClient, seen_fields: Collection[str], known: Kno
     """
     found, rows = find_fields(client, seen_fields, known)
     refused = [name for name in found.missing if name in ESSENTIAL_FIELDS]
-    if refused and rows >= YOUNG:
+    if refused and rows >= 20:  # of fewer, as of a Primero that has just begun, none may have it yet
         raise RefusedError(
             f"no case has the field{_s(refused)} {', '.join(refused)}; Primero leaves out what the account's role may not "
             "read: let its administrators grant the forms with these fields",

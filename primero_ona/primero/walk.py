@@ -36,10 +36,7 @@ _FIRST = datetime.fromisoformat(EARLIEST)
 
 
 class Case(NamedTuple):
-    """A case as received, with its two stamps read (UTC); `created` is None where Primero has none.
-
-    `ahead`: its stamp lay further ahead than can be, and `updated` stands in its place (see `believed`).
-    """
+    """A case as received, its stamps read (UTC); `ahead`: `updated` stands in place of one that cannot be (see `believed`)."""
 
     row: dict[str, Any]
     updated: datetime
@@ -69,17 +66,10 @@ class Window:
         return self.since or self.start - _SECOND
 
     def filters(self, zone: timedelta, *, until: datetime | None = None) -> dict[str, str]:
-        """Primero's filters: whole seconds, a second wider than the window, in the zone in which its stamps are kept.
-
-        `until` (included) closes the window at an earlier point in time.
-        """
+        """Primero's filters, in the zone in which its stamps are kept; `until` (included) closes the window earlier."""
         end = until or (None if self.is_open else self.end)
-        asked = {
-            "last_updated_at": f"{to_query_time(self.asked_from + zone)}..{to_query_time(end + zone) if end else ''}"
-        }
-        if self.modules:
-            asked["module_id"] = ",".join(self.modules)
-        return asked
+        span = f"{to_query_time(self.asked_from + zone)}..{to_query_time(end + zone) if end else ''}"
+        return {"last_updated_at": span} | ({"module_id": ",".join(self.modules)} if self.modules else {})
 
 
 class Scan:
@@ -122,20 +112,14 @@ class Scan:
         return len(ids) - len(np.unique(ids))
 
     def missing_count(self) -> int:
-        """How many cases Primero counts in the settled part of the window beyond those received there.
-
-        Fewer than received is fair: a case edited meanwhile has left. Raises as `count`.
-        """
+        """How many cases Primero counts in the settled part of the window beyond those received; some may have left since."""
         if self.counted_until <= self._window.start:
             return 0
         settled = self._window.filters(self._zone, until=self.counted_until)
         return self.count(settled, some=bool(self.counted)) - self.counted
 
     def count(self, filters: Mapping[str, str], *, some: bool) -> int:
-        """Count cases by Primero; a count of nothing is asked again where cases came.
-
-        Raises TransientError for one where there must be `some`.
-        """
+        """Let Primero count cases, again where some came; raises TransientError where there must be `some`, and are none."""
         times = EMPTY_ASKED if self.received else 1
         total = retry_while_empty(self._client, lambda: self._client.count(filters), times)
         if not total and some:
@@ -150,7 +134,7 @@ class Walk(Scan):
 
     def frames(self) -> Iterator[pd.DataFrame]:
         """The cases of the window as pulled frames (PULLED_SCHEMA), at most BATCH_ROWS rows each."""
-        window, waiting = self._window, raw_table([])
+        window, waiting = self._window, PULLED_SCHEMA.empty_table()
         for cases in self._distinct():
             self._receive(cases)
             inside = [
@@ -165,14 +149,11 @@ class Walk(Scan):
             yield to_frame(waiting.combine_chunks())
 
     def _distinct(self) -> Iterator[list[Case]]:
-        """Lists of cases, each case once: those that no later page can bring again.
-
-        The next page is asked for while this one is worked on; it is still one request at a time.
-        """
+        """Lists of cases, each case once: those that no later page can bring again. The next page is asked for meanwhile."""
         held: dict[str, Case] = {}
-        for rows, tied, bound in prefetch(self._pages()):
+        for page, tied, bound in prefetch(self._pages()):
             time.sleep(_LET_BEGIN)
-            for case in [*self._read(rows), *tied]:
+            for case in [*self._read(page), *tied]:
                 known = held.get(case.row["id"])
                 if known is None or known.ahead or case.ahead or known.updated <= case.updated:
                     held[case.row["id"]] = case
@@ -182,44 +163,47 @@ class Walk(Scan):
                 del held[case.row["id"]]
             yield ready
 
-    def _pages(self) -> Iterator[tuple[list[dict[str, Any]], list[Case], datetime | None]]:
-        """The rows of each page, the cases tied at its end, and the bound of the next page; None where none follows.
-
-        The newest cases come first; the first page has no bound, so that cases without a creation stamp are seen.
-        """
+    def _pages(self) -> Iterator[tuple[Page, list[Case], datetime | None]]:
+        """Each page, the cases tied at its end, and the bound of the next page; None where none follows."""
         asked = {**self._window.filters(self._zone), **NEWEST, "fields": self._fields}
-        bound: datetime | None = None
+        bound: datetime | None = None  # at first, so that cases without a creation stamp are seen
         while True:
             if bound is not None:
                 asked["created_at"] = f"{EARLIEST}..{to_query_time(bound)}"
-            page = _walkable(self._client.page("cases", {**asked, "per": PAGE_ROWS}))
+            page = self._client.page("cases", {**asked, "per": PAGE_ROWS})
             lower, tied = _smallest(page.rows, bound), list[Case]()
             if len(page.rows) < page.per:
                 lower = None
             elif lower is None or (bound is not None and lower >= bound):
-                tied, lower = self._tied(lower), _before_tie(lower)
-            yield page.rows, tied, lower
+                tied, lower = self._tied(lower)
+            yield page, tied, lower
             if lower is None:
                 return
             bound = lower
 
-    def _tied(self, bound: datetime | None) -> list[Case]:
-        """All cases created in the second before `bound`: more than fit on a page, so they are paged by identifier.
+    def _tied(self, bound: datetime | None) -> tuple[list[Case], datetime | None]:
+        """All cases created in the second before `bound`, more than fit on a page, by identifier; and the next bound, or None.
 
-        The window is asked open, so that no edit moves a case out of it and shifts the pages. Without a bound a whole
-        page had no `created_at`: then all of the window is paged.
+        The window is asked open, so that no edit moves a case out of it and shifts the pages.
+        Without a bound a whole page had no `created_at`: then all of the window is paged.
         """
-        is_open = replace(self._window, is_open=True)
+        is_open, before = replace(self._window, is_open=True), None
         asked = {**is_open.filters(self._zone), **BY_IDENTIFIER, "fields": self._fields}
         if bound is not None:
             second = _floor(bound - _MILLISECOND)
             asked["created_at"] = f"{to_query_time(second)}..{to_query_time(second + _SECOND - _MICROSECOND)}"
-        pages = map(_walkable, self._client.pages("cases", asked))
-        return [case for page in pages for case in self._read(page.rows, is_open=True)]
+            before = second - _MICROSECOND if second > _FIRST else None
+        pages = self._client.pages("cases", asked)
+        return [case for page in pages for case in self._read(page, is_open=True)], before
 
-    def _read(self, rows: list[dict[str, Any]], *, is_open: bool = False) -> list[Case]:
+    def _read(self, page: Page, *, is_open: bool = False) -> list[Case]:
         """Read the stamps of a page's rows and check each row against the window that was asked for."""
-        window, cases = self._window, [read_case(row) for row in rows]
+        if page.per <= 0:
+            raise DataError(
+                f"Primero gives {page.per} cases a page where {PAGE_ROWS} were asked for, so no walk is possible",
+                see="unreliable-answers",
+            )
+        window, cases = self._window, [read_case(row) for row in page.rows]
         late = window.end + _SECOND
         no_end = is_open or window.is_open
         out_of_window = sum(
@@ -239,15 +223,6 @@ class Walk(Scan):
         return believed(self._client, cases, window.start, window.end if window.is_open else None)
 
 
-def _walkable(page: Page) -> Page:
-    if page.per <= 0:
-        raise DataError(
-            f"Primero gives {page.per} cases a page where {PAGE_ROWS} were asked for, so no walk is possible",
-            see="unreliable-answers",
-        )
-    return page
-
-
 def to_query_time(moment: datetime) -> str:
     """A point in time as Primero must be asked: UTC with `Z`; whole seconds, or with the fraction where there is one."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
@@ -261,8 +236,7 @@ def read_case(row: dict[str, Any]) -> Case:
     updated = read_moment(row.get("last_updated_at"))
     if updated is None:
         raise DataError(
-            "Primero sent a case without a readable last_updated_at; is PRIMERO_URL a Primero v2?",
-            see="not-primero",
+            "Primero sent a case without a readable last_updated_at; is PRIMERO_URL a Primero v2?", see="not-primero"
         )
     if not is_uuid(row.get("id")):
         row = {**row, "id": case_id_of(row.get("id"), row.get("created_at"), row.get("case_id_display"))}
@@ -295,10 +269,7 @@ def _floor(moment: datetime) -> datetime:
 
 
 def _smallest(rows: list[dict[str, Any]], bound: datetime | None) -> datetime | None:
-    """The smallest creation stamp of a page, rounded up to the next millisecond, since replies cut the rest off.
-
-    Raises DataError where order or bound were not kept: the walk stands on both.
-    """
+    """The smallest creation stamp of a page, rounded up as replies cut it; raises DataError where order or bound are not kept."""
     created = [moment for row in rows if (moment := read_moment(row.get("created_at"))) is not None]
     seconds = [_floor(moment) for moment in created]
     beyond = bound is not None and seconds and seconds[0] > _floor(bound)
@@ -310,13 +281,7 @@ def _smallest(rows: list[dict[str, Any]], bound: datetime | None) -> datetime | 
     return min(created) + _MILLISECOND if created else None
 
 
-def _before_tie(bound: datetime | None) -> datetime | None:
-    """The last instant before the second that `_tied` has paged; None where nothing can be older."""
-    second = None if bound is None else _floor(bound - _MILLISECOND)
-    return None if second is None or second <= _FIRST else second - _MICROSECOND
-
-
-def raw_table(cases: list[Case], precision: LocationPrecision = "village") -> pa.Table:
+def raw_table(cases: list[Case], precision: LocationPrecision) -> pa.Table:
     """Cases in the form of a pull (PULLED_SCHEMA): this is where everything not allowed is cut."""
     columns = raw_columns([case.row for case in cases], precision)
     columns |= {"last_updated_at": [case.updated for case in cases], "created_at": [case.created for case in cases]}

@@ -55,10 +55,7 @@ class Line:
                 self._request = None
 
     def connect(self, make: Callable[[], socket.socket]) -> socket.socket:
-        """Open a connection by `make`, in a thread of its own: looking up a name knows no time limit, and cannot be ended.
-
-        Raises TimeoutError at the deadline.
-        """
+        """Open a connection in a thread of its own: looking up a name cannot be ended. Raises TimeoutError at the deadline."""
         made: Future[socket.socket] = Future()
 
         def work() -> None:

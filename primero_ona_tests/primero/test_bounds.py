@@ -22,7 +22,7 @@ from primero_ona.primero.changes import changes_since
 from primero_ona.primero.client import Page, PrimeroClient
 from primero_ona.primero.inventory import take_inventory
 from primero_ona.primero.pull import pull_cases
-from primero_ona.primero.reference import complete_list
+from primero_ona.primero.reference import read_list
 from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.cases import Wish
@@ -347,5 +347,5 @@ def test_a_reference_list_whose_pages_are_all_alike_is_asked_for_twice():
         PrimeroClient(url, "u", "p", pause=0) as client,
         pytest.raises(DataError, match="page 2 of locations brings nothing"),
     ):
-        complete_list(client, "locations", "code", {})
+        read_list(client, "locations")
     assert len(asked) == 2
