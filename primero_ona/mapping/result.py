@@ -38,15 +38,14 @@ class Mapped:
     """The rows that one raw frame gave, what could not be read, what was quarantined, and how many services were copies."""
 
     frame: pd.DataFrame = field(repr=False)
-    findings: UnmappedCodes
+    findings: UnmappedCodes = field(repr=False)
     quarantine: list[dict[str, Any]]
     repeated: int = 0
 
 
 def quarantine_entry(table: Table, primero_id: str | None, reason: Reason) -> dict[str, Any]:
     """Make an entry of the quarantine; `primero_id` is the case's, which is shown only in the shape of an id."""
-    shown = None if primero_id is None else showable(primero_id)
-    return {"table": table, "primero_id": shown, "reason": reason.value}
+    return {"table": table, "primero_id": None if primero_id is None else showable(primero_id), "reason": reason.value}
 
 
 #: Primero makes option ids from printable ASCII without blanks. Whatever else stands where a code is due is text that
@@ -75,7 +74,7 @@ class UnmappedCodes(Counter[tuple[str, str | None]]):
         return [{"field": field, "code": code, "count": count} for (field, code), count in ordered]
 
 
-@dataclass
+@dataclass(repr=False)
 class Tally:
     """The summary of a stream while it is mapped: raw cases read, rows mapped, copies of services left out, and the rest."""
 

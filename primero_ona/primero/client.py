@@ -73,12 +73,9 @@ PATIENCE = 900.0
 #: The stock web server in front of Primero refuses request lines above 1 KB (414).
 URL_BYTES = 1_000
 
-#: Statuses below 500 that pass: a request or a client that was too slow, too early or too often.
-_PASSING = frozenset({408, 425, 429, 499})
-
-#: Statuses from 500 on that do not: not implemented, not this version of HTTP, not before a login to the network. All others
-#: pass, those of proxies included: 520 to 530 are Cloudflare's, 598 and 599 time-outs.
-_LASTING = frozenset({501, 505, 511})
+#: Statuses that pass: a request or a client that was too slow, too early or too often; and from 500 on all, those of proxies
+#: included, but not implemented, not this version of HTTP, and not before a login to the network.
+_PASSING = {408, 425, 429, 499, *range(500, 1000)} - {501, 505, 511}
 
 #: How far a stamp may lie beyond Primero's own time, since clocks differ a little. One further ahead is no time of a change.
 AHEAD = timedelta(hours=1)
@@ -350,7 +347,7 @@ class PrimeroClient:
                 f"Primero at {self._host} refuses the login; check PRIMERO_USERNAME and PRIMERO_PASSWORD (it was asked once, "
                 "and is not asked again until they change: after six failed logins Primero locks the account for 30 minutes)"
             )
-        if status in _PASSING or (status >= 500 and status not in _LASTING):
+        if status in _PASSING:
             asked = _retry_after(response.headers.get("Retry-After"))
             return _PassingError(f"kept answering {{path}} with {status}", retry_after=asked * min(self.pause, 1.0))
         if 300 <= status < 400:

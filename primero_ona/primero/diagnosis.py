@@ -23,9 +23,6 @@ AREA = Area("Primero")
 #: The first and the last minor version on which the tests play all syncs.
 _TESTED = ((2, 10), (2, 15))
 
-#: A clock further off is worth a look: its stamps decide which quarter an edit of the last day belongs to.
-_CLOCK = timedelta(minutes=5)
-
 
 def diagnose(client: PrimeroClient, known: KnownFields | None) -> Iterator[Diagnosis]:
     """Look at one thing after the other, up to the first that the rest needs; a wrong password is sent once."""
@@ -114,7 +111,8 @@ def _clock(client: PrimeroClient) -> Diagnosis:
     advice = f"{text}; set both by a time server (`timedatectl set-ntp true`), or tell Primero's administrators"
     if abs(ahead) > AHEAD:
         return AREA.failed("clock", advice, TransientError, "unreliable-answers")
-    return AREA.warning("clock", advice) if abs(ahead) > _CLOCK else AREA.ok("clock", text)
+    # Its stamps decide which quarter an edit of the last day belongs to.
+    return AREA.warning("clock", advice) if abs(ahead) > timedelta(minutes=5) else AREA.ok("clock", text)
 
 
 def _fields(client: PrimeroClient, known: KnownFields | None) -> Iterator[Diagnosis]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -32,9 +32,6 @@ logger = logging.getLogger(__name__)
 #: So many single cases, in the order of their random ids, say what the others would.
 AGREED = 50
 
-#: The inventory has no bound but the first instant that can be asked about, with a day for time zones.
-_BEGINNING = datetime.fromisoformat(EARLIEST) + timedelta(days=1)
-
 Presence = Literal["gone", "out of scope", "present"]
 
 
@@ -42,19 +39,16 @@ Presence = Literal["gone", "out of scope", "present"]
 class InventoryReport:
     """What an inventory saw: `settled` is Primero's own time shortly before it began; what was stamped later may be lacking.
 
-    `latest`: the latest stamp that could be when it ended. `unstamped`: how many cases were left out since they have no
-    readable time of their last change, and so belong to no quarter. `ahead`: ids of the cases whose stamps lie further ahead
-    of Primero's own time than can be.
+    `latest`: the latest stamp that could be when it ended. `ahead`: ids of the cases whose stamps lie further ahead of
+    Primero's own time than can be.
     """
 
     settled: datetime
     latest: datetime
-    cases: int = 0
-    unstamped: int = 0
-    takes: int = 1
-    fields: FieldsFound = field(default_factory=FieldsFound)
-    ahead: list[str] = field(default_factory=list)
-    traffic: Traffic = field(default_factory=Traffic)
+    cases: int
+    fields: FieldsFound
+    ahead: list[str]
+    traffic: Traffic
 
 
 def take_inventory(
@@ -63,14 +57,14 @@ def take_inventory(
     """Write every case that the account sees, of all modules, into the sink, as raw frames, each case once.
 
     `precision` is how exact locations are kept; `known` are the fields that earlier pulls were shown. Memory does not grow
-    but by 16 bytes a case. Raises TransientError where three inventories were not complete, else as
-    `pull_cases`.
+    but by 16 bytes a case. Raises TransientError where three inventories were not complete, else as `pull_cases`.
     """
     zone, _ = survey(client)
+    beginning = datetime.fromisoformat(EARLIEST) + timedelta(days=1)  # can be asked about in any zone
     for number in range(1, WALKS + 1):
         settled = primero_now(client, zone) - timedelta(seconds=SETTLE_SECONDS)
         sink.restart()
-        take = _Take(client, Window(_BEGINNING, settled, is_open=True, precision=precision), zone, settled)
+        take = _Take(client, Window(beginning, settled, is_open=True, precision=precision), zone, settled)
         for frame in take.frames():
             sink.write(frame)
         fault = take.fault()
@@ -84,9 +78,8 @@ def take_inventory(
         )
     if take.unstamped:
         logger.warning("%d cases have no readable time of their last change; no quarter has them", take.unstamped)
-    fields = check_fields(client, take.seen_fields, known or KnownFields()) if take.received else FieldsFound()
-    counts = (take.received, take.unstamped, number)
-    return InventoryReport(settled, client.latest(), *counts, fields, take.ahead, client.traffic)
+    fields = check_fields(client, take.seen_fields, known or KnownFields())
+    return InventoryReport(settled, client.latest(), take.received, fields, take.ahead, client.traffic)
 
 
 class _Take(Scan):
@@ -105,9 +98,7 @@ class _Take(Scan):
             stamped = [read_case(row) for row in page.rows if read_moment(row.get("last_updated_at"))]
             self.unstamped += len(page.rows) - len(stamped)
             quarter = current_quarter()
-            came = believed(
-                self._client, stamped, quarter.start, quarter.end
-            )  # as the pull of the open quarter has them
+            came = believed(self._client, stamped, quarter.start, quarter.end)  # as a pull has them
             cases = [case for case in came if case.row["id"] not in before]
             before = {case.row["id"] for case in came}
             self._receive(cases)

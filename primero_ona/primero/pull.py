@@ -49,9 +49,6 @@ _EXAMPLES = 8
 #: The count leaves out what was stamped in the last seconds before the walk began: such cases may not be committed yet.
 SETTLE_SECONDS = 2
 
-#: Offsets, in hours, that a server's own time zone may add to the stamps that Primero compares. Cambodia's comes first.
-_ZONES = (7, *[hours for hours in range(-12, 15) if hours not in (0, 7)])
-
 
 class Sink(Protocol):
     """Where a pull puts its raw frames."""
@@ -101,7 +98,6 @@ class PullReport:
     """
 
     visible: int = 0
-    received: int = 0
     kept: int = 0
     walks: int = 1
     version: str | None = None
@@ -228,7 +224,7 @@ class _Pull:
             lost = walk.received - others.received if window.is_open or not others.received else 0
             lacking = max(lacking, others.missing_count(), lost, settled - walk.counted)
             ahead = ahead + others.ahead
-        self.report.received, self.report.kept, self.report.ahead = walk.received, walk.kept, list(dict.fromkeys(ahead))
+        self.report.kept, self.report.ahead = walk.kept, list(dict.fromkeys(ahead))
         return walk, lacking
 
     def _fields_of_changes(self, seen_fields: Collection[str], carried: Carried) -> FieldsFound:
@@ -288,7 +284,7 @@ def survey(client: PrimeroClient) -> tuple[timedelta, int]:
 
 def _zone(client: PrimeroClient, rows: list[dict[str, Any]]) -> timedelta:
     """The offset from UTC of the server's stamps, by which it finds one of these cases within two seconds of its stamp."""
-    for hours in (0, *_ZONES):
+    for hours in dict.fromkeys((0, 7, *range(-12, 15))):  # UTC and Cambodia first
         zone = timedelta(hours=hours)
         for row in rows if hours == 0 else rows[:1]:
             moment = datetime.fromisoformat(row["last_updated_at"]) + zone

@@ -26,13 +26,9 @@ from primero_ona.primero.visible import EMPTY_ASKED, GAVE_UP, retry_while_empty
 from primero_ona.storage.frames import BATCH_ROWS, prefetch, to_frame
 from primero_ona.texts import case_id_of, is_uuid
 
-#: Seconds in which the thread that asks for a page can begin: Python lets the one at work go on for 5 ms, while Primero idles.
-_LET_BEGIN = 0.001
-
 _SECOND = timedelta(seconds=1)
 _MILLISECOND = timedelta(milliseconds=1)
 _MICROSECOND = timedelta(microseconds=1)
-_FIRST = datetime.fromisoformat(EARLIEST)
 
 
 class Case(NamedTuple):
@@ -152,7 +148,9 @@ class Walk(Scan):
         """Lists of cases, each case once: those that no later page can bring again. The next page is asked for meanwhile."""
         held: dict[str, Case] = {}
         for page, tied, bound in prefetch(self._pages()):
-            time.sleep(_LET_BEGIN)
+            time.sleep(
+                0.001
+            )  # lets the thread that asks begin: Python lets the one at work go on for 5 ms, while Primero idles
             for case in [*self._read(page), *tied]:
                 known = held.get(case.row["id"])
                 if known is None or known.ahead or case.ahead or known.updated <= case.updated:
@@ -192,7 +190,7 @@ class Walk(Scan):
         if bound is not None:
             second = _floor(bound - _MILLISECOND)
             asked["created_at"] = f"{to_query_time(second)}..{to_query_time(second + _SECOND - _MICROSECOND)}"
-            before = second - _MICROSECOND if second > _FIRST else None
+            before = second - _MICROSECOND if second > datetime.fromisoformat(EARLIEST) else None
         pages = self._client.pages("cases", asked)
         return [case for page in pages for case in self._read(page, is_open=True)], before
 
