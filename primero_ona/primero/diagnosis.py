@@ -31,9 +31,7 @@ def diagnose(client: PrimeroClient, known: KnownFields | None) -> Iterator[Diagn
     if name.state != "ok":
         return
     try:
-        zone, _ = survey(
-            client
-        )  # the first question of a pull: it needs a connection, the login, and cases that are shown
+        zone, _ = survey(client)  # needs a connection, the login, and cases that are shown
     except SyncError as failure:
         yield from _refused(client, failure)
         return

@@ -36,15 +36,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Walks of one pull: the first, and two more where the final count disagrees. A busy afternoon may spoil one walk; a
-#: server that disagrees three times does not tell the truth about its cases.
+#: Walks of one pull, while the final count disagrees: a busy afternoon may spoil one; three times, it does not tell the truth.
 WALKS = 3
 
 #: Walks of the changes before the whole window is walked: each may meet a case that has just come.
 ROUNDS = 3
-
-#: Fields that are asked of single cases in one question, an id for each: a URL has 1,000 bytes.
-_EXAMPLES = 8
 
 #: The count leaves out what was stamped in the last seconds before the walk began: such cases may not be committed yet.
 SETTLE_SECONDS = 2
@@ -233,7 +229,8 @@ class _Pull:
         examples = carried.examples([name for name in carried.fields if name not in seen])
         seen |= set(carried.fields) - examples.keys()  # no stored case has a value there: they count as shown as before
         rare = sorted(examples)
-        for names in (rare[start : start + _EXAMPLES] for start in range(0, len(rare), _EXAMPLES)):
+        for start in range(0, len(rare), 8):  # an id for each: a URL has 1,000 bytes
+            names = rare[start : start + 8]
             ids = sorted({examples[name] for name in names})
             page = self.client.page("cases", {"id": ",".join(ids), "fields": ",".join(names), "per": len(ids)})
             seen.update(*page.rows)

@@ -92,14 +92,14 @@ def check_fields(client: PrimeroClient, seen_fields: Collection[str], known: Kno
     refused = [name for name in found.missing if name in ESSENTIAL_FIELDS]
     if refused and rows >= 20:  # of fewer, as of a Primero that has just begun, none may have it yet
         raise RefusedError(
-            f"no case has the field{_s(refused)} {', '.join(refused)}; Primero leaves out what the account's role may not "
+            f"no case has the field{'s' * (len(refused) > 1)} {', '.join(refused)}; Primero leaves out what the account's role may not "
             "read: let its administrators grant the forms with these fields",
             see="missing-field",
         )
     lost = [name for name in found.missing if name in known.shown and name not in known.accepted]
     if lost:
         raise RefusedError(
-            f"earlier pulls were shown the field{_s(lost)} {', '.join(lost)}, and none of Primero's newest {rows:,} cases "
+            f"earlier pulls were shown the field{'s' * (len(lost) > 1)} {', '.join(lost)}, and none of Primero's newest {rows:,} cases "
             "has it any more; nothing was stored. If the account's role has lost it, let Primero's administrators grant its "
             f"form again; if it is gone for good, run `primero-ona fields accept {' '.join(lost)}`, and its columns become empty",
             see="lost-field",
@@ -121,7 +121,3 @@ def find_fields(client: PrimeroClient, seen_fields: Collection[str], known: Know
     shown = tuple(name for name in CASE_FIELDS if name not in missing)
     returned = tuple(name for name in asked if name in known.accepted and name in newest)
     return FieldsFound(shown, missing, returned), len(rows)
-
-
-def _s(names: Collection[str]) -> str:
-    return "s" if len(names) > 1 else ""

@@ -148,9 +148,7 @@ class Walk(Scan):
         """Lists of cases, each case once: those that no later page can bring again. The next page is asked for meanwhile."""
         held: dict[str, Case] = {}
         for page, tied, bound in prefetch(self._pages()):
-            time.sleep(
-                0.001
-            )  # lets the thread that asks begin: Python lets the one at work go on for 5 ms, while Primero idles
+            time.sleep(0.001)  # lets the thread that asks begin, which would wait 5 ms for Python, and Primero for it
             for case in [*self._read(page), *tied]:
                 known = held.get(case.row["id"])
                 if known is None or known.ahead or case.ahead or known.updated <= case.updated:
