@@ -62,8 +62,7 @@ class Places:
         province = province_code if province_code in self.provinces else None
         district = district_code if district_code in self.districts else None
         place = Place(code, self.provinces.get(province or ""), province, self.districts.get(district or ""), district)
-        known = province is not None and district == district_code
-        return place, known
+        return place, province is not None and district == district_code
 
 
 def split_location(code: str) -> tuple[str | None, str | None]:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from itertools import count
-from typing import Any, Protocol, Self, TypeGuard
+from typing import Any, NamedTuple, Protocol, Self, TypeGuard
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -90,8 +90,7 @@ class Traffic:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(NamedTuple):
     """One page of a list: its rows, and Primero's own `total` and `per` (which may be less than was asked)."""
 
     rows: list[dict[str, Any]]

@@ -176,8 +176,7 @@ def read_list(client: PrimeroClient, name: ListName) -> list[dict[str, Any]]:
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One option of a field, disabled ones included: its id, and its texts, empty where there is none."""
 
     id: str
@@ -185,8 +184,7 @@ class Option:
     km: str
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """A field of Primero: the form that shows it best, its labels, and its options in Primero's order, by id."""
 
     form: str
@@ -295,7 +293,7 @@ def catalogue(lookups: Sequence[Row], forms: Sequence[Row]) -> Catalogue:
         field = _field(form, raw, by_lookup)
         section = str(sections.get(form.get("id")) or form.get("unique_id")) if form.get("is_nested") else None
         first = found.get((section, field.name), field)
-        found[section, field.name] = replace(first, options={**field.options, **first.options})
+        found[section, field.name] = first._replace(options={**field.options, **first.options})
     return found
 
 
