@@ -93,7 +93,7 @@ class _Take(Scan):
         before: set[str] = set()
         most = 0
         for page in self._client.pages("cases", {**BY_IDENTIFIER, "fields": self._fields}):
-            self._shrunk += max(most - page.total, 0)
+            self._shrunk = max(self._shrunk, most - page.total)
             most = max(most, page.total)
             stamped = [read_case(row) for row in page.rows if read_moment(row.get("last_updated_at"))]
             self.unstamped += len(page.rows) - len(stamped)
