@@ -354,14 +354,12 @@ class PrimeroClient:
                 f"Primero at {self._host} redirects {path} ({status}); set PRIMERO_URL to the final https address",
                 see="not-primero",
             )
-        see: Anchor = "missing-field"
         text = f"Primero at {self._host} refuses {path} with status {status}; trying again would not help"
         if status == 403:
             text = f"Primero refuses {path} to this account (403); its role needs read permission for it"
         elif status == 404:
             text = f"there is no {path} at {self._host} (404); check that PRIMERO_URL is the address of a Primero v2"
-            see = "not-primero"
-        return AnswerRefusedError(text, status, see)
+        return AnswerRefusedError(text, status, see="not-primero" if status == 404 else None)
 
 
 class LoginRefusedError(RefusedError):
@@ -373,7 +371,9 @@ class LoginRefusedError(RefusedError):
 class AnswerRefusedError(RefusedError):
     """Primero answered with an error that asking again does not change; `status` is that of HTTP."""
 
-    def __init__(self, text: str, status: int, see: Anchor = "missing-field") -> None:
+    anchor = "missing-field"
+
+    def __init__(self, text: str, status: int, *, see: Anchor | None = None) -> None:
         super().__init__(text, see=see)
         self.status = status
 
