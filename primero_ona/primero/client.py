@@ -238,9 +238,8 @@ class PrimeroClient:
 
     def _ask(self, path: str, params: Mapping[str, str | int], deadline: float) -> dict[str, Any]:
         """Send one request and decode the answer."""
-        request = self._session.prepare_request(
-            requests.Request("GET", f"{self.url}/api/v2/{path}", params=dict(params))
-        )
+        url = f"{self.url}/api/v2/{path}"
+        request = self._session.prepare_request(requests.Request("GET", url, params=dict(params)))
         if len(request.url or "") > URL_BYTES:
             raise DataError(
                 f"the request for {path} would be longer than {URL_BYTES} bytes, which Primero's web server refuses",
