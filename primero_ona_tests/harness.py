@@ -27,7 +27,7 @@ from primero_ona.ona.connection import Connect, connect, translate_errors
 from primero_ona.pipeline.reference import fill_dictionary, fill_lookup
 from primero_ona.pipeline.stored import REFERENCE, StoredAssets
 from primero_ona.primero.client import PrimeroClient
-from primero_ona.primero.reference import ListName, Reference, ReferenceList, contents_of
+from primero_ona.primero.reference import ListName, Reference, ReferenceList, content_of
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox import reference
 from primero_ona.sandbox.cases import Wish
@@ -224,7 +224,7 @@ def _plain_lists() -> Reference:
 
 def _lists(data: ReferenceData) -> Reference:
     lists = {"lookups": data.lookups(), "forms": reference.forms(), "locations": data.locations(hierarchy=True)}
-    return _read_once(tuple((name, contents_of(rows)) for name, rows in lists.items()))  # type: ignore[misc]
+    return _read_once(tuple((name, tuple(map(content_of, rows))) for name, rows in lists.items()))  # type: ignore[misc]
 
 
 def seed_reference(

@@ -23,13 +23,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from primero_ona.contract.column import Table
 from primero_ona.contract.derived import UNCONFIRMED
 from primero_ona.quarters import Quarter, quarters_between
+
+if TYPE_CHECKING:
+    from primero_ona.primero.client import Traffic
 
 #: Rows shown in one table. Where there are more, they have one cause, which the first ones show.
 TABLE_ROWS = 50
@@ -49,15 +52,15 @@ def stored_metadata(quarter: Quarter, rows: int, summary: Mapping[str, Any]) -> 
     }
 
 
-def traffic_metadata(requests: int, received: int, seconds: float) -> dict[str, Any]:
-    """What a pull asked of Primero: requests in tens, `received` bytes in whole MB, each rounded up, and seconds of waiting.
+def traffic_metadata(traffic: Traffic) -> dict[str, Any]:
+    """What was asked of Primero: requests in tens, bytes in whole MB, each rounded up, and seconds of waiting.
 
     The exact bytes would tell how long a case is, and the exact requests which fields the quarter's cases have.
     """
     return {
-        "requests (about)": -(-requests // 10) * 10,
-        "received (MB, about)": -(-received // 2**20),
-        "waited for Primero (s)": round(seconds, 2),
+        "requests (about)": -(-traffic.requests // 10) * 10,
+        "received (MB, about)": -(-traffic.bytes // 2**20),
+        "waited for Primero (s)": round(traffic.seconds, 2),
     }
 
 

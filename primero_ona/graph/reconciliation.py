@@ -63,7 +63,7 @@ def complete_check(settings: GraphSettings) -> dg.AssetChecksDefinition:
                 "by quarter": dg.MetadataValue.table(rows),
                 "cases in Primero": found.inventory.cases,
                 "stamped ahead": len(found.inventory.ahead),
-                **traffic_metadata(found.inventory.requests, found.inventory.bytes, found.inventory.seconds),
+                **traffic_metadata(found.inventory.traffic),
             },
         )
         yield from report([result])

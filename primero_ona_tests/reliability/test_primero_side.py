@@ -184,24 +184,22 @@ def test_a_server_that_names_a_time_is_given_it(primero, pauses):
 
 
 @pytest.mark.proves("retries")
-def test_no_attempt_is_begun_after_the_patience_is_spent(primero, pauses):
+def test_no_attempt_is_begun_after_the_patience_is_spent(primero, pauses, monkeypatch):
     """The total must hold whatever the pauses: a minute of patience does not allow a third pause of 25 seconds."""
     primero.fail("unavailable", times=None, seconds=25)
+    monkeypatch.setattr(client_module, "PATIENCE", 20)
     credentials = (primero.url, primero.username, primero.password)
-    with PrimeroClient(*credentials, patience=20) as client, pytest.raises(TransientError):
+    with PrimeroClient(*credentials) as client, pytest.raises(TransientError):
         client.page("cases", {"per": 1})
     assert (len(primero.log), pauses) == (1, [])
 
 
 @pytest.mark.proves("slow-answer")
-def test_an_answer_that_never_ends_is_left(primero):
+def test_an_answer_that_never_ends_is_left(primero, monkeypatch):
     """It keeps trickling, so that no limit on silence ever meets it."""
     primero.fail("endless", times=None)
-    credentials = (primero.url, primero.username, primero.password)
-    with (
-        PrimeroClient(*credentials, pause=0, answer_seconds=0.3) as client,
-        pytest.raises(TransientError, match="did not end"),
-    ):
+    monkeypatch.setattr(client_module, "ANSWER_SECONDS", 0.3)
+    with asked(primero) as client, pytest.raises(TransientError, match="did not end"):
         client.page("cases", {"per": 1})
 
 
@@ -217,12 +215,12 @@ def test_the_questions_of_one_client_share_a_total(primero):
 
 
 @pytest.mark.proves("retries")
-def test_silence_is_given_up_after_three_tries(primero):
+def test_silence_is_given_up_after_three_tries(primero, monkeypatch):
     """Five minutes of silence, with the time limits shortened a thousandfold."""
     primero.fail("silence", times=None, seconds=2)
-    credentials = (primero.url, primero.username, primero.password)
+    monkeypatch.setattr(client_module, "TIMEOUT", (1, 0.2))
     with (
-        PrimeroClient(*credentials, pause=0, timeout=(1, 0.2)) as client,
+        asked(primero) as client,
         pytest.raises(TransientError, match="did not answer cases in time, 3 times"),
     ):
         client.page("cases", {"per": 1})

@@ -114,7 +114,7 @@ def _metadata(pulled: "Pulled") -> dict[str, Any]:
         "Primero version": report.version or "not visible to this account",
         "walks": report.walks,
         "stamped ahead": len(report.ahead),
-        **traffic_metadata(report.requests, report.bytes, report.seconds),
+        **traffic_metadata(report.traffic),
     }
 
 
