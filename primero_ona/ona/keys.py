@@ -9,6 +9,8 @@ Staged rows arrive with plain keys and leave with those that they bear, so that 
 
 from __future__ import annotations
 
+from typing import LiteralString
+
 import psycopg
 from psycopg import sql
 
@@ -26,34 +28,27 @@ def settle_keys(conn: psycopg.Connection, target: Target) -> dict[str, int]:
     target.run(conn, _CLAIM_CASES)
     conn.execute("ANALYZE claims")
     target.run(conn, _FREE_CASES)
-    own_cases = _settle(conn, target, CASES, "primero_id")
+    own_cases = _settle(conn, target, CASES, "1")
     conn.execute(_FOLLOW_CASES)
     target.run(conn, _CLAIM_SERVICES)
     conn.execute("ANALYZE claims")
     target.run(conn, _FREE_SERVICES)
-    if target.run(conn, _ANY_LEGACY_SERVICE):
+    if target.run(conn, _ANY_LEGACY_SERVICE).rowcount:
         target.run(conn, _FREE_LEGACY_SERVICES)
-    own_services = _settle(conn, target, SERVICES, "primero_case_id")
+    own_services = _settle(conn, target, SERVICES, "s.place")
     conn.execute("ANALYZE staged_cases (case_id), staged_services (unique_id, case_id)")
     return {"cases": own_cases, "services": own_services}
 
 
-def _settle(conn: psycopg.Connection, target: Target, table: Table, owner: str) -> int:
+def _settle(conn: psycopg.Connection, target: Target, table: Table, place: LiteralString) -> int:
     """Decide the `claims` to keys of a table, write the keys of their own into its staged rows, and drop the claims."""
-    names = {
-        "ona": target.name(table),
-        "staged": sql.Identifier(f"staged_{table.name}"),
-        "freed": sql.Identifier(f"freed_{table.name}"),
-        "key": sql.Identifier(table.key),
-        "owner": sql.Identifier(owner),
-        "place": sql.SQL("s.place" if table.deciding[0].name == "place" else "1"),
-    }
-    conn.execute(sql.SQL("ANALYZE {freed}").format(**names))
-    conn.execute(sql.SQL(_CONTEST).format(**names))
+    names = target.names_of(table)
+    target.run(conn, "ANALYZE {freed}", **names)
+    target.run(conn, _CONTEST, **names)
     conn.execute("ANALYZE contested")
-    conn.execute(sql.SQL(_MAKE_KEYS).format(**names))
+    target.run(conn, _MAKE_KEYS, **names)
     conn.execute("ANALYZE own_keys")
-    own = conn.execute(sql.SQL(_WRITE_KEYS).format(**names)).rowcount
+    own = target.run(conn, _WRITE_KEYS, **names, place=sql.SQL(place)).rowcount
     conn.execute("DROP TABLE claims, contested, own_keys")
     return own
 

@@ -55,11 +55,6 @@ class TableCounts:
     removed: int
     own_keys: int
 
-    @property
-    def written(self) -> int:
-        """Rows inserted, updated or removed."""
-        return self.inserted + self.updated + self.removed
-
 
 @dataclass(frozen=True)
 class LoadResult:
@@ -129,7 +124,7 @@ def _number_of(*parts: Frames) -> int | None:
 
 def _received(conn: psycopg.Connection, quarter: Quarter, number: int | None, exits: Frames) -> Received:
     """Which pulls received the rows of a quarter; what was loaded before is stored, and not received just now."""
-    if number is None or was_loaded(conn, quarter, number):
+    if was_loaded(conn, quarter, number):
         return Received()
     known = exits.summary.get(RECEIVED) or {"spans": [(number, None)], "ahead": ()}
     newest, *earlier = [(pull, since and datetime.fromisoformat(since)) for pull, since in known["spans"]]
@@ -141,5 +136,5 @@ def _count(received: int, decided: dict[str, int], removed: int, own_keys: int) 
     """Unchanged are those of which nothing else was decided: unchanged services are not listed."""
     listed = {name: decided.get(name, 0) for name in ("inserted", "updated", "stale")}
     return TableCounts(
-        received=received, unchanged=received - sum(listed.values()), removed=removed, own_keys=own_keys, **listed
+        received, **listed, unchanged=received - sum(listed.values()), removed=removed, own_keys=own_keys
     )

@@ -36,13 +36,12 @@ class Received:
 
 def remove_exits(conn: psycopg.Connection, target: Target, received: Received) -> dict[str, int]:
     """Remove the staged exits' rows, unless ONA knows better, and remember the exits; return the rows per table."""
-    outranked = outranks(received, "e.primero_id", "e.last_updated_at")
-    target.run(conn, _FORGET_OUTDATED_EXITS, outranks=outranked)
+    target.run(conn, _FORGET_OUTDATED_EXITS, **_known_better(target, received, "e.primero_id", "e.last_updated_at"))
     target.run(conn, _LEAVING)
-    services = target.run(conn, _REMOVE_SERVICES_OF_EXITS) + target.run(conn, _REMOVE_OLD_SERVICES_OF_EXITS)
+    services = [target.run(conn, _REMOVE_SERVICES_OF_EXITS), target.run(conn, _REMOVE_OLD_SERVICES_OF_EXITS)]
     cases = target.run(conn, _REMOVE_CASES_OF_EXITS)
     target.run(conn, _REMEMBER_EXITS)
-    return {"cases": cases, "services": services}
+    return {"cases": cases.rowcount, "services": sum(removed.rowcount for removed in services)}
 
 
 def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expected: int) -> None:
@@ -54,43 +53,31 @@ def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expecte
     target.run(conn, _REMOVE_SERVICES_OF_RENAMED)
     target.run(conn, _REMOVE_RENAMED)
     # A literal without a type fits a column of type timestamp and one of type text alike.
-    stamp = sql.Literal(f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
-    written = target.run(
-        conn,
-        _WRITE_CASES,
-        columns=commas(CASES.mapped_names),
-        staged=commas(CASES.mapped_names, "s"),
-        stamp=stamp,
-        changes=_changes(CASES, "last_updated_date"),
-    )
-    _insist_on(written, expected, CASES)
+    _write(conn, target, CASES, expected, _WRITE_CASES, stamp=f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
     target.run(conn, _FORGET_EXITS_OF_RETURNED)
 
 
 def remove_services(conn: psycopg.Connection, target: Target) -> int:
     """Remove the services that staged cases do not have any more; return their number."""
-    return target.run(conn, _REMOVE_SERVICES)
+    return target.run(conn, _REMOVE_SERVICES).rowcount
 
 
 def write_services(conn: psycopg.Connection, target: Target, expected: int) -> None:
     """Write the services that are new or changed; raises as write_cases."""
-    written = target.run(
-        conn,
-        _WRITE_SERVICES,
-        columns=commas(SERVICES.mapped_names),
-        staged=commas(SERVICES.mapped_names, "s"),
-        changes=_changes(SERVICES),
-        differs=different(SERVICES, "v", "excluded"),
-    )
-    _insist_on(written, expected, SERVICES)
+    _write(conn, target, SERVICES, expected, _WRITE_SERVICES, differs=different(SERVICES, "v", "excluded"))
 
 
-def _changes(table: Table, *more: str) -> sql.Composed:
-    names = [name for name in (*table.mapped_names, *more) if name != table.key]
-    return sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in names)
-
-
-def _insist_on(written: int, expected: int, table: Table) -> None:
+def _write(
+    conn: psycopg.Connection, target: Target, table: Table, expected: int, statement: LiteralString, **parts: object
+) -> None:
+    others = [column.name for column in table.columns if column.name != table.key]
+    columns = {
+        "columns": commas(table.mapped_names),
+        "staged": commas(table.mapped_names, "s"),
+        "others": commas(others),
+        "excluded": commas(others, "excluded"),
+    }
+    written = target.run(conn, statement, **columns, **parts).rowcount
     if written != expected:
         raise TransientError(
             f"{written:,} rows of {table.name} were written where {expected:,} should have been: another session writes into "
@@ -99,14 +86,7 @@ def _insist_on(written: int, expected: int, table: Table) -> None:
         )
 
 
-_FORGET_OUTDATED_EXITS = """
-DELETE FROM staged_exits AS e
- USING (SELECT primero_id::uuid AS id, primero_updated_at::timestamptz AS stamp
-          FROM {cases} WHERE primero_id IS NOT NULL
-         UNION ALL
-        SELECT primero_id, last_updated_at FROM primero_sync.exits) AS known
- WHERE known.id = e.primero_id AND known.stamp > e.last_updated_at AND {outranks}
-"""
+_FORGET_OUTDATED_EXITS = "DELETE FROM staged_exits AS e USING {known} WHERE {better}"
 
 # The legacy pipeline's rows have no Primero id; one whose key a case of this load claims is that case's.
 _LEAVING = """
@@ -146,21 +126,15 @@ ON CONFLICT (primero_id) DO UPDATE
 """
 
 _FORGET_EXITS_OF_RETURNED = """
-DELETE FROM primero_sync.exits AS x USING case_decisions AS d WHERE d.applied AND x.primero_id = d.primero_id
+DELETE FROM primero_sync.exits AS x USING case_decisions AS d
+ WHERE d.decision <> 'stale' AND x.primero_id = d.primero_id
 """
 
 _REMOVE_SERVICES_OF_RENAMED = """
-DELETE FROM {services} AS v
- USING case_decisions AS d, {cases} AS c
- WHERE d.decision = 'updated' AND c.primero_id::uuid = d.primero_id AND c.case_id <> d.case_id
-   AND v.primero_case_id::uuid = d.primero_id
+DELETE FROM {services} AS v USING renamed_cases AS r WHERE v.primero_case_id::uuid = r.primero_id
 """
 
-_REMOVE_RENAMED = """
-DELETE FROM {cases} AS c
- USING case_decisions AS d
- WHERE d.decision = 'updated' AND c.primero_id::uuid = d.primero_id AND c.case_id <> d.case_id
-"""
+_REMOVE_RENAMED = "DELETE FROM {cases} AS c USING renamed_cases AS r WHERE c.primero_id::uuid = r.primero_id"
 
 # The last condition never lets one child's row become another's, even if another session wrote it a moment ago.
 _WRITE_CASES = """
@@ -171,13 +145,11 @@ SELECT {staged}, {stamp}
  WHERE d.decision IN ('inserted', 'updated')
  ORDER BY s.case_id
 ON CONFLICT (case_id) DO UPDATE
-   SET {changes}
+   SET ({others}) = ROW({excluded})
  WHERE c.primero_id IS NULL OR c.primero_id = excluded.primero_id
 """
 
-_REMOVE_SERVICES = """
-DELETE FROM {services} AS v USING freed_services AS f WHERE v.unique_id = f.key
-"""
+_REMOVE_SERVICES = "DELETE FROM {services} AS v USING freed_services AS f WHERE v.unique_id = f.key"
 
 _WRITE_SERVICES = """
 INSERT INTO {services} AS v ({columns})
@@ -187,7 +159,7 @@ SELECT {staged}
  WHERE d.decision IN ('inserted', 'updated')
  ORDER BY s.unique_id
 ON CONFLICT (unique_id) DO UPDATE
-   SET {changes}
+   SET ({others}) = ROW({excluded})
  WHERE {differs}
 """
 
@@ -198,72 +170,64 @@ def find_stale(conn: psycopg.Connection, target: Target, received: Received) -> 
     What was received wins over ONA's whatever the stamps say, unless ONA's was loaded from a later pull; what was stored
     wins by its stamp.
     """
-    outranked = outranks(received, "s.primero_id::uuid", "s.primero_updated_at::timestamptz")
-    target.run(conn, _FIND_STALE, outranks=outranked)
+    parts = _known_better(target, received, "s.primero_id::uuid", "s.primero_updated_at::timestamptz")
+    target.run(conn, _FIND_STALE, **parts)
     conn.execute("ANALYZE stale_cases")
 
 
-def outranks(received: Received, case: LiteralString, stamp: LiteralString) -> sql.Composable:
-    """The condition, for a stamp that ONA holds (`stamp`), that its quarter was loaded from a later pull than the staged row.
+def _known_better(
+    target: Target, received: Received, case: LiteralString, stamp: LiteralString
+) -> dict[str, sql.Composable]:
+    """`known`: what ONA holds of cases, as rows or as exits. `better`: the condition that it is newer than a staged row.
 
-    True of a row that no pull received. `case` and `stamp` are the staged row's in SQL.
+    And that its quarter was loaded from a later pull than the staged row, unless no pull received that. `case` and `stamp`
+    are the staged row's in SQL.
     """
-    whens: list[sql.Composable] = []
+    whens = []
+    if received.spans:
+        ahead = [UUID(each) for each in received.ahead if is_uuid(each)]
+        whens.append(sql.SQL("WHEN " + case + " = ANY ({}) THEN " + _LATER_PULL).format(ahead, received.spans[0][0]))
     for pull, since in received.spans:
-        later = sql.SQL(_LATER_PULL).format(pull=sql.Literal(pull))
-        if since is None:
-            return sql.SQL("CASE {} ELSE {} END").format(sql.SQL(" ").join(whens), later) if whens else later
-        when = sql.SQL("WHEN " + stamp + " >= {} THEN {}").format(sql.Literal(since), later)
-        if not whens and received.ahead:
-            ahead = sql.SQL("WHEN " + case + " = ANY ({}) THEN {}")
-            whens.append(ahead.format(sql.Literal([UUID(each) for each in received.ahead if is_uuid(each)]), later))
-        whens.append(when)
-    return sql.SQL("CASE {} ELSE true END").format(sql.SQL(" ").join(whens)) if whens else sql.SQL("true")
+        whens.append(sql.SQL("WHEN " + stamp + " >= {} THEN " + _LATER_PULL).format(since or "-infinity", pull))
+    later = sql.SQL("CASE {} ELSE true END").format(sql.SQL(" ").join(whens)) if whens else sql.SQL("true")
+    better = sql.SQL("known.id = " + case + " AND known.stamp > " + stamp + " AND {}").format(later)
+    return {"known": sql.SQL(_KNOWN).format(**target.names), "better": better}
 
 
 def decide_cases(conn: psycopg.Connection, target: Target) -> dict[str, int]:
-    """Make `case_decisions` (primero_id, case_id, decision, applied); return the rows per decision.
-
-    `applied`: ONA has, or will have, the staged content.
-    """
+    """Make `case_decisions` (primero_id, decision); return the rows per decision."""
     # The few that are not as usual come into a table of their own, so that PostgreSQL knows how few they are.
     target.run(conn, _RENAMED_CASES)
     conn.execute("ANALYZE renamed_cases")
     target.run(conn, _DECIDE_CASES, differs=different(CASES, "s", "c"))
     conn.execute("CREATE UNIQUE INDEX ON case_decisions (primero_id)")
     conn.execute("ANALYZE case_decisions")
-    return _counts(conn, "case_decisions")
+    return dict(conn.execute("SELECT decision, count(*) FROM case_decisions GROUP BY 1").fetchall())
 
 
 def decide_services(conn: psycopg.Connection, target: Target) -> dict[str, int]:
-    """Make `service_decisions` (unique_id, primero_id, decision); return the rows per decision.
+    """Make `service_decisions` (unique_id, decision); return the rows per decision.
 
     Unchanged services are not in it: usually nearly all are, and a table of them would cost more than the comparison.
     """
     target.run(conn, _DECIDE_SERVICES, differs=different(SERVICES, "s", "v"))
     conn.execute("ANALYZE service_decisions")
-    return _counts(conn, "service_decisions")
+    return dict(conn.execute("SELECT decision, count(*) FROM service_decisions GROUP BY 1").fetchall())
 
 
-def _counts(conn: psycopg.Connection, table: str) -> dict[str, int]:
-    query = sql.SQL("SELECT decision, count(*) FROM {} GROUP BY decision").format(sql.Identifier(table))
-    return dict(conn.execute(query).fetchall())
+_KNOWN = """
+(SELECT primero_id::uuid AS id, primero_updated_at::timestamptz AS stamp FROM {cases} WHERE primero_id IS NOT NULL
+  UNION ALL
+ SELECT primero_id, last_updated_at FROM primero_sync.exits) AS known
+"""
 
-
-_LATER_PULL = """
-(to_char(stamp AT TIME ZONE 'Asia/Phnom_Penh', 'YYYY-"Q"Q') IN (SELECT quarter FROM primero_sync.runs WHERE pull > {pull}))
+_LATER_PULL: LiteralString = """
+(to_char(known.stamp AT TIME ZONE 'Asia/Phnom_Penh', 'YYYY-"Q"Q') IN (SELECT quarter FROM primero_sync.runs WHERE pull > {}))
 """
 
 _FIND_STALE = """
 CREATE TEMPORARY TABLE stale_cases ON COMMIT DROP AS
-SELECT DISTINCT s.primero_id::uuid
-  FROM staged_cases AS s
-  JOIN (SELECT primero_id::uuid AS id, primero_updated_at::timestamptz AS stamp
-          FROM {cases} WHERE primero_id IS NOT NULL
-         UNION ALL
-        SELECT primero_id, last_updated_at FROM primero_sync.exits) AS known
-    ON known.id = s.primero_id::uuid
- WHERE known.stamp > s.primero_updated_at::timestamptz AND {outranks}
+SELECT DISTINCT s.primero_id::uuid FROM staged_cases AS s JOIN {known} ON {better}
 """
 
 _RENAMED_CASES = """
@@ -277,33 +241,29 @@ SELECT s.primero_id::uuid
 
 _DECIDE_CASES = """
 CREATE TEMPORARY TABLE case_decisions ON COMMIT DROP AS
-WITH judged AS (
-    SELECT s.primero_id::uuid, s.case_id,
-           CASE WHEN stale.primero_id IS NOT NULL THEN 'stale'
-                WHEN renamed.primero_id IS NOT NULL THEN 'updated'
-                WHEN c.case_id IS NULL THEN 'inserted'
-                WHEN {differs} THEN 'updated'
-                ELSE 'unchanged'
-           END AS decision
-      FROM staged_cases AS s
-      LEFT JOIN {cases} AS c
-        ON c.case_id = s.case_id AND (c.primero_id IS NULL OR c.primero_id = s.primero_id)
-      LEFT JOIN stale_cases AS stale ON stale.primero_id = s.primero_id::uuid
-      LEFT JOIN renamed_cases AS renamed ON renamed.primero_id = s.primero_id::uuid
-)
-SELECT *, decision <> 'stale' AS applied FROM judged
+SELECT s.primero_id::uuid,
+       CASE WHEN stale.primero_id IS NOT NULL THEN 'stale'
+            WHEN renamed.primero_id IS NOT NULL THEN 'updated'
+            WHEN c.case_id IS NULL THEN 'inserted'
+            WHEN {differs} THEN 'updated'
+            ELSE 'unchanged'
+       END AS decision
+  FROM staged_cases AS s
+  LEFT JOIN {cases} AS c ON c.case_id = s.case_id AND (c.primero_id IS NULL OR c.primero_id = s.primero_id)
+  LEFT JOIN stale_cases AS stale ON stale.primero_id = s.primero_id::uuid
+  LEFT JOIN renamed_cases AS renamed ON renamed.primero_id = s.primero_id::uuid
 """
 
 # A service that ONA does not have, or has for a case that gives it up, differs from nothing.
 _DECIDE_SERVICES = """
 CREATE TEMPORARY TABLE service_decisions ON COMMIT DROP AS
-SELECT s.unique_id, d.primero_id,
-       CASE WHEN NOT d.applied THEN 'stale'
+SELECT s.unique_id,
+       CASE WHEN d.decision = 'stale' THEN 'stale'
             WHEN v.unique_id IS NULL OR v.primero_case_id <> s.primero_case_id THEN 'inserted'
             ELSE 'updated'
        END AS decision
   FROM staged_services AS s
   JOIN case_decisions AS d ON d.primero_id = s.primero_case_id::uuid
   LEFT JOIN {services} AS v ON v.unique_id = s.unique_id
- WHERE NOT d.applied OR {differs}
+ WHERE d.decision = 'stale' OR {differs}
 """
