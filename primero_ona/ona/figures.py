@@ -6,7 +6,6 @@ The definitions are in `indicators/`; here are the parts that they read, and the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import LiteralString
 
@@ -16,27 +15,11 @@ from psycopg import sql
 from primero_ona.contract.column import Table
 from primero_ona.contract.derived import INDICATOR_FIGURES
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.errors import DataError
 from primero_ona.ona.connection import lock_loads, translate_errors
 from primero_ona.ona.revisions import keep_revisions, keep_state, needs_computing
 from primero_ona.ona.target import Target
 from primero_ona.ona.variants import Variant, dimensions, fingerprint, lists, variants
 from primero_ona.quarters import PHNOM_PENH
-
-
-@dataclass(frozen=True)
-class FigureCounts:
-    """What a computation wrote: figures by outcome, and `revised`, how many of closed periods became another.
-
-    `computed` is false where nothing had changed since the last computation, so that none was needed.
-    """
-
-    inserted: int = 0
-    updated: int = 0
-    removed: int = 0
-    unchanged: int = 0
-    revised: int = 0
-    computed: bool = True
 
 
 def compute_figures(
@@ -47,8 +30,8 @@ def compute_figures(
     first_year: int,
     defaults: Mapping[str, str],
     always: bool = True,
-) -> FigureCounts:
-    """Compute all figures and write those that differ, in one transaction, while no load writes.
+) -> bool:
+    """Compute all figures and write those that differ, in one transaction, while no load writes; return whether it was needed.
 
     `now` is aware: it ends the present periods and stamps what is written. `first_year`: where periods begin. `defaults`:
     the variant of each indicator that the views show. Unless `always`, only where rows or definitions have changed since
@@ -60,21 +43,16 @@ def compute_figures(
     with translate_errors("computing the indicators in ONA"), conn.transaction():
         lock_loads(conn)
         target = Target.find(conn)
-        if not target.columns(conn, INDICATOR_FIGURES):
-            raise DataError(
-                f"ONA has no table {INDICATOR_FIGURES.name}; run `primero-ona schema apply`", see="ona-schema"
-            )
+        target.require(conn, INDICATOR_FIGURES, INDICATOR_FIGURES.mapped_names)
         if not always and not needs_computing(conn, target, definition, defaults, today):
-            return FigureCounts(computed=False)
+            return False
         conn.execute(_PLAN_BY_HASHES)
         target.run(conn, _DIFFERENCES, new_figures=_query(conn, target, first_year, today))
-        revised = keep_revisions(conn, target, run_id, definition, today)
-        removed = target.run(conn, _REMOVE).rowcount
-        updated = target.run(conn, _UPDATE, now=now).rowcount
-        inserted = target.run(conn, _INSERT, now=now).rowcount
+        keep_revisions(conn, target, run_id, definition, today)
+        target.run(conn, _REMOVE)
+        target.run(conn, _INSERT, now=now)
         keep_state(conn, target, definition, defaults)
-        unchanged = target.size(conn, INDICATOR_FIGURES) - updated - inserted
-    return FigureCounts(inserted, updated, removed, unchanged, revised)
+    return True
 
 
 def _query(conn: psycopg.Connection, target: Target, first_year: int, today: date) -> sql.Composed:
@@ -105,15 +83,8 @@ def _figures(variant: Variant) -> sql.Composed:
 
 
 def _typed(conn: psycopg.Connection, target: Target, table: Table, names: Iterable[str]) -> sql.Composed:
-    """The columns with the types of the contract, whatever they are in ONA.
-
-    Raises DataError where ONA lacks one.
-    """
-    found = target.columns(conn, table)
-    if missing := sorted(set(names) - found.keys()):
-        raise DataError(
-            f"ONA's {table.name} has no {', '.join(missing)}; run `primero-ona schema apply`", see="ona-schema"
-        )
+    """The columns with the types of the contract, whatever they are in ONA; raises DataError where it lacks one."""
+    found = target.require(conn, table, names)
     typed = []
     for name in names:
         column = table.column(name)
@@ -358,21 +329,12 @@ SELECT indicator, variant, period, period_start, dimension, value, f.children AS
 _REMOVE = """
 DELETE FROM {indicator_figures} AS f
  USING changed_figures AS c
- WHERE c.new IS NULL
-   AND (f.indicator, f.variant, f.period, f.period_start, f.dimension, f.value)
-     = (c.indicator, c.variant, c.period, c.period_start, c.dimension, c.value)
-"""
-
-_UPDATE = """
-UPDATE {indicator_figures} AS f
-   SET children = c.new, updated_at = {now}
-  FROM changed_figures AS c
- WHERE c.old IS NOT NULL AND c.new IS NOT NULL
+ WHERE c.old IS NOT NULL
    AND (f.indicator, f.variant, f.period, f.period_start, f.dimension, f.value)
      = (c.indicator, c.variant, c.period, c.period_start, c.dimension, c.value)
 """
 
 _INSERT = """
 INSERT INTO {indicator_figures} (indicator, variant, period, period_start, dimension, value, children, updated_at)
-SELECT indicator, variant, period, period_start, dimension, value, new, {now} FROM changed_figures WHERE old IS NULL
+SELECT indicator, variant, period, period_start, dimension, value, new, {now} FROM changed_figures WHERE new IS NOT NULL
 """

@@ -33,7 +33,7 @@ def settle_keys(conn: psycopg.Connection, target: Target) -> dict[str, int]:
     target.run(conn, _CLAIM_SERVICES)
     conn.execute("ANALYZE claims")
     target.run(conn, _FREE_SERVICES)
-    if target.run(conn, _ANY_LEGACY_SERVICE).rowcount:
+    if target.run(conn, "SELECT FROM {services} WHERE primero_case_id IS NULL LIMIT 1").rowcount:
         target.run(conn, _FREE_LEGACY_SERVICES)
     own_services = _settle(conn, target, SERVICES, "s.place")
     conn.execute("ANALYZE staged_cases (case_id), staged_services (unique_id, case_id)")
@@ -120,8 +120,6 @@ SELECT v.unique_id AS key
      WHERE s.unique_id = v.unique_id AND s.primero_case_id = v.primero_case_id AND s.place = 1)
    AND NOT EXISTS (SELECT FROM claims WHERE claims.held = v.unique_id)
 """
-
-_ANY_LEGACY_SERVICE = "SELECT FROM {services} WHERE primero_case_id IS NULL LIMIT 1"
 
 # Whose a service of the legacy pipeline is, the key of its case says.
 _FREE_LEGACY_SERVICES = """

@@ -36,12 +36,17 @@ class Received:
 
 def remove_exits(conn: psycopg.Connection, target: Target, received: Received) -> dict[str, int]:
     """Remove the staged exits' rows, unless ONA knows better, and remember the exits; return the rows per table."""
-    target.run(conn, _FORGET_OUTDATED_EXITS, **_known_better(target, received, "e.primero_id", "e.last_updated_at"))
+    parts = _known_better(target, received, "e.primero_id", "e.last_updated_at")
+    target.run(conn, "DELETE FROM staged_exits AS e USING {known} WHERE {better}", **parts)
     target.run(conn, _LEAVING)
-    services = [target.run(conn, _REMOVE_SERVICES_OF_EXITS), target.run(conn, _REMOVE_OLD_SERVICES_OF_EXITS)]
-    cases = target.run(conn, _REMOVE_CASES_OF_EXITS)
+    services = [
+        "DELETE FROM {services} AS v USING staged_exits AS e WHERE v.primero_case_id::uuid = e.primero_id",
+        "DELETE FROM {services} AS v USING leaving WHERE v.primero_case_id IS NULL AND v.case_id = leaving.case_id",
+    ]
+    removed = sum(target.run(conn, statement).rowcount for statement in services)
+    cases = target.run(conn, "DELETE FROM {cases} AS c USING leaving WHERE c.case_id = leaving.case_id")
     target.run(conn, _REMEMBER_EXITS)
-    return {"cases": cases.rowcount, "services": sum(removed.rowcount for removed in services)}
+    return {"cases": cases.rowcount, "services": removed}
 
 
 def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expected: int) -> None:
@@ -50,16 +55,21 @@ def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expecte
     A case whose key has changed loses its old row, and the services with it, which come back with the new key. Raises
     TransientError where ONA's rows were changed by another session meanwhile.
     """
-    target.run(conn, _REMOVE_SERVICES_OF_RENAMED)
-    target.run(conn, _REMOVE_RENAMED)
+    target.run(
+        conn, "DELETE FROM {services} AS v USING renamed_cases AS r WHERE v.primero_case_id::uuid = r.primero_id"
+    )
+    target.run(conn, "DELETE FROM {cases} AS c USING renamed_cases AS r WHERE c.primero_id::uuid = r.primero_id")
     # A literal without a type fits a column of type timestamp and one of type text alike.
     _write(conn, target, CASES, expected, _WRITE_CASES, stamp=f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
-    target.run(conn, _FORGET_EXITS_OF_RETURNED)
+    conn.execute(
+        "DELETE FROM primero_sync.exits AS x USING case_decisions AS d "
+        "WHERE d.decision <> 'stale' AND x.primero_id = d.primero_id"
+    )
 
 
 def remove_services(conn: psycopg.Connection, target: Target) -> int:
     """Remove the services that staged cases do not have any more; return their number."""
-    return target.run(conn, _REMOVE_SERVICES).rowcount
+    return target.run(conn, "DELETE FROM {services} AS v USING freed_services AS f WHERE v.unique_id = f.key").rowcount
 
 
 def write_services(conn: psycopg.Connection, target: Target, expected: int) -> None:
@@ -86,8 +96,6 @@ def _write(
         )
 
 
-_FORGET_OUTDATED_EXITS = "DELETE FROM staged_exits AS e USING {known} WHERE {better}"
-
 # The legacy pipeline's rows have no Primero id; one whose key a case of this load claims is that case's.
 _LEAVING = """
 CREATE TEMPORARY TABLE leaving ON COMMIT DROP AS
@@ -102,18 +110,6 @@ SELECT c.case_id
    AND NOT EXISTS (SELECT FROM staged_cases AS s WHERE s.case_id = c.case_id)
 """
 
-_REMOVE_SERVICES_OF_EXITS = """
-DELETE FROM {services} AS v USING staged_exits AS e WHERE v.primero_case_id::uuid = e.primero_id
-"""
-
-_REMOVE_OLD_SERVICES_OF_EXITS = """
-DELETE FROM {services} AS v USING leaving WHERE v.primero_case_id IS NULL AND v.case_id = leaving.case_id
-"""
-
-_REMOVE_CASES_OF_EXITS = """
-DELETE FROM {cases} AS c USING leaving WHERE c.case_id = leaving.case_id
-"""
-
 _REMEMBER_EXITS = """
 INSERT INTO primero_sync.exits AS known (primero_id, case_id, last_updated_at)
 SELECT e.primero_id, e.case_id, e.last_updated_at
@@ -124,17 +120,6 @@ SELECT e.primero_id, e.case_id, e.last_updated_at
 ON CONFLICT (primero_id) DO UPDATE
    SET case_id = excluded.case_id, last_updated_at = excluded.last_updated_at
 """
-
-_FORGET_EXITS_OF_RETURNED = """
-DELETE FROM primero_sync.exits AS x USING case_decisions AS d
- WHERE d.decision <> 'stale' AND x.primero_id = d.primero_id
-"""
-
-_REMOVE_SERVICES_OF_RENAMED = """
-DELETE FROM {services} AS v USING renamed_cases AS r WHERE v.primero_case_id::uuid = r.primero_id
-"""
-
-_REMOVE_RENAMED = "DELETE FROM {cases} AS c USING renamed_cases AS r WHERE c.primero_id::uuid = r.primero_id"
 
 # The last condition never lets one child's row become another's, even if another session wrote it a moment ago.
 _WRITE_CASES = """
@@ -148,8 +133,6 @@ ON CONFLICT (case_id) DO UPDATE
    SET ({others}) = ROW({excluded})
  WHERE c.primero_id IS NULL OR c.primero_id = excluded.primero_id
 """
-
-_REMOVE_SERVICES = "DELETE FROM {services} AS v USING freed_services AS f WHERE v.unique_id = f.key"
 
 _WRITE_SERVICES = """
 INSERT INTO {services} AS v ({columns})

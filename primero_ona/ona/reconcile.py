@@ -34,12 +34,7 @@ if TYPE_CHECKING:
 #: Of each case of the inventory: its id (null where that is no UUID), whether it belongs in ONA, and whether it has a key to
 #: stand there.
 KNOWN_SCHEMA = pa.schema(
-    [
-        ("primero_id", pa.string()),
-        ("updated_at", pa.timestamp("ms", tz="UTC")),
-        ("belongs", pa.bool_()),
-        ("has_key", pa.bool_()),
-    ]
+    {"primero_id": pa.string(), "updated_at": pa.timestamp("ms", "UTC"), "belongs": pa.bool_(), "has_key": pa.bool_()}
 )
 
 #: What a case that belongs in ONA may be found to be.

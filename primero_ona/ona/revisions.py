@@ -35,18 +35,18 @@ def needs_computing(
     return bool(conn.execute(_ANYTHING_NEW, {"today": today}).fetchall()[0][0])
 
 
-def keep_revisions(conn: psycopg.Connection, target: Target, run_id: str, definition: str, today: date) -> int:
-    """Keep the figures of closed periods in `changed_figures` that were another before, and why; return their number.
+def keep_revisions(conn: psycopg.Connection, target: Target, run_id: str, definition: str, today: date) -> None:
+    """Keep the figures of closed periods in `changed_figures` that were another before, and why.
 
     Called before they are written. A period whose first figures these are has none to revise.
     """
     revised = sql.SQL(_REVISED).format(**target.names, today=today)
     if not target.run(conn, "{revised} LIMIT 1", revised=revised).fetchone():
-        return 0
+        return
     happened = target.run(conn, _HAPPENED, definition=definition).fetchall()[0]
     causes = [cause for cause, so in zip(_CAUSES, happened, strict=True) if so]
     reasons = {"rising": _reason(causes, EXIT), "falling": _reason(causes, LATE, FIRST_LOAD), "either": _reason(causes)}
-    return target.run(conn, _KEEP, revised=revised, run_id=run_id, **reasons).rowcount
+    target.run(conn, _KEEP, revised=revised, run_id=run_id, **reasons)
 
 
 def keep_state(conn: psycopg.Connection, target: Target, definition: str, defaults: Mapping[str, str]) -> None:
@@ -71,7 +71,10 @@ def keep_published(
 def read_published(conn: psycopg.Connection) -> list[dict[str, Any]]:
     """All tables that were ever published, oldest edition first."""
     with translate_errors("reading from ONA what was published"), conn.transaction():
-        return [table for (tables,) in conn.execute(_PUBLISHED).fetchall() for table in tables]
+        rows = conn.execute(
+            "SELECT tables FROM primero_sync.published_figures ORDER BY published_at, period, period_start"
+        )
+        return [table for (tables,) in rows for table in tables]
 
 
 def _seen(conn: psycopg.Connection, target: Target) -> str:
@@ -131,8 +134,6 @@ SELECT %(period)s, %(start)s, %(run_id)s, %(tables)s::jsonb
      WHERE period = %(period)s AND period_start = %(start)s
      ORDER BY published_at DESC LIMIT 1)
 """
-
-_PUBLISHED = "SELECT tables FROM primero_sync.published_figures ORDER BY published_at, period, period_start"
 
 _KEEP_STATE = """
 INSERT INTO primero_sync.indicators (indicator, variant, definition, seen, computed_at)

@@ -20,9 +20,7 @@ from primero_ona.texts import UUID
 if TYPE_CHECKING:
     import pandas as pd
 
-EXITS = pa.schema(
-    [("id", pa.string()), ("case_id_display", pa.string()), ("last_updated_at", pa.timestamp("ms", "UTC"))]
-)
+EXITS = pa.schema({"id": pa.string(), "case_id_display": pa.string(), "last_updated_at": pa.timestamp("ms", "UTC")})
 
 #: Every value that is not null in quotes, so that COPY distinguishes an empty text from null.
 _CSV = csv.WriteOptions(include_header=False, quoting_style="all_valid")
@@ -66,13 +64,7 @@ def make_staged(conn: psycopg.Connection, target: Target) -> None:
     wait. Raises DataError where ONA lacks a column.
     """
     for table in (CASES, SERVICES):
-        types = target.columns(conn, table)
-        if missing := sorted(set(table.mapped_names) - types.keys()):
-            raise DataError(
-                f"ONA's {table.name} has no {', '.join(missing)}, or is no table at all; run `primero-ona schema apply`, and "
-                "`primero-ona schema plan` where something is in its way",
-                see="ona-schema",
-            )
+        types = target.require(conn, table, table.mapped_names)
         types |= {column.name: column.type for column in table.deciding}
         columns = [sql.Identifier(name) + sql.SQL(f" {types[name]}") for name in table.frame_names]
         make = sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP")

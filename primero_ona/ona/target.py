@@ -17,7 +17,7 @@ from psycopg import sql
 from primero_ona.contract.column import Column, Table
 from primero_ona.contract.derived import DATA_DICTIONARY, FIGURE_COLUMNS, UNCONFIRMED
 from primero_ona.contract.tables import TABLES
-from primero_ona.errors import TransientError
+from primero_ona.errors import DataError, TransientError
 from primero_ona.ona.connection import translate_errors
 
 #: The schema of this project's own tables: runs, quarantine, unmapped codes, exits.
@@ -70,6 +70,17 @@ class Target:
         """The columns that the table has in ONA with their types as SQL; empty where there is no such table."""
         found = conn.execute(_FIND_COLUMNS, {"schema": self.schema, "table": table.name})
         return dict(found.fetchall())
+
+    def require(self, conn: psycopg.Connection, table: Table, names: Iterable[str]) -> dict[str, str]:
+        """The columns as `columns` has them; raises DataError where one of these is missing."""
+        found = self.columns(conn, table)
+        if missing := sorted(set(names) - found.keys()):
+            raise DataError(
+                f"ONA's {table.name} has no {', '.join(missing)}, or is no table at all; run `primero-ona schema apply`, and "
+                "`primero-ona schema plan` where something is in its way",
+                see="ona-schema",
+            )
+        return found
 
 
 _FIND_SCHEMA = """
