@@ -22,8 +22,7 @@ from primero_ona.ona.target import Target
 def settle_keys(conn: psycopg.Connection, target: Target) -> dict[str, int]:
     """Give the staged rows the keys that they bear in ONA; return by table how many bear one of their own.
 
-    Needs `staged_cases`, `staged_services` and `stale_cases`, whose rows are left out. Leaves `freed_cases` and
-    `freed_services` (key): what staged cases have in ONA and give up in this load.
+    Leaves `freed_cases` and `freed_services` (key): what staged cases have in ONA and give up in this load.
     """
     target.run(conn, _CLAIM_CASES)
     conn.execute("ANALYZE claims")
@@ -65,7 +64,6 @@ SELECT s.primero_id::uuid AS owner, s.case_id AS plain, 1 AS place, s.created_at
            s.case_id || '~' || replace(s.primero_id::uuid::text, '-', '') AS long) AS own
   LEFT JOIN {cases} AS c ON c.primero_id = s.primero_id
  WHERE c.case_id IS DISTINCT FROM s.case_id
-   AND NOT EXISTS (SELECT FROM stale_cases AS stale WHERE stale.primero_id = s.primero_id::uuid)
 """
 
 # A row of the legacy pipeline has no Primero id: it is free for the case that wants its key.
@@ -97,7 +95,6 @@ WITH wanting AS (
         ON v.unique_id = s.unique_id AND s.place = 1
        AND (v.primero_case_id = s.primero_case_id OR (v.primero_case_id IS NULL AND v.case_id = s.case_id))
      WHERE v.unique_id IS NULL
-       AND NOT EXISTS (SELECT FROM stale_cases AS stale WHERE stale.primero_id = s.primero_case_id::uuid)
 )
 SELECT w.primero_case_id::uuid AS owner, w.plain, w.place, c.created_at, own.short, own.long,
        COALESCE(a.unique_id, b.unique_id) AS held
@@ -114,8 +111,7 @@ CREATE TEMPORARY TABLE freed_services ON COMMIT DROP AS
 SELECT v.unique_id AS key
   FROM {services} AS v
   JOIN staged_cases AS c ON c.primero_id = v.primero_case_id
- WHERE NOT EXISTS (SELECT FROM stale_cases AS stale WHERE stale.primero_id = c.primero_id::uuid)
-   AND NOT EXISTS (
+ WHERE NOT EXISTS (
     SELECT FROM staged_services AS s
      WHERE s.unique_id = v.unique_id AND s.primero_case_id = v.primero_case_id AND s.place = 1)
    AND NOT EXISTS (SELECT FROM claims WHERE claims.held = v.unique_id)
@@ -128,7 +124,6 @@ SELECT v.unique_id
   FROM {services} AS v
   JOIN staged_cases AS c ON c.case_id = v.case_id
  WHERE v.primero_case_id IS NULL
-   AND NOT EXISTS (SELECT FROM stale_cases AS stale WHERE stale.primero_id = c.primero_id::uuid)
    AND NOT EXISTS (
     SELECT FROM staged_services AS s WHERE s.unique_id = v.unique_id AND s.case_id = v.case_id AND s.place = 1)
 """

@@ -23,16 +23,7 @@ from primero_ona.ona.bookkeeping import (
 from primero_ona.ona.checks import Comparison, compare_staged
 from primero_ona.ona.connection import lock_loads, translate_errors
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.merge import (
-    Received,
-    decide_cases,
-    decide_services,
-    find_stale,
-    remove_exits,
-    remove_services,
-    write_cases,
-    write_services,
-)
+from primero_ona.ona.merge import Received, decide, remove_exits, remove_services, remove_stale, write
 from primero_ona.ona.staging import refuse_unusable, stage_exits, stage_rows
 from primero_ona.ona.target import Target
 from primero_ona.quarters import Quarter
@@ -90,20 +81,22 @@ def load_quarter(
         refuse_unusable(conn)
         stage_exits(conn, exits)
         removed = remove_exits(conn, target, received_by)
-        find_stale(conn, target, received_by)
+        stale = remove_stale(conn, target, received_by)
         own_keys = settle_keys(conn, target)
-        decided = {"cases": decide_cases(conn, target), "services": decide_services(conn, target)}
+        decided = decide(conn, target)
         removed["services"] += remove_services(conn, target)
-        counts = {table: _count(received[table], decided[table], removed[table], own_keys[table]) for table in received}
-        write_cases(conn, target, now, counts["cases"].inserted + counts["cases"].updated)
-        write_services(conn, target, counts["services"].inserted + counts["services"].updated)
+        counts = {
+            table: _count(received[table], decided[table], stale[table], removed[table], own_keys[table])
+            for table in received
+        }
+        write(conn, target, now, {table: sum(decided[table].values()) for table in decided})
         summaries = (cases.summary, services.summary)
         update_quarantine(conn, quarter, run_id, now, summaries)
         replace_unmapped(conn, quarter, run_id, summaries)
         origin = Origin(number, exits.summary.get("stored_version"), cases.summary.get("mapping_version"))
         done = {table: asdict(counted) for table, counted in counts.items()}
         record_run(conn, quarter, run_id, now, origin, done, walk_of(exits.summary.get("pull")))
-        compared = compare_staged(conn, target)
+        compared = compare_staged(conn, target, stale)
     return LoadResult(counts["cases"], counts["services"], compared)
 
 
@@ -132,9 +125,7 @@ def _received(conn: psycopg.Connection, quarter: Quarter, number: int | None, ex
     return Received([newest, *(span for span in earlier if span[0] > last)], known["ahead"])
 
 
-def _count(received: int, decided: dict[str, int], removed: int, own_keys: int) -> TableCounts:
-    """Unchanged are those of which nothing else was decided: unchanged services are not listed."""
-    listed = {name: decided.get(name, 0) for name in ("inserted", "updated", "stale")}
-    return TableCounts(
-        received, **listed, unchanged=received - sum(listed.values()), removed=removed, own_keys=own_keys
-    )
+def _count(received: int, decided: dict[str, int], stale: int, removed: int, own_keys: int) -> TableCounts:
+    """What no decision was made about is unchanged."""
+    inserted, updated = decided.get("inserted", 0), decided.get("updated", 0)
+    return TableCounts(received, inserted, updated, received - inserted - updated - stale, stale, removed, own_keys)

@@ -6,7 +6,7 @@ the log, so they are filtered before. Rows are written in the order of their key
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import LiteralString
@@ -15,7 +15,6 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from primero_ona.contract.column import Table
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import TransientError
 from primero_ona.ona.target import Target, commas, different
@@ -49,8 +48,43 @@ def remove_exits(conn: psycopg.Connection, target: Target, received: Received) -
     return {"cases": cases.rowcount, "services": removed}
 
 
-def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expected: int) -> None:
-    """Write the cases that are new or changed, and stamp them with `now`; `expected` is their number.
+def remove_stale(conn: psycopg.Connection, target: Target, received: Received) -> dict[str, int]:
+    """Take cases that ONA knows better out of the staged rows, and their services with them; return the rows per table.
+
+    What was received wins over ONA's whatever the stamps say, unless ONA's was loaded from a later pull; what was stored
+    wins by its stamp.
+    """
+    parts = _known_better(target, received, "s.primero_id::uuid", "s.primero_updated_at::timestamptz")
+    cases, services = target.run(conn, _REMOVE_STALE, **parts).fetchall()[0]
+    return {"cases": cases, "services": services}
+
+
+def decide(conn: psycopg.Connection, target: Target) -> dict[str, dict[str, int]]:
+    """Make `decided_cases` and `decided_services` (key, decision); return the rows per table and decision.
+
+    Unchanged rows are not in them: usually nearly all are, and a table of them would cost more than the comparison.
+    """
+    # The few that are not as usual come into a table of their own, so that PostgreSQL knows how few they are.
+    target.run(conn, _RENAMED_CASES)
+    conn.execute("ANALYZE renamed_cases")
+    counts = {}
+    renamed = sql.SQL("s.primero_id::uuid IN (SELECT primero_id FROM renamed_cases)")
+    for table, has_row in ((CASES, renamed), (SERVICES, sql.SQL("false"))):
+        names = target.names_of(table)
+        target.run(conn, _DECIDE, **names, has_row=has_row, differs=different(table, "s", "o"))
+        target.run(conn, "ANALYZE {decided}", **names)
+        decided = target.run(conn, "SELECT decision, count(*) FROM {decided} GROUP BY decision", **names)
+        counts[table.name] = dict(decided.fetchall())
+    return counts
+
+
+def remove_services(conn: psycopg.Connection, target: Target) -> int:
+    """Remove the services that staged cases do not have any more; return their number."""
+    return target.run(conn, "DELETE FROM {services} AS v USING freed_services AS f WHERE v.unique_id = f.key").rowcount
+
+
+def write(conn: psycopg.Connection, target: Target, now: datetime, expected: Mapping[str, int]) -> None:
+    """Write the rows that are new or changed, and stamp the cases with `now`; `expected` is their number by table.
 
     A case whose key has changed loses its old row, and the services with it, which come back with the new key. Raises
     TransientError where ONA's rows were changed by another session meanwhile.
@@ -60,41 +94,56 @@ def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expecte
     )
     target.run(conn, "DELETE FROM {cases} AS c USING renamed_cases AS r WHERE c.primero_id::uuid = r.primero_id")
     # A literal without a type fits a column of type timestamp and one of type text alike.
-    _write(conn, target, CASES, expected, _WRITE_CASES, stamp=f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
-    conn.execute(
-        "DELETE FROM primero_sync.exits AS x USING case_decisions AS d "
-        "WHERE d.decision <> 'stale' AND x.primero_id = d.primero_id"
-    )
+    stamp = sql.Literal(f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
+    for table in (CASES, SERVICES):
+        columns = {c.name: stamp if c.set_by_load else sql.Identifier("s", c.name) for c in table.columns}
+        changes = [name for name in columns if name != table.key]
+        written = target.run(
+            conn,
+            _WRITE,
+            **target.names_of(table),
+            columns=commas(columns),
+            values=sql.SQL(", ").join(columns.values()),
+            changes=commas(changes),
+            excluded=commas(changes, "excluded"),
+        ).rowcount
+        if written != expected[table.name]:
+            raise TransientError(
+                f"{written:,} rows of {table.name} were written where {expected[table.name]:,} should have been: another session "
+                "writes into ONA at the same time, or a trigger interferes; nothing was changed, the next try may succeed",
+                see="ona-busy",
+            )
+    conn.execute("DELETE FROM primero_sync.exits AS x USING staged_cases AS s WHERE x.primero_id = s.primero_id::uuid")
 
 
-def remove_services(conn: psycopg.Connection, target: Target) -> int:
-    """Remove the services that staged cases do not have any more; return their number."""
-    return target.run(conn, "DELETE FROM {services} AS v USING freed_services AS f WHERE v.unique_id = f.key").rowcount
+def _known_better(
+    target: Target, received: Received, case: LiteralString, stamp: LiteralString
+) -> dict[str, sql.Composable]:
+    """`known`: what ONA holds of cases, as rows or as exits. `better`: the condition that it is newer than a staged row.
+
+    And that its quarter was loaded from a later pull than the staged row, unless no pull received that. `case` and `stamp`
+    are the staged row's in SQL.
+    """
+    whens = []
+    if received.spans:
+        ahead = [UUID(each) for each in received.ahead if is_uuid(each)]
+        whens.append(sql.SQL("WHEN " + case + " = ANY ({}) THEN " + _LATER_PULL).format(ahead, received.spans[0][0]))
+    for pull, since in received.spans:
+        whens.append(sql.SQL("WHEN " + stamp + " >= {} THEN " + _LATER_PULL).format(since or "-infinity", pull))
+    later = sql.SQL("CASE {} ELSE true END").format(sql.SQL(" ").join(whens)) if whens else sql.SQL("true")
+    better = sql.SQL("known.id = " + case + " AND known.stamp > " + stamp + " AND {}").format(later)
+    return {"known": sql.SQL(_KNOWN).format(**target.names), "better": better}
 
 
-def write_services(conn: psycopg.Connection, target: Target, expected: int) -> None:
-    """Write the services that are new or changed; raises as write_cases."""
-    _write(conn, target, SERVICES, expected, _WRITE_SERVICES, differs=different(SERVICES, "v", "excluded"))
+_KNOWN = """
+(SELECT primero_id::uuid AS id, primero_updated_at::timestamptz AS stamp FROM {cases} WHERE primero_id IS NOT NULL
+  UNION ALL
+ SELECT primero_id, last_updated_at FROM primero_sync.exits) AS known
+"""
 
-
-def _write(
-    conn: psycopg.Connection, target: Target, table: Table, expected: int, statement: LiteralString, **parts: object
-) -> None:
-    others = [column.name for column in table.columns if column.name != table.key]
-    columns = {
-        "columns": commas(table.mapped_names),
-        "staged": commas(table.mapped_names, "s"),
-        "others": commas(others),
-        "excluded": commas(others, "excluded"),
-    }
-    written = target.run(conn, statement, **columns, **parts).rowcount
-    if written != expected:
-        raise TransientError(
-            f"{written:,} rows of {table.name} were written where {expected:,} should have been: another session writes into "
-            "ONA at the same time, or a trigger interferes; nothing was changed, the next try may succeed",
-            see="ona-busy",
-        )
-
+_LATER_PULL: LiteralString = """
+(to_char(known.stamp AT TIME ZONE 'Asia/Phnom_Penh', 'YYYY-"Q"Q') IN (SELECT quarter FROM primero_sync.runs WHERE pull > {}))
+"""
 
 # The legacy pipeline's rows have no Primero id; one whose key a case of this load claims is that case's.
 _LEAVING = """
@@ -121,132 +170,38 @@ ON CONFLICT (primero_id) DO UPDATE
    SET case_id = excluded.case_id, last_updated_at = excluded.last_updated_at
 """
 
-# The last condition never lets one child's row become another's, even if another session wrote it a moment ago.
-_WRITE_CASES = """
-INSERT INTO {cases} AS c ({columns}, last_updated_date)
-SELECT {staged}, {stamp}
-  FROM staged_cases AS s
-  JOIN case_decisions AS d ON d.primero_id = s.primero_id::uuid
- WHERE d.decision IN ('inserted', 'updated')
- ORDER BY s.case_id
-ON CONFLICT (case_id) DO UPDATE
-   SET ({others}) = ROW({excluded})
- WHERE c.primero_id IS NULL OR c.primero_id = excluded.primero_id
-"""
-
-_WRITE_SERVICES = """
-INSERT INTO {services} AS v ({columns})
-SELECT {staged}
-  FROM staged_services AS s
-  JOIN service_decisions AS d ON d.unique_id = s.unique_id
- WHERE d.decision IN ('inserted', 'updated')
- ORDER BY s.unique_id
-ON CONFLICT (unique_id) DO UPDATE
-   SET ({others}) = ROW({excluded})
- WHERE {differs}
-"""
-
-
-def find_stale(conn: psycopg.Connection, target: Target, received: Received) -> None:
-    """Make `stale_cases` (primero_id): staged cases that ONA knows better, as a row or as an exit.
-
-    What was received wins over ONA's whatever the stamps say, unless ONA's was loaded from a later pull; what was stored
-    wins by its stamp.
-    """
-    parts = _known_better(target, received, "s.primero_id::uuid", "s.primero_updated_at::timestamptz")
-    target.run(conn, _FIND_STALE, **parts)
-    conn.execute("ANALYZE stale_cases")
-
-
-def _known_better(
-    target: Target, received: Received, case: LiteralString, stamp: LiteralString
-) -> dict[str, sql.Composable]:
-    """`known`: what ONA holds of cases, as rows or as exits. `better`: the condition that it is newer than a staged row.
-
-    And that its quarter was loaded from a later pull than the staged row, unless no pull received that. `case` and `stamp`
-    are the staged row's in SQL.
-    """
-    whens = []
-    if received.spans:
-        ahead = [UUID(each) for each in received.ahead if is_uuid(each)]
-        whens.append(sql.SQL("WHEN " + case + " = ANY ({}) THEN " + _LATER_PULL).format(ahead, received.spans[0][0]))
-    for pull, since in received.spans:
-        whens.append(sql.SQL("WHEN " + stamp + " >= {} THEN " + _LATER_PULL).format(since or "-infinity", pull))
-    later = sql.SQL("CASE {} ELSE true END").format(sql.SQL(" ").join(whens)) if whens else sql.SQL("true")
-    better = sql.SQL("known.id = " + case + " AND known.stamp > " + stamp + " AND {}").format(later)
-    return {"known": sql.SQL(_KNOWN).format(**target.names), "better": better}
-
-
-def decide_cases(conn: psycopg.Connection, target: Target) -> dict[str, int]:
-    """Make `case_decisions` (primero_id, decision); return the rows per decision."""
-    # The few that are not as usual come into a table of their own, so that PostgreSQL knows how few they are.
-    target.run(conn, _RENAMED_CASES)
-    conn.execute("ANALYZE renamed_cases")
-    target.run(conn, _DECIDE_CASES, differs=different(CASES, "s", "c"))
-    conn.execute("CREATE UNIQUE INDEX ON case_decisions (primero_id)")
-    conn.execute("ANALYZE case_decisions")
-    return dict(conn.execute("SELECT decision, count(*) FROM case_decisions GROUP BY 1").fetchall())
-
-
-def decide_services(conn: psycopg.Connection, target: Target) -> dict[str, int]:
-    """Make `service_decisions` (unique_id, decision); return the rows per decision.
-
-    Unchanged services are not in it: usually nearly all are, and a table of them would cost more than the comparison.
-    """
-    target.run(conn, _DECIDE_SERVICES, differs=different(SERVICES, "s", "v"))
-    conn.execute("ANALYZE service_decisions")
-    return dict(conn.execute("SELECT decision, count(*) FROM service_decisions GROUP BY 1").fetchall())
-
-
-_KNOWN = """
-(SELECT primero_id::uuid AS id, primero_updated_at::timestamptz AS stamp FROM {cases} WHERE primero_id IS NOT NULL
-  UNION ALL
- SELECT primero_id, last_updated_at FROM primero_sync.exits) AS known
-"""
-
-_LATER_PULL: LiteralString = """
-(to_char(known.stamp AT TIME ZONE 'Asia/Phnom_Penh', 'YYYY-"Q"Q') IN (SELECT quarter FROM primero_sync.runs WHERE pull > {}))
-"""
-
-_FIND_STALE = """
-CREATE TEMPORARY TABLE stale_cases ON COMMIT DROP AS
-SELECT DISTINCT s.primero_id::uuid FROM staged_cases AS s JOIN {known} ON {better}
+_REMOVE_STALE = """
+WITH stale AS (DELETE FROM staged_cases AS s USING {known} WHERE {better} RETURNING s.primero_id::uuid),
+services AS (DELETE FROM staged_services AS s USING stale WHERE s.primero_case_id::uuid = stale.primero_id RETURNING s.place)
+SELECT (SELECT count(*) FROM stale), (SELECT count(*) FROM services)
 """
 
 _RENAMED_CASES = """
 CREATE TEMPORARY TABLE renamed_cases ON COMMIT DROP AS
-SELECT s.primero_id::uuid
-  FROM staged_cases AS s
-  JOIN {cases} AS c ON c.primero_id = s.primero_id
- WHERE c.case_id <> s.case_id
-   AND NOT EXISTS (SELECT FROM stale_cases AS stale WHERE stale.primero_id = s.primero_id::uuid)
+SELECT s.primero_id::uuid FROM staged_cases AS s JOIN {cases} AS c ON c.primero_id = s.primero_id WHERE c.case_id <> s.case_id
 """
 
-_DECIDE_CASES = """
-CREATE TEMPORARY TABLE case_decisions ON COMMIT DROP AS
-SELECT s.primero_id::uuid,
-       CASE WHEN stale.primero_id IS NOT NULL THEN 'stale'
-            WHEN renamed.primero_id IS NOT NULL THEN 'updated'
-            WHEN c.case_id IS NULL THEN 'inserted'
-            WHEN {differs} THEN 'updated'
-            ELSE 'unchanged'
-       END AS decision
-  FROM staged_cases AS s
-  LEFT JOIN {cases} AS c ON c.case_id = s.case_id AND (c.primero_id IS NULL OR c.primero_id = s.primero_id)
-  LEFT JOIN stale_cases AS stale ON stale.primero_id = s.primero_id::uuid
-  LEFT JOIN renamed_cases AS renamed ON renamed.primero_id = s.primero_id::uuid
-"""
-
-# A service that ONA does not have, or has for a case that gives it up, differs from nothing.
-_DECIDE_SERVICES = """
-CREATE TEMPORARY TABLE service_decisions ON COMMIT DROP AS
-SELECT s.unique_id,
-       CASE WHEN d.decision = 'stale' THEN 'stale'
-            WHEN v.unique_id IS NULL OR v.primero_case_id <> s.primero_case_id THEN 'inserted'
+# What ONA does not have under this key, or has there of a case that gives it up, differs from nothing.
+_DECIDE = """
+CREATE TEMPORARY TABLE {decided} ON COMMIT DROP AS
+SELECT s.{key} AS key,
+       CASE WHEN {has_row} THEN 'updated'
+            WHEN o.{key} IS NULL OR o.{owner} <> s.{owner} THEN 'inserted'
             ELSE 'updated'
        END AS decision
-  FROM staged_services AS s
-  JOIN case_decisions AS d ON d.primero_id = s.primero_case_id::uuid
-  LEFT JOIN {services} AS v ON v.unique_id = s.unique_id
- WHERE d.decision = 'stale' OR {differs}
+  FROM {staged} AS s
+  LEFT JOIN {ona} AS o ON o.{key} = s.{key}
+ WHERE {differs}
+"""
+
+# The last condition never lets one child's row become another's, even if another session wrote it a moment ago.
+_WRITE = """
+INSERT INTO {ona} AS o ({columns})
+SELECT {values}
+  FROM {staged} AS s
+  JOIN {decided} AS d ON d.key = s.{key}
+ ORDER BY s.{key}
+ON CONFLICT ({key}) DO UPDATE
+   SET ({changes}) = ROW({excluded})
+ WHERE o.{owner} IS NULL OR o.{owner} = excluded.{owner}
 """

@@ -221,9 +221,8 @@ def _by_quarter(found: Iterable[tuple[str, str, int]]) -> list[QuarterDifference
 _DIFFERENT = "SELECT primero_id::text, case_id, updated_at, kind FROM findings WHERE kind = ANY (%s) ORDER BY 1, 2"
 
 _MAKE_TABLES = """
-DROP TABLE IF EXISTS pg_temp.known, pg_temp.staged_cases, pg_temp.staged_services, pg_temp.stale_cases, pg_temp.verdicts;
+DROP TABLE IF EXISTS pg_temp.known, pg_temp.staged_cases, pg_temp.staged_services, pg_temp.verdicts;
 CREATE TEMPORARY TABLE known (primero_id uuid, updated_at timestamptz, belongs boolean, has_key boolean);
-CREATE TEMPORARY TABLE stale_cases (primero_id uuid);
 CREATE TEMPORARY TABLE verdicts (primero_id uuid, verdict text)
 """
 

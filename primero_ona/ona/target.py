@@ -50,6 +50,7 @@ class Target:
             "ona": self.name(table),
             "staged": sql.Identifier(f"staged_{table.name}"),
             "freed": sql.Identifier(f"freed_{table.name}"),
+            "decided": sql.Identifier(f"decided_{table.name}"),
             "key": sql.Identifier(table.key),
             "owner": sql.Identifier(table.identity[0]),
         }
