@@ -20,7 +20,7 @@ Summary = Mapping[str, Any]
 #: Under this name the summary of a stored quarter has the number of the pull that brought it.
 PULL_NUMBER = "pull_number"
 
-#: Under this name it has which pulls received its rows; see `Received`.
+#: Under this name it has which pulls received its rows; see `Span`.
 RECEIVED = "received"
 
 

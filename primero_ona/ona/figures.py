@@ -89,14 +89,12 @@ def _typed(conn: psycopg.Connection, target: Target, table: Table, names: Iterab
     for name in names:
         column = table.column(name)
         # By its text: a timestamp becomes a date, and a number with a fraction of zero a whole one.
-        cast = "{0}" if found[name] == column.type else _CASTS[column.type]
+        cast = "{0}" if found[name] == column.type else _CASTS.get(column.type, "{0}::" + column.type)
         typed.append(sql.SQL(cast + " AS {0}").format(sql.Identifier(name)))
     return sql.SQL(", ").join(typed)
 
 
 _CASTS: dict[str, LiteralString] = {
-    "text": "{0}::text",
-    "uuid": "{0}::uuid",
     "date": "NULLIF(btrim({0}::text), '')::date",
     "integer": "NULLIF(btrim({0}::text), '')::numeric::integer",
 }

@@ -23,7 +23,7 @@ from primero_ona.ona.bookkeeping import (
 from primero_ona.ona.checks import Comparison, compare_staged
 from primero_ona.ona.connection import lock_loads, translate_errors
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.merge import Received, decide, remove_exits, remove_services, remove_stale, write
+from primero_ona.ona.merge import Span, decide, remove_exits, remove_services, remove_stale, write
 from primero_ona.ona.staging import refuse_unusable, stage_exits, stage_rows
 from primero_ona.ona.target import Target
 from primero_ona.quarters import Quarter
@@ -115,14 +115,14 @@ def _number_of(*parts: Frames) -> int | None:
     return numbers.pop()
 
 
-def _received(conn: psycopg.Connection, quarter: Quarter, number: int | None, exits: Frames) -> Received:
+def _received(conn: psycopg.Connection, quarter: Quarter, number: int | None, exits: Frames) -> list[Span]:
     """Which pulls received the rows of a quarter; what was loaded before is stored, and not received just now."""
     if was_loaded(conn, quarter, number):
-        return Received()
+        return []
     known = exits.summary.get(RECEIVED) or {"spans": [(number, None)], "ahead": ()}
-    newest, *earlier = [(pull, since and datetime.fromisoformat(since)) for pull, since in known["spans"]]
+    newest, *earlier = [Span(pull, since and datetime.fromisoformat(since)) for pull, since in known["spans"]]
     last = last_pull(conn, quarter) or 0
-    return Received([newest, *(span for span in earlier if span[0] > last)], known["ahead"])
+    return [newest._replace(ahead=known["ahead"]), *(span for span in earlier if (span.pull or 0) > last)]
 
 
 def _count(received: int, decided: dict[str, int], stale: int, removed: int, own_keys: int) -> TableCounts:

@@ -7,9 +7,8 @@ the log, so they are filtered before. Rows are written in the order of their key
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -21,19 +20,19 @@ from primero_ona.ona.target import Target, commas, different
 from primero_ona.texts import is_uuid
 
 
-@dataclass(frozen=True)
-class Received:
-    """Which pull received a staged row: the first of `spans` that reaches back to its stamp, and of none it was stored before.
+class Span(NamedTuple):
+    """A `pull` that was not loaded yet, the earliest stamp that it received (aware; None: all), and the cases stamped `ahead`.
 
-    A span is the number of a pull that was not loaded yet and the earliest stamp (aware) that it received, None for all; the
-    newest comes first, which also received the cases stamped `ahead` (Primero ids).
+    Which pull received a staged row: the first of the spans, newest first, that reaches back to its stamp or has its case among
+    those `ahead` (Primero ids). A row of no span was stored before.
     """
 
-    spans: Sequence[tuple[int, datetime | None]] = ()
+    pull: int | None
+    since: datetime | None = None
     ahead: Sequence[str] = ()
 
 
-def remove_exits(conn: psycopg.Connection, target: Target, received: Received) -> dict[str, int]:
+def remove_exits(conn: psycopg.Connection, target: Target, received: Sequence[Span]) -> dict[str, int]:
     """Remove the staged exits' rows, unless ONA knows better, and remember the exits; return the rows per table."""
     parts = _known_better(target, received, "e.primero_id", "e.last_updated_at")
     target.run(conn, "DELETE FROM staged_exits AS e USING {known} WHERE {better}", **parts)
@@ -48,7 +47,7 @@ def remove_exits(conn: psycopg.Connection, target: Target, received: Received) -
     return {"cases": cases.rowcount, "services": removed}
 
 
-def remove_stale(conn: psycopg.Connection, target: Target, received: Received) -> dict[str, int]:
+def remove_stale(conn: psycopg.Connection, target: Target, received: Sequence[Span]) -> dict[str, int]:
     """Take cases that ONA knows better out of the staged rows, and their services with them; return the rows per table.
 
     What was received wins over ONA's whatever the stamps say, unless ONA's was loaded from a later pull; what was stored
@@ -117,19 +116,18 @@ def write(conn: psycopg.Connection, target: Target, now: datetime, expected: Map
 
 
 def _known_better(
-    target: Target, received: Received, case: LiteralString, stamp: LiteralString
+    target: Target, received: Sequence[Span], case: LiteralString, stamp: LiteralString
 ) -> dict[str, sql.Composable]:
     """`known`: what ONA holds of cases, as rows or as exits. `better`: the condition that it is newer than a staged row.
 
     And that its quarter was loaded from a later pull than the staged row, unless no pull received that. `case` and `stamp`
     are the staged row's in SQL.
     """
-    whens = []
-    if received.spans:
-        ahead = [UUID(each) for each in received.ahead if is_uuid(each)]
-        whens.append(sql.SQL("WHEN " + case + " = ANY ({}) THEN " + _LATER_PULL).format(ahead, received.spans[0][0]))
-    for pull, since in received.spans:
-        whens.append(sql.SQL("WHEN " + stamp + " >= {} THEN " + _LATER_PULL).format(since or "-infinity", pull))
+    when = "WHEN " + stamp + " >= {} OR " + case + " = ANY ({}) THEN " + _LATER_PULL
+    whens = [
+        sql.SQL(when).format(since or "-infinity", [UUID(each) for each in ahead if is_uuid(each)], pull)
+        for pull, since, ahead in received
+    ]
     later = sql.SQL("CASE {} ELSE true END").format(sql.SQL(" ").join(whens)) if whens else sql.SQL("true")
     better = sql.SQL("known.id = " + case + " AND known.stamp > " + stamp + " AND {}").format(later)
     return {"known": sql.SQL(_KNOWN).format(**target.names), "better": better}

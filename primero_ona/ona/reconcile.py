@@ -22,7 +22,7 @@ from primero_ona.errors import RefusedError
 from primero_ona.ona.bookkeeping import next_pull
 from primero_ona.ona.connection import lock_loads, translate_errors
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.merge import Received, remove_exits
+from primero_ona.ona.merge import Span, remove_exits
 from primero_ona.ona.staging import EXITS, analyze_staged, copy_csv, make_staged, stage_exits, to_csv
 from primero_ona.ona.target import Target, different
 from primero_ona.storage.frames import Frames, to_frame
@@ -132,7 +132,7 @@ def remove_gone(
         target = Target.find(conn)
         make_staged(conn, target)
         stage_exits(conn, Frames.of(to_frame(exits)))
-        return remove_exits(conn, target, Received([(next_pull(conn), None)]))
+        return remove_exits(conn, target, [Span(next_pull(conn))])
 
 
 def _exit(case: Finding) -> dict[str, object]:

@@ -129,9 +129,7 @@ def refuse_unusable(conn: psycopg.Connection) -> None:
 
 
 _UNUSABLE: dict[str, LiteralString] = {
-    "a Primero id occurs more than once": """
-        (SELECT FROM staged_cases GROUP BY primero_id HAVING count(*) > 1) AS repeated
-    """,
+    "a Primero id occurs more than once": "(SELECT FROM staged_cases GROUP BY primero_id HAVING count(*) > 1) AS repeated",
     "a service of a case occurs more than once": """
         (SELECT FROM staged_services GROUP BY primero_case_id, unique_id, place HAVING count(*) > 1) AS repeated
     """,
@@ -140,9 +138,7 @@ _UNUSABLE: dict[str, LiteralString] = {
     """,
     "a service lacks its unique_id or its place": "staged_services WHERE unique_id IS NULL OR place IS NULL",
     "a service belongs to no mapped case": """
-        staged_services AS s
-         WHERE NOT EXISTS (
-            SELECT FROM staged_cases AS c
-             WHERE c.primero_id::uuid = s.primero_case_id::uuid AND c.case_id = s.case_id)
+        staged_services AS s WHERE NOT EXISTS (
+            SELECT FROM staged_cases AS c WHERE c.primero_id::uuid = s.primero_case_id::uuid AND c.case_id = s.case_id)
     """,
 }
