@@ -129,16 +129,15 @@ def _compare(
     theirs, ours = there.columns(conn, table).keys(), here.columns(conn, table).keys()
     # The keys pair the rows; whose a service is follows from the key of its case, which may be one of our own.
     both = [column for column in table.mapped if column.name in theirs & ours and not column.added]
-    query = sql.SQL(_QUERY).format(
-        rows=sql.SQL(_CASES if table is CASES else _SERVICES).format(
-            **{f"there_{name}": identifier for name, identifier in there.names.items()},
-            **{f"here_{name}": identifier for name, identifier in here.names.items()},
-            why=sql.SQL(_WHY),
-            columns=sql.SQL(", ").join(_both(column) for column in both if column.name not in {table.key, CASES.key}),
-        ),
-        there_cases=there.name(CASES),
-        stamp=sql.SQL(_STAMP),
-    )
+    parts = {
+        **{f"there_{name}": identifier for name, identifier in there.names.items()},
+        **{f"here_{name}": identifier for name, identifier in here.names.items()},
+        "stamp": sql.SQL(_STAMP),
+        "why": sql.SQL(_WHY),
+        "columns": sql.SQL(", ").join(_both(column) for column in both if column.name not in {table.key, CASES.key}),
+    }
+    rows = sql.SQL(_CASES if table is CASES else _SERVICES).format(**parts)
+    query = sql.SQL(_QUERY).format(rows=rows, **parts)
     found = conn.execute(query, {**_kinds(table), "last_run": last_run}).fetchall()
     differences = {name: Difference(name, *counted) for name, *counted in found}
     equal = differences.pop("equal", None)

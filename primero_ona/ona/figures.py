@@ -127,9 +127,7 @@ periods AS MATERIALIZED (
         AS kinds (kind, length),
            generate_series({first}::timestamp, {today}::timestamp, length) AS first
 ),
-quarters_and_years AS MATERIALIZED (
-    SELECT * FROM periods WHERE period <> 'month'
-),
+quarters_and_years AS MATERIALIZED (SELECT * FROM periods WHERE period <> 'month'),
 calendar AS MATERIALIZED (
     SELECT day::date, (12 * (EXTRACT(YEAR FROM day) - EXTRACT(YEAR FROM first)) + EXTRACT(MONTH FROM day) - 1)::integer AS month
       FROM (SELECT min(first_day) AS first, max(next_first_day) AS next FROM periods) AS known,
@@ -192,9 +190,7 @@ children AS MATERIALIZED (
       JOIN concern_sets AS s
         ON s.protection_concerns = COALESCE(NULLIF(r.protection_concerns, ''), '(empty)')
 ),
-service_rows AS MATERIALIZED (
-    SELECT {service_columns} FROM {services} WHERE primero_case_id IS NOT NULL
-),
+service_rows AS MATERIALIZED (SELECT {service_columns} FROM {services} WHERE primero_case_id IS NOT NULL),
 service_types AS MATERIALIZED (
     SELECT (row_number() OVER ())::integer AS type, *
       FROM (SELECT DISTINCT COALESCE(NULLIF(service_type, ''), '(empty)') AS service_type FROM service_rows) AS known
@@ -222,15 +218,11 @@ given_labels AS MATERIALIZED (
             WINDOW earlier AS (PARTITION BY child, service_label ORDER BY month)) AS given
      WHERE first_of_month
 ),
-named_values AS MATERIALIZED (
-    {dimensions}
-),
+named_values AS MATERIALIZED ({dimensions}),
 known_values AS MATERIALIZED (
     SELECT (row_number() OVER ())::integer AS value_id, * FROM (SELECT DISTINCT dimension, value FROM named_values) AS named
 ),
-profile_values AS MATERIALIZED (
-    SELECT profile, value_id FROM named_values JOIN known_values USING (dimension, value)
-)
+profile_values AS MATERIALIZED (SELECT profile, value_id FROM named_values JOIN known_values USING (dimension, value))
 {figures}
 """
 

@@ -86,24 +86,20 @@ UPDATE staged_services AS s
 
 _CLAIM_SERVICES = """
 CREATE TEMPORARY TABLE claims ON COMMIT DROP AS
-WITH wanting AS (
-    SELECT s.primero_case_id, s.unique_id AS plain, s.place, left(s.primero_case_id::uuid::text, 8) AS eight,
-           replace(s.primero_case_id::uuid::text, '-', '') AS all_digits,
-           CASE WHEN s.place > 1 THEN '~' || s.place ELSE '' END AS again
-      FROM staged_services AS s
-      LEFT JOIN {services} AS v
-        ON v.unique_id = s.unique_id AND s.place = 1
-       AND (v.primero_case_id = s.primero_case_id OR (v.primero_case_id IS NULL AND v.case_id = s.case_id))
-     WHERE v.unique_id IS NULL
-)
-SELECT w.primero_case_id::uuid AS owner, w.plain, w.place, c.created_at, own.short, own.long,
+SELECT s.primero_case_id::uuid AS owner, s.unique_id AS plain, s.place, c.created_at, own.short, own.long,
        COALESCE(a.unique_id, b.unique_id) AS held
-  FROM wanting AS w
+  FROM staged_services AS s
+  LEFT JOIN {services} AS v
+    ON v.unique_id = s.unique_id AND s.place = 1
+   AND (v.primero_case_id = s.primero_case_id OR (v.primero_case_id IS NULL AND v.case_id = s.case_id))
  CROSS JOIN LATERAL (
-    SELECT plain || '~' || eight || again AS short, plain || '~' || all_digits || again AS long) AS own
-  JOIN staged_cases AS c ON c.primero_id = w.primero_case_id
-  LEFT JOIN {services} AS a ON a.unique_id = own.short AND a.primero_case_id = w.primero_case_id
-  LEFT JOIN {services} AS b ON b.unique_id = own.long AND b.primero_case_id = w.primero_case_id
+    SELECT concat(s.unique_id, '~', left(s.primero_case_id::uuid::text, 8), again) AS short,
+           concat(s.unique_id, '~', replace(s.primero_case_id::uuid::text, '-', ''), again) AS long
+      FROM (SELECT CASE WHEN s.place > 1 THEN '~' || s.place END AS again) AS of_place) AS own
+  JOIN staged_cases AS c ON c.primero_id = s.primero_case_id
+  LEFT JOIN {services} AS a ON a.unique_id = own.short AND a.primero_case_id = s.primero_case_id
+  LEFT JOIN {services} AS b ON b.unique_id = own.long AND b.primero_case_id = s.primero_case_id
+ WHERE v.unique_id IS NULL
 """
 
 _FREE_SERVICES = """

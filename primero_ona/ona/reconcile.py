@@ -56,8 +56,6 @@ EXTRA = ("left", "gone", "out_of_scope", "unconfirmed", "unclaimed", "early")
 #: (and more than a handful): then the account has lost its scope, and the dashboards would lose the children.
 SCOPE_LOSS_SHARE, HANDFUL = 0.05, 10
 
-_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 class Finding(NamedTuple):
     """A case that is not as it should be: Primero's id (None for a row of the legacy pipeline), its last change, and why."""
@@ -139,7 +137,7 @@ def _exit(case: Finding) -> dict[str, object]:
     """An exit as the pull stores it. A row of the legacy pipeline has no Primero id, so one is made from its key."""
     text = None if case.case_id is None else f'"{case.case_id}"'
     own = case.primero_id or str(uuid5(NAMESPACE_OID, case.case_id or ""))
-    return {"id": own, "case_id_display": text, "last_updated_at": case.updated_at or _NEVER}
+    return {"id": own, "case_id_display": text, "last_updated_at": case.updated_at or datetime(1970, 1, 1, tzinfo=UTC)}
 
 
 class ReconciliationTables:
@@ -268,9 +266,8 @@ judged AS (
 surplus AS (
     SELECT COALESCE(c.primero_id, v.primero_id) AS primero_id, c.case_id,
            COALESCE(k.updated_at, c.updated_at) AS updated_at,
-           CASE WHEN k.primero_id IS NOT NULL THEN 'left' WHEN d.verdict = 'gone' THEN 'gone'
-                WHEN d.verdict = 'out of scope' THEN 'out_of_scope' WHEN d.verdict = 'present' THEN 'leaving'
-                ELSE 'unconfirmed' END AS kind
+           CASE WHEN k.primero_id IS NOT NULL THEN 'left' WHEN d.verdict = 'present' THEN 'leaving'
+                ELSE COALESCE(replace(d.verdict, ' ', '_'), 'unconfirmed') END AS kind
       FROM (SELECT primero_id::uuid, case_id, primero_updated_at::timestamptz AS updated_at
               FROM {cases} WHERE primero_id IS NOT NULL) AS c
       FULL JOIN (SELECT DISTINCT primero_case_id::uuid AS primero_id

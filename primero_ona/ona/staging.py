@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 EXITS = pa.schema({"id": pa.string(), "case_id_display": pa.string(), "last_updated_at": pa.timestamp("ms", "UTC")})
 
-#: Every value that is not null in quotes, so that COPY distinguishes an empty text from null.
-_CSV = csv.WriteOptions(include_header=False, quoting_style="all_valid")
-
 #: Bytes that libpq is given at once: it copies them, so a whole frame would be held twice.
 _BLOCK = 1 << 18
 
@@ -95,10 +92,12 @@ def stage_exits(conn: psycopg.Connection, exits: Frames) -> None:
 def to_csv(frame: pd.DataFrame, schema: pa.Schema, what: str) -> memoryview:
     """A frame as the text that COPY reads; raises DataError where it does not have the schema. `what` names its rows."""
     sink = pa.BufferOutputStream()
+    # Every value that is not null in quotes, so that COPY distinguishes an empty text from null.
+    options = csv.WriteOptions(include_header=False, quoting_style="all_valid")
     try:
         # In one piece: pyarrow 26 writes rubbish where the first of several pieces is empty.
         table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False, nthreads=1)
-        csv.write_csv(table.combine_chunks(), sink, _CSV)
+        csv.write_csv(table.combine_chunks(), sink, options)
     except (pa.ArrowException, KeyError, TypeError, ValueError):
         raise DataError(
             f"a frame of {what} does not have the columns and types of the table contract; map the quarter again",
