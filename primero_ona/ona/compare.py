@@ -130,8 +130,8 @@ def _compare(
     # The keys pair the rows; whose a service is follows from the key of its case, which may be one of our own.
     both = [column for column in table.mapped if column.name in theirs & ours and not column.added]
     parts = {
-        **{f"there_{name}": identifier for name, identifier in there.names.items()},
-        **{f"here_{name}": identifier for name, identifier in here.names.items()},
+        **{f"there_{name}": found for name, found in there.names.items()},
+        **{f"here_{name}": found for name, found in here.names.items()},
         "stamp": sql.SQL(_STAMP),
         "why": sql.SQL(_WHY),
         "columns": sql.SQL(", ").join(_both(column) for column in both if column.name not in {table.key, CASES.key}),

@@ -56,13 +56,9 @@ def compute_figures(
 
 
 def _query(conn: psycopg.Connection, target: Target, first_year: int, today: date) -> sql.Composed:
-    """Build the query of all figures (columns as `indicator_figures`, without its stamp), in one statement.
-
-    Periods begin in `first_year`; `today` is in Phnom Penh.
-    """
+    """Build the query of all figures (columns as `indicator_figures`, without its stamp); `today` is in Phnom Penh."""
     return sql.SQL(_ALL_FIGURES).format(
         **target.names,
-        first=date(first_year, 1, 1),
         today=today,
         first_year=first_year,
         case_columns=_typed(conn, target, CASES, _CASE_COLUMNS),
@@ -122,10 +118,10 @@ WITH
 periods AS MATERIALIZED (
     SELECT (row_number() OVER ())::smallint AS period_id, kind AS period, first::date AS first_day,
            (first + length)::date AS next_first_day,
-           ((EXTRACT(YEAR FROM first) - EXTRACT(YEAR FROM {first}::date)) * 12 + EXTRACT(MONTH FROM first) - 1)::integer AS first_month
+           ((EXTRACT(YEAR FROM first) - {first_year}) * 12 + EXTRACT(MONTH FROM first) - 1)::integer AS first_month
       FROM (VALUES ('month', interval '1 month'), ('quarter', interval '3 months'), ('year', interval '1 year'))
         AS kinds (kind, length),
-           generate_series({first}::timestamp, {today}::timestamp, length) AS first
+           generate_series(make_date({first_year}, 1, 1)::timestamp, {today}::timestamp, length) AS first
 ),
 quarters_and_years AS MATERIALIZED (SELECT * FROM periods WHERE period <> 'month'),
 calendar AS MATERIALIZED (

@@ -28,7 +28,10 @@ def settle_keys(conn: psycopg.Connection, target: Target) -> dict[str, int]:
     conn.execute("ANALYZE claims")
     target.run(conn, _FREE_CASES)
     own_cases = _settle(conn, target, CASES, "1")
-    conn.execute(_FOLLOW_CASES)
+    conn.execute(
+        "UPDATE staged_services AS s SET case_id = c.case_id FROM staged_cases AS c "
+        "WHERE c.primero_id = s.primero_case_id AND c.case_id <> s.case_id"
+    )
     target.run(conn, _CLAIM_SERVICES)
     conn.execute("ANALYZE claims")
     target.run(conn, _FREE_SERVICES)
@@ -75,13 +78,6 @@ SELECT c.case_id
   FROM {cases} AS c
  WHERE c.primero_id IS NULL
    AND c.case_id IN (SELECT plain FROM claims UNION ALL SELECT short FROM claims)
-"""
-
-_FOLLOW_CASES = """
-UPDATE staged_services AS s
-   SET case_id = c.case_id
-  FROM staged_cases AS c
- WHERE c.primero_id = s.primero_case_id AND c.case_id <> s.case_id
 """
 
 _CLAIM_SERVICES = """
@@ -148,15 +144,10 @@ _MAKE_KEYS = """
 CREATE TEMPORARY TABLE own_keys ON COMMIT DROP AS
 WITH ranked AS (
     SELECT claims.*, contested.taken OR claims.place > 1 OR row_number() OVER (
-               PARTITION BY plain ORDER BY claims.place > 1, claims.created_at NULLS LAST, claims.owner) > 1 AS loses
+               PARTITION BY claims.plain ORDER BY claims.place > 1, claims.created_at NULLS LAST, claims.owner) > 1 AS loses
       FROM claims
-      JOIN contested USING (plain)
-     WHERE held IS NULL
-     UNION ALL
-    SELECT claims.*, true
-      FROM claims
-     WHERE held IS NULL AND place > 1
-       AND NOT EXISTS (SELECT FROM contested WHERE contested.plain = claims.plain)
+      LEFT JOIN contested ON contested.plain = claims.plain
+     WHERE claims.held IS NULL AND (contested.plain IS NOT NULL OR claims.place > 1)
 ),
 losing AS (
     SELECT *, row_number() OVER (PARTITION BY short ORDER BY created_at NULLS LAST, owner) AS turn

@@ -75,8 +75,7 @@ def load_quarter(
     with translate_errors(f"loading {quarter.name} into ONA"), conn.transaction():
         lock_loads(conn)
         target = Target.find(conn)
-        number = _number_of(cases, services, exits)
-        received_by = _received(conn, quarter, number, exits)
+        received_by = _received(conn, quarter, cases, services, exits)
         received = stage_rows(conn, target, cases, services)
         refuse_unusable(conn)
         stage_exits(conn, exits)
@@ -93,36 +92,34 @@ def load_quarter(
         summaries = (cases.summary, services.summary)
         update_quarantine(conn, quarter, run_id, now, summaries)
         replace_unmapped(conn, quarter, run_id, summaries)
-        origin = Origin(number, exits.summary.get("stored_version"), cases.summary.get("mapping_version"))
+        origin = Origin(
+            exits.summary.get(PULL_NUMBER), exits.summary.get("stored_version"), cases.summary.get("mapping_version")
+        )
         done = {table: asdict(counted) for table, counted in counts.items()}
         record_run(conn, quarter, run_id, now, origin, done, walk_of(exits.summary.get("pull")))
         compared = compare_staged(conn, target, stale)
     return LoadResult(counts["cases"], counts["services"], compared)
 
 
-def _number_of(*parts: Frames) -> int | None:
-    """The number of the pull that all parts of a quarter come from; None where none of them knows it.
+def _received(conn: psycopg.Connection, quarter: Quarter, cases: Frames, services: Frames, exits: Frames) -> list[Span]:
+    """Which pulls received the rows of a quarter; what was loaded before is stored, and not received just now.
 
-    Raises TransientError where they come from several: what left can then not be distinguished from what came.
+    Raises TransientError where its parts come from several pulls: what left can then not be distinguished from what came.
     """
-    numbers = {part.summary.get(PULL_NUMBER) for part in parts}
+    numbers = {part.summary.get(PULL_NUMBER) for part in (cases, services, exits)}
     if len(numbers) > 1:
         raise TransientError(
             "the mapped rows and the exits of this quarter come from different pulls: another run stores it, or one was killed; "
             "nothing was loaded, sync the quarter again",
             see="two-pulls",
         )
-    return numbers.pop()
-
-
-def _received(conn: psycopg.Connection, quarter: Quarter, number: int | None, exits: Frames) -> list[Span]:
-    """Which pulls received the rows of a quarter; what was loaded before is stored, and not received just now."""
-    if was_loaded(conn, quarter, number):
+    number = numbers.pop()
+    if number is None or was_loaded(conn, quarter, number):
         return []
     known = exits.summary.get(RECEIVED) or {"spans": [(number, None)], "ahead": ()}
     newest, *earlier = [Span(pull, since and datetime.fromisoformat(since)) for pull, since in known["spans"]]
     last = last_pull(conn, quarter) or 0
-    return [newest._replace(ahead=known["ahead"]), *(span for span in earlier if (span.pull or 0) > last)]
+    return [newest._replace(ahead=known["ahead"]), *(span for span in earlier if span.pull > last)]
 
 
 def _count(received: int, decided: dict[str, int], stale: int, removed: int, own_keys: int) -> TableCounts:

@@ -27,7 +27,7 @@ class Span(NamedTuple):
     those `ahead` (Primero ids). A row of no span was stored before.
     """
 
-    pull: int | None
+    pull: int
     since: datetime | None = None
     ahead: Sequence[str] = ()
 
@@ -146,10 +146,8 @@ _LATER_PULL: LiteralString = """
 # The legacy pipeline's rows have no Primero id; one whose key a case of this load claims is that case's.
 _LEAVING = """
 CREATE TEMPORARY TABLE leaving ON COMMIT DROP AS
-SELECT c.case_id
-  FROM {cases} AS c
-  JOIN staged_exits AS e ON e.primero_id = c.primero_id::uuid
-UNION
+SELECT c.case_id FROM {cases} AS c JOIN staged_exits AS e ON e.primero_id = c.primero_id::uuid
+ UNION
 SELECT c.case_id
   FROM {cases} AS c
   JOIN staged_exits AS e ON e.case_id = c.case_id

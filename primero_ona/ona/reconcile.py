@@ -249,8 +249,7 @@ judged AS (
     SELECT k.primero_id, e.case_id, k.updated_at,
            CASE WHEN NOT k.has_key THEN 'quarantined'
                 WHEN c.primero_id IS NULL AND o.case_id IS NULL THEN 'missing'
-                WHEN c.primero_id IS NULL THEN 'stale'
-                WHEN c.primero_updated_at::timestamptz < k.updated_at THEN 'stale'
+                WHEN c.primero_id IS NULL OR c.primero_updated_at::timestamptz < k.updated_at THEN 'stale'
                 WHEN c.primero_updated_at::timestamptz > k.updated_at
                      AND c.primero_updated_at::timestamptz BETWEEN {settled} AND {latest} THEN 'pending'
                 WHEN {differs} THEN 'different'

@@ -13,11 +13,9 @@ from psycopg import sql
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.target import Target
 
-LATE, CORRECTION, EXIT = "late registration", "correction", "exit"
-FIRST_LOAD, MAPPING, DEFINITION = "first load of a past quarter", "mapping changed", "definition changed"
-UNKNOWN = "unknown"
-#: In the order in which the reason of a revision names them.
-_CAUSES = (LATE, FIRST_LOAD, CORRECTION, EXIT, MAPPING, DEFINITION, UNKNOWN)
+LATE, FIRST_LOAD, EXIT, UNKNOWN = "late registration", "first load of a past quarter", "exit", "unknown"
+#: What may have caused a revision, in the order in which its reason names them.
+_CAUSES = (LATE, FIRST_LOAD, "correction", EXIT, "mapping changed", "definition changed", UNKNOWN)
 
 
 def needs_computing(

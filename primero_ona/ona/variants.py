@@ -81,13 +81,8 @@ def _variant(indicator: str, name: str) -> Variant:
     comments = [line for line in _text(f"{stem}.sql").splitlines() if line.startswith("--")]
     words = "\n".join(line.removeprefix("--").removeprefix(" ") for line in comments)
     undated = f"{stem}.undated.sql"
-    return Variant(
-        indicator,
-        name,
-        words,
-        _statement(f"{stem}.sql"),
-        _statement(undated) if (_FOLDER / undated).is_file() else None,
-    )
+    has_undated = (_FOLDER / undated).is_file()
+    return Variant(indicator, name, words, _statement(f"{stem}.sql"), _statement(undated) if has_undated else None)
 
 
 def _statement(name: str) -> str:
