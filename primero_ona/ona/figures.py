@@ -50,7 +50,7 @@ def compute_figures(
         target.run(conn, _DIFFERENCES, new_figures=_query(conn, target, first_year, today))
         keep_revisions(conn, target, run_id, definition, today)
         target.run(conn, _REMOVE)
-        target.run(conn, _INSERT, now=now)
+        target.run(conn, _WRITE, now=now)
         keep_state(conn, target, definition, defaults)
     return True
 
@@ -86,6 +86,8 @@ def _typed(conn: psycopg.Connection, target: Target, table: Table, names: Iterab
         column = table.column(name)
         # By its text: a timestamp becomes a date, and a number with a fraction of zero a whole one.
         cast = "{0}" if found[name] == column.type else _CASTS.get(column.type, "{0}::" + column.type)
+        if name in _OF_PROFILES:
+            cast = "COALESCE(NULLIF(" + cast + ", ''), '(empty)')"
         typed.append(sql.SQL(cast + " AS {0}").format(sql.Identifier(name)))
     return sql.SQL(", ").join(typed)
 
@@ -95,12 +97,14 @@ _CASTS: dict[str, LiteralString] = {
     "integer": "NULLIF(btrim({0}::text), '')::numeric::integer",
 }
 
+_OF_PROFILES = (
+    "sex", "province_current", "district_current", "placement_type", "type_of_case", "case_source", "consent_status", "disabled",
+    "protection_concerns", "service_type",
+)  # fmt: skip
 _CASE_COLUMNS = (
     "primero_id", "registration_date", "care_date", "date_of_reintegration", "date_closure", "case_status", "age",
-    "age_at_registration", "age_at_placement", "age_at_reintegration", "sex", "province_current", "district_current",
-    "placement_type", "type_of_case", "case_source", "consent_status", "disabled", "protection_concerns",
+    "age_at_registration", "age_at_placement", "age_at_reintegration", *_OF_PROFILES[:-1],
 )  # fmt: skip
-
 _SERVICE_COLUMNS = ("primero_case_id", "service_date", "age_at_service", "service_type", "service_subtypes")
 
 # Of parts of a query the planner knows neither rows nor values: it would go on row by row, or sort for every join. Each part
@@ -136,29 +140,22 @@ month_periods AS MATERIALIZED (
 ),
 -- The legacy pipeline's rows have no Primero id.
 case_rows AS MATERIALIZED (
-    SELECT {case_columns} FROM {cases} WHERE primero_id IS NOT NULL AND case_status IS DISTINCT FROM 'duplicate'
+    SELECT {case_columns}, placement_type::text AS placement
+      FROM {cases}
+     WHERE primero_id IS NOT NULL AND case_status IS DISTINCT FROM 'duplicate'
 ),
 -- Profiles: children are counted by these few numbers, and not by texts. Those of places leave eight for each, for the age
 -- groups; the others lie between them.
 places AS MATERIALIZED (
     SELECT (row_number() OVER ())::integer * 8 AS place, *
-      FROM (SELECT DISTINCT COALESCE(NULLIF(sex, ''), '(empty)') AS sex,
-                   COALESCE(NULLIF(province_current, ''), '(empty)') AS province_current,
-                   COALESCE(NULLIF(district_current, ''), '(empty)') AS district_current
-              FROM case_rows) AS known
+      FROM (SELECT DISTINCT sex, province_current, district_current FROM case_rows) AS known
 ),
 cares AS MATERIALIZED (
     SELECT (row_number() OVER ())::integer * 8 + 5 AS care, *
-      FROM (SELECT DISTINCT COALESCE(NULLIF(placement_type, ''), '(empty)') AS placement_type,
-                   COALESCE(NULLIF(type_of_case, ''), '(empty)') AS type_of_case,
-                   COALESCE(NULLIF(case_source, ''), '(empty)') AS case_source,
-                   COALESCE(NULLIF(consent_status, ''), '(empty)') AS consent_status,
-                   COALESCE(NULLIF(disabled, ''), '(empty)') AS disabled
-              FROM case_rows) AS known
+      FROM (SELECT DISTINCT placement_type, type_of_case, case_source, consent_status, disabled FROM case_rows) AS known
 ),
 concern_sets AS MATERIALIZED (
-    SELECT (row_number() OVER ())::integer * 8 + 6 AS concerns, *
-      FROM (SELECT DISTINCT COALESCE(NULLIF(protection_concerns, ''), '(empty)') AS protection_concerns FROM case_rows) AS known
+    SELECT (row_number() OVER ())::integer * 8 + 6 AS concerns, * FROM (SELECT DISTINCT protection_concerns FROM case_rows) AS known
 ),
 -- `registration_month`: the first month, counted as in `periods`, that begins on the day of registration or later; negative
 -- before the first.
@@ -168,28 +165,18 @@ children AS MATERIALIZED (
            ((EXTRACT(YEAR FROM r.registration_date) - {first_year}) * 12
                + EXTRACT(MONTH FROM r.registration_date) - 1)::integer
                + (EXTRACT(DAY FROM r.registration_date) > 1)::integer AS registration_month,
-           r.case_status, r.placement_type, r.type_of_case,
-           COALESCE(string_to_array(r.placement_type, ', ') && {placements}, false) AS placed_in_family,
+           r.case_status, r.placement AS placement_type, r.type_of_case,
+           COALESCE(string_to_array(r.placement, ', ') && {placements}, false) AS placed_in_family,
            r.age, r.age_at_registration, r.age_at_placement, r.age_at_reintegration,
            p.place, c.care, s.concerns
       FROM case_rows AS r
-      JOIN places AS p
-        ON p.sex = COALESCE(NULLIF(r.sex, ''), '(empty)')
-       AND p.province_current = COALESCE(NULLIF(r.province_current, ''), '(empty)')
-       AND p.district_current = COALESCE(NULLIF(r.district_current, ''), '(empty)')
-      JOIN cares AS c
-        ON c.placement_type = COALESCE(NULLIF(r.placement_type, ''), '(empty)')
-       AND c.type_of_case = COALESCE(NULLIF(r.type_of_case, ''), '(empty)')
-       AND c.case_source = COALESCE(NULLIF(r.case_source, ''), '(empty)')
-       AND c.consent_status = COALESCE(NULLIF(r.consent_status, ''), '(empty)')
-       AND c.disabled = COALESCE(NULLIF(r.disabled, ''), '(empty)')
-      JOIN concern_sets AS s
-        ON s.protection_concerns = COALESCE(NULLIF(r.protection_concerns, ''), '(empty)')
+      JOIN places AS p USING (sex, province_current, district_current)
+      JOIN cares AS c USING (placement_type, type_of_case, case_source, consent_status, disabled)
+      JOIN concern_sets AS s USING (protection_concerns)
 ),
 service_rows AS MATERIALIZED (SELECT {service_columns} FROM {services} WHERE primero_case_id IS NOT NULL),
 service_types AS MATERIALIZED (
-    SELECT (row_number() OVER ())::integer AS type, *
-      FROM (SELECT DISTINCT COALESCE(NULLIF(service_type, ''), '(empty)') AS service_type FROM service_rows) AS known
+    SELECT (row_number() OVER ())::integer AS type, * FROM (SELECT DISTINCT service_type FROM service_rows) AS known
 ),
 type_labels AS MATERIALIZED (
     SELECT DISTINCT type, dense_rank() OVER (ORDER BY part)::integer * 8 + 7 AS service_label, part AS service_type
@@ -200,7 +187,7 @@ child_services AS MATERIALIZED (
            COALESCE(string_to_array(r.service_subtypes, ', ') && {subtypes}, false) AS into_family
       FROM service_rows AS r
       JOIN children AS c ON c.primero_id = r.primero_case_id
-      JOIN service_types AS t ON t.service_type = COALESCE(NULLIF(r.service_type, ''), '(empty)')
+      JOIN service_types AS t USING (service_type)
 ),
 -- A month is there once for each child and label; whether it is the first of its quarter and of its year with it, is marked.
 given_labels AS MATERIALIZED (
@@ -315,12 +302,14 @@ SELECT indicator, variant, period, period_start, dimension, value, f.children AS
 _REMOVE = """
 DELETE FROM {indicator_figures} AS f
  USING changed_figures AS c
- WHERE c.old IS NOT NULL
+ WHERE c.new IS NULL
    AND (f.indicator, f.variant, f.period, f.period_start, f.dimension, f.value)
      = (c.indicator, c.variant, c.period, c.period_start, c.dimension, c.value)
 """
 
-_INSERT = """
+_WRITE = """
 INSERT INTO {indicator_figures} (indicator, variant, period, period_start, dimension, value, children, updated_at)
 SELECT indicator, variant, period, period_start, dimension, value, new, {now} FROM changed_figures WHERE new IS NOT NULL
+ON CONFLICT (indicator, variant, period, period_start, dimension, value) DO UPDATE
+   SET children = excluded.children, updated_at = excluded.updated_at
 """
