@@ -166,8 +166,8 @@ class ReconciliationTables:
         known = known.assign(primero_id=known["primero_id"].where(known["primero_id"].str.fullmatch(UUID)))
         copy_csv(self._conn, "known", KNOWN_SCHEMA.names, to_csv(known, KNOWN_SCHEMA, "the inventory"))
         for table, frame in ((CASES, cases), (SERVICES, services)):
-            text = to_csv(frame, table.arrow_schema(), table.name)
-            copy_csv(self._conn, f"staged_{table.name}", table.frame_names, text)
+            schema = table.arrow_schema()
+            copy_csv(self._conn, f"staged_{table.name}", schema.names, to_csv(frame, schema, table.name))
 
     def unknown(self) -> list[str]:
         """The Primero ids of ONA's cases, or of its services, that the inventory does not show."""

@@ -63,7 +63,7 @@ def make_staged(conn: psycopg.Connection, target: Target) -> None:
     for table in (CASES, SERVICES):
         types = target.require(conn, table, table.mapped_names)
         types |= {column.name: column.type for column in table.deciding}
-        columns = [sql.Identifier(name) + sql.SQL(f" {types[name]}") for name in table.frame_names]
+        columns = [sql.Identifier(name) + sql.SQL(f" {types[name]}") for name in table.arrow_schema().names]
         make = sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP")
         conn.execute(make.format(sql.Identifier(f"staged_{table.name}"), sql.SQL(", ").join(columns)))
 
