@@ -133,7 +133,7 @@ def _types(conn: psycopg.Connection) -> Diagnosis:
     target = Target.find(conn)
     odd = []
     for table in TABLES:
-        present = target.column_types(conn, table)
+        present = target.columns(conn, table)
         for column in table.columns:
             known = {"ours": column.type, "theirs": present.get(column.name)}
             if known["theirs"] and conn.execute(_ASSIGNED, known).fetchone() != (True,):

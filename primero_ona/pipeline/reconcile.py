@@ -17,9 +17,9 @@ from primero_ona.ona.reconcile import (
     KNOWN_SCHEMA,
     REMOVABLE,
     SYNCED,
+    Finding,
     QuarterDifferences,
     ReconciliationTables,
-    Removable,
 )
 from primero_ona.ona.reference import read_places
 from primero_ona.pipeline.account import known_fields
@@ -49,7 +49,7 @@ class Reconciliation:
     early: list[str] = field(default_factory=list)
     outdated: tuple[Quarter, ...] = ()
     to_sync: list[Quarter] = field(default_factory=list)
-    removable: list[Removable] = field(default_factory=list, repr=False)
+    removable: list[Finding] = field(default_factory=list, repr=False)
 
     @property
     def first_early(self) -> str | None:
@@ -137,15 +137,16 @@ def reconcile(
     with tables.opened():
         inventory = take_inventory(client, sink, scope.policy.precision, known)
         tables.note(presences_of(client, tables.unknown()[:CONFIRM_MOST]))
-        quarters = tables.compare(
+        quarters, findings = tables.compare(
             since=scope.first.start, settled_until=inventory.settled - grace, latest=inventory.latest
         )
     inventory = replace(inventory, ahead=not_erased(inventory.ahead, erased))
-    early = [case for case, *_ in tables.findings(("early",)) if case]
+    early = [each.primero_id for each in findings if each.kind == "early" and each.primero_id]
     outdated = outdated_quarters(conn, scope.policy.suffix)
     wanted = tuple(quarter for quarter in outdated if quarter >= scope.first)
-    to_sync = {Quarter.of(moment) for _, _, moment, _ in tables.findings(SYNCED) if moment} | set(wanted)
-    removable = [Removable(case, key, moment) for case, key, moment, _ in tables.findings(REMOVABLE)]
+    moments = [each.updated_at for each in findings if each.kind in SYNCED and each.updated_at]
+    to_sync = {*map(Quarter.of, moments), *wanted}
+    removable = [each for each in findings if each.kind in REMOVABLE]
     return Reconciliation(
         quarters,
         inventory,

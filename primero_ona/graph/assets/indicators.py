@@ -59,7 +59,7 @@ def figures_asset(settings: GraphSettings) -> dg.AssetsDefinition:
 
         now = datetime.now(UTC)
         with ona.connection() as connection:
-            counts = compute_figures(
+            computed = compute_figures(
                 connection,
                 run_id=context.run_id,
                 now=now,
@@ -70,7 +70,7 @@ def figures_asset(settings: GraphSettings) -> dg.AssetsDefinition:
             totals = _totals(connection, settings)
         children = {key: total.children for key, total in totals.items()}
         # How many figures differ would tell how many concerns, and what else, the one case has that came.
-        note = "computed" if counts.computed else "nothing was loaded since the last computation, so the figures stand"
+        note = "computed" if computed else "nothing was loaded since the last computation, so the figures stand"
         return dg.MaterializeResult(
             metadata={"note": note, **totals_metadata(children, Quarter.of(now), settings.indicators)}
         )
