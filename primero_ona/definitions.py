@@ -98,7 +98,7 @@ def build_defs(
             close_schedule(job),
             refresh_schedule(job),
             schedule("compute_figures", compute),
-            reports_schedule(write, quarters, on=settings.reports_folder is not None or not runs_elsewhere()),
+            reports_schedule(write, quarters, on=settings.reports is not None or not runs_elsewhere()),
             schedule("verify_monthly", verify),
             schedule("remove_runs", remove),
             *(schedule("purge_nightly", purge) for purge in purges),

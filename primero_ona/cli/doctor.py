@@ -172,7 +172,7 @@ def _storage() -> Iterator[Diagnosis]:
     yield keys_noted(settings.storage_keys.get_secret_value(), alerts.keys_backup)
     folders = {"DAGSTER_HOME": _home(), "temporary files": Path(tempfile.gettempdir())}
     folders |= {"stored partitions": base} if base else {}
-    yield free_space(folders, alerts.least_space)
+    yield free_space(folders, alerts.least_space_gb)
 
 
 def _dagster() -> Iterator[Diagnosis]:

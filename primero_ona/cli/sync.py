@@ -133,7 +133,7 @@ def make_report(period: Period, *, internal: bool, folder: Path | None = None) -
             period,
             settings.indicators,
             "internal" if internal else "public",
-            folder or settings.reports_folder or default_reports(None),
+            folder or settings.reports or default_reports(None),
             datetime.now(UTC),
         )
     for path in paths:

@@ -265,5 +265,5 @@ def _machine(instance: dg.DagsterInstance, settings: AlertSettings) -> Iterator[
     folders = {"DAGSTER_HOME": Path(instance.root_directory)}
     if not storage.bucket:
         folders["stored partitions"] = storage.folder or default_storage(instance)
-    yield free_space(folders, settings.least_space)
+    yield free_space(folders, settings.least_space_gb)
     yield keys_noted(storage.storage_keys.get_secret_value(), settings.keys_backup)
