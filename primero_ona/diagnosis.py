@@ -7,7 +7,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -64,19 +64,16 @@ class Area:
 
 def resolve(host: str) -> list[str]:
     """Look up the addresses of a host name; none where it is not known, or the name server does not answer in time."""
-    looked: Future[list[str]] = Future()
+    found: list[str] = []
 
-    def work() -> None:
-        try:
-            looked.set_result([str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)])
-        except (OSError, UnicodeError):
-            looked.set_result([])
+    def look_up() -> None:
+        with suppress(OSError, UnicodeError):
+            found.extend(str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
 
-    Thread(target=work, daemon=True).start()
-    try:
-        return list(dict.fromkeys(looked.result(_NAME_SECONDS)))
-    except TimeoutError:
-        return []
+    thread = Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(_NAME_SECONDS)
+    return list(dict.fromkeys(found))
 
 
 def own_address(address: str) -> str | None:
@@ -98,21 +95,23 @@ def storage_folder(path: Path) -> Diagnosis:
 
     Raises OSError as this machine does.
     """
-    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    there = _nearest(path)
     with tempfile.TemporaryFile(dir=there):
         return STORAGE.ok("folder", f"{path}, {'can be written' if there == path else 'to be made by the first sync'}")
 
 
 def free_space(folders: Mapping[str, Path], least: int) -> Diagnosis:
     """Compare the free space of the disks under these folders, each with what it is for, with `least` (GB)."""
-    free = {
-        what: shutil.disk_usage(next(one for one in (path, *path.absolute().parents) if one.exists())).free // 10**9
-        for what, path in folders.items()
-    }
-    if scarce := {what: gigabytes for what, gigabytes in free.items() if gigabytes < least}:
+    free = {what: shutil.disk_usage(_nearest(path)).free // 10**9 for what, path in folders.items()}
+    if scarce := [what for what, gigabytes in free.items() if gigabytes < least]:
         text = f"less than {least} GB are free for {', '.join(scarce)}; free some, or move them (PRIMERO_ONA_LEAST_SPACE_GB)"
         return STORAGE.failed("space", text, TransientError, "overdue")
     return STORAGE.ok("space", ", ".join(f"{gigabytes:,} GB for {what}" for what, gigabytes in free.items()))
+
+
+def _nearest(path: Path) -> Path:
+    """The path where it exists, else the nearest folder above it that does."""
+    return next(one for one in (path, *path.absolute().parents) if one.exists())
 
 
 def fingerprint(keys: str) -> str:

@@ -102,19 +102,15 @@ def _from_files(group: type[BaseSettings]) -> dict[str, str]:
         if is_secret(field) and (path := named.get(variable + FILE_SUFFIX)):
             if named.get(variable):
                 raise ConfigError(f"{variable} and {variable}{FILE_SUFFIX} are both set; keep one of them")
-            value = _secret_in(Path(path), f"the file that {variable}{FILE_SUFFIX} names")
+            file = f"the file that {variable}{FILE_SUFFIX} names"
+            if not (value := _text_of(Path(path), file).strip()):
+                raise ConfigError(f"{file} is empty")
+            refuse_open_secret(Path(path), file)
         elif is_secret(field) and value and not os.environ.get(variable):
             refuse_open_secret(Path(".env"), ".env")
         if value:
             found[variable] = value
     return found
-
-
-def _secret_in(path: Path, name: str) -> str:
-    if not (value := _text_of(path, name).strip()):
-        raise ConfigError(f"{name} is empty")
-    refuse_open_secret(path, name)
-    return value
 
 
 class _Settings(BaseSettings):
@@ -342,7 +338,9 @@ def read(*classes: type[SettingsClass]) -> tuple[SettingsClass, ...]:
         try:
             found.append(group())
         except ValidationError as error:
-            faults += [_fault(fault["loc"], fault["type"], fault["msg"]) for fault in error.errors(include_input=False)]
+            for fault in error.errors(include_input=False):
+                malformed = f"is malformed ({fault['msg'].removeprefix('Value error, ')})"
+                faults.append(f"{fault['loc'][0]} {'is not set' if fault['type'] == 'missing' else malformed}")
         except ConfigError as failure:
             faults.append(str(failure))
     if faults:
@@ -353,11 +351,3 @@ def read(*classes: type[SettingsClass]) -> tuple[SettingsClass, ...]:
 def read_one(group: type[SettingsClass]) -> SettingsClass:
     """Read one group of settings; as `read`."""
     return read(group)[0]
-
-
-def _fault(location: tuple[int | str, ...], kind: str, message: str) -> str:
-    """Say what is wrong with one variable, without its value."""
-    name = str(location[0]) if location else "?"
-    if kind == "missing":
-        return f"{name} is not set"
-    return f"{name} is malformed ({message.removeprefix('Value error, ')})"

@@ -28,12 +28,9 @@ def normalize(text: str | None) -> str:
 
 def same_text(one: str | None, other: str | None) -> bool:
     """Whether two texts are the same to a reader; null and blank are the same, capital and small letters are not."""
-    return _seen(one) == _seen(other)
-
-
-def _seen(text: str | None) -> str:
-    """The normal form for comparing: Unicode's NFC of what shows, with one blank for any run of blanks."""
-    return unicodedata.normalize("NFC", " ".join(normalize(text).split()))
+    # Of what shows Unicode's NFC, with one blank for any run of blanks.
+    seen = {unicodedata.normalize("NFC", " ".join(normalize(text).split())) for text in (one, other)}
+    return len(seen) == 1
 
 
 #: A whole number that may not fit into 64 bits, where a number can stand.
@@ -102,10 +99,8 @@ def is_uuid(text: object) -> bool:
 
 def case_id_of(*parts: Any) -> str:  # noqa: ANN401
     """The id of a case: the first of `parts`, or where that is no UUID a stand-in made of all parts, always the same one."""
-    identity = parts[0].lower() if isinstance(parts[0], str) else None
-    if identity is not None and is_uuid(identity):
-        return identity
-    return f"no-uuid:{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
+    identity = str(parts[0]).lower()
+    return identity if is_uuid(identity) else f"no-uuid:{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
 
 def showable(identity: str) -> str:
