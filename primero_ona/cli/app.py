@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from primero_ona.cli import demo, doctor, installation, output, quarantine, reference, storage, sync, verify
-from primero_ona.cli.output import exit_code
 from primero_ona.process import described, prepare_process
 
 app = typer.Typer(
@@ -45,8 +44,8 @@ for name, group in {
     "dictionary": reference.dictionary,
     "quarantine": quarantine.app,
     "fields": reference.fields,
-    "account": installation.account,
-    "config": installation.config,
+    "account": reference.account,
+    "config": doctor.config,
     "keys": storage.keys,
     "alerts": installation.alerts,
     "code-server": installation.code_server,
@@ -79,7 +78,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
             text, kind = described(error)
             output.error(text)
-            sys.exit(exit_code(kind))
+            sys.exit(output.exit_code(kind))
 
 
 if __name__ == "__main__":

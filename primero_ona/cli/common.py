@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from primero_ona.graph.runs import Outcome, RunOutcome
     from primero_ona.pipeline.stored import StoredAssets
+    from primero_ona.primero.client import PrimeroClient
+    from primero_ona.settings import GraphSettings
 
 #: Exit code of a command that Ctrl-C ended, as a shell has it; and so many of the runs that it leaves are named.
 INTERRUPTED, _NAMED = 130, 5
@@ -25,13 +27,18 @@ INTERRUPTED, _NAMED = 130, 5
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]
 
 
-@contextmanager
-def ona_connection() -> Iterator[psycopg.Connection]:
+def ona_connection() -> AbstractContextManager[psycopg.Connection]:
     """A connection to the ONA database that the settings name."""
     from primero_ona.graph.resources import OnaDatabaseResource
 
-    with OnaDatabaseResource().connection() as connection:
-        yield connection
+    return OnaDatabaseResource().connection()
+
+
+def primero_client(total: float | None = None) -> PrimeroClient:
+    """A client of the Primero that the settings name; `total`: seconds that all its questions may take together."""
+    from primero_ona.graph.resources import PrimeroResource
+
+    return PrimeroResource().client(total)
 
 
 def apply_schema() -> int:
@@ -55,12 +62,19 @@ def stored_assets() -> Iterator[StoredAssets]:
         yield PartitionStorage().assets(instance)
 
 
+def read_settings(*, primero: bool = True) -> GraphSettings:
+    """Read all settings of a sync, so that one message names all that is wrong; return those of the graph."""
+    from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read, read_one
+
+    read(*([PrimeroSettings] if primero else []), OnaSettings, StorageSettings, GraphSettings)
+    return read_one(GraphSettings)
+
+
 def refresh_reference(*, here: bool = False) -> RunOutcome:
     """Run the job that reads Primero's reference data, without which nothing can be mapped; `here`: see `sync_quarters`."""
     from primero_ona.graph.runs import RunOutcome, open_instance
-    from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read
 
-    read(PrimeroSettings, OnaSettings, StorageSettings, GraphSettings)
+    read_settings()
     outcome = RunOutcome()
     with open_instance() as instance, output.progress(1, quiet=True) as show:
         _run("refresh_reference", [outcome], instance, show, here=here)
@@ -84,11 +98,8 @@ def sync_quarters(
     from primero_ona.graph.resources import PartitionStorage
     from primero_ona.graph.runs import Outcome, RunOutcome, open_instance
     from primero_ona.pipeline.stored import REFERENCE
-    from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read, read_one
 
-    primero = [PrimeroSettings] if job_name == "sync_quarter" else []
-    read(*primero, OnaSettings, StorageSettings, GraphSettings)
-    quarters = quarterly_partitions(read_one(GraphSettings).start)
+    quarters = quarterly_partitions(read_settings(primero=job_name == "sync_quarter").start)
     for quarter in wanted:
         require_partition(quarters, quarter)
     outcomes = [Outcome(quarter=quarter, whole=whole) for quarter in wanted]
@@ -113,33 +124,28 @@ def _run(
     from primero_ona.graph.runs import Outcome, execute
 
     defs = build_defs()
-    labels = [outcome.quarter.label if isinstance(outcome, Outcome) else job_name for outcome in outcomes]
     handed = last_beat(instance)
     runs = _submit(defs, job_name, outcomes, instance) if not here and is_served(instance) else []
     for number, outcome in enumerate(outcomes):
+        label = outcome.quarter.label if isinstance(outcome, Outcome) else job_name
         try:
             if runs:
                 outcome.run_id = runs[number]
                 try:
-                    follow(instance, runs[number], outcome, partial(show, number, labels[number]), handed)
+                    follow(instance, runs[number], outcome, partial(show, number, label), handed)
                     continue
                 except NotLaunchedError:
                     take_back(instance, runs[number + 1 :])
                     outcome.run_id, runs = "", []
-                except KeyboardInterrupt:
-                    _leave(runs[number:])
-                except SyncError:
-                    raise
-                except Exception:
-                    _name(runs[number:])
-                    raise
             if not here:
                 require_none_launched(instance)
         except SyncError as error:
             # Other quarters have come, or can: this one alone failed.
             outcome.failure, outcome.kind = error.shown, error.kind
             continue
-        show(number, labels[number], "runs")
+        except (KeyboardInterrupt, Exception) as end:  # noqa: BLE001 it is raised again
+            _leave(runs[number:], end)
+        show(number, label, "runs")
         execute(defs.resolve_job_def(job_name), instance, outcome)
 
 
@@ -153,34 +159,24 @@ def _submit(
     try:
         for outcome in outcomes:
             runs += [submit(defs, job_name, instance, outcome.tags)]
-    except KeyboardInterrupt:
-        if not runs:
-            raise
-        _leave(runs)
-    except Exception:
-        if left := take_back(instance, runs):
-            _name(left)
-        raise
+    except KeyboardInterrupt as end:
+        _leave(runs, end)
+    except Exception as end:  # noqa: BLE001 it is raised again
+        _leave(take_back(instance, runs), end)
     return runs
 
 
-def _name(runs: Sequence[str]) -> None:
-    """Say that runs go on without the command, which has failed."""
-    output.error(f"Dagster's daemon goes on with what was asked before this fault: {_pages(runs)}")
-
-
-def _leave(runs: Sequence[str]) -> NoReturn:
-    """Say that runs go on without the command that was interrupted, and leave."""
-    output.error(
-        f"interrupted, but Dagster's daemon goes on with what was asked; follow or terminate it at {_pages(runs)}"
-    )
-    raise typer.Exit(INTERRUPTED)
-
-
-def _pages(runs: Sequence[str]) -> str:
-    """Where the UI shows runs."""
+def _leave(runs: Sequence[str], end: BaseException) -> NoReturn:
+    """Say where the UI shows the runs that go on without the command, which a fault or Ctrl-C ends, and end it."""
     from primero_ona.settings import AlertSettings, read_one
 
+    if not runs:
+        raise end
     address = read_one(AlertSettings).ui_url.rstrip("/")
     pages = ", ".join(f"{address}/runs/{run_id}" for run_id in runs[:_NAMED])
-    return pages + (f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else "")
+    pages += f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+    if not isinstance(end, KeyboardInterrupt):
+        output.error(f"Dagster's daemon goes on with what was asked before this fault: {pages}")
+        raise end
+    output.error(f"interrupted, but Dagster's daemon goes on with what was asked; follow or terminate it at {pages}")
+    raise typer.Exit(INTERRUPTED)

@@ -1,10 +1,9 @@
-"""`config`, `schema`, `account`, `metrics`, `alerts`, `code-server`: settings, ONA's tables, the account, and the services."""
+"""`schema`, `metrics`, `alerts` and `code-server`: ONA's tables, and the services that run beside the syncs."""
 
 from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,25 +14,6 @@ from primero_ona.cli.common import AsJson, apply_schema, ona_connection
 from primero_ona.errors import ConfigError, TransientError
 from primero_ona.tls import is_local
 
-config = typer.Typer(help="The settings.", no_args_is_help=True)
-
-
-@config.command("show")
-def config_show(*, as_json: AsJson = False) -> None:
-    """Print every setting, its value (of a secret only whether it is set), its default, and how connections are protected."""
-    from primero_ona.cli.settings_docs import show_settings
-
-    lines = show_settings()
-    if as_json:
-        output.print_json([asdict(line) for line in lines])
-        return
-    for line in lines:
-        output.note(f"{line.variable}: {line.value}")
-        output.note(
-            f"    {line.description}" + ("" if "default: " in line.description else f"; default: {line.default}")
-        )
-
-
 schema = typer.Typer(help="ONA's tables: what is missing, and adding it.", no_args_is_help=True)
 
 
@@ -43,7 +23,13 @@ def schema_plan(*, as_json: AsJson = False) -> None:
     from primero_ona.ona.migrations import plan
 
     with ona_connection() as connection:
-        output.show_changes(plan(connection), as_json=as_json)
+        changes = plan(connection)
+    if as_json:
+        output.print_json(changes)
+        return
+    for change in changes:
+        output.note(f"-- {change.why}\n{change.sql.strip().rstrip(';')};\n")
+    output.note(f"{len(changes)} changes; `primero-ona schema apply` makes them." if changes else "Nothing is missing.")
 
 
 @schema.command("roles")
@@ -59,40 +45,6 @@ def schema_roles() -> None:
 def schema_apply() -> None:
     """Add what is missing in ONA's database; nothing is ever changed or removed."""
     output.note(f"{apply_schema()} changes made; ONA's tables are as this version needs them.")
-
-
-account = typer.Typer(help="Primero's account: what it sees, and a login that was refused.", no_args_is_help=True)
-
-
-@account.command("accept-cases")
-def accept_cases(
-    cases: Annotated[int, typer.Argument(min=1, help="How many cases are right, as the failure names them.")],
-) -> None:
-    """Accept that the account sees so many cases and no more, where pulls fail since it saw more before or ONA has more.
-
-    Ask Primero's administrators first. Cases that are lost from sight stay in ONA as they are. Safe to repeat.
-    """
-    from primero_ona.ona.primero_state import accept_visible
-
-    with ona_connection() as connection:
-        accept_visible(connection, cases)
-    output.note(f"Accepted: {cases:,} cases are right. `primero-ona sync` goes on with them.")
-
-
-@account.command("retry-login")
-def retry_login() -> None:
-    """Ask Primero once whether it takes the login, though it refused it before; then everything asks again, or nothing does.
-
-    For a login that is right: the account was locked or disabled, and is not any more.
-    """
-    from primero_ona.graph.resources import PrimeroResource
-    from primero_ona.ona.primero_state import forget_refused_logins
-
-    with ona_connection() as connection:
-        forget_refused_logins(connection)
-    with PrimeroResource().client() as client:
-        client.page("cases", {"per": 0, "fields": "status"})
-    output.note("Primero takes the login. Syncs and the sensor ask again.")
 
 
 def metrics(

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from primero_ona.cli import output
 from primero_ona.cli.common import AsJson, ona_connection, stored_assets, sync_quarters
-from primero_ona.cli.output import exit_code
 from primero_ona.quarters import Quarter
 
 if TYPE_CHECKING:
+    from primero_ona.ona.bookkeeping import Entry
     from primero_ona.pipeline.stored import StoredAssets
 
 app = typer.Typer(help="Rows that were not loaded: which and why, and syncing them again.", no_args_is_help=True)
@@ -36,9 +35,9 @@ def quarantine_list(
     with ona_connection() as connection:
         entries = list_entries(connection, quarter=name, resolved=resolved)
     if as_json:
-        output.print_json([asdict(entry) for entry in entries])
+        output.print_json(entries)
     else:
-        output.show_quarantine(entries)
+        _show_quarantine(entries)
 
 
 @app.command("retry")
@@ -58,13 +57,25 @@ def quarantine_retry(quarter: QuarterOption = None, *, as_json: AsJson = False) 
         after = list_entries(connection, quarter=name)
     if as_json:
         synced = [output.as_json_of(outcome) for outcome in outcomes]
-        output.print_json({"before": len(before), "open": [asdict(entry) for entry in after], "synced": synced})
+        output.print_json({"before": len(before), "open": after, "synced": synced})
     else:
         output.note(
             f"{len(quarters):,} quarters were synced again; {len(before):,} entries before, {len(after):,} now."
         )
-        output.show_quarantine(after)
-    raise typer.Exit(max([1 if after else 0, *(exit_code(outcome.kind) for outcome in outcomes)]))
+        _show_quarantine(after)
+    raise typer.Exit(max(int(bool(after)), output.exit_code(*(outcome.kind for outcome in outcomes))))
+
+
+def _show_quarantine(entries: Sequence[Entry]) -> None:
+    if not entries:
+        output.note("The quarantine is empty.")
+        return
+    columns = ("quarter", "table", "Primero id", "reason", "rows", "first seen", "last seen", "resolved")
+    rows = [
+        (e.quarter, e.table_name, e.primero_id, e.reason, e.entries, e.first_seen, e.last_seen, e.resolved_at or "open")
+        for e in entries
+    ]
+    output.out.print(output.table(columns, rows, texts=True))
 
 
 def findings(
@@ -85,8 +96,10 @@ def findings(
         found = [entry for each in wanted for entry in _findings(stored, each)]
     if as_json:
         output.print_json(found)
+    elif found:
+        output.out.print(output.table(list(found[0]), [list(entry.values()) for entry in found], texts=True))
     else:
-        show_findings(found)
+        output.note("Nothing is stored of these quarters.")
 
 
 def _findings(stored: StoredAssets, quarter: Quarter) -> Iterator[dict[str, Any]]:
@@ -111,14 +124,3 @@ def _findings(stored: StoredAssets, quarter: Quarter) -> Iterator[dict[str, Any]
         for kind, counts in kinds.items():
             for what, count in counts.items():
                 yield {"quarter": quarter.name, "asset": asset, "kind": kind, "what": what, "count": count}
-
-
-def show_findings(found: Sequence[Mapping[str, object]]) -> None:
-    """What the syncs noted of stored quarters, one line for each reason, code and thing to decide."""
-    if not found:
-        output.note("Nothing is stored of these quarters.")
-        return
-    table = output.text_table("quarter", "asset", "kind", "what", "count")
-    for entry in found:
-        table.add_row(*(str(entry[name]) for name in ("quarter", "asset", "kind", "what")), f"{entry['count']:,}")
-    output.out.print(table)

@@ -12,13 +12,16 @@ import typer
 
 from primero_ona.cli import output
 from primero_ona.cli.common import AsJson, ona_connection, stored_assets, sync_quarters
-from primero_ona.cli.output import exit_code
 from primero_ona.errors import DataError, UsageError
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 
 if TYPE_CHECKING:
     from primero_ona.graph.runs import Outcome
     from primero_ona.report.tables import Period
+
+
+FirstOption = Annotated[str, typer.Option("--from", help="First quarter, like 2023-Q1.")]
+LastOption = Annotated[str | None, typer.Option("--to", help="Last quarter; default: the open one.")]
 
 
 def sync(
@@ -35,22 +38,12 @@ def sync(
     _finish(sync_quarters([wanted], quiet=as_json, whole=full), as_json=as_json)
 
 
-def backfill(
-    first: Annotated[str, typer.Option("--from", help="First quarter, like 2023-Q1.")],
-    last: Annotated[str | None, typer.Option("--to", help="Last quarter; default: the open one.")] = None,
-    *,
-    as_json: AsJson = False,
-) -> None:
+def backfill(first: FirstOption, last: LastOption = None, *, as_json: AsJson = False) -> None:
     """Sync several quarters, one run each, oldest first. A quarter that fails does not stop the others."""
     _finish(sync_quarters(_range(first, last), quiet=as_json), as_json=as_json)
 
 
-def remap(
-    first: Annotated[str, typer.Option("--from", help="First quarter, like 2023-Q1.")],
-    last: Annotated[str | None, typer.Option("--to", help="Last quarter; default: the open one.")] = None,
-    *,
-    as_json: AsJson = False,
-) -> None:
+def remap(first: FirstOption, last: LastOption = None, *, as_json: AsJson = False) -> None:
     """Map and load stored quarters again with the labels and names of now, without asking Primero."""
     from primero_ona.pipeline.stored import UNDER18
 
@@ -92,7 +85,7 @@ def status(*, as_json: AsJson = False) -> None:
 def _finish(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     """Show the outcomes and leave with the largest of their exit codes."""
     output.show_outcomes(outcomes, as_json=as_json)
-    raise typer.Exit(max(exit_code(outcome.kind) for outcome in outcomes))
+    raise typer.Exit(output.exit_code(*(outcome.kind for outcome in outcomes)))
 
 
 def report(
