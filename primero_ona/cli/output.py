@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 #: Where the output is no terminal nothing is folded or cut: a script, or a search, wants each row in its line.
 _UNFOLDED = 10_000
 
-_plain = partial(Console, highlight=False)
+# What is printed is shown as it is: `[/b]` in a label is no markup, and `:a:` in an address no emoji.
+_plain = partial(Console, highlight=False, markup=False, emoji=False)
 out = _plain(width=None if sys.stdout and sys.stdout.isatty() else _UNFOLDED)
 _err = _plain(stderr=True)
 
@@ -99,12 +100,12 @@ def _unfailing(descriptor: int, stream: TextIO | None) -> TextIO:
 
 def note(text: str) -> None:
     """A line for people."""
-    out.print(text, markup=False, soft_wrap=True)
+    out.print(text, soft_wrap=True)
 
 
 def error(text: str) -> None:
     """One plain message on standard error."""
-    _err.print(f"primero-ona: {text}", markup=False, soft_wrap=True)
+    _err.print(f"primero-ona: {text}", soft_wrap=True)
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401

@@ -19,6 +19,7 @@ import typer
 from cryptography.fernet import Fernet
 from typer.testing import CliRunner
 
+from primero_ona.cli import output
 from primero_ona.cli.app import app
 from primero_ona.quarters import current_quarter
 from primero_ona.sandbox.primero import SandboxPrimero
@@ -197,6 +198,19 @@ def test_output_that_cannot_be_written_does_not_change_the_exit_code(
     assert result.err.count("primero-ona: ") == bool(said)
     assert said in result.err
     assert "unexpected" not in result.err
+
+
+@pytest.mark.proves("output")
+def test_what_looks_like_markup_or_an_emoji_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """`[/b]` in a label of Primero's ended `labels diff` with an internal error, and ONA's administrators were given the address
+    `2001:db8:a🅱2` to admit.
+    """
+    texts = ("2001:db8:a:b:2", "[red]x", "[/b]")
+    output.out.print(output.table(("code", "in use"), [(texts[0], " ".join(texts))], texts=True))
+    output.note(" ".join(texts))
+    output.error(" ".join(texts))
+    shown = capsys.readouterr()
+    assert [(shown.out + shown.err).count(text) for text in texts] == [4, 3, 3]
 
 
 def test_a_wrong_password_is_told_once_and_names_the_variables(applied: Terminal) -> None:
