@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from primero_ona.diagnosis import STORAGE, Diagnosis, free_space, keys_noted
+from primero_ona.diagnosis import Diagnosis
 from primero_ona.errors import ConfigError, with_anchor
 from primero_ona.graph.diagnosis import ages, as_of, daemon
+from primero_ona.graph.machine import STORAGE, free_space, keys_noted
 from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.graph.resources import default_storage
 from primero_ona.graph.runs import read_failure
