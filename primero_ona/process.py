@@ -20,7 +20,6 @@ _PACKAGE = Path(__file__).parent
 #: Files that only pass exceptions on; the place before them is the one to tell.
 _PASSING_ON = frozenset({str(_PACKAGE / "graph" / "steps.py"), str(_PACKAGE / "cli" / "app.py")})
 
-
 #: Of Linux' prctl(2): whether a process may be dumped, and its memory be read by others of the same user.
 _PR_SET_DUMPABLE = 4
 
@@ -61,11 +60,10 @@ def unexpected(error: BaseException) -> str:
 
 def _place(error: BaseException) -> str:
     """File and line, inside this package, where the exception passed last."""
-    passed = traceback.extract_tb(error.__traceback__)
-    frames = [
-        frame for frame in passed if Path(frame.filename).is_relative_to(_PACKAGE) and frame.filename not in _PASSING_ON
-    ]
-    return f"{Path(frames[-1].filename).relative_to(_PACKAGE)}:{frames[-1].lineno}" if frames else "an unknown place"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).is_relative_to(_PACKAGE) and frame.filename not in _PASSING_ON:
+            return f"{Path(frame.filename).relative_to(_PACKAGE)}:{frame.lineno}"
+    return "an unknown place"
 
 
 #: The kind of failure, what is so, and what to do.
