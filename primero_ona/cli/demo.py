@@ -37,8 +37,9 @@ def demo(cases: CasesOption = 3_000, seed: SeedOption = 1) -> None:
             output.show_figures(quarters, quarter_totals(connection, variants), variants)
         code = output.exit_code(*(outcome.kind for outcome in outcomes))
         if not code:
-            output.note(f"The report of {quarters[-2]}, to be opened in a browser, and its tables:")
-            make_report(Period.of_quarter(quarters[-2]), internal=True)
+            ended = quarters[-2:][0]
+            output.note(f"The report of {ended}, to be opened in a browser, and its tables:")
+            make_report(Period.of_quarter(ended), internal=True)
     if not code:
         output.note("Next: `make dev` opens the Dagster UI on these quarters.")
     raise typer.Exit(code)
