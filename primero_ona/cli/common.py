@@ -5,21 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
+import dagster as dg
+import psycopg
 import typer
 
 from primero_ona.cli import output
+from primero_ona.errors import SyncError
+from primero_ona.graph.partitions import quarterly_partitions, require_partition
+from primero_ona.graph.queue import (
+    NotLaunchedError,
+    follow,
+    is_served,
+    last_beat,
+    require_none_launched,
+    submit,
+    take_back,
+)
+from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
+from primero_ona.graph.runs import Outcome, RunOutcome, ensure_home, execute, open_instance
+from primero_ona.ona.migrations import apply, plan
+from primero_ona.pipeline.stored import REFERENCE, StoredAssets
+from primero_ona.primero.client import PrimeroClient
 from primero_ona.quarters import Quarter
-
-if TYPE_CHECKING:
-    import dagster as dg
-    import psycopg
-
-    from primero_ona.graph.runs import Outcome, RunOutcome
-    from primero_ona.pipeline.stored import StoredAssets
-    from primero_ona.primero.client import PrimeroClient
-    from primero_ona.settings import GraphSettings
+from primero_ona.settings import (
+    AlertSettings,
+    GraphSettings,
+    OnaSettings,
+    PrimeroSettings,
+    StorageSettings,
+    read,
+    read_one,
+)
 
 #: Exit code of a command that Ctrl-C ended, as a shell has it; and so many of the runs that it leaves are named.
 INTERRUPTED, _NAMED = 130, 5
@@ -29,34 +47,32 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script in
 
 def ona_connection() -> AbstractContextManager[psycopg.Connection]:
     """A connection to the ONA database that the settings name."""
-    from primero_ona.graph.resources import OnaDatabaseResource
-
     return OnaDatabaseResource().connection()
 
 
 def primero_client(total: float | None = None) -> PrimeroClient:
     """A client of the Primero that the settings name; `total`: seconds that all its questions may take together."""
-    from primero_ona.graph.resources import PrimeroResource
-
     return PrimeroResource().client(total)
 
 
 def apply_schema() -> int:
     """Add what is missing in ONA's database; how many changes that took."""
-    from primero_ona.ona.migrations import apply, plan
-
     with ona_connection() as connection:
         changes = plan(connection)
         apply(connection, changes)
     return len(changes)
 
 
+def build_defs() -> dg.Definitions:
+    """Build the graph; raises ConfigError where a setting that shapes it is malformed."""
+    from primero_ona.definitions import build_defs  # noqa: PLC0415  makes the graph of the code location, too
+
+    return build_defs()
+
+
 @contextmanager
 def stored_assets() -> Iterator[StoredAssets]:
     """The stored partitions that the settings name."""
-    from primero_ona.graph.resources import PartitionStorage
-    from primero_ona.graph.runs import ensure_home, open_instance
-
     ensure_home()
     with open_instance() as instance:
         yield PartitionStorage().assets(instance)
@@ -64,16 +80,12 @@ def stored_assets() -> Iterator[StoredAssets]:
 
 def read_settings(*, primero: bool = True) -> GraphSettings:
     """Read all settings of a sync, so that one message names all that is wrong; return those of the graph."""
-    from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read, read_one
-
     read(*([PrimeroSettings] if primero else []), OnaSettings, StorageSettings, GraphSettings)
     return read_one(GraphSettings)
 
 
 def refresh_reference(*, here: bool = False) -> RunOutcome:
     """Run the job that reads Primero's reference data, without which nothing can be mapped; `here`: see `sync_quarters`."""
-    from primero_ona.graph.runs import RunOutcome, open_instance
-
     read_settings()
     outcome = RunOutcome()
     with open_instance() as instance, output.progress(1, quiet=True) as show:
@@ -94,11 +106,6 @@ def sync_quarters(
     `whole`: all of the open quarter is walked, not its changes only. Where Dagster's daemon is alive its queue takes the runs,
     unless they have to be `here`: this process alone has the sandbox.
     """
-    from primero_ona.graph.partitions import quarterly_partitions, require_partition
-    from primero_ona.graph.resources import PartitionStorage
-    from primero_ona.graph.runs import Outcome, RunOutcome, open_instance
-    from primero_ona.pipeline.stored import REFERENCE
-
     quarters = quarterly_partitions(read_settings(primero=job_name == "sync_quarter").start)
     for quarter in wanted:
         require_partition(quarters, quarter)
@@ -118,11 +125,6 @@ def _run(
     job_name: str, outcomes: Sequence[RunOutcome], instance: dg.DagsterInstance, show: output.Show, *, here: bool
 ) -> None:
     """Run a job once for each outcome, which says for which quarter, and fill in what came of it."""
-    from primero_ona.definitions import build_defs
-    from primero_ona.errors import SyncError
-    from primero_ona.graph.queue import NotLaunchedError, follow, is_served, last_beat, require_none_launched, take_back
-    from primero_ona.graph.runs import Outcome, execute
-
     defs = build_defs()
     handed = last_beat(instance)
     runs = _submit(defs, job_name, outcomes, instance) if not here and is_served(instance) else []
@@ -153,8 +155,6 @@ def _submit(
     defs: dg.Definitions, job_name: str, outcomes: Sequence[RunOutcome], instance: dg.DagsterInstance
 ) -> list[str]:
     """Put a run for each outcome into the daemon's queue; their ids. None of them is left there unnamed."""
-    from primero_ona.graph.queue import submit, take_back
-
     runs: list[str] = []
     try:
         for outcome in outcomes:
@@ -168,8 +168,6 @@ def _submit(
 
 def _leave(runs: Sequence[str], end: BaseException) -> NoReturn:
     """Say where the UI shows the runs that go on without the command, which a fault or Ctrl-C ends, and end it."""
-    from primero_ona.settings import AlertSettings, read_one
-
     if not runs:
         raise end
     address = read_one(AlertSettings).ui_url.rstrip("/")

@@ -9,7 +9,12 @@ import typer
 from primero_ona.cli import output
 from primero_ona.cli.common import apply_schema, ona_connection, refresh_reference, sync_quarters
 from primero_ona.cli.sync import make_report
+from primero_ona.graph.runs import ensure_home
+from primero_ona.graph.webserver import LINEAGE, run_ui_and_daemon
+from primero_ona.ona.figure_reads import quarter_totals
 from primero_ona.quarters import last_quarters
+from primero_ona.report.tables import Period
+from primero_ona.settings import GraphSettings, read_one
 
 CasesOption = Annotated[int, typer.Option(min=1, help="Cases in the synthetic Primero.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the synthetic data; the same seed gives the same cases.")]
@@ -17,10 +22,7 @@ SeedOption = Annotated[int, typer.Option(help="Seed of the synthetic data; the s
 
 def demo(cases: CasesOption = 3_000, seed: SeedOption = 1) -> None:
     """Sync eight quarters from the settings' Primero, or from the sandbox where none is set, and show what came."""
-    from primero_ona.ona.figure_reads import quarter_totals
-    from primero_ona.report.tables import Period
-    from primero_ona.sandbox.demo_environment import QUARTERS, demo_environment
-    from primero_ona.settings import GraphSettings, read_one
+    from primero_ona.sandbox.demo_environment import QUARTERS, demo_environment  # noqa: PLC0415  an extra
 
     with demo_environment(cases=cases, seed=seed) as place:
         output.note(place.description)
@@ -58,9 +60,7 @@ def dev(
     seed: SeedOption = 1,
 ) -> None:
     """Open the Dagster UI on the settings' Primero and ONA, or on the sandbox where none is set."""
-    from primero_ona.graph.runs import ensure_home
-    from primero_ona.graph.webserver import LINEAGE, run_ui_and_daemon
-    from primero_ona.sandbox.demo_environment import demo_environment, free_port
+    from primero_ona.sandbox.demo_environment import demo_environment, free_port  # noqa: PLC0415  an extra
 
     ensure_home()
     chosen = free_port(port)

@@ -6,17 +6,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from primero_ona.cli import output
-from primero_ona.cli.common import AsJson, ona_connection, primero_client
+from primero_ona.cli.common import AsJson, build_defs, ona_connection, primero_client
+from primero_ona.cli.settings_docs import look_at_settings, show_settings
 from primero_ona.diagnosis import Area, Diagnosis
+from primero_ona.graph.machine import look_at_dagster, look_at_storage
+from primero_ona.ona.diagnosis import diagnose as diagnose_ona
+from primero_ona.ona.diagnosis import newest_cases
+from primero_ona.pipeline.alerts import channels
+from primero_ona.pipeline.extract import known_fields
+from primero_ona.primero.diagnosis import diagnose as diagnose_primero
+from primero_ona.primero.diagnosis import scope
 from primero_ona.process import described
-
-if TYPE_CHECKING:
-    import dagster as dg
+from primero_ona.settings import AlertSettings, OnaSettings, read_one
 
 #: Seconds that all questions to Primero may take together.
 _PRIMERO_SECONDS = 60
@@ -44,11 +50,8 @@ def doctor(*, as_json: AsJson = False) -> None:
 
 def diagnose() -> Iterator[Diagnosis]:
     """Look at one area after the other; what goes wrong in one does not keep the others from being looked at."""
-    from primero_ona.cli.settings_docs import look_at_settings
-
     lines = list(look_at_settings())
     yield from lines
-    from primero_ona.graph.machine import look_at_dagster, look_at_storage
 
     well = {line.what for line in lines if line.state == "ok"}
     facts: dict[str, Any] = {}
@@ -56,7 +59,7 @@ def diagnose() -> Iterator[Diagnosis]:
         ("ONA", partial(_look_at_ona, facts), {"ONA"}),
         ("Primero", partial(_look_at_primero, facts), {"Primero"}),
         ("storage", look_at_storage, {"storage", "graph", "alerts"}),
-        ("Dagster", partial(look_at_dagster, _build_defs, datetime.now(UTC)), {"graph", "alerts"}),
+        ("Dagster", partial(look_at_dagster, build_defs, datetime.now(UTC)), {"graph", "alerts"}),
         ("alerts", _look_at_alerts, {"alerts"}),
     )
     for area, look, needs in looks:
@@ -71,11 +74,6 @@ def diagnose() -> Iterator[Diagnosis]:
 
 def _look_at_ona(facts: dict[str, Any]) -> Iterator[Diagnosis]:
     """Look at ONA's database; where it is well, `facts` gets what the look at Primero needs of it."""
-    from primero_ona.ona.diagnosis import diagnose as diagnose_ona
-    from primero_ona.ona.diagnosis import newest_cases
-    from primero_ona.pipeline.extract import known_fields
-    from primero_ona.settings import OnaSettings, read_one
-
     settings = read_one(OnaSettings)
     lines = list(diagnose_ona(settings.database_url.get_secret_value(), insecure=settings.insecure))
     yield from lines
@@ -85,8 +83,6 @@ def _look_at_ona(facts: dict[str, Any]) -> Iterator[Diagnosis]:
 
 
 def _look_at_primero(facts: dict[str, Any]) -> Iterator[Diagnosis]:
-    from primero_ona.primero.diagnosis import diagnose as diagnose_primero
-    from primero_ona.primero.diagnosis import scope
 
     with primero_client(total=_PRIMERO_SECONDS) as client:
         lines = list(diagnose_primero(client, facts.get("known")))
@@ -95,19 +91,8 @@ def _look_at_primero(facts: dict[str, Any]) -> Iterator[Diagnosis]:
             yield scope(client, facts["cases"])
 
 
-def _build_defs() -> dg.Definitions:
-    from primero_ona.definitions import (
-        build_defs,
-    )  # whose import fails where a setting that shapes the graph is malformed
-
-    return build_defs()
-
-
 def _look_at_alerts() -> Iterator[Diagnosis]:
     """Whether faults are reported to anyone."""
-    from primero_ona.pipeline.alerts import channels
-    from primero_ona.settings import AlertSettings, read_one
-
     if to := channels(read_one(AlertSettings)):
         text = f"{', '.join(channel.name for channel in to)}; `primero-ona alerts test` sends each a message"
         yield Area("alerts").ok("addresses", text)
@@ -122,8 +107,6 @@ config = typer.Typer(help="The settings.", no_args_is_help=True)
 @config.command("show")
 def config_show(*, as_json: AsJson = False) -> None:
     """Print every setting, its value (of a secret only whether it is set), its default, and how connections are protected."""
-    from primero_ona.cli.settings_docs import show_settings
-
     lines = show_settings()
     if as_json:
         output.print_json(lines)

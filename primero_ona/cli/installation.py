@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._grpc.client import DagsterGrpcClient
 
 from primero_ona.cli import output
 from primero_ona.cli.common import AsJson, apply_schema, ona_connection
 from primero_ona.errors import ConfigError, TransientError
+from primero_ona.graph.dead_runs import ask_for_lost_retries
+from primero_ona.graph.metrics import serve, write
+from primero_ona.graph.resources import OnaDatabaseResource
+from primero_ona.graph.runs import ensure_home, open_instance
+from primero_ona.ona.migrations import plan
+from primero_ona.ona.roles import roles_sql
+from primero_ona.pipeline.alerts import channels
+from primero_ona.settings import AlertSettings, OnaSettings, read_one
 from primero_ona.tls import is_local
 
 schema = typer.Typer(help="ONA's tables: what is missing, and adding it.", no_args_is_help=True)
@@ -20,8 +30,6 @@ schema = typer.Typer(help="ONA's tables: what is missing, and adding it.", no_ar
 @schema.command("plan")
 def schema_plan(*, as_json: AsJson = False) -> None:
     """Print what is missing in ONA's database, and the SQL that would add it. Changes nothing."""
-    from primero_ona.ona.migrations import plan
-
     with ona_connection() as connection:
         changes = plan(connection)
     if as_json:
@@ -35,8 +43,6 @@ def schema_plan(*, as_json: AsJson = False) -> None:
 @schema.command("roles")
 def schema_roles() -> None:
     """Print the SQL that makes the database's roles and the dashboards' views, for ONA's administrators. Changes nothing."""
-    from primero_ona.ona.roles import roles_sql
-
     with ona_connection() as connection:
         typer.echo(roles_sql(connection))
 
@@ -55,11 +61,6 @@ def metrics(
     ] = None,
 ) -> None:
     """Serve /metrics for Prometheus and /health for load balancers, until stopped: counts and ages, no data."""
-    from primero_ona.graph.metrics import serve, write
-    from primero_ona.graph.resources import OnaDatabaseResource
-    from primero_ona.graph.runs import ensure_home, open_instance
-    from primero_ona.settings import OnaSettings, read_one
-
     read_one(OnaSettings)
     ensure_home()
     with open_instance() as instance:
@@ -83,9 +84,6 @@ alerts = typer.Typer(help="Messages about faults.", no_args_is_help=True)
 @alerts.command("test")
 def alerts_test() -> None:
     """Send a message to each address in PRIMERO_ONA_ALERT_URLS, to see that it arrives."""
-    from primero_ona.pipeline.alerts import channels
-    from primero_ona.settings import AlertSettings, read_one
-
     to = channels(read_one(AlertSettings))
     if not to:
         raise ConfigError(
@@ -117,9 +115,6 @@ def code_server_ready(port: Port = 4_000) -> None:
 
     Not before: a retry that is asked for while nothing answers is lost.
     """
-    from primero_ona.graph.dead_runs import ask_for_lost_retries
-    from primero_ona.graph.runs import open_instance
-
     if not _waited(port, _LOADS, answers=True):
         raise TransientError(
             f"no code server answers at port {port} after {_LOADS} seconds; its log says why", see="dagster"
@@ -135,9 +130,6 @@ def code_server_stop(port: Port = 4_000) -> None:
 
     Stop the daemon before: what it launches meanwhile fails.
     """
-    from dagster._core.errors import DagsterUserCodeUnreachableError
-    from dagster._grpc.client import DagsterGrpcClient
-
     with suppress(DagsterUserCodeUnreachableError):
         DagsterGrpcClient(host="127.0.0.1", port=port).shutdown_server()
     if not _waited(port, _ENDS, answers=False):
@@ -149,9 +141,6 @@ def code_server_stop(port: Port = 4_000) -> None:
 
 def _waited(port: int, seconds: int, *, answers: bool) -> bool:
     """Wait so long for a code server to answer, or to answer no more; whether that came."""
-    from dagster._core.errors import DagsterUserCodeUnreachableError
-    from dagster._grpc.client import DagsterGrpcClient
-
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from primero_ona.cli import output
 from primero_ona.cli.common import AsJson, ona_connection, stored_assets, sync_quarters
+from primero_ona.mapping.labels import Labels
+from primero_ona.mapping.result import to_decide
+from primero_ona.ona.bookkeeping import Entry, list_entries
+from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, UNDER18, StoredAssets
 from primero_ona.quarters import Quarter
 
-if TYPE_CHECKING:
-    from primero_ona.ona.bookkeeping import Entry
-    from primero_ona.pipeline.stored import StoredAssets
-
-app = typer.Typer(help="Rows that were not loaded: which and why, and syncing them again.", no_args_is_help=True)
+quarantine = typer.Typer(help="Rows that were not loaded: which and why, and syncing them again.", no_args_is_help=True)
 
 QuarterOption = Annotated[str | None, typer.Option(help="Only this quarter, like 2024-Q1.")]
 
 
-@app.command("list")
+@quarantine.command("list")
 def quarantine_list(
     quarter: QuarterOption = None,
     *,
@@ -29,8 +29,6 @@ def quarantine_list(
     as_json: AsJson = False,
 ) -> None:
     """Show the cases in quarantine by Primero's ids, with reason, first and last seen. No personal values."""
-    from primero_ona.ona.bookkeeping import list_entries
-
     name = Quarter.parse(quarter).name if quarter else None
     with ona_connection() as connection:
         entries = list_entries(connection, quarter=name, resolved=resolved)
@@ -40,14 +38,12 @@ def quarantine_list(
         _show_quarantine(entries)
 
 
-@app.command("retry")
+@quarantine.command("retry")
 def quarantine_retry(quarter: QuarterOption = None, *, as_json: AsJson = False) -> None:
     """Sync the quarters that have cases in quarantine; those that have become good leave it by themselves.
 
     Exit code 1 where some stay.
     """
-    from primero_ona.ona.bookkeeping import list_entries
-
     name = Quarter.parse(quarter).name if quarter else None
     with ona_connection() as connection:
         before = list_entries(connection, quarter=name)
@@ -89,8 +85,6 @@ def findings(
 
     Reads the stored partitions, so it needs their key. Counts of few children can point at one: do not pass them on.
     """
-    from primero_ona.pipeline.stored import MAPPED_CASES
-
     with stored_assets() as stored:
         wanted = [Quarter.parse(quarter)] if quarter else stored.quarters(MAPPED_CASES)
         found = [entry for each in wanted for entry in _findings(stored, each)]
@@ -104,10 +98,6 @@ def findings(
 
 def _findings(stored: StoredAssets, quarter: Quarter) -> Iterator[dict[str, Any]]:
     """What the summaries of a quarter's partitions say, one entry for each reason, code and thing to decide."""
-    from primero_ona.mapping.labels import Labels
-    from primero_ona.mapping.result import to_decide
-    from primero_ona.pipeline.stored import MAPPED_CASES, MAPPED_SERVICES, UNDER18
-
     accepted = Labels.load().accepted
     for asset in (UNDER18, MAPPED_CASES, MAPPED_SERVICES):
         try:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from primero_ona.cli import output
 from primero_ona.cli.common import AsJson, ona_connection, primero_client, refresh_reference, stored_assets
 from primero_ona.errors import UsageError
+from primero_ona.ona.primero_state import Field, accept_fields, accept_visible, forget_refused_logins, shown_fields
+from primero_ona.ona.reference import ChangedName, accept_names, changed_names, read_dictionary
+from primero_ona.pipeline.reference import as_csv, as_lines, counted_label_changes, labels_in_use, stored_reference
+from primero_ona.pipeline.stored import mapped_otherwise
 from primero_ona.primero.fields import CASE_FIELDS
-
-if TYPE_CHECKING:
-    from primero_ona.ona.primero_state import Field
-    from primero_ona.ona.reference import ChangedName
+from primero_ona.storage.places import write_file
 
 reference = typer.Typer(help="Primero's places, options and forms.", no_args_is_help=True)
 
@@ -45,9 +46,6 @@ labels = typer.Typer(help="Labels of options: ours beside Primero's.", no_args_i
 @labels.command("diff")
 def labels_diff(*, as_json: AsJson = False) -> None:
     """Print labels that differ from Primero's, codes without a label, the rows affected, and the lines for labels.yaml."""
-    from primero_ona.pipeline.reference import as_lines, counted_label_changes, labels_in_use, stored_reference
-    from primero_ona.pipeline.stored import mapped_otherwise
-
     with stored_assets() as stored:
         in_use = labels_in_use(stored_reference(stored))
         outdated = mapped_otherwise(stored, in_use)
@@ -80,8 +78,6 @@ fields = typer.Typer(help="Fields of cases: what Primero has shown, and acceptin
 @fields.command("list")
 def fields_list(*, as_json: AsJson = False) -> None:
     """List the fields that are asked for, when Primero showed each first and last, and which losses were accepted."""
-    from primero_ona.ona.primero_state import shown_fields
-
     with ona_connection() as connection:
         shown = shown_fields(connection)
     known = {field.name for field in shown}
@@ -105,8 +101,6 @@ def fields_accept(names: Annotated[list[str], typer.Argument(help="Names of fiel
 
     Ends by itself when the field comes back. Safe to repeat.
     """
-    from primero_ona.ona.primero_state import accept_fields
-
     with ona_connection() as connection:
         accepted = accept_fields(connection, names, datetime.now(UTC))
     _show_fields(accepted)
@@ -119,8 +113,6 @@ places = typer.Typer(help="Names of places: what Primero has changed, and accept
 @places.command("changes")
 def places_changes(*, as_json: AsJson = False) -> None:
     """List the names that Primero has changed since, beside those that are in use in ONA."""
-    from primero_ona.ona.reference import changed_names
-
     with ona_connection() as connection:
         names = changed_names(connection)
     if as_json:
@@ -144,8 +136,6 @@ def places_accept(
     everything: Annotated[bool, typer.Option("--all", help="Accept every changed name.")] = False,
 ) -> None:
     """Take Primero's names into ONA's locations_lookup. Cases get them when their quarter is synced or mapped again."""
-    from primero_ona.ona.reference import accept_names
-
     if bool(code) == everything:
         raise UsageError("name what to accept: --code 601, also several times, or --all")
     with ona_connection() as connection:
@@ -164,10 +154,6 @@ def dictionary_export(
     csv: Annotated[Path, typer.Option("--csv", help="File to write: CSV in UTF-8 with the mark that Excel needs.")],
 ) -> None:
     """Write ONA's data dictionary into a CSV file, for reading and for reviewing the Khmer texts."""
-    from primero_ona.ona.reference import read_dictionary
-    from primero_ona.pipeline.reference import as_csv
-    from primero_ona.storage.places import write_file
-
     with ona_connection() as connection:
         rows = read_dictionary(connection)
     try:
@@ -188,8 +174,6 @@ def accept_cases(
 
     Ask Primero's administrators first. Cases that are lost from sight stay in ONA as they are. Safe to repeat.
     """
-    from primero_ona.ona.primero_state import accept_visible
-
     with ona_connection() as connection:
         accept_visible(connection, cases)
     output.note(f"Accepted: {cases:,} cases are right. `primero-ona sync` goes on with them.")
@@ -201,8 +185,6 @@ def retry_login() -> None:
 
     For a login that is right: the account was locked or disabled, and is not any more.
     """
-    from primero_ona.ona.primero_state import forget_refused_logins
-
     with ona_connection() as connection:
         forget_refused_logins(connection)
     with primero_client() as client:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -19,11 +19,14 @@ from primero_ona.cli.common import (
     sync_quarters,
 )
 from primero_ona.errors import NAMED_CASES
-
-if TYPE_CHECKING:
-    from primero_ona.graph.runs import Outcome
-    from primero_ona.ona.compare import Comparison, TableComparison
-    from primero_ona.pipeline.reconcile import Reconciliation
+from primero_ona.graph.runs import Outcome
+from primero_ona.ona.compare import Comparison, TableComparison
+from primero_ona.ona.compare import compare as compare_tables
+from primero_ona.ona.reconcile import remove_gone
+from primero_ona.pipeline.reconcile import Reconciliation, reconcile
+from primero_ona.pipeline.reference import scope_in_use
+from primero_ona.pipeline.stored import Scope
+from primero_ona.quarters import Quarter
 
 
 def verify(
@@ -49,8 +52,6 @@ def verify(
 
     Exit code 1 where anything differs, is in quarantine or was loaded by another version; what the next sync brings is no fault.
     """
-    from primero_ona.ona.reconcile import remove_gone
-
     found = _reconcile(grace)
     outcomes: list[Outcome] = []
     removed = {"cases": 0, "services": 0}
@@ -78,10 +79,6 @@ def verify(
 
 
 def _reconcile(grace: int) -> Reconciliation:
-    from primero_ona.pipeline.reconcile import reconcile
-    from primero_ona.pipeline.reference import scope_in_use
-    from primero_ona.pipeline.stored import Scope
-    from primero_ona.quarters import Quarter
 
     graph = read_settings()
     with stored_assets() as stored:
@@ -119,8 +116,6 @@ def compare(
     Run `verify` first: it proves that ours hold what Primero holds. Exit code 1 where no known difference explains a row,
     or where it is unknown when the legacy pipeline last ran.
     """
-    from primero_ona.ona.compare import compare as compare_tables
-
     with ona_connection() as connection:
         found = compare_tables(connection, legacy)
     if as_json:

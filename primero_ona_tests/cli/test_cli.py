@@ -321,8 +321,8 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
         yield from commands(command, (*path, name))
 
 
-def test_the_command_line_imports_no_library_that_help_does_not_need() -> None:
-    """`--help` answers in a fifth of a second; with Dagster alone it would take six times as long."""
+def test_the_command_line_imports_no_library_before_a_command_needs_it() -> None:
+    """A command waits for its own libraries only; Dagster alone takes a second."""
     heavy = ("dagster", "numpy", "pyarrow", "pandas", "psycopg", "pydantic", "requests", "sqlalchemy", "yaml")
     script = f"import sys, primero_ona.cli.app; print([name for name in {heavy!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
