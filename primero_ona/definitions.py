@@ -56,7 +56,7 @@ def build_defs(*, settings: GraphSettings | None = None, resources: Mapping[str,
     attach_safe_step(*(each.op for each in (*assets, *checks) if isinstance(each, dg.AssetsDefinition)))
     jobs = asset_jobs()
     sync, remove = jobs["sync_quarter"], remove_job(settings.runs_days)
-    has_folder = settings.reports_folder is not None or not runs_elsewhere()
+    has_folder = settings.reports is not None or not runs_elsewhere()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
     return dg.Definitions(
         assets=assets,

@@ -1,19 +1,14 @@
-"""What a look at one part of an installation found, in a line for people and for scripts; and looks at this machine itself."""
+"""What a look at one part of an installation found, in a line for people and for scripts; and addresses on the network."""
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 import socket
-import tempfile
-from collections.abc import Mapping
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Thread
 from typing import Literal
 
-from primero_ona.errors import Anchor, ConfigError, SyncError, TransientError
+from primero_ona.errors import Anchor, SyncError
 
 State = Literal["ok", "warning", "failed", "not looked at"]
 
@@ -64,19 +59,16 @@ class Area:
 
 def resolve(host: str) -> list[str]:
     """Look up the addresses of a host name; none where it is not known, or the name server does not answer in time."""
-    looked: Future[list[str]] = Future()
+    found: list[str] = []
 
-    def work() -> None:
-        try:
-            looked.set_result([str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)])
-        except (OSError, UnicodeError):
-            looked.set_result([])
+    def look_up() -> None:
+        with suppress(OSError, UnicodeError):
+            found.extend(str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
 
-    Thread(target=work, daemon=True).start()
-    try:
-        return list(dict.fromkeys(looked.result(_NAME_SECONDS)))
-    except TimeoutError:
-        return []
+    thread = Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(_NAME_SECONDS)
+    return list(dict.fromkeys(found))
 
 
 def own_address(address: str) -> str | None:
@@ -88,45 +80,3 @@ def own_address(address: str) -> str | None:
             return str(probe.getsockname()[0])
     except OSError:
         return None
-
-
-STORAGE = Area("storage")
-
-
-def storage_folder(path: Path) -> Diagnosis:
-    """Write an empty file where partitions are stored, or where their folder will be made, and remove it.
-
-    Raises OSError as this machine does.
-    """
-    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    with tempfile.TemporaryFile(dir=there):
-        return STORAGE.ok("folder", f"{path}, {'can be written' if there == path else 'to be made by the first sync'}")
-
-
-def free_space(folders: Mapping[str, Path], least: int) -> Diagnosis:
-    """Compare the free space of the disks under these folders, each with what it is for, with `least` (GB)."""
-    free = {
-        what: shutil.disk_usage(next(one for one in (path, *path.absolute().parents) if one.exists())).free // 10**9
-        for what, path in folders.items()
-    }
-    if scarce := {what: gigabytes for what, gigabytes in free.items() if gigabytes < least}:
-        text = f"less than {least} GB are free for {', '.join(scarce)}; free some, or move them (PRIMERO_ONA_LEAST_SPACE_GB)"
-        return STORAGE.failed("space", text, TransientError, "overdue")
-    return STORAGE.ok("space", ", ".join(f"{gigabytes:,} GB for {what}" for what, gigabytes in free.items()))
-
-
-def fingerprint(keys: str) -> str:
-    """Name the newest key of PRIMERO_ONA_STORAGE_KEYS without showing it."""
-    return hashlib.sha256(keys.partition(",")[0].strip().encode()).hexdigest()[:12]
-
-
-def keys_noted(keys: str, noted: str) -> Diagnosis:
-    """Compare the newest key with the one of which a copy is known to be kept elsewhere."""
-    newest = fingerprint(keys)
-    if noted.strip() == newest:
-        return STORAGE.ok("copy of the keys", f"of {newest} one is kept elsewhere")
-    text = (
-        f"no note says that a copy of the newest key ({newest}) is kept elsewhere, and without it stored partitions cannot be "
-        f"read any more; keep one, then set PRIMERO_ONA_KEYS_BACKUP={newest}"
-    )
-    return STORAGE.failed("copy of the keys", text, ConfigError, "overdue")

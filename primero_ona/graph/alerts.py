@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import dagster as dg
 from dagster._core.storage.tags import PARTITION_NAME_TAG, WILL_RETRY_TAG
 
-from primero_ona.diagnosis import STORAGE, Diagnosis, free_space, keys_noted
+from primero_ona.diagnosis import Diagnosis
 from primero_ona.errors import UNEXPECTED, ConfigError, with_anchor
 from primero_ona.graph.diagnosis import ages, as_of, daemon
+from primero_ona.graph.machine import STORAGE, free_space, keys_noted
 from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.graph.resources import default_storage
 from primero_ona.graph.runs import RunOutcome, read_outcome
@@ -217,5 +218,5 @@ def _machine(instance: dg.DagsterInstance, settings: AlertSettings) -> Iterator[
     folders = {"DAGSTER_HOME": Path(instance.root_directory)}
     if not storage.bucket:
         folders["stored partitions"] = storage.folder or default_storage(instance)
-    yield free_space(folders, settings.least_space)
+    yield free_space(folders, settings.least_space_gb)
     yield keys_noted(storage.storage_keys.get_secret_value(), settings.keys_backup)

@@ -107,7 +107,7 @@ def report_asset(settings: GraphSettings, quarters: dg.PartitionsDefinition[str]
         from primero_ona.report.tables import Period
 
         quarter = Quarter.parse(context.partition_key)
-        folder = settings.reports_folder or default_reports(context.instance)
+        folder = settings.reports or default_reports(context.instance)
         with ona.connection() as connection:
             paths = write_report(
                 connection, Period.of_quarter(quarter), settings.indicators, "internal", folder, datetime.now(UTC)
