@@ -1,4 +1,4 @@
-"""The exceptions of a sync, and psycopg's errors as one of them.
+"""The exceptions of a sync, psycopg's errors as one of them, and what a look at an installation found.
 
 Their text says what was tried, what is so and what to do; it never holds a value of a case, a URL with its query, a response
 body or SQL parameters. Raise them `from None`: the text of the original may quote rows.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -252,3 +253,47 @@ def _facts(error: psycopg.Error) -> Iterator[str]:
         table, column = copied.groups()
     names = {"table": table, "column": column, "constraint": error.diag.constraint_name}
     yield from (f"{kind} {name}" for kind, name in names.items() if name)
+
+
+State = Literal["ok", "warning", "failed", "not looked at"]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing of an installation: whether it is well, what was found, and what to do where it is not.
+
+    `kind` is that of the failure where `state` is `failed`.
+    """
+
+    area: str
+    what: str
+    state: State
+    text: str
+    kind: str | None = None
+
+
+@dataclass(frozen=True)
+class Area:
+    """Makes the lines of one area."""
+
+    name: str
+
+    def ok(self, what: str, text: str) -> Diagnosis:
+        """Make a line about what is well."""
+        return Diagnosis(self.name, what, "ok", text)
+
+    def warning(self, what: str, text: str) -> Diagnosis:
+        """Make a line about what works and should be looked into."""
+        return Diagnosis(self.name, what, "warning", text)
+
+    def failed(self, what: str, text: str, kind: type[SyncError], see: Anchor | None = None) -> Diagnosis:
+        """Make a line about what has to change; the text says how. `see`: as of SyncError."""
+        return self.failure(what, kind(text, see=see))
+
+    def failure(self, what: str, failure: SyncError) -> Diagnosis:
+        """Make the line of a failure, whose message says what to do."""
+        return Diagnosis(self.name, what, "failed", failure.shown, failure.kind)
+
+    def skipped(self, what: str, why: str) -> Diagnosis:
+        """Make a line about what cannot be looked at as long as something else is not well."""
+        return Diagnosis(self.name, what, "not looked at", why)

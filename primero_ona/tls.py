@@ -1,13 +1,19 @@
-"""Refuse unencrypted or unverified connections to remote hosts."""
+"""Refuse unencrypted or unverified connections to remote hosts; and where hosts are."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
+from threading import Thread
 from urllib.parse import urlsplit
 
 from primero_ona.errors import ConfigError
+
+#: Seconds that a name server may take; looking up a name knows no time limit of its own.
+_NAME_SECONDS = 10.0
 
 #: How a connection is protected, as `config show` and the metadata of a run tell it.
 LOCAL, VERIFIED, UNPROTECTED = "on this machine", "encrypted, server verified", "NOT PROTECTED"
@@ -110,3 +116,28 @@ def message_protection(host: str, setting: str, *, verified: bool) -> str:
         f"{setting} has an address on another machine without a verified connection; use https, or mailtos://, jsons:// and the "
         "like, without verify=no",
     )
+
+
+def resolve(host: str) -> list[str]:
+    """Look up the addresses of a host name; none where it is not known, or the name server does not answer in time."""
+    found: list[str] = []
+
+    def look_up() -> None:
+        with suppress(OSError, UnicodeError):
+            found.extend(str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+
+    thread = Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(_NAME_SECONDS)
+    return list(dict.fromkeys(found))
+
+
+def own_address(address: str) -> str | None:
+    """Find the address of this machine on the way to another address; nothing is sent. None where no way is known."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None

@@ -13,7 +13,7 @@ import typer
 from primero_ona.cli import output
 from primero_ona.cli.common import AsJson, build_defs, ona_connection, primero_client
 from primero_ona.cli.settings_docs import look_at_settings, show_settings
-from primero_ona.diagnosis import Area, Diagnosis
+from primero_ona.errors import Area, Diagnosis
 from primero_ona.graph.machine import look_at_dagster, look_at_storage
 from primero_ona.ona.diagnosis import diagnose as diagnose_ona
 from primero_ona.ona.diagnosis import newest_cases

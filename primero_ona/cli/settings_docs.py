@@ -17,8 +17,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from primero_ona.diagnosis import Area, Diagnosis
-from primero_ona.errors import ConfigError
+from primero_ona.errors import Area, ConfigError, Diagnosis
 from primero_ona.ona.connection import parameters_of
 from primero_ona.settings import FILE_SUFFIX, GROUPS, OnaSettings, PrimeroSettings, environment, is_secret, read_one
 from primero_ona.tls import UNPROTECTED, dagster_protection, database_protection, web_protection

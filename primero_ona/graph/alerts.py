@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 from dagster._core.storage.tags import PARTITION_NAME_TAG, WILL_RETRY_TAG
 
-from primero_ona.diagnosis import Diagnosis
-from primero_ona.errors import UNEXPECTED, ConfigError, with_anchor
+from primero_ona.errors import UNEXPECTED, ConfigError, Diagnosis, with_anchor
 from primero_ona.graph.diagnosis import ages, as_of, daemon
 from primero_ona.graph.machine import STORAGE, free_space, keys_noted
 from primero_ona.graph.reconciliation import COMPLETE

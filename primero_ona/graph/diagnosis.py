@@ -12,8 +12,7 @@ import dagster as dg
 from dagster._core.storage import asset_check_execution_record as answers
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
-from primero_ona.diagnosis import Area, Diagnosis
-from primero_ona.errors import ConfigError, DataError, TransientError
+from primero_ona.errors import Area, ConfigError, DataError, Diagnosis, TransientError
 from primero_ona.graph.assets.ona import CASES_KEY
 from primero_ona.graph.assets.quarterly import PRIMERO
 from primero_ona.graph.metadata import SEEN_FAIL

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from primero_ona.diagnosis import Area, Diagnosis
-from primero_ona.errors import ConfigError, SyncError, TransientError
+from primero_ona.errors import Area, ConfigError, Diagnosis, SyncError, TransientError
 from primero_ona.graph.diagnosis import AREA, ages, diagnose
 from primero_ona.graph.resources import PartitionStorage, default_storage
 from primero_ona.graph.runs import find_home, open_instance

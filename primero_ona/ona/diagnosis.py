@@ -8,13 +8,12 @@ from collections.abc import Iterator
 import psycopg
 
 from primero_ona.contract.tables import TABLES
-from primero_ona.diagnosis import Area, Diagnosis, own_address, resolve
-from primero_ona.errors import ConfigError, DataError, RefusedError, SyncError, TransientError
+from primero_ona.errors import Area, ConfigError, DataError, Diagnosis, RefusedError, SyncError, TransientError
 from primero_ona.ona.connection import connect, parameters_of, translate_errors
 from primero_ona.ona.migrations import plan
 from primero_ona.ona.roles import foreign_grants, lacking_rights
 from primero_ona.ona.target import Target
-from primero_ona.tls import database_protection, is_local
+from primero_ona.tls import database_protection, is_local, own_address, resolve
 
 AREA = Area("ONA")
 

@@ -9,14 +9,13 @@ from urllib.parse import urlsplit
 import requests
 
 from primero_ona.contract.tables import BIRTH_FIELD
-from primero_ona.diagnosis import Area, Diagnosis, resolve
-from primero_ona.errors import RefusedError, SyncError, TransientError
+from primero_ona.errors import Area, Diagnosis, RefusedError, SyncError, TransientError
 from primero_ona.primero.client import AHEAD, AnswerRefusedError, LoginRefusedError, PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, WITHOUT_BIRTH, KnownFields
 from primero_ona.primero.inventory import presence_of
 from primero_ona.primero.pull import survey
 from primero_ona.primero.visible import check_fields
-from primero_ona.tls import is_local
+from primero_ona.tls import is_local, resolve
 
 AREA = Area("Primero")
 
