@@ -201,16 +201,17 @@ def change_sensor(
         touched = set(there.quarters)
         if there.first_look and touched:
             touched |= unsettled(context.instance, max(touched))
-        inside = {quarter for quarter in touched if quarters.has_partition_key(quarter.key)}
+        known = set(map(Quarter.parse, quarters.get_partition_keys()))
+        inside = touched & known
         cursor, loads, unasked = _ask_ona(ona, before.after(there, inside, versions, now))
-        tried = attempts(context.instance, map(Quarter.parse, quarters.get_partition_keys()))
+        tried = attempts(context.instance, known)
         # Without ONA it is not known what became of earlier changes, so only those of this look are asked for.
         changes = cursor.changes if loads is not None else {quarter: cursor.changes[quarter] for quarter in inside}
         judged = judge(changes, loads or {}, tried, cursor.versions, now)
-        due = {quarter: each for quarter, each in judged.items() if quarters.has_partition_key(quarter.key)}
+        due = {quarter: each for quarter, each in judged.items() if quarter in known}
         requests = [_asked(quarter, each, there, tried.get(quarter)) for quarter, each in due.items() if not each.held]
         held = _held(due)
-        said = held + _left_out(touched - inside) + unasked
+        said = held + _left_out(touched - known) + unasked
         why = "Nothing is asked for now" if held else f"No case was created or changed since {there.newest}"
         if requests:
             context.log.info("asks for a sync of %s%s", ", ".join(each.tags[QUARTER_TAG] for each in requests), said)
@@ -226,10 +227,10 @@ def change_sensor(
 
 def _asked(quarter: Quarter, due: Due, there: "Changes", last: Attempt | None) -> dg.RunRequest:
     """The request for a quarter that is due; its key names what was seen, and the last attempt."""
-    seen = f":{there.newest}:{there.total}" + (f":{there.ahead}" if there.ahead else "")
-    reason = f"{due.reason}{seen if due.reason == CHANGES else ''}:{last.run_id if last else 'first'}"
+    seen = [there.newest, str(there.total), there.ahead] if due.reason == CHANGES else []
+    parts = [due.reason, *seen, last.run_id if last else "first"]
     tags = (_WHOLE if due.whole else {}) | (_LATER if due.reason.startswith(VERSION) else {})
-    return request(quarter, reason, tags)
+    return request(quarter, ":".join(filter(None, parts)), tags)
 
 
 def _held(due: Mapping[Quarter, Due]) -> str:
