@@ -53,10 +53,7 @@ def quarters_to_refresh(now: datetime) -> list[Quarter]:
 
 
 class _Plan(NamedTuple):
-    """When a job runs by itself (in Phnom Penh), whatever has happened, what the UI says of it, and the tags of its runs.
-
-    Of a job by quarter also which quarters are asked for at a time, and the first word of the reason.
-    """
+    """When (in Phnom Penh) a job runs by itself, what the UI says, the tags of its runs; of one by quarter, for which and why."""
 
     cron: str | list[str]
     text: str

@@ -1,7 +1,4 @@
-"""Retention: stored partitions that are older than so many quarters go, and runs that say nothing any more.
-
-ONA keeps its rows. `docs/data-protection.md` says what may be deleted.
-"""
+"""Retention, as `docs/data-protection.md` allows it: old stored partitions go, and runs that say nothing any more. ONA keeps its rows."""
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -22,10 +19,7 @@ if TYPE_CHECKING:
 
 
 def purge(instance: dg.DagsterInstance, stored: StoredAssets, connect: "Connect", before: Quarter) -> int:
-    """Delete the stored partitions of all quarters before `before`, and let Dagster show them as missing; how many there were.
-
-    Raises as `pipeline.upkeep.purge`.
-    """
+    """Delete the stored partitions of quarters before `before`; how many. Dagster shows them as missing. Raises as `upkeep.purge`."""
     from primero_ona.pipeline.stored import purge as purge_stored
 
     count = purge_stored(stored, connect, before)
