@@ -26,6 +26,7 @@ from primero_ona.graph.runs import Outcome, RunOutcome, execute
 from primero_ona.ona.connection import Connect, connect, translate_errors
 from primero_ona.pipeline.reference import fill_dictionary, fill_lookup
 from primero_ona.pipeline.stored import REFERENCE, StoredAssets
+from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.reference import ListName, Reference, ReferenceList, contents_of
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox import reference
@@ -91,6 +92,40 @@ class Clock:
         return self.now
 
 
+class GivenPrimero(PrimeroResource):
+    """A Primero that is not that of the settings."""
+
+    def __init__(self, url: str, username: str, password: str) -> None:
+        super().__init__()
+        self._given = url, username, password
+
+    def client(self, total: float | None = None) -> PrimeroClient:
+        return PrimeroClient(*self._given, pause=0, total=total)
+
+
+class GivenOna(OnaDatabaseResource):
+    """A database that is not that of the settings."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+
+    def _target(self) -> tuple[str, bool]:
+        return self._url, False
+
+
+class GivenStorage(PartitionStorage):
+    """Partitions that are not where the settings say."""
+
+    def __init__(self, url: str, fernet_keys: str, rules: str = "") -> None:
+        super().__init__(rules)
+        self._given = url, fernet_keys, rules
+
+    def assets(self, instance: dg.DagsterInstance | None = None) -> StoredAssets:
+        url, keys, rules = self._given
+        return StoredAssets(lambda: PartitionStore(url, keys), rules)
+
+
 @dataclass
 class Graph:
     """A wired graph; `url` is its ONA database, `store` its partitions."""
@@ -114,11 +149,9 @@ class Graph:
     @property
     def resources(self) -> dict[str, Any]:
         return {
-            "primero": PrimeroResource(
-                url=self.primero.url, username=self.primero.username, password=self.primero.password, pause=0
-            ),
-            "ona": OnaDatabaseResource(url=self.url),
-            "partitions": PartitionStorage(url=str(self.folder), fernet_keys=self.key, rules=self.rules),
+            "primero": GivenPrimero(self.primero.url, self.primero.username, self.primero.password),
+            "ona": GivenOna(self.url),
+            "partitions": GivenStorage(str(self.folder), self.key, self.rules),
         }
 
     @property

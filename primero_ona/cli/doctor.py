@@ -128,7 +128,7 @@ class _Sight:
     def ona(self) -> Iterator[Diagnosis]:
         """Look at ONA's database."""
         from primero_ona.ona.diagnosis import diagnose, newest_cases
-        from primero_ona.pipeline.extract import known_fields
+        from primero_ona.pipeline.account import known_fields
         from primero_ona.settings import OnaSettings, read_one
 
         settings = read_one(OnaSettings)

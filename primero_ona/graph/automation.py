@@ -1,4 +1,4 @@
-"""Jobs, schedules and the change sensor: when a quarter is synced without anybody asking.
+"""Schedules and the change sensor: when a quarter is synced without anybody asking.
 
 Which quarters the sensor asks for is decided in `due.py`. Quarters are those of Phnom Penh.
 """
@@ -18,6 +18,7 @@ from primero_ona.graph.due import CHANGES, PULLED, VERSION, Attempt, Cursor, Due
 from primero_ona.graph.partitions import QUARTER_TAG, WHOLE_TAG
 from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.graph.steps import unexpected_withheld
+from primero_ona.pipeline.stored import current_versions
 from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter, quarters_between
 
 if TYPE_CHECKING:
@@ -34,16 +35,6 @@ _LATER, _FIRST = {PRIORITY_TAG: "-1"}, {PRIORITY_TAG: "1"}
 
 #: With it all of a quarter is walked, not its changes only.
 _WHOLE = {WHOLE_TAG: "yes"}
-
-#: The jobs that materialize assets or answer a check, and what they do.
-_JOBS = {
-    "sync_quarter": "Sync one quarter: pull it from Primero, map it, load it into ONA and check it. Safe to repeat.",
-    "remap_quarter": "Map a stored quarter again, load it into ONA and check it, without asking Primero. For changed labels.",
-    "refresh_reference": "Read Primero's places, options and forms again, and bring ONA's lookup and dictionary up to date.",
-    "compute_figures": "Compute all figures of the indicators in ONA and check them; writes only those that differ.",
-    "write_report": "Write the internal report of a quarter from the figures in ONA, as HTML, XLSX and CSV.",
-    "reconcile_ona": "Compare all of Primero with all of ONA, without trusting the syncs. Changes nothing.",
-}
 
 
 def quarters_to_refresh(now: datetime) -> list[Quarter]:
@@ -118,11 +109,6 @@ _SCHEDULES = {
 }
 
 
-def asset_job(name: str, selection: dg.AssetSelection) -> Any:  # noqa: ANN401
-    """The job of this name."""
-    return dg.define_asset_job(name, selection=selection, description=_JOBS[name])
-
-
 def schedule(
     name: str,
     job: Any,  # noqa: ANN401
@@ -161,9 +147,10 @@ def request(quarter: Quarter, reason: str, tags: Mapping[str, str]) -> dg.RunReq
 def change_sensor(
     job: Any,  # noqa: ANN401
     quarters: dg.TimeWindowPartitionsDefinition,
-    versions: tuple[str, str],
+    rules: str,
 ) -> dg.SensorDefinition:
-    """Watch Primero for changes, and ONA for quarters that were loaded under other `versions` of pull and mapping."""
+    """Watch Primero for changes, and ONA for quarters that another version of pull or mapping loaded; `rules`: the policy's suffix."""
+    versions = current_versions(rules)
 
     @dg.sensor(
         name="watch_primero",

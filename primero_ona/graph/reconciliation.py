@@ -13,14 +13,17 @@ from primero_ona.errors import with_anchor
 from primero_ona.graph.assets.ona import DASHBOARDS
 from primero_ona.graph.checks import ERROR, WARN, report
 from primero_ona.graph.metadata import traffic_metadata
-from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
-from primero_ona.pipeline.stored import Scope, StoredAssets
+from primero_ona.graph.resources import Ona, Partitions, Primero
+from primero_ona.pipeline.stored import Scope
+from primero_ona.quarters import Quarter
+from primero_ona.settings import GraphSettings
 
 COMPLETE = dg.AssetCheckKey(DASHBOARDS.key, "complete")
 
 
-def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
+def complete_check(settings: GraphSettings) -> dg.AssetChecksDefinition:
     """The check that compares all of Primero with all of ONA."""
+    scope = Scope(Quarter.parse(settings.start), settings.policy)
 
     @dg.asset_check(
         asset=COMPLETE.asset_key,
@@ -34,11 +37,7 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
             "and repairs with `--repair`."
         ),
     )
-    def complete(
-        primero: dg.ResourceParam[PrimeroResource],
-        ona: dg.ResourceParam[OnaDatabaseResource],
-        partitions: dg.ResourceParam[StoredAssets],
-    ) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
+    def complete(primero: Primero, ona: Ona, partitions: Partitions) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
         """Take an inventory of Primero and compare all of it with all of ONA; changes nothing."""
         from primero_ona.pipeline.reconcile import reconcile
         from primero_ona.pipeline.reference import scope_in_use

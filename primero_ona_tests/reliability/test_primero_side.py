@@ -23,7 +23,7 @@ from primero_ona.primero.walk import Window
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona_tests import quick
-from primero_ona_tests.harness import NOW, Q1, Q2, Clock
+from primero_ona_tests.harness import NOW, Q1, Q2, Clock, GivenPrimero
 from primero_ona_tests.primero.pulling import Kept, truth
 from primero_ona_tests.primero.test_bounds import serving
 from primero_ona_tests.reliability.syncing import sync_plainly
@@ -260,9 +260,7 @@ def client_json(value: object) -> str:
 @pytest.mark.proves("refused-login")
 def test_a_wrong_password_is_asked_once_by_a_run_and_the_run_is_not_tried_again(graph):
     """Six failed logins lock the account of everybody who uses it, and run retries are asked by a daemon."""
-    from primero_ona.graph.resources import PrimeroResource
-
-    wrong = PrimeroResource(url=graph.primero.url, username=graph.primero.username, password="wrong", pause=0)
+    wrong = GivenPrimero(graph.primero.url, graph.primero.username, "wrong")
     graph.defs = graph.wire(primero=wrong)
     outcome = graph.sync(Q1)
     assert (outcome.kind, "refuses the login" in (outcome.failure or "")) == ("RefusedError", True)
@@ -292,9 +290,7 @@ def test_a_wrong_password_is_asked_once_by_a_tick_of_the_sensor(graph):
     """It ticks every quarter of an hour."""
     import dagster as dg
 
-    from primero_ona.graph.resources import PrimeroResource
-
-    wrong = PrimeroResource(url=graph.primero.url, username=graph.primero.username, password="wrong", pause=0)
+    wrong = GivenPrimero(graph.primero.url, graph.primero.username, "wrong")
     sensor = graph.defs.get_sensor_def("watch_primero")
     context = dg.build_sensor_context(
         instance=graph.instance, resources={"primero": wrong, "ona": graph.resources["ona"]}, cursor=None

@@ -14,7 +14,6 @@ from cryptography.fernet import Fernet
 
 from primero_ona.definitions import build_defs
 from primero_ona.errors import ConfigError, DataError, TransientError
-from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage
 from primero_ona.ona.connection import connect, lock_of_all, partition_lock
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.pipeline import stored as upkeep
@@ -23,7 +22,7 @@ from primero_ona.primero.raw import EXIT_SCHEMA
 from primero_ona.quarters import Quarter, current_quarter
 from primero_ona.settings import GraphSettings
 from primero_ona.storage.partitions import PartitionStore, forget, purge, rotate
-from primero_ona_tests.harness import table
+from primero_ona_tests.harness import GivenOna, GivenStorage, table
 from primero_ona_tests.raw import raw_frame, uuid_of
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
@@ -139,8 +138,8 @@ def test_the_retention_setting_deletes_on_schedule(tmp_path, ona, ona_url):
     defs = build_defs(
         settings=GraphSettings(PRIMERO_ONA_RETENTION_QUARTERS="2"),
         resources={
-            "partitions": PartitionStorage(url=str(tmp_path), fernet_keys=OLD),
-            "ona": OnaDatabaseResource(url=ona_url),
+            "partitions": GivenStorage(str(tmp_path), OLD),
+            "ona": GivenOna(ona_url),
         },
     )
     assert defs.resolve_schedule_def("purge_nightly").default_status == dg.DefaultScheduleStatus.RUNNING
