@@ -16,7 +16,7 @@ from primero_ona.graph.dead_runs import end_dead_runs
 from primero_ona.graph.diagnosis import last_materialized
 from primero_ona.graph.due import CHANGES, PULLED, VERSION, Attempt, Cursor, Due, attempts, judge
 from primero_ona.graph.partitions import QUARTER_TAG, WHOLE_TAG
-from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
+from primero_ona.graph.resources import Ona, OnaDatabaseResource, Primero
 from primero_ona.graph.steps import unexpected_withheld
 from primero_ona.pipeline.stored import current_versions
 from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter, quarters_between
@@ -165,11 +165,7 @@ def change_sensor(
             "Each look that Primero answered is recorded as a materialization of `primero`, without data."
         ),
     )
-    def watch_primero(
-        context: dg.SensorEvaluationContext,
-        primero: dg.ResourceParam[PrimeroResource],
-        ona: dg.ResourceParam[OnaDatabaseResource],
-    ) -> dg.SensorResult:
+    def watch_primero(context: dg.SensorEvaluationContext, primero: Primero, ona: Ona) -> dg.SensorResult:
         """Ask for the quarters that are due."""
         from primero_ona.primero.changes import changes_since
 
