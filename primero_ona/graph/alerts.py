@@ -214,8 +214,7 @@ def _machine(instance: dg.DagsterInstance, settings: AlertSettings) -> Iterator[
     except ConfigError as failure:
         yield STORAGE.failure("keys", failure)
         return
-    folders = {"DAGSTER_HOME": Path(instance.root_directory)}
-    if not storage.bucket:
-        folders["stored partitions"] = storage.folder or default_storage(instance)
+    stored = {} if storage.bucket else {"stored partitions": storage.folder or default_storage(instance)}
+    folders = {"DAGSTER_HOME": Path(instance.root_directory), **stored}
     yield free_space(folders, settings.least_space_gb)
     yield keys_noted(storage.storage_keys.get_secret_value(), settings.keys_backup)

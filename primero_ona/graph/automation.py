@@ -16,7 +16,7 @@ from primero_ona.graph.dead_runs import end_dead_runs
 from primero_ona.graph.diagnosis import last_materialized
 from primero_ona.graph.due import CHANGES, PULLED, VERSION, Attempt, Cursor, Due, attempts, judge
 from primero_ona.graph.partitions import QUARTER_TAG, WHOLE_TAG
-from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
+from primero_ona.graph.resources import Ona, OnaDatabaseResource, Primero
 from primero_ona.graph.steps import unexpected_withheld
 from primero_ona.pipeline.stored import current_versions
 from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter, quarters_between
@@ -44,10 +44,7 @@ def quarters_to_refresh(now: datetime) -> list[Quarter]:
 
 
 class _Plan(NamedTuple):
-    """When a job runs by itself (in Phnom Penh), whatever has happened, what the UI says of it, and the tags of its runs.
-
-    Of a job by quarter also which quarters are asked for at a time, and the first word of the reason.
-    """
+    """When (in Phnom Penh) a job runs by itself, what the UI says, the tags of its runs; of one by quarter, for which and why."""
 
     cron: str | list[str]
     text: str
@@ -168,11 +165,7 @@ def change_sensor(
             "Each look that Primero answered is recorded as a materialization of `primero`, without data."
         ),
     )
-    def watch_primero(
-        context: dg.SensorEvaluationContext,
-        primero: dg.ResourceParam[PrimeroResource],
-        ona: dg.ResourceParam[OnaDatabaseResource],
-    ) -> dg.SensorResult:
+    def watch_primero(context: dg.SensorEvaluationContext, primero: Primero, ona: Ona) -> dg.SensorResult:
         """Ask for the quarters that are due."""
         from primero_ona.primero.changes import changes_since
 
@@ -188,16 +181,17 @@ def change_sensor(
         touched = set(there.quarters)
         if there.first_look and touched:
             touched |= unsettled(context.instance, max(touched))
-        inside = {quarter for quarter in touched if quarters.has_partition_key(quarter.key)}
+        known = set(map(Quarter.parse, quarters.get_partition_keys()))
+        inside = touched & known
         cursor, loads, unasked = _ask_ona(ona, before.after(there, inside, versions, now))
-        tried = attempts(context.instance, map(Quarter.parse, quarters.get_partition_keys()))
+        tried = attempts(context.instance, known)
         # Without ONA it is not known what became of earlier changes, so only those of this look are asked for.
         changes = cursor.changes if loads is not None else {quarter: cursor.changes[quarter] for quarter in inside}
         judged = judge(changes, loads or {}, tried, cursor.versions, now)
-        due = {quarter: each for quarter, each in judged.items() if quarters.has_partition_key(quarter.key)}
+        due = {quarter: each for quarter, each in judged.items() if quarter in known}
         requests = [_asked(quarter, each, there, tried.get(quarter)) for quarter, each in due.items() if not each.held]
         held = _held(due)
-        said = held + _left_out(touched - inside) + unasked
+        said = held + _left_out(touched - known) + unasked
         why = "Nothing is asked for now" if held else f"No case was created or changed since {there.newest}"
         if requests:
             context.log.info("asks for a sync of %s%s", ", ".join(each.tags[QUARTER_TAG] for each in requests), said)
@@ -213,10 +207,10 @@ def change_sensor(
 
 def _asked(quarter: Quarter, due: Due, there: "Changes", last: Attempt | None) -> dg.RunRequest:
     """The request for a quarter that is due; its key names what was seen, and the last attempt."""
-    seen = f":{there.newest}:{there.total}" + (f":{there.ahead}" if there.ahead else "")
-    reason = f"{due.reason}{seen if due.reason == CHANGES else ''}:{last.run_id if last else 'first'}"
+    seen = [there.newest, str(there.total), there.ahead] if due.reason == CHANGES else []
+    parts = [due.reason, *seen, last.run_id if last else "first"]
     tags = (_WHOLE if due.whole else {}) | (_LATER if due.reason.startswith(VERSION) else {})
-    return request(quarter, reason, tags)
+    return request(quarter, ":".join(filter(None, parts)), tags)
 
 
 def _held(due: Mapping[Quarter, Due]) -> str:

@@ -1,7 +1,4 @@
-"""Which quarters to sync, and why: decided by what is loaded and what was tried, whatever the runs are called.
-
-`judge` is pure; `attempts` reads Dagster's own record of who was to pull a quarter last.
-"""
+"""Which quarters to sync, and why: decided by what is loaded and what was tried, whatever the runs are called."""
 
 import hashlib
 import hmac
@@ -72,8 +69,7 @@ class Versions(NamedTuple):
     since: datetime
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """The last run that was to pull a quarter. Times are aware; `ended` is None while it waits or runs.
 
     `whole`: all of the quarter was to be walked, not its changes only.

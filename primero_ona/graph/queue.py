@@ -86,13 +86,11 @@ def take_back(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> list[str]
     """Cancel runs that wait in the queue; those that have left it, or cannot be cancelled."""
     left = []
     for run_id in run_ids:
-        taken = False
         with suppress(Exception):  # whatever is the matter, the run is named
             run = instance.get_run_by_id(run_id)
-            if run and run.status == dg.DagsterRunStatus.QUEUED:
-                taken = instance.run_coordinator.cancel_run(run_id)
-        if not taken:
-            left.append(run_id)
+            if run and run.status == dg.DagsterRunStatus.QUEUED and instance.run_coordinator.cancel_run(run_id):
+                continue
+        left.append(run_id)
     return left
 
 

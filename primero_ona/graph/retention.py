@@ -1,7 +1,4 @@
-"""Retention: stored partitions that are older than so many quarters go, and runs that say nothing any more.
-
-ONA keeps its rows. `docs/data-protection.md` says what may be deleted.
-"""
+"""Retention, as `docs/data-protection.md` allows it: old stored partitions go, and runs that say nothing any more. ONA keeps its rows."""
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -12,7 +9,7 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.sqlalchemy_compat import db_select
 from dagster._core.storage.tags import PARTITION_NAME_TAG, RESUME_RETRY_TAG, STEP_SELECTION_TAG
 
-from primero_ona.graph.resources import OnaDatabaseResource
+from primero_ona.graph.resources import Ona, Partitions
 from primero_ona.graph.steps import attach_safe_step
 from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets
 from primero_ona.quarters import Quarter, last_quarters
@@ -22,10 +19,7 @@ if TYPE_CHECKING:
 
 
 def purge(instance: dg.DagsterInstance, stored: StoredAssets, connect: "Connect", before: Quarter) -> int:
-    """Delete the stored partitions of all quarters before `before`, and let Dagster show them as missing; how many there were.
-
-    Raises as `pipeline.upkeep.purge`.
-    """
+    """Delete the stored partitions of quarters before `before`; how many. Dagster shows them as missing. Raises as `upkeep.purge`."""
     from primero_ona.pipeline.stored import purge as purge_stored
 
     count = purge_stored(stored, connect, before)
@@ -50,11 +44,7 @@ def purge_job(quarters: int) -> dg.JobDefinition:
     """The job that deletes stored partitions of all quarters but the open one and so many before it."""
 
     @dg.op(out=dg.Out(dg.Nothing), config_schema={})
-    def purge_partitions(
-        context: dg.OpExecutionContext,
-        ona: dg.ResourceParam[OnaDatabaseResource],
-        partitions: dg.ResourceParam[StoredAssets],
-    ) -> None:
+    def purge_partitions(context: dg.OpExecutionContext, ona: Ona, partitions: Partitions) -> None:
         """Delete the stored partitions of the quarters before the oldest one that is kept."""
         before = last_quarters(quarters + 1)[0]
         count = purge(context.instance, partitions, ona.connection, before)

@@ -6,10 +6,10 @@ import fcntl
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 from dagster._core.storage.tags import PARTITION_NAME_TAG
@@ -57,7 +57,7 @@ class RunOutcome:
             "rows": self.rows,
             "load": self.load,
             "quarantined": self.quarantined.total(),
-            "checks": [asdict(check) for check in self.checks],
+            "checks": [check._asdict() for check in self.checks],
             "failure": self.failure,
             "kind": self.kind,
         }
@@ -70,8 +70,7 @@ class Outcome(RunOutcome):
     quarter: Quarter
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """The result of one asset check."""
 
     asset: str

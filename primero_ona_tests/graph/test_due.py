@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -115,7 +114,7 @@ def test_when_a_quarter_is_due_and_why_it_is_not_asked_for(
 def test_a_whole_walk_that_did_not_end_well_is_asked_for_as_a_whole_walk(tried: Attempt, whole: bool) -> None:
     """A repair, or `sync --full`, would come back as a pull of changes, which carries over what was to be walked."""
     for wanted in (True, False):
-        found = judge({Q: CHANGED}, {Q: BEFORE}, {Q: replace(tried, whole=wanted)}, VERSIONS, NOW)
+        found = judge({Q: CHANGED}, {Q: BEFORE}, {Q: tried._replace(whole=wanted)}, VERSIONS, NOW)
         assert found[Q].whole is (whole and wanted)
 
 
