@@ -214,9 +214,9 @@ def seed_reference(
                 with conn.cursor().copy(f"COPY {table} FROM STDIN".encode()) as copy:
                     copy.write(rows)
             # Last, since where it is, nothing is seeded again.
-            draft = place.draft(_REFERENCE_FILE)
-            draft.open().write_bytes(seed.file)
-            draft.publish()
+            written = place.begin(_REFERENCE_FILE)
+            written.write_bytes(seed.file)
+            place.publish(_REFERENCE_FILE, written)
             return
         frames = made.frames()
         with stored.writer(REFERENCE) as writer:

@@ -15,7 +15,7 @@ from primero_ona.ona.connection import Connect, partition_lock, require_held
 from primero_ona.ona.erasure import erased_subjects, not_erased
 from primero_ona.ona.primero_state import note_fields, note_visible, shown_fields, visible_cases
 from primero_ona.pipeline.carry import Basis, CarriedQuarter, Present, carry_facts
-from primero_ona.pipeline.sink import ERASED_REASON, SETS, QuarterSink
+from primero_ona.pipeline.sink import ERASED_REASON, QuarterSink
 from primero_ona.pipeline.stored import StoredAssets
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.fields import KnownFields, PullPolicy, warn_of_fields
@@ -81,8 +81,6 @@ def pull_quarter(
             erased, known, scope = erased_subjects(conn), known_fields(conn), known_scope(conn)
             loaded = last_pull(conn, quarter)
         present = Present(window.is_open, whole, erased, local_today(), limit)
-        for asset in SETS:
-            stored.store.remove_unfinished(asset, quarter.key)
         basis = Basis.find(stored, quarter) if window.is_open and not whole else "it is walked whole"
         sink = QuarterSink(stored, quarter, policy, erased)
         carried = CarriedQuarter(sink, quarter, basis, present)

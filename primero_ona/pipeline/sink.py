@@ -68,7 +68,7 @@ class QuarterSink:
         self.next_registration = None
         for asset, writer in self._writers.items():
             self._waiting[asset] = []
-            writer.restart()
+            writer.discard()
 
     def write(self, frame: pd.DataFrame) -> None:
         """Take a frame of cases as pulled; their dates of birth become ages here and are not kept."""

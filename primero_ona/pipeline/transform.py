@@ -65,7 +65,6 @@ def _map(
     number = _pull_number(raw)
     tally = Tally()
     with connect() as lock, partition_lock(lock, quarter.key), stored.writer(asset, quarter) as writer:
-        stored.store.remove_unfinished(asset, quarter.key)
         for frame in mapped_frames(raw, fields, map_frame, tally):
             writer.write(frame)
         summary = {**tally.summary(), PULL_NUMBER: number}
