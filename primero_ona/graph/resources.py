@@ -80,7 +80,7 @@ class OnaDatabaseResource(dg.ResourceDefinition):
 
         url, insecure = self._target()
         limits: dict[str, Any] = {} if statement_timeout is None else {"statement_timeout": statement_timeout}
-        with connect(url, application_name="primero-ona", insecure=insecure, **limits) as connection:
+        with connect(url, insecure=insecure, **limits) as connection:
             yield connection
 
     def protection(self) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row
 
-from primero_ona.ona.connection import translate_errors
+from primero_ona.ona.connection import read_as, scalar, translate_errors
 from primero_ona.quarters import Quarter
 
 Summary = Mapping[str, Any]
@@ -22,15 +21,6 @@ PULL_NUMBER = "pull_number"
 
 #: Under this name it has which pulls received its rows; see `Received`.
 RECEIVED = "received"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What the rows of a load come from: the number of their pull, and the versions of the pull and of the mapping."""
-
-    pull: int | None
-    pull_version: str | None
-    mapping_version: str | None
 
 
 def update_quarantine(
@@ -62,7 +52,8 @@ def replace_unmapped(conn: psycopg.Connection, quarter: Quarter, run_id: str, su
         for finding in summary.get("findings", ()):
             counts[finding["field"], finding["code"]] += int(finding["count"])
     conn.execute("DELETE FROM primero_sync.unmapped WHERE quarter = %s", (quarter.name,))
-    with conn.cursor() as cursor, cursor.copy(_COPY_UNMAPPED) as copy:
+    statement = "COPY primero_sync.unmapped (quarter, field, code, count, run_id) FROM STDIN"
+    with conn.cursor() as cursor, cursor.copy(statement) as copy:
         for (field, code), count in counts.items():
             copy.write_row((quarter.name, field, code, count, run_id))
 
@@ -72,16 +63,23 @@ def record_run(
     quarter: Quarter,
     run_id: str,
     started: datetime,
-    origin: Origin,
+    pulled: Summary,
+    mapped: Summary,
     counts: Mapping[str, Mapping[str, int]],
-    walk: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record a load; a run that loads a quarter again adds a row, and the last one counts. `walk`: see `walk_of`."""
-    values = (run_id, quarter.name, started, *astuple(origin), json.dumps(counts), walk and json.dumps(walk))
-    conn.execute(_KEEP_RUN, values)
+    """Record a load; a run that loads a quarter again adds a row, and the last one counts.
+
+    `pulled` and `mapped` are the summaries of what was loaded: the number of the pull, the versions of the pull and of the
+    mapping, and how the pull walked its quarter.
+    """
+    walk = _walk_of(pulled.get("pull"))
+    versions = (pulled.get(PULL_NUMBER), pulled.get("stored_version"), mapped.get("mapping_version"))
+    conn.execute(
+        _KEEP_RUN, (run_id, quarter.name, started, *versions, json.dumps(counts), json.dumps(walk) if walk else None)
+    )
 
 
-def walk_of(pull: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _walk_of(pull: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """What is remembered of how a pull walked its quarter, from the report in its summary; None where an older version pulled.
 
     `since`: only changes since then were walked, None where the whole quarter was; how many cases `came`, and how many were
@@ -89,34 +87,27 @@ def walk_of(pull: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """
     if not pull or "whole_at" not in pull:
         return None
-    return {
-        "since": pull["since"],
-        "came": pull["kept"] + pull["other_modules"],
-        "carried": pull["carried"],
-        "whole_at": pull["whole_at"],
-    }
+    came = pull["kept"] + pull["other_modules"]
+    return {"since": pull["since"], "came": came, "carried": pull["carried"], "whole_at": pull["whole_at"]}
 
 
 def next_pull(conn: psycopg.Connection) -> int:
     """Take the number of a pull, before anything is asked of Primero: a pull that asks later has a higher one."""
     with translate_errors("numbering a pull in ONA"):
-        row = conn.execute("SELECT nextval('primero_sync.pulls')").fetchone()
-    return int(row[0]) if row else 0
+        return int(scalar(conn, "SELECT nextval('primero_sync.pulls')"))
 
 
-def was_loaded(conn: psycopg.Connection, quarter: Quarter, pull: int | None) -> bool:
+def was_loaded(conn: psycopg.Connection, quarter: Quarter, pull: int) -> bool:
     """Whether the quarter was loaded from this pull before: then its rows are stored, and not received just now."""
-    if pull is None:
-        return True
-    query = "SELECT FROM primero_sync.runs WHERE quarter = %s AND pull = %s LIMIT 1"
-    return conn.execute(query, (quarter.name, pull)).fetchone() is not None
+    query = "SELECT EXISTS (SELECT FROM primero_sync.runs WHERE quarter = %s AND pull = %s)"
+    return bool(scalar(conn, query, (quarter.name, pull)))
 
 
 def last_pull(conn: psycopg.Connection, quarter: Quarter) -> int | None:
     """The number of the latest pull of which anything was ever loaded into the quarter; None where nothing was."""
     with translate_errors("reading the sync's bookkeeping in ONA"):
-        row = conn.execute("SELECT max(pull) FROM primero_sync.runs WHERE quarter = %s", (quarter.name,)).fetchone()
-    return row[0] if row else None
+        found: int | None = scalar(conn, "SELECT max(pull) FROM primero_sync.runs WHERE quarter = %s", (quarter.name,))
+    return found
 
 
 _SEEN = """
@@ -154,8 +145,6 @@ UPDATE primero_sync.quarantine AS q
     UNION SELECT primero_id FROM seen_quarantine WHERE table_name = 'cases')
 """
 
-_COPY_UNMAPPED = "COPY primero_sync.unmapped (quarter, field, code, count, run_id) FROM STDIN"
-
 # The time of the end is the server's: the loader may not name one.
 _KEEP_RUN = """
 INSERT INTO primero_sync.runs (run_id, quarter, started_at, pull, pull_version, mapping_version, counts, walk)
@@ -183,12 +172,8 @@ class Entry:
 
 def list_entries(conn: psycopg.Connection, *, quarter: str | None = None, resolved: bool = False) -> list[Entry]:
     """The open entries, or all with `resolved`; of one quarter (`2024-Q1`) or of all, oldest quarter first."""
-    with (
-        translate_errors("reading the quarantine in ONA"),
-        conn.transaction(),
-        conn.cursor(row_factory=class_row(Entry)) as cursor,
-    ):
-        return cursor.execute(_LIST, {"quarter": quarter, "resolved": resolved}).fetchall()
+    known = {"quarter": quarter, "resolved": resolved}
+    return read_as(conn, Entry, "reading the quarantine in ONA", _LIST, known)
 
 
 _LIST = """
@@ -205,7 +190,7 @@ class QuarterStatus:
     """The last load of one quarter. Times are aware, in UTC; `counts` are those of the load, per table.
 
     `loads`: how often the quarter was loaded. `changed_at`: the last load that wrote or removed a row, if any did.
-    `walk`: how its pull walked the quarter; see `walk_of`. `stale`: rows of the last load that were older than ONA's.
+    `walk`: how its pull walked the quarter; see `_walk_of`. `stale`: rows of the last load that were older than ONA's.
     `quarantined` and `unmapped`: what is open now.
     """
 
@@ -226,12 +211,7 @@ class QuarterStatus:
 
 def quarter_status(conn: psycopg.Connection) -> list[QuarterStatus]:
     """The status of every quarter that was ever loaded, oldest quarter first."""
-    with (
-        translate_errors("reading the sync's bookkeeping in ONA"),
-        conn.transaction(),
-        conn.cursor(row_factory=class_row(QuarterStatus)) as cursor,
-    ):
-        return cursor.execute(_STATUS).fetchall()
+    return read_as(conn, QuarterStatus, "reading the sync's bookkeeping in ONA", _STATUS)
 
 
 @dataclass(frozen=True)
@@ -260,21 +240,21 @@ SELECT DISTINCT ON (quarter)
 
 _STATUS = """
 WITH loads AS (
-    SELECT *,
-           (SELECT sum(n.value::bigint)
-              FROM jsonb_each(counts) AS t, jsonb_each_text(t.value) AS n
-             WHERE n.key IN ('inserted', 'updated', 'removed')) > 0 AS changed,
-           (SELECT sum(n.value::bigint) FROM jsonb_each(counts) AS t, jsonb_each_text(t.value) AS n WHERE n.key = 'stale') AS stale
-      FROM primero_sync.runs
+    SELECT r.*, done.changed, done.stale
+      FROM primero_sync.runs AS r, LATERAL (
+        SELECT sum(n.value::bigint) FILTER (WHERE n.key IN ('inserted', 'updated', 'removed')) > 0 AS changed,
+               sum(n.value::bigint) FILTER (WHERE n.key = 'stale') AS stale
+          FROM jsonb_each(r.counts) AS t, jsonb_each_text(t.value) AS n) AS done
 ),
 last AS (
-    SELECT DISTINCT ON (quarter) * FROM loads ORDER BY quarter, finished_at DESC
+    SELECT DISTINCT ON (quarter) *, count(*) OVER of_quarter AS loads,
+           max(finished_at) FILTER (WHERE changed) OVER of_quarter AS changed_at
+      FROM loads
+    WINDOW of_quarter AS (PARTITION BY quarter)
+     ORDER BY quarter, finished_at DESC
 )
-SELECT last.quarter, last.run_id, last.started_at, last.finished_at, last.pull_version, last.mapping_version,
-       last.counts, last.walk,
-       last.stale::bigint AS stale,
-       (SELECT count(*) FROM loads WHERE loads.quarter = last.quarter) AS loads,
-       (SELECT max(finished_at) FROM loads WHERE loads.quarter = last.quarter AND loads.changed) AS changed_at,
+SELECT last.quarter, last.loads, last.run_id, last.started_at, last.finished_at, last.changed_at, last.pull_version,
+       last.mapping_version, last.counts, last.walk, last.stale::bigint AS stale,
        (SELECT count(*) FROM primero_sync.quarantine AS q
          WHERE q.quarter = last.quarter AND q.resolved_at IS NULL) AS quarantined,
        (SELECT COALESCE(sum(u.count), 0)::bigint FROM primero_sync.unmapped AS u WHERE u.quarter = last.quarter) AS unmapped

@@ -45,10 +45,10 @@ def strict_server() -> Iterator[Any]:
 
 def test_a_session_is_in_utc_and_has_its_limits(ona_url):
     """Stamps are compared and written as UTC; a session in local time would shift them by seven hours."""
-    with connect(ona_url, application_name="me", statement_timeout=2.5, lock_timeout=1) as conn:
+    with connect(ona_url, statement_timeout=2.5, lock_timeout=1) as conn:
         names = ("TimeZone", "statement_timeout", "lock_timeout", "application_name", "DateStyle", "client_encoding")
         found = [conn.execute("SELECT current_setting(%s)", (name,)).fetchone() for name in names]
-    assert [row[0] for row in found if row] == ["UTC", "2500ms", "1s", "me", "ISO, YMD", "UTF8"]
+    assert [row[0] for row in found if row] == ["UTC", "2500ms", "1s", "primero-ona", "ISO, YMD", "UTF8"]
 
 
 @pytest.mark.proves("session-settings")
