@@ -250,7 +250,7 @@ def _dictionary_checks() -> dg.AssetChecksDefinition:
         kinds = Counter(change.kind.value for change in changes)
         table = _label_tables(changes)
         same = answer(DICTIONARY_KEY, "labels", kinds, good="all labels are Primero's", warn=True, **table)
-        texts = {f"text of {entry.column} without a row": entry.texts for entry in undescribed}
+        texts = {f"text of {column} without a row": count for column, count in undescribed.items()}
         good = "every option that occurs has its row"
         described = answer(DICTIONARY_KEY, "options_described", texts, good=good, warn=True)
         yield from report([same, described])
