@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
@@ -26,20 +25,10 @@ Rule = (
 )
 
 
-@cache
-def _arrow_types() -> dict[ColumnType, pa.DataType]:
-    """A uuid stays text in frames: pandas and Parquet have no common type for it, PostgreSQL reads the text."""
-    import pyarrow as pa  # noqa: PLC0415  every process that loads the graph imports the contract
-
-    return {
-        "text": pa.string(),
-        "date": pa.date32(),
-        "integer": pa.int32(),
-        "boolean": pa.bool_(),
-        "timestamp": pa.timestamp("ms"),
-        "timestamptz": pa.timestamp("ms", tz="UTC"),
-        "uuid": pa.string(),
-    }
+#: A uuid stays text in frames: pandas and Parquet have no common type for it, PostgreSQL reads the text.
+_ARROW: dict[ColumnType, str] = {
+    "text": "string", "uuid": "string", "date": "date32", "integer": "int32", "boolean": "bool", "timestamp": "timestamp[ms]",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,7 +64,9 @@ class Column:
     @property
     def arrow_type(self) -> pa.DataType:
         """The type of the column in a mapped frame."""
-        return _arrow_types()[self.type]
+        import pyarrow as pa  # noqa: PLC0415  every process that loads the graph imports the contract
+
+        return pa.timestamp("ms", "UTC") if self.type == "timestamptz" else pa.type_for_alias(_ARROW[self.type])
 
     @property
     def labels(self) -> str | None:

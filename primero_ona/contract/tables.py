@@ -16,32 +16,36 @@ BIRTH_FIELD = "date_of_birth"
 
 def _age(name: str, description: str, purpose: str, day: str, *, hidden: bool = True) -> Column:
     """An age on a day. One of them may be shown: several narrow a birthday down."""
+    text = f"{description}, in completed years; empty where the date of birth or that day is unknown"
     return Column(
-        name,
-        "integer",
-        f"{description}, in completed years; empty where the date of birth or that day is unknown",
-        "quasi-identifier",
-        purpose,
-        field=BIRTH_FIELD,
-        derived=True,
-        day=day,
-        within=(0, 130),
-        added=True,
-        hidden=hidden,
-    )
+        name, "integer", text, "quasi-identifier", purpose, field=BIRTH_FIELD, derived=True, day=day, within=(0, 130),
+        added=True, hidden=hidden,
+    )  # fmt: skip
 
 
-def _current(name: str, description: str, rule: PlaceRule) -> Column:
-    purpose = "disaggregation by place"
-    return Column(
-        name, "text", description, "quasi-identifier", purpose, field="location_current", rule=rule, derived=True
-    )
+#: Columns of a place where a child or its caregiver lives: name, description and rule.
+_PLACES: tuple[tuple[str, str, PlaceRule], ...] = (
+    ("province_{}", "Province of the {}", "province"),
+    ("province_{}_code", "Code of the province of the {}, without leading zero", "province_code"),
+    ("district_{}", "District of the {}", "district"),
+    ("district_{}_code", "Code of the district of the {}, without leading zero", "district_code"),
+)
 
 
-def _caregiver(name: str, description: str, rule: PlaceRule) -> Column:
-    purpose = "place of the family in 4.8"
-    return Column(
-        name, "text", description, "quasi-identifier", purpose, field="location_caregiver", rule=rule, derived=True
+def _places(which: str, of: str, field: str, purpose: str) -> tuple[Column, ...]:
+    """Province and district of a place, as names and as codes."""
+    return tuple(
+        Column(
+            name.format(which),
+            "text",
+            text.format(of),
+            "quasi-identifier",
+            purpose,
+            field=field,
+            rule=rule,
+            derived=True,
+        )
+        for name, text, rule in _PLACES
     )
 
 
@@ -98,25 +102,12 @@ CASES = Table(
             purpose="whether it may be shared for reporting; the consent policy", field="consent_reporting",
             rule="consent", allowed=("true", "false"),
         ),
-        _current("location_code", "Code of the current location, as Primero has it", "location"),
-        _current("province_current", "Province of the current location", "province"),
-        _current(
-            "province_current_code", "Code of the province of the current location, without leading zero",
-            "province_code",
+        Column(
+            "location_code", "text", "Code of the current location, as Primero has it", "quasi-identifier",
+            "disaggregation by place", field="location_current", rule="location", derived=True,
         ),
-        _current("district_current", "District of the current location", "district"),
-        _current(
-            "district_current_code", "Code of the district of the current location, without leading zero",
-            "district_code",
-        ),
-        _caregiver("province_caregiver", "Province of the caregiver", "province"),
-        _caregiver(
-            "province_caregiver_code", "Code of the province of the caregiver, without leading zero", "province_code",
-        ),
-        _caregiver("district_caregiver", "District of the caregiver", "district"),
-        _caregiver(
-            "district_caregiver_code", "Code of the district of the caregiver, without leading zero", "district_code",
-        ),
+        *_places("current", "current location", "location_current", "disaggregation by place"),
+        *_places("caregiver", "caregiver", "location_caregiver", "place of the family in 4.8"),
         Column(
             "primero_id", "uuid", "Primero's own id of the case, never shown to people", "key",
             "tells cases of one Case ID apart; updates and erasure", added=True, hidden=True, origin="id",
@@ -188,14 +179,9 @@ SERVICES = Table(
     description="One row per service recorded in a case.",
     columns=(
         Column(
-            "unique_id",
-            "text",
-            "Primero's id of the service; where another service has the same one, with `~` and the beginning of the case's own "
-            "id; the key",
-            "key",
-            "the dashboards' key of a service",
-            nullable=False,
-            origin="unique_id",
+            "unique_id", "text",
+            "Primero's id of the service; where another service has the same one, with `~` and the beginning of the case's own id; the key",
+            "key", "the dashboards' key of a service", nullable=False, origin="unique_id",
         ),
         Column(
             "case_id", "text", "The case that received the service", "key",
