@@ -124,11 +124,6 @@ class Table:
         return [column.name for column in self.mapped]
 
     @property
-    def frame_names(self) -> list[str]:
-        """The names of all columns of the mapped frames, in their order."""
-        return [column.name for column in self.frame_columns]
-
-    @property
     def field_names(self) -> tuple[str, ...]:
         """The fields of Primero that are read for the table, each once: those of its columns, then the others."""
         of_columns = [column.day or column.field for column in self.columns if column.field]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from primero_ona.ona.connection import read_as, scalar, translate_errors
 from primero_ona.quarters import Quarter
@@ -30,12 +30,13 @@ def update_quarantine(
 
     An entry that is not seen again is resolved, and so is one of any other quarter whose case has now come with this one.
     """
-    conn.execute(_SEEN)
     entries = Counter(
-        (entry["table"], entry["primero_id"], entry["reason"])
+        (entry["table"], entry["primero_id"] or "", entry["reason"])
         for summary in summaries
         for entry in summary.get("quarantine", ())
     )
+    columns = "table_name text, primero_id text, reason text, entries integer"
+    conn.execute(f"CREATE TEMPORARY TABLE seen_quarantine ({columns}) ON COMMIT DROP")
     with conn.cursor() as cursor, cursor.copy("COPY seen_quarantine FROM STDIN") as copy:
         for entry, count in entries.items():
             copy.write_row((*entry, count))
@@ -72,11 +73,9 @@ def record_run(
     `pulled` and `mapped` are the summaries of what was loaded: the number of the pull, the versions of the pull and of the
     mapping, and how the pull walked its quarter.
     """
-    walk = _walk_of(pulled.get("pull"))
     versions = (pulled.get(PULL_NUMBER), pulled.get("stored_version"), mapped.get("mapping_version"))
-    conn.execute(
-        _KEEP_RUN, (run_id, quarter.name, started, *versions, json.dumps(counts), json.dumps(walk) if walk else None)
-    )
+    walk = _walk_of(pulled.get("pull"))
+    conn.execute(_KEEP_RUN, (run_id, quarter.name, started, *versions, Jsonb(counts), walk and Jsonb(walk)))
 
 
 def _walk_of(pull: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -110,17 +109,10 @@ def last_pull(conn: psycopg.Connection, quarter: Quarter) -> int | None:
     return found
 
 
-_SEEN = """
-CREATE TEMPORARY TABLE seen_quarantine
-    (table_name text, primero_id text, reason text, entries integer) ON COMMIT DROP
-"""
-
 _KEEP_ENTRIES = """
 INSERT INTO primero_sync.quarantine AS q
        (quarter, table_name, primero_id, reason, entries, run_id, first_seen, last_seen)
-SELECT %(quarter)s, table_name, COALESCE(primero_id, ''), reason, sum(entries), %(run_id)s, %(now)s, %(now)s
-  FROM seen_quarantine
- GROUP BY table_name, COALESCE(primero_id, ''), reason
+SELECT %(quarter)s, table_name, primero_id, reason, entries, %(run_id)s, %(now)s, %(now)s FROM seen_quarantine
 ON CONFLICT (primero_id, quarter, table_name, reason, (COALESCE(other_id, ''))) DO UPDATE
    SET entries = excluded.entries, run_id = excluded.run_id, last_seen = excluded.last_seen, resolved_at = NULL
 """
@@ -131,7 +123,7 @@ UPDATE primero_sync.quarantine AS q
  WHERE q.quarter = %(quarter)s AND q.resolved_at IS NULL
    AND NOT EXISTS (
     SELECT FROM seen_quarantine AS s
-     WHERE COALESCE(s.primero_id, '') = q.primero_id AND s.table_name = q.table_name AND s.reason = q.reason)
+     WHERE (s.table_name, s.primero_id, s.reason) = (q.table_name, q.primero_id, q.reason))
 """
 
 # A case lies in one quarter only, that of its last change: what another quarter's sync said of it is over.
@@ -142,13 +134,13 @@ UPDATE primero_sync.quarantine AS q
    AND q.primero_id IN (
     SELECT primero_id::text FROM case_decisions WHERE decision <> 'stale'
     UNION SELECT primero_id::text FROM staged_exits
-    UNION SELECT primero_id FROM seen_quarantine WHERE table_name = 'cases')
+    UNION SELECT primero_id FROM seen_quarantine WHERE table_name = 'cases' AND primero_id <> '')
 """
 
 # The time of the end is the server's: the loader may not name one.
 _KEEP_RUN = """
 INSERT INTO primero_sync.runs (run_id, quarter, started_at, pull, pull_version, mapping_version, counts, walk)
-VALUES (%s, %s, %s, %s, %s, %s, %s::jsonb, %s::jsonb)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 

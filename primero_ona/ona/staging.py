@@ -64,14 +64,14 @@ def make_staged(conn: psycopg.Connection, target: Target, table: Table) -> None:
             see="ona-schema",
         )
     types |= {column.name: column.type for column in table.deciding}
-    columns = [sql.Identifier(name) + sql.SQL(f" {types[name]}") for name in table.frame_names]
+    columns = [sql.Identifier(name) + sql.SQL(f" {types[name]}") for name in table.arrow_schema().names]
     make = sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP")
     conn.execute(make.format(sql.Identifier(f"staged_{table.name}"), sql.SQL(", ").join(columns)))
 
 
 def stage_frame(conn: psycopg.Connection, table: Table, text: memoryview) -> None:
     """Copy a mapped frame, made a text by `to_csv`, into the temporary table."""
-    copy_csv(conn, f"staged_{table.name}", table.frame_names, text)
+    copy_csv(conn, f"staged_{table.name}", table.arrow_schema().names, text)
 
 
 def stage_exits(conn: psycopg.Connection, exits: Frames) -> None:

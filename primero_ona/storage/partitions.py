@@ -103,11 +103,8 @@ class PartitionStore:
         ConfigError where no key opens it.
         """
         file = self.open_fitting(stored, partition)
-
-        def read(columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
-            yield from prefetch(map(to_frame, file.tables(columns)))
-
-        return Frames(read, {**file.footer["summary"], "stored_version": file.footer["version"]})
+        summary = {**file.footer["summary"], "stored_version": file.footer["version"]}
+        return Frames(lambda columns: prefetch(map(to_frame, file.tables(columns))), summary)
 
     def open_fitting(self, stored: Stored, partition: str = WHOLE) -> StoredFile:
         """Open the file of a partition that fits `stored` and its place; raises as `open`, and names every mismatch."""
