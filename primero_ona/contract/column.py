@@ -37,11 +37,9 @@ class Column:
 
     `purpose`: why it is filled, for the record of processing. `field`: the field of Primero that it is made of, which is
     asked for and stored; `rule`: how; without one, the mapping of the table makes the column itself. `origin`: the field of a
-    column that names none in `field`. `derived`: it says
-    something else than the field's own label. `day`: it is the age on the day that this field has, made at the pull, since
-    the date of birth goes no further. `allowed`: its values, where they are few and fixed. `within`: smallest and largest
-    number. `added`: this project brought it to ONA. `hidden`: the dashboards' views leave it out. `set_by_load`: it is not
-    in the mapped frames.
+    column that names none in `field`. `day`: it is the age on the day that this field has, made at the pull, since the date of
+    birth goes no further. `allowed`: its values, where they are few and fixed. `within`: smallest and largest number. `added`:
+    this project brought it to ONA. `hidden`: the dashboards' views leave it out. `set_by_load`: it is not in the mapped frames.
     """
 
     name: str
@@ -51,7 +49,6 @@ class Column:
     purpose: str = ""
     field: str | None = None
     rule: Rule | None = None
-    derived: bool = False
     day: str | None = None
     allowed: tuple[str, ...] | None = None
     within: tuple[int, int] | None = None
@@ -72,6 +69,11 @@ class Column:
     def labels(self) -> str | None:
         """The field whose table in `mapping/labels.yaml` gives the values, one or several joined with `, `."""
         return self.field if self.rule in get_args(LabelRule) else None
+
+    @property
+    def derived(self) -> bool:
+        """Whether the column says something else than the field's own label."""
+        return self.day is not None or self.rule in {"case_source", "consent_status", "age_group", *get_args(PlaceRule)}
 
     @property
     def has_options(self) -> bool:

@@ -18,7 +18,7 @@ def _age(name: str, description: str, purpose: str, day: str, *, hidden: bool = 
     """An age on a day. One of them may be shown: several narrow a birthday down."""
     text = f"{description}, in completed years; empty where the date of birth or that day is unknown"
     return Column(
-        name, "integer", text, "quasi-identifier", purpose, field=BIRTH_FIELD, derived=True, day=day, within=(0, 130),
+        name, "integer", text, "quasi-identifier", purpose, field=BIRTH_FIELD, day=day, within=(0, 130),
         added=True, hidden=hidden,
     )  # fmt: skip
 
@@ -35,16 +35,7 @@ _PLACES: tuple[tuple[str, str, PlaceRule], ...] = (
 def _places(which: str, of: str, field: str, purpose: str) -> tuple[Column, ...]:
     """Province and district of a place, as names and as codes."""
     return tuple(
-        Column(
-            name.format(which),
-            "text",
-            text.format(of),
-            "quasi-identifier",
-            purpose,
-            field=field,
-            rule=rule,
-            derived=True,
-        )
+        Column(name.format(which), "text", text.format(of), "quasi-identifier", purpose, field=field, rule=rule)
         for name, text, rule in _PLACES
     )
 
@@ -73,7 +64,7 @@ CASES = Table(
         ),
         Column(
             "case_source", "text", "`oscar` for a case that has an OSCaR number, else `primero`",
-            purpose="cases known to OSCaR too are shown apart", field="oscar_number", rule="case_source", derived=True,
+            purpose="cases known to OSCaR too are shown apart", field="oscar_number", rule="case_source",
             allowed=("oscar", "primero"),
         ),
         Column(
@@ -104,7 +95,7 @@ CASES = Table(
         ),
         Column(
             "location_code", "text", "Code of the current location, as Primero has it", "quasi-identifier",
-            "disaggregation by place", field="location_current", rule="location", derived=True,
+            "disaggregation by place", field="location_current", rule="location",
         ),
         *_places("current", "current location", "location_current", "disaggregation by place"),
         *_places("caregiver", "caregiver", "location_caregiver", "place of the family in 4.8"),
@@ -119,7 +110,7 @@ CASES = Table(
         Column(
             "consent_status", "text", "Consent with `refused` and `not recorded` kept apart",
             purpose="whether it may be shared for reporting; the consent policy", field="consent_reporting",
-            rule="consent_status", derived=True, allowed=("given", "refused", "not recorded"), added=True,
+            rule="consent_status", allowed=("given", "refused", "not recorded"), added=True,
         ),
         Column(
             "case_status", "text", "Status of the case in Primero, such as open or closed",
@@ -127,7 +118,7 @@ CASES = Table(
         ),
         Column(
             "age_group", "text", "Age group", "quasi-identifier",
-            "age groups; who belongs to 4.11a without a date of birth", field="age", rule="age_group", derived=True,
+            "age groups; who belongs to 4.11a without a date of birth", field="age", rule="age_group",
             allowed=("0-4", "5-9", "10-14", "15-17", "18+", "unknown"), added=True,
         ),
         Column(

@@ -64,7 +64,8 @@ def newest_cases(conn: psycopg.Connection) -> list[str]:
         target = Target.find(conn)
         if "primero_id" not in target.columns(conn, CASES):
             return []
-        return [case for (case,) in conn.execute(sql.SQL(_NEWEST).format(**target.names)).fetchall()]
+        query = "SELECT primero_id::text FROM {} WHERE primero_id IS NOT NULL ORDER BY last_updated_date DESC NULLS LAST LIMIT 5"
+        return [case for (case,) in conn.execute(sql.SQL(query).format(target.name(CASES))).fetchall()]
 
 
 def _outgoing(host: str, address: str) -> Diagnosis:
@@ -172,5 +173,3 @@ SELECT b.oid = o.oid OR b.typcategory = 'S'
   FROM theirs JOIN pg_catalog.pg_type AS b ON b.oid = theirs.oid, pg_catalog.pg_type AS o
  WHERE o.oid = to_regtype(%(ours)s)
 """
-
-_NEWEST = "SELECT primero_id::text FROM {cases} WHERE primero_id IS NOT NULL ORDER BY last_updated_date DESC NULLS LAST LIMIT 5"

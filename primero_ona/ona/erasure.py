@@ -25,7 +25,6 @@ from primero_ona.ona.target import Target
 if TYPE_CHECKING:
     import pandas as pd
 
-
 Statements = tuple[tuple[str, LiteralString], ...]
 
 
@@ -65,8 +64,8 @@ def erase(conn: psycopg.Connection, ids: Sequence[str], now: datetime) -> tuple[
 
 def legacy_rows(conn: psycopg.Connection, case_ids: Sequence[str]) -> list[str]:
     """Those of the Case IDs under which ONA has a row of the legacy pipeline, which has no Primero id."""
-    with translate_errors("looking for rows of the legacy pipeline in ONA"), conn.transaction():
-        query = sql.SQL("SELECT case_id FROM {cases} WHERE primero_id IS NULL AND case_id = ANY (%s) ORDER BY 1")
+    query = sql.SQL("SELECT case_id FROM {cases} WHERE primero_id IS NULL AND case_id = ANY (%s) ORDER BY 1")
+    with translate_errors("looking for rows of the legacy pipeline in ONA"):
         rows = conn.execute(query.format(**Target.find(conn).names), (list(case_ids),)).fetchall()
     return [row[0] for row in rows]
 
@@ -101,17 +100,14 @@ def note_stored_rows(conn: psycopg.Connection, rows: Mapping[str, int]) -> None:
             conn.execute(query, (count, subject_of(case)))
 
 
-# What is removed of a case, by what its rows count as.
+# What is removed of a case, by what its rows count as; services first, which are found by the case's row, too.
 _OF_CASE: Statements = (
     (
         "services",
-        """
-        DELETE FROM {services} AS v
-         WHERE v.primero_case_id::text = %(case)s
-            OR v.case_id IN (SELECT c.case_id FROM {cases} AS c WHERE c.primero_id::text = %(case)s)
-        """,
+        """DELETE FROM {services} WHERE primero_case_id::text = %(case)s
+              OR case_id IN (SELECT c.case_id FROM {cases} AS c WHERE c.primero_id::text = %(case)s)""",
     ),
-    ("cases", "DELETE FROM {cases} AS c WHERE c.primero_id::text = %(case)s"),
+    ("cases", "DELETE FROM {cases} WHERE primero_id::text = %(case)s"),
     ("bookkeeping", "DELETE FROM primero_sync.quarantine WHERE primero_id = %(case)s OR other_id = %(case)s"),
     ("bookkeeping", "DELETE FROM primero_sync.exits WHERE primero_id::text = %(case)s"),
 )
