@@ -140,7 +140,7 @@ def lacking_rights(conn: psycopg.Connection) -> list[str]:
         ]
         arrays = zip(("schemas", "tables", "rights", "columns"), map(list, zip(*rows, strict=True)), strict=True)
         known = {**dict(arrays), "used": [target.schema, BOOKKEEPING], "bookkeeping": BOOKKEEPING}
-        return [text for (text,) in conn.execute(_LACKING, known).fetchall()]
+        return list(dict.fromkeys(text for (text,) in conn.execute(_LACKING, known).fetchall()))
 
 
 def foreign_grants(conn: psycopg.Connection, target: Target) -> list[tuple[str, sql.Composed]]:
@@ -185,7 +185,6 @@ _NO_FOREIGN = """
 _ABOVE = """
 -- What no REVOKE on a table changes; it is for the administrators to know, and nothing is done about it here:
 """
-
 
 _ROLE: LiteralString = """\
 DO $$ BEGIN CREATE ROLE {role} NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
@@ -239,10 +238,6 @@ GRANT SELECT ON {view} TO {readers};
 """
 
 _LACKING = """
-WITH needed AS (
-    SELECT * FROM unnest(%(schemas)s::text[], %(tables)s::text[], %(rights)s::text[], %(columns)s::text[])
-        WITH ORDINALITY AS n (schema, name, privilege, column_name, place)
-)
 SELECT 'TEMPORARY on the database' WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')
 UNION ALL
 SELECT 'USAGE on the schema ' || nspname
@@ -254,20 +249,17 @@ SELECT 'USAGE on the sequence ' || n.nspname || '.' || c.relname
   JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
  WHERE n.nspname = %(bookkeeping)s AND c.relname = 'pulls' AND c.relkind = 'S' AND NOT has_sequence_privilege(c.oid, 'USAGE')
 UNION ALL (
-SELECT lacking.privilege || ' on ' || lacking.schema || '.' || lacking.name
-  FROM (
-    SELECT n.schema, n.name, n.privilege, min(n.place) AS place
-      FROM needed AS n
-      JOIN pg_catalog.pg_namespace AS s ON s.nspname = n.schema
-      JOIN pg_catalog.pg_class AS c ON c.relnamespace = s.oid AND c.relname = n.name
-      LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attname = n.column_name AND a.attnum > 0
-     WHERE CASE WHEN n.column_name IS NULL THEN NOT has_table_privilege(c.oid, n.privilege)
-                ELSE a.attnum IS NOT NULL AND NOT has_column_privilege(c.oid, a.attnum, n.privilege)
-           END
-     GROUP BY n.schema, n.name, n.privilege) AS lacking
- ORDER BY lacking.place)
+SELECT n.privilege || ' on ' || n.schema || '.' || n.name
+  FROM unnest(%(schemas)s::text[], %(tables)s::text[], %(rights)s::text[], %(columns)s::text[])
+  WITH ORDINALITY AS n (schema, name, privilege, column_name, place)
+  JOIN pg_catalog.pg_namespace AS s ON s.nspname = n.schema
+  JOIN pg_catalog.pg_class AS c ON c.relnamespace = s.oid AND c.relname = n.name
+  LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attname = n.column_name AND a.attnum > 0
+ WHERE CASE WHEN n.column_name IS NULL THEN NOT has_table_privilege(c.oid, n.privilege)
+            ELSE a.attnum IS NOT NULL AND NOT has_column_privilege(c.oid, a.attnum, n.privilege)
+       END
+ ORDER BY n.place)
 """
-
 
 # Owners are left out: the tables' owner becomes ona_owner, and with it what the old one held.
 _GRANTS = """
@@ -326,15 +318,11 @@ SELECT what, array_agg(quote_ident(rolname) ORDER BY rolname)
     SELECT 2, 'may make itself a member of other roles (CREATEROLE)', rolname
       FROM pg_catalog.pg_roles WHERE rolcreaterole AND NOT rolsuper
     UNION ALL
-    SELECT 3, 'reads or writes all tables by membership of ' || p.rolname, r.rolname
-      FROM pg_catalog.pg_roles AS p
-      JOIN pg_catalog.pg_roles AS r ON pg_has_role(r.oid, p.oid, 'MEMBER') AND r.oid <> p.oid AND NOT r.rolsuper
-     WHERE p.rolname IN ('pg_read_all_data', 'pg_write_all_data')
-    UNION ALL
-    SELECT 4, 'is a member of ' || p.rolname, r.rolname
-      FROM pg_catalog.pg_roles AS p
-      JOIN pg_catalog.pg_roles AS r ON pg_has_role(r.oid, p.oid, 'MEMBER') AND r.oid <> p.oid AND NOT r.rolsuper
-     WHERE p.rolname = ANY (%(roles)s)) AS found
+    SELECT m.place, m.what || p.rolname, r.rolname
+      FROM (VALUES (3, 'reads or writes all tables by membership of ', ARRAY['pg_read_all_data', 'pg_write_all_data']),
+                   (4, 'is a member of ', %(roles)s)) AS m (place, what, roles)
+      JOIN pg_catalog.pg_roles AS p ON p.rolname = ANY (m.roles)
+      JOIN pg_catalog.pg_roles AS r ON pg_has_role(r.oid, p.oid, 'MEMBER') AND r.oid <> p.oid AND NOT r.rolsuper) AS found
  GROUP BY place, what
  ORDER BY place, what
 """
