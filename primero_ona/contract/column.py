@@ -17,13 +17,8 @@ PersonalData = Literal["key", "quasi-identifier", "sensitive", "none"]
 PlaceRule = Literal["location", "province", "province_code", "district", "district_code"]
 LabelRule = Literal["label", "labels", "label_or_code"]
 CodeRule = Literal["option_name", "codes"]
-Rule = (
-    PlaceRule
-    | LabelRule
-    | CodeRule
-    | Literal["date", "service_date", "case_source", "age", "age_group", "consent", "consent_status"]
-)
-
+OwnRule = Literal["date", "service_date", "case_source", "age", "age_group", "consent", "consent_status"]
+Rule = PlaceRule | LabelRule | CodeRule | OwnRule
 
 #: A uuid stays text in frames: pandas and Parquet have no common type for it, PostgreSQL reads the text.
 _ARROW: dict[ColumnType, str] = {

@@ -19,9 +19,6 @@ from primero_ona.tls import database_protection, is_local
 
 AREA = Area("ONA")
 
-#: Seconds for one question, and for a lock.
-_PATIENCE = 15
-
 
 def diagnose(url: str, *, insecure: bool) -> Iterator[Diagnosis]:
     """Look at one thing after the other; a connection that fails is the last. Changes nothing."""
@@ -43,7 +40,7 @@ def diagnose(url: str, *, insecure: bool) -> Iterator[Diagnosis]:
     known = ", ".join(f"{host} has the address {found[0]}" for host, found in addresses.items())
     yield AREA.ok("name", known or "on this machine")
     try:
-        connection = connect(url, statement_timeout=_PATIENCE, lock_timeout=_PATIENCE, insecure=insecure)
+        connection = connect(url, statement_timeout=15, lock_timeout=15, insecure=insecure)
     except SyncError as failure:
         yield AREA.failure("connection", failure)
         yield from (_outgoing(host, found[0]) for host, found in addresses.items())

@@ -12,7 +12,7 @@ from importlib.resources import files
 import psycopg
 from psycopg import sql
 
-from primero_ona.contract.column import Column, Table
+from primero_ona.contract.column import Table
 from primero_ona.contract.tables import CASES, SERVICES, TABLES
 from primero_ona.errors import DataError
 from primero_ona.ona.checks import obstacles
@@ -84,13 +84,17 @@ def _table(conn: psycopg.Connection, target: Target, table: Table) -> Iterator[C
     """Create the table where it is missing, else add the columns that it lacks."""
     present = target.columns(conn, table)
     if not present:
-        key = sql.SQL("PRIMARY KEY ({})").format(commas((table.key, *table.key_rest)))
-        columns = sql.SQL(",\n    ").join([*map(_declared, table.columns), key])
+        lines = [
+            sql.SQL("{} {}" if column.nullable else "{} {} NOT NULL").format(
+                sql.Identifier(column.name), sql.SQL(column.type)
+            )
+            for column in table.columns
+        ]
+        lines.append(sql.SQL("PRIMARY KEY ({})").format(commas((table.key, *table.key_rest))))
         # With room in each page: a row that changes stays there, and its entries in the indexes with it.
-        create = sql.SQL("CREATE TABLE IF NOT EXISTS {} (\n    {}\n) WITH (fillfactor = 80);").format(
-            target.name(table), columns
-        )
-        yield Change(create.as_string(conn), f"ONA has no table {table.name}: {table.description}")
+        create = sql.SQL("CREATE TABLE IF NOT EXISTS {} (\n    {}\n) WITH (fillfactor = 80);")
+        statement = create.format(target.name(table), sql.SQL(",\n    ").join(lines))
+        yield Change(statement.as_string(conn), f"ONA has no table {table.name}: {table.description}")
         return
     if table.key not in present and not table.key_rest:
         raise DataError(
@@ -104,11 +108,6 @@ def _table(conn: psycopg.Connection, target: Target, table: Table) -> Iterator[C
                 target.name(table), sql.Identifier(column.name), sql.SQL(column.type)
             )
             yield Change(added.as_string(conn), f"{table.name} has no {column.name}: {column.description}")
-
-
-def _declared(column: Column) -> sql.Composed:
-    declared = sql.SQL("{} {}" if column.nullable else "{} {} NOT NULL")
-    return declared.format(sql.Identifier(column.name), sql.SQL(column.type))
 
 
 def _view(conn: psycopg.Connection, target: Target, view: View) -> Iterator[Change]:

@@ -216,24 +216,19 @@ def _key(row: Row) -> tuple[Text, ...]:
 def _changed_row(there: Row, wanted: Row) -> Row:
     """The columns that differ, once what people did is respected."""
     # The approval was for a translation of these English texts.
-    same_english = all(same_text(there[english], wanted[english]) for english in _KHMER.values())
-    reviewed = (there["reviewed"] or "").lower() in _TRUE and same_english
-    kept = {khmer: _khmer(there, wanted, khmer, reviewed=reviewed) for khmer in _KHMER}
-    meant: Row = {**wanted, **kept}
+    same_english = {khmer: same_text(there[english], wanted[english]) for khmer, english in _KHMER.items()}
+    reviewed = (there["reviewed"] or "").lower() in _TRUE and all(same_english.values())
+    meant = dict(wanted)
+    for khmer, english in _KHMER.items():
+        translated_there = bool(normalize(there[khmer])) and not same_text(there[khmer], there[english])
+        untranslated_now = same_text(wanted[khmer], wanted[english]) and same_english[khmer]
+        # Else Primero's is taken, for it is what is shown, also where it differs by marks alone that show nothing.
+        if translated_there and (reviewed or untranslated_now):
+            meant[khmer] = there[khmer]
     changes = {name: text for name, text in meant.items() if name != "reviewed" and there[name] != text}
     if reviewed or there["reviewed"] == wanted["reviewed"]:
         return changes
     return changes | ({"reviewed": wanted["reviewed"]} if changes or there["reviewed"] is None else {})
-
-
-def _khmer(there: Row, wanted: Row, name: str, *, reviewed: bool) -> Text:
-    english = _KHMER[name]
-    translated_there = bool(normalize(there[name])) and not same_text(there[name], there[english])
-    untranslated_now = same_text(wanted[name], wanted[english])
-    if translated_there and (reviewed or (untranslated_now and same_text(there[english], wanted[english]))):
-        return there[name]
-    # What differs by marks that show nothing is the same text; Primero's is taken, for it is what is shown.
-    return wanted[name]
 
 
 def read_dictionary(conn: psycopg.Connection) -> list[Row]:
