@@ -62,7 +62,6 @@ DATA_DICTIONARY = Table(
     ),
 )  # fmt: skip
 
-
 #: What stands beside every figure, until the ministry has said which variant is meant.
 UNCONFIRMED: LiteralString = "definition not confirmed by the ministry"
 

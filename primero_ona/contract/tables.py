@@ -17,10 +17,8 @@ BIRTH_FIELD = "date_of_birth"
 def _age(name: str, description: str, purpose: str, day: str, *, hidden: bool = True) -> Column:
     """An age on a day. One of them may be shown: several narrow a birthday down."""
     text = f"{description}, in completed years; empty where the date of birth or that day is unknown"
-    return Column(
-        name, "integer", text, "quasi-identifier", purpose, field=BIRTH_FIELD, day=day, within=(0, 130),
-        added=True, hidden=hidden,
-    )  # fmt: skip
+    return Column(name, "integer", text, "quasi-identifier", purpose, field=BIRTH_FIELD, day=day, within=(0, 130),
+                  added=True, hidden=hidden)  # fmt: skip
 
 
 #: Columns of a place where a child or its caregiver lives: name, description and rule.

@@ -164,8 +164,7 @@ class Entry:
 
 def list_entries(conn: psycopg.Connection, *, quarter: str | None = None, resolved: bool = False) -> list[Entry]:
     """The open entries, or all with `resolved`; of one quarter (`2024-Q1`) or of all, oldest quarter first."""
-    known = {"quarter": quarter, "resolved": resolved}
-    return read_as(conn, Entry, "reading the quarantine in ONA", _LIST, known)
+    return read_as(conn, Entry, "reading the quarantine in ONA", _LIST, {"quarter": quarter, "resolved": resolved})
 
 
 _LIST = """

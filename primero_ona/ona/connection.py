@@ -80,8 +80,7 @@ def connect(
             keepalives_idle=30,
             prepare_threshold=None,
         )
-        limits = {"statement_timeout": f"{statement_timeout}s", "lock_timeout": f"{lock_timeout}s"}
-        conn.settings = {**_SETTINGS, **limits}
+        conn.settings = _SETTINGS | {"statement_timeout": f"{statement_timeout}s", "lock_timeout": f"{lock_timeout}s"}
         return conn
 
 
@@ -199,11 +198,8 @@ def lock_loads(conn: psycopg.Connection) -> None:
             conn.execute(_LOCK)
     except psycopg.errors.LockNotAvailable:
         holder = scalar(conn, _FIND_HOLDER) or "its session has ended meanwhile"
-        raise TransientError(
-            f"another sync is loading into ONA and did not end in time ({holder}); nothing was changed, "
-            "the next try may succeed",
-            see="ona-busy",
-        ) from None
+        text = f"another sync is loading into ONA and did not end in time ({holder}); nothing was changed"
+        raise TransientError(f"{text}, the next try may succeed", see="ona-busy") from None
 
 
 # SHARE UPDATE EXCLUSIVE is the weakest mode that conflicts with itself. It needs UPDATE, DELETE or TRUNCATE on the table; what

@@ -28,8 +28,8 @@ def diagnose(url: str, *, insecure: bool) -> Iterator[Diagnosis]:
     except ConfigError as failure:
         yield AREA.failure("address", failure)
         return
-    hosts = [host for host in str(parameters.get("host") or "").split(",") if not is_local(host)]
-    addresses = {host: resolve(host) for host in hosts}
+    hosts = str(parameters.get("host") or "").split(",")
+    addresses = {host: resolve(host) for host in hosts if not is_local(host)}
     for host in (host for host, found in addresses.items() if not found):
         text = (
             f"the host {host} of ONA_DATABASE_URL is not known; check it, then this machine's name server and network"

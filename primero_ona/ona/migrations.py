@@ -42,11 +42,8 @@ def plan(conn: psycopg.Connection) -> list[Change]:
     with translate_errors("comparing ONA's tables with the contract"):
         target = Target.find(conn)
         if found := obstacles(conn, target, _UNIQUE):
-            raise DataError(
-                f"ONA's tables cannot be loaded into: {'; '.join(found)}; nothing was changed; ask ONA's administrators, then "
-                "plan again",
-                see="ona-schema",
-            )
+            text = f"ONA's tables cannot be loaded into: {'; '.join(found)}; nothing was changed"
+            raise DataError(f"{text}; ask ONA's administrators, then plan again", see="ona-schema")
         return [
             *_bookkeeping(conn),
             *(change for table in TABLES for change in _table(conn, target, table)),
@@ -121,8 +118,8 @@ def _view(conn: psycopg.Connection, target: Target, view: View) -> Iterator[Chan
 def _index(conn: psycopg.Connection, target: Target, table: Table, column: str, *, unique: bool) -> Iterator[Change]:
     """Index the column where no index of that kind serves; the key of a table that is still to be made has one."""
     present = target.columns(conn, table)
-    names = {"schema": target.schema, "table": table.name, "column": column}
-    indexes = conn.execute(_INDEXES, names).fetchall()
+    asked = {"schema": target.schema, "table": table.name, "column": column}
+    indexes = conn.execute(_INDEXES, asked).fetchall()
     if unique and (True, False) in indexes:  # ON CONFLICT fails on it, even where there is a usable index beside it
         raise DataError(
             f"the unique constraint on {table.name}.{column} in ONA is deferrable, so rows cannot be merged by it; "

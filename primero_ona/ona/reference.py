@@ -60,14 +60,13 @@ def sync_lookup(
     so do the districts with an `odd` code: Primero has them, but does not say clearly where they lie.
     Raises DataError where Primero names no district or a code twice, TransientError where the table is kept locked.
     """
-    codes = {district.code for district in districts}
-    if not districts or len(codes) != len(districts):
+    wanted = {district.code: _row(district) for district in districts}
+    if not wanted or len(wanted) != len(districts):
         text = "Primero's districts are none, or have a code twice; ONA's locations_lookup was left as it is"
         raise DataError(text, see="places")
     with locked(conn, LOCATIONS_LOOKUP, "keeping ONA's locations_lookup up to date") as target:
         there = {(row["code"] or "").lstrip("0"): row for row in read_rows(conn, target, LOCATIONS_LOOKUP)}
         provinces = {row["province_code"]: row for row in there.values()}
-        wanted = {district.code: _row(district) for district in districts}
         new = [_in_use(row, provinces) for code, row in wanted.items() if code not in there]
         insert_rows(conn, target, LOCATIONS_LOOKUP, new)
         updated = 0
@@ -132,10 +131,8 @@ def accept_names(conn: psycopg.Connection, codes: Collection[str] | None, now: d
         of_codes = [(name, {name.code, provinces.get(name.code)}) for name in changed_names(conn)]
         chosen = [name for name, its_codes in of_codes if codes is None or its_codes & set(codes)]
         if unknown := sorted(set(codes or ()).difference(*(its_codes for _, its_codes in of_codes))):
-            raise UsageError(
-                f"no name has changed for the code {', '.join(unknown)}; nothing was accepted; "
-                "`primero-ona places changes` lists those that have"
-            )
+            text = f"no name has changed for the code {', '.join(unknown)}; nothing was accepted"
+            raise UsageError(f"{text}; `primero-ona places changes` lists those that have")
         for name in chosen:
             update_row(conn, target, LOCATIONS_LOOKUP, {"code": name.code}, {name.column_name: name.primeros})
             conn.execute(_ACCEPT, {"now": now, "code": name.code, "column_name": name.column_name})
@@ -181,8 +178,7 @@ def read_places(conn: psycopg.Connection) -> pd.DataFrame:
     with translate_errors("reading ONA's locations_lookup"):
         target = Target.find(conn)
         rows = conn.execute(query.format(as_text, target.name(LOCATIONS_LOOKUP))).fetchall()
-    text = pd.ArrowDtype(pa.string())
-    return pd.DataFrame(rows, columns=pd.Index(names), dtype=text)
+    return pd.DataFrame(rows, columns=pd.Index(names), dtype=pd.ArrowDtype(pa.string()))
 
 
 _KEY = (DATA_DICTIONARY.key, *DATA_DICTIONARY.key_rest)
@@ -278,16 +274,15 @@ def count_label(conn: psycopg.Connection, wanted: Mapping[tuple[str, str], str])
         target = Target.find(conn)
         for (field, code), label in wanted.items():
             table, column = columns[field]
-            query = sql.SQL(_COUNT_LABEL).format(sql.Identifier(column.name), target.name(table))
+            with_label = sql.SQL("SELECT count(*) FROM {} WHERE strpos(', ' || {}::text || ', ', %(label)s) > 0")
+            query = with_label.format(target.name(table), sql.Identifier(column.name))
             counts[field, code] = scalar(conn, query, {"label": f", {label}, "})
     return counts
 
 
 def count_unmapped(conn: psycopg.Connection) -> dict[tuple[str, str], int]:
     """How often each code that the mapping does not know occurred at the last sync of each quarter, all quarters together."""
-    query = (
-        "SELECT field, code, sum(count)::bigint FROM primero_sync.unmapped WHERE code IS NOT NULL GROUP BY field, code"
-    )
+    query = "SELECT field, code, sum(count)::bigint FROM primero_sync.unmapped WHERE code IS NOT NULL GROUP BY 1, 2"
     with translate_errors("reading the unmapped codes"):
         return {(field, code): count for field, code, count in conn.execute(query).fetchall()}
 
@@ -302,5 +297,3 @@ SELECT count(DISTINCT part)
       FROM {data_dictionary}, unnest(string_to_array(option_value::text, ', ')) AS known
      WHERE table_name = %(table)s AND column_name = %(column)s)
 """
-
-_COUNT_LABEL = "SELECT count(*) FROM {1} WHERE strpos(', ' || {0}::text || ', ', %(label)s) > 0"

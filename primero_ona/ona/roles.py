@@ -186,9 +186,7 @@ _ABOVE = """
 -- What no REVOKE on a table changes; it is for the administrators to know, and nothing is done about it here:
 """
 
-_ROLE: LiteralString = """\
-DO $$ BEGIN CREATE ROLE {role} NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
-"""
+_ROLE: LiteralString = "DO $$ BEGIN CREATE ROLE {role} NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;\n"
 
 # Only the owner creates anything; the loader needs temporary tables, which go with its transaction.
 _DATABASE: LiteralString = """\

@@ -111,9 +111,8 @@ class Bucket:
     def names(self, asset: str | None = None) -> list[str]:
         """See Folder."""
         with _translated():
-            pages = self._s3.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=f"{self._prefix}{f'{asset}/' if asset else ''}"
-            )
+            prefix = f"{self._prefix}{asset}/" if asset else self._prefix
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
             names = [self._name(entry["Key"]) for page in pages for entry in page.get("Contents", ())]
         return sorted(name for name in names if name is not None)
 
