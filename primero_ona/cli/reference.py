@@ -212,7 +212,7 @@ def dictionary_export(
     with ona_connection() as connection:
         rows = read_dictionary(connection)
     try:
-        write_file(csv, as_csv(rows).encode(), 0o644)
+        write_file(csv, as_csv(rows), 0o644)
     except OSError as error:
         raise UsageError(f"{csv} cannot be written ({error.strerror}); name another file with --csv") from None
     output.note(f"{len(rows)} rows written into {csv}.")

@@ -115,10 +115,6 @@ def stale_lists(reference: Reference) -> Sequence[str]:
     return messages
 
 
-#: Excel takes a CSV file for UTF-8 only where it begins with this mark; Khmer is unreadable otherwise.
-_MARK = "\ufeff"
-
-
 class _Option(NamedTuple):
     """An option of a column: its id, its text in the table, and Primero's Khmer text, empty where there is none."""
 
@@ -212,13 +208,13 @@ def _with_khmer(options: Iterable[_Option]) -> list[_Option]:
     return [option._replace(km=option.km or known.get(option.value, "")) for option in listed]
 
 
-def as_csv(rows: Iterable[Row]) -> str:
+def as_csv(rows: Iterable[Row]) -> bytes:
     """The rows as CSV for a spreadsheet: with the mark by which Excel knows UTF-8, null as an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [column.name for column in DATA_DICTIONARY.columns])
     writer.writeheader()
     writer.writerows(rows)
-    return _MARK + text.getvalue()
+    return text.getvalue().encode("utf-8-sig")
 
 
 class Kind(StrEnum):

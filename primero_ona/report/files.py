@@ -25,9 +25,6 @@ from primero_ona.storage.places import write_file
 #: `internal` is exact and stays with those who may see it; `public` is what may leave.
 Edition = Literal["internal", "public"]
 
-#: Excel takes a CSV file for UTF-8 only where it begins with this mark; Khmer is unreadable otherwise.
-_MARK = "\ufeff"
-
 #: A spreadsheet that opens CSV takes a text that begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -50,7 +47,7 @@ def write_report(
     contents = {
         "html": page(report, tables, edition, now, revised(tables, before)).encode(),
         "xlsx": workbook(report, tables, edition, now),
-        "csv": as_csv(report.words, tables, edition).encode(),
+        "csv": as_csv(report.words, tables, edition),
     }
     paths = []
     try:
@@ -91,8 +88,11 @@ def published(
     return report, tables, before
 
 
-def as_csv(words: Words, tables: Sequence[Shown], edition: Edition) -> str:
-    """All cells of all tables, one in a row, with labels in both languages; Khmer is empty where there is none."""
+def as_csv(words: Words, tables: Sequence[Shown], edition: Edition) -> bytes:
+    """All cells of all tables, one in a row, with labels in both languages; Khmer is empty where there is none.
+
+    With the mark without which Excel takes no CSV for UTF-8.
+    """
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow([column.name for column in INDICATOR_REPORT.columns])
@@ -102,7 +102,7 @@ def as_csv(words: Words, tables: Sequence[Shown], edition: Edition) -> str:
             named = [part for label in labels for part in (label.en, label.km or "")]
             row = [*place, *named, *[""] * (4 - len(named)), str(cell), UNCONFIRMED]
             writer.writerow([f"'{value}" if value.startswith(_FORMULA) else value for value in row])
-    return _MARK + text.getvalue()
+    return text.getvalue().encode("utf-8-sig")
 
 
 def workbook(report: Report, tables: Sequence[Shown], edition: Edition, now: datetime) -> bytes:

@@ -69,18 +69,6 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Definition:
-    """Words of a definition: names of columns and files, which stand between backticks, are code."""
-
-    parts: Sequence[tuple[str, bool]]
-
-    @classmethod
-    def of(cls, text: str) -> Definition:
-        """Take a text apart."""
-        return cls([(part, place % 2 == 1) for place, part in enumerate(text.split("`"))])
-
-
-@dataclass(frozen=True)
 class Line:
     """Eight quarters of one indicator, with horizontal lines at `ticks` (y, text)."""
 
@@ -115,12 +103,12 @@ class Crossed:
 
 @dataclass
 class Figure:
-    """All that the page shows of one indicator."""
+    """All that the page shows of one indicator; every second part of the `definition` is a name in the code."""
 
     indicator: str
     variant: str
     title: str
-    definition: Definition
+    definition: Sequence[str]
     total: Number
     changes: Sequence[tuple[str, str]]
     age_unknown: Number
@@ -194,8 +182,8 @@ class _Reader:
         return Figure(
             self.indicator,
             self.variant,
-            title=_sentence(head.partition(": ")[2]),
-            definition=Definition.of(rest.strip("\n")),
+            title=f"{(title := head.partition(': ')[2])[:1].upper()}{title[1:]}",
+            definition=rest.strip("\n").split("`"),
             total=self.total,
             changes=[self._change(before) for before in self.report.period.earlier()],
             age_unknown=self._number("age_group", "unknown"),
@@ -364,10 +352,6 @@ def _revised_period(revision: Any) -> str:  # noqa: ANN401
     if revision.period == "year":
         return str(start.year)
     return Quarter.parse(start.isoformat()).name if revision.period == "quarter" else f"{start:%Y-%m}"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 @cache

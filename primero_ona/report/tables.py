@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -19,7 +19,7 @@ from primero_ona.ona.revisions import FIRST_LOAD
 from primero_ona.ona.target import Target
 from primero_ona.ona.variants import VARIANTS
 from primero_ona.quarters import Quarter
-from primero_ona.report.words import Words
+from primero_ona.report.words import AND, Words
 
 #: A count, or where it is not given exactly a text, as the public edition has it.
 Cell = int | str
@@ -27,21 +27,11 @@ Cell = int | str
 #: Quarters that the lines show, the last one included.
 QUARTERS = 8
 
-#: By table of the report: the figures' dimension, and what its values are made of.
-_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "sex_age": ("sex_age", ("sex", "age_group")),
-    "sex": ("sex", ("sex",)),
-    "age_group": ("age_group", ("age_group",)),
-    "placement_type": ("placement_type", ("placement_type",)),
-    "type_of_case": ("type_of_case", ("type_of_case",)),
-    "province": ("province", ("province",)),
-    "disability": ("disability", ("disability",)),
-    "disability_type": ("disability_type", ("disability_type",)),
-    "service_type": ("service_type", ("service_type",)),
-    "case_source": ("case_source", ("case_source",)),
-}
-_AND = " × "
-
+#: The figures' dimensions that have a table of their own.
+_TABLES = (
+    *("sex_age", "sex", "age_group", "placement_type", "type_of_case", "province", "disability", "disability_type"),
+    *("service_type", "case_source"),
+)
 
 _CellT_co = TypeVar("_CellT_co", bound=Cell, covariant=True)
 
@@ -177,7 +167,23 @@ def read_report(conn: psycopg.Connection, period: Period, variants: Mapping[str,
 def report_of(conn: psycopg.Connection, period: Period, variants: Mapping[str, str], now: datetime) -> Report:
     """As read_report, in a transaction in which no figure changes meanwhile."""
     target = Target.find(conn)
-    tables = tuple(_tables(conn, target, period, variants))
+    totals = sorted({*(Period("quarter", quarter) for quarter in period.quarters()), period, *period.earlier()})
+    asked = {
+        "first": period.first.name,
+        "last": period.last.name,
+        "first_load": FIRST_LOAD,
+        "kind": period.kind,
+        "start": period.start,
+        "kinds": [each.kind for each in totals],
+        "starts": [each.start for each in totals],
+        "indicators": [*variants],
+        "variants": [*variants.values()],
+        "dimensions": [*_TABLES, "coverage"],
+    }
+    found: dict[tuple[str, str, str, date, str], dict[str, int]] = {}
+    for *place, value, children in conn.execute(sql.SQL(_FIGURES).format(**target.names), asked):
+        found.setdefault(tuple(place), {})[value] = children
+    tables = tuple(_tables(found, period, totals, variants))
     if not any(table.name == "total" and table.period_start == period.start for table in tables):
         raise DataError(
             f"ONA has no figures of {period.name}; sync it, or run the job compute_figures where PRIMERO_ONA_START admits it",
@@ -187,7 +193,7 @@ def report_of(conn: psycopg.Connection, period: Period, variants: Mapping[str, s
         period,
         variants,
         tables,
-        _facts(conn, target, period, variants),
+        _facts(conn, target, asked),
         Words(read_dictionary(conn), conn.execute(sql.SQL(_PROVINCES).format(**target.names)).fetchall()),
         open=period.last.is_open(now),
     )
@@ -206,81 +212,39 @@ def _one_moment(conn: psycopg.Connection) -> Iterator[None]:
 
 
 def _tables(
-    conn: psycopg.Connection, target: Target, period: Period, variants: Mapping[str, str]
+    found: Mapping[tuple[str, str, str, date, str], Mapping[str, int]],
+    period: Period,
+    totals: Sequence[Period],
+    variants: Mapping[str, str],
 ) -> Iterator[Table[int]]:
-    """The totals, what would count but for a date, and the tables of the period."""
-    totals = _totals(period)
-    dimensions = [dimension for dimension, _ in _TABLES.values()]
-    found: dict[tuple[str, str, str, date, str], dict[str, int]] = {}
-    rows = conn.execute(
-        sql.SQL(_FIGURES).format(**target.names),
-        {
-            "kinds": [each.kind for each in totals],
-            "starts": [each.start for each in totals],
-            "kind": period.kind,
-            "start": period.start,
-            "dimensions": [*dimensions, "coverage"],
-        },
-    ).fetchall()
-    for *place, value, children in rows:
-        found.setdefault(tuple(place), {})[value] = children
+    """The totals by all variants, what would count but for a date, and the tables of the period."""
     for indicator, names in VARIANTS.items():
         for variant in names:
-            for each in sorted(set(totals)):
-                if "all" in (cells := found.get((indicator, variant, each.kind, each.start, "all"), {})):
-                    yield Table(
-                        "total", indicator, variant, each.kind, each.start, (), {(): cells["all"]}, adds_up=True
-                    )
+            for each in totals:
+                place = indicator, variant, each.kind, each.start
+                if "all" in (cells := found.get((*place, "all"), {})):
+                    yield Table("total", *place, (), {(): cells["all"]}, adds_up=True)
         chosen = indicator, variants[indicator], period.kind, period.start
         undated = found.get((*chosen, "coverage"), {}).get("undated", 0)
         yield Table("undated", *chosen, (), {(): undated} if undated else {}, adds_up=True)
-        for name, (dimension, parts) in _TABLES.items():
-            values = found.get((*chosen, dimension), {})
-            cells_by = {_split(value, len(parts)): children for value, children in values.items()}
-            yield Table(name, *chosen, parts, cells_by, adds_up=dimension in SINGLE_VALUED)
+        for name in _TABLES:
+            parts = ("sex", "age_group") if name == "sex_age" else (name,)
+            cells_by = {
+                tuple(value.rsplit(AND, len(parts) - 1)): count
+                for value, count in found.get((*chosen, name), {}).items()
+            }
+            yield Table(name, *chosen, parts, cells_by, adds_up=name in SINGLE_VALUED)
 
 
-def _totals(period: Period) -> list[Period]:
-    """The periods whose totals a report has, by all variants."""
-    return [Period("quarter", quarter) for quarter in period.quarters()] + [period, *period.earlier()]
-
-
-def _split(value: str, parts: int) -> tuple[str, ...]:
-    return tuple(value.rsplit(_AND, parts - 1))
-
-
-def _facts(conn: psycopg.Connection, target: Target, period: Period, variants: Mapping[str, str]) -> Facts:
-    totals = _totals(period)
-    known = {
-        "first": period.first.name,
-        "last": period.last.name,
-        "first_load": FIRST_LOAD,
-        "kind": period.kind,
-        "start": period.start,
-        "kinds": [each.kind for each in totals],
-        "starts": [each.start for each in totals],
-        "indicators": [*variants],
-        "variants": [*variants.values()],
-        "dimensions": ["coverage", *(dimension for dimension, _ in _TABLES.values())],
-    }
-    computed, synced, period_synced = conn.execute(_TIMES, known).fetchone() or (None, None, None)
-    counts = conn.execute(sql.SQL(_COUNTS).format(**target.names)).fetchone() or (0, 0, 0, 0)
-    legacy_rows, oscar_age_zero, oscar_undated, keys_made = map(int, counts)
-    return Facts(
-        computed_at=computed,
-        synced_at=synced,
-        period_synced_at=period_synced,
-        legacy_rows=legacy_rows,
-        oscar_age_zero=oscar_age_zero,
-        oscar_undated=oscar_undated,
-        keys_made=keys_made,
-        unmapped=tuple((field, int(codes), int(rows)) for field, codes, rows in conn.execute(_UNMAPPED).fetchall()),
-        quarantine=tuple(
-            (table, reason, int(cases), int(entries))
-            for table, reason, cases, entries in conn.execute(_QUARANTINE).fetchall()
-        ),
-        revisions=tuple(Revision(*row) for row in conn.execute(_REVISIONS, known).fetchall()),
+def _facts(conn: psycopg.Connection, target: Target, asked: Mapping[str, object]) -> Facts:
+    values = (
+        *conn.execute(_TIMES, asked).fetchall()[0],
+        *conn.execute(sql.SQL(_COUNTS).format(**target.names)).fetchall()[0],
+        tuple(conn.execute(_UNMAPPED)),
+        tuple(conn.execute(_QUARANTINE)),
+        tuple(Revision(*row) for row in conn.execute(_REVISIONS, asked)),
     )
+    return Facts(*values)
 
 
 _FIGURES = """
@@ -318,11 +282,11 @@ SELECT count(*) FILTER (WHERE primero_id IS NULL),
 """
 
 _UNMAPPED = """
-SELECT field, count(DISTINCT COALESCE(code, '')), sum(count) FROM primero_sync.unmapped GROUP BY field ORDER BY field
+SELECT field, count(DISTINCT COALESCE(code, '')), sum(count)::bigint FROM primero_sync.unmapped GROUP BY field ORDER BY field
 """
 
 _QUARANTINE = """
-SELECT table_name, reason, count(DISTINCT primero_id), sum(entries)
+SELECT table_name, reason, count(DISTINCT primero_id), sum(entries)::bigint
   FROM primero_sync.quarantine
  WHERE resolved_at IS NULL
  GROUP BY table_name, reason
