@@ -19,7 +19,7 @@ _PARTS = (
     ("imports", "_find_and_load ("),
     ("decode", "decode (primero_ona/primero/raw.py"),
     ("other work on answers", "_ask (primero_ona/primero/client.py"),
-    ("encode", "raw_batches (primero_ona/primero/walk.py"),
+    ("encode", "raw_table (primero_ona/primero/walk.py"),
     ("ages", "with_ages (primero_ona/mapping/dates.py"),
     ("membership", "membership (primero_ona/mapping/membership.py"),
     ("encrypt and store", "PartitionWriter.write (primero_ona/storage/partitions.py"),

@@ -4,40 +4,27 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
-from primero_ona.errors import ConfigError
 from primero_ona.graph.alerts import alert_sensor
-from primero_ona.graph.assets.indicators import figure_checks, indicator_assets, report_asset
-from primero_ona.graph.assets.ona import DASHBOARDS, ona_assets, ona_checks
-from primero_ona.graph.assets.quarterly import PRIMERO, mapped_assets, raw_assets
-from primero_ona.graph.assets.reference import reference_assets, reference_checks
-from primero_ona.graph.automation import (
-    asset_job,
-    change_sensor,
-    close_schedule,
-    refresh_schedule,
-    reports_schedule,
-    schedule,
-)
-from primero_ona.graph.checks import asset_checks
+from primero_ona.graph.assets import all_assets, all_checks, asset_jobs
+from primero_ona.graph.automation import change_sensor, schedule
 from primero_ona.graph.partitions import quarterly_partitions
-from primero_ona.graph.reconciliation import COMPLETE, complete_check
+from primero_ona.graph.reconciliation import complete_check
 from primero_ona.graph.resources import (
-    NoValues,
     OnaDatabaseResource,
     PartitionStorage,
     PrimeroResource,
+    no_values,
     refuse_local_storage,
     runs_elsewhere,
 )
 from primero_ona.graph.retention import purge_job, remove_job
-from primero_ona.graph.run_guard import guarded
-from primero_ona.graph.steps import SafeText, attach_safe_step
-from primero_ona.pipeline.stored import Scope, current_versions
+from primero_ona.graph.run_guard import guarded_executor
+from primero_ona.graph.steps import NotLoadedError, attach_safe_step
 from primero_ona.process import described, prepare_process
 from primero_ona.quarters import Quarter
 from primero_ona.settings import GraphSettings, read_one
@@ -58,84 +45,45 @@ def quiet(_context: dg.InitLoggerContext) -> logging.Logger:
     return logger
 
 
-def build_defs(
-    *,
-    settings: GraphSettings | None = None,
-    resources: Mapping[str, Any] | None = None,
-) -> dg.Definitions:
+def build_defs(*, settings: GraphSettings | None = None, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """The whole graph. `resources` replaces resources by name (`primero`, `ona`, `partitions`), which tests do.
 
     Raises ConfigError where a setting that shapes the graph is malformed.
     """
     settings = settings or read_one(GraphSettings)
     quarters = quarterly_partitions(settings.start)
-    raw, from_raw = raw_assets(quarters, settings.policy), [*mapped_assets(quarters), ona_assets(quarters)]
-    quarterly, reference, figures = [raw, *from_raw], reference_assets(), indicator_assets(settings)
-    report = report_asset(settings, quarters)
-    selected = dg.AssetSelection.assets
-    job = asset_job("sync_quarter", selected(*quarterly, *figures))
-    remap = asset_job("remap_quarter", selected(*from_raw, *figures))
-    compute = asset_job("compute_figures", selected(*figures))
-    write = asset_job("write_report", selected(report))
-    refresh = asset_job("refresh_reference", selected(*reference))
-    verify = asset_job("reconcile_ona", dg.AssetSelection.checks(COMPLETE))
-    remove = remove_job(settings.runs_days)
+    assets, checks = all_assets(settings, quarters), [*all_checks(settings, quarters), complete_check(settings)]
+    attach_safe_step(*(each.op for each in (*assets, *checks) if isinstance(each, dg.AssetsDefinition)))
+    jobs = asset_jobs()
+    sync, remove = jobs["sync_quarter"], remove_job(settings.runs_days)
+    has_folder = settings.reports is not None or not runs_elsewhere()
     purges = [purge_job(settings.retention_quarters)] if settings.retention_quarters else []
-    checks = [
-        *reference_checks(),
-        *asset_checks(quarters, gbv_agreed=settings.gbv_agreed),
-        ona_checks(quarters),
-        figure_checks(settings),
-        complete_check(Scope(Quarter.parse(settings.start), settings.policy)),
-    ]
-    attach_safe_step(*(each.op for each in (*reference, *quarterly, *figures, report, *checks)))
     return dg.Definitions(
-        assets=_for_people([PRIMERO, *reference, *quarterly, *figures, report, DASHBOARDS], settings),
+        assets=assets,
         asset_checks=checks,
-        jobs=[job, remap, compute, write, refresh, verify, remove, *purges],
+        jobs=[*jobs.values(), remove, *purges],
         schedules=[
-            schedule("refresh_reference", refresh),
-            close_schedule(job),
-            refresh_schedule(job),
-            schedule("compute_figures", compute),
-            reports_schedule(write, quarters, on=settings.reports_folder is not None or not runs_elsewhere()),
-            schedule("verify_monthly", verify),
-            schedule("remove_runs", remove),
-            *(schedule("purge_nightly", purge) for purge in purges),
+            schedule("refresh_reference", jobs["refresh_reference"], quarters),
+            schedule("close_quarter", sync, quarters),
+            schedule("refresh_nightly", sync, quarters, on=False),
+            schedule("compute_figures", jobs["compute_figures"], quarters),
+            schedule("write_reports", jobs["write_report"], quarters, on=has_folder),
+            schedule("verify_monthly", jobs["reconcile_ona"], quarters),
+            schedule("remove_runs", remove, quarters),
+            *(schedule("purge_nightly", purge, quarters) for purge in purges),
         ],
         # The sensor looks at all modules: a case that moves to one that is not included has to leave ONA.
-        sensors=[
-            change_sensor(job, quarters, current_versions(settings.policy.suffix)),
-            alert_sensor(Quarter.parse(settings.start)),
-        ],
+        sensors=[change_sensor(sync, quarters, settings.policy.suffix), alert_sensor(Quarter.parse(settings.start))],
         resources={
             "primero": PrimeroResource(),
             "ona": OnaDatabaseResource(),
             "partitions": PartitionStorage(rules=settings.policy.suffix),
-            "io_manager": NoValues(),
+            "io_manager": no_values,
             **(resources or {}),
         },
-        executor=guarded(dg.in_process_executor),
+        executor=guarded_executor,
         loggers={"quiet": quiet},
     )
-
-
-def _for_people(assets: Sequence[dg.AssetsDefinition | dg.AssetSpec], settings: GraphSettings) -> Sequence[Any]:
-    """The assets with their owners, and with the links of an installation on what stands outside of it."""
-    links = {PRIMERO.key: settings.primero_link, DASHBOARDS.key: settings.dashboards_link}
-
-    def dress(spec: dg.AssetSpec) -> dg.AssetSpec:
-        link = links.get(spec.key)
-        metadata = {**spec.metadata, "open": dg.MetadataValue.url(link)} if link else spec.metadata
-        return spec.replace_attributes(owners=settings.owner_names, metadata=metadata)
-
-    return list(dg.map_asset_specs(dress, assets))
-
-
-class NotLoadedError(SafeText, ConfigError, dg.DagsterError):
-    """The graph cannot be loaded; Dagster shows this text, in the UI and in its log, where it would mask another's."""
-
-    __module__ = "builtins"
 
 
 def load() -> dg.Definitions:

@@ -1,4 +1,4 @@
-"""The exceptions of a sync, and psycopg's errors as one of them.
+"""The exceptions of a sync, psycopg's errors as one of them, and what a look at an installation found.
 
 Their text says what was tried, what is so and what to do; it never holds a value of a case, a URL with its query, a response
 body or SQL parameters. Raise them `from None`: the text of the original may quote rows.
@@ -7,8 +7,11 @@ body or SQL parameters. Raise them `from None`: the text of the original may quo
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     import psycopg
@@ -17,10 +20,8 @@ if TYPE_CHECKING:
 #: Cases named in one message, by Primero's id; more of them have one cause, which the first ones show.
 NAMED_CASES = 5
 
-
 #: The kind of whatever ends a step or a command without being an error of ours.
 UNEXPECTED = "unexpected"
-
 
 #: The page that says by fault what it means and what to do, and its sections that messages name.
 PAGE = "docs/operations.md"
@@ -28,10 +29,9 @@ Anchor = Literal[
     "operations", "refused-login", "primero-unreachable", "primero-gave-up", "lost-scope", "missing-field",
     "lost-field", "not-primero", "unreliable-answers", "moving-list", "stamped-ahead", "places", "reference-missing",
     "ona-unreachable", "ona-refuses", "ona-schema", "ona-value", "ona-rule", "ona-busy", "ona-server", "pooler",
-    "settings", "open-secret", "unverified", "storage-keys", "stored-partition", "two-pulls",
-    "storage-bucket", "machine", "dagster",
-    "stuck-run", "refused-run", "usage", "alert-address", "internal-error", "checks", "what-verify-says", "overdue",
-    "figures",
+    "settings", "open-secret", "unverified", "storage-keys", "stored-partition", "two-pulls", "storage-bucket", "machine",
+    "dagster", "stuck-run", "refused-run", "usage", "alert-address", "internal-error", "checks", "what-verify-says",
+    "overdue", "figures",
 ]  # fmt: skip
 
 
@@ -102,160 +102,117 @@ class TransientError(SyncError):
 
 # PostgreSQL. Only SQLSTATE and names of tables and columns are taken from an error: its text and detail can quote rows.
 
+#: The kind of a failure by the section that is named with it.
+_KINDS: dict[Anchor, type[SyncError]] = {
+    "ona-refuses": RefusedError, "unverified": RefusedError, "pooler": ConfigError, "settings": ConfigError,
+    "ona-schema": DataError, "ona-value": DataError, "ona-rule": DataError, "internal-error": DataError,
+    "ona-busy": TransientError, "ona-unreachable": TransientError, "ona-server": TransientError,
+}  # fmt: skip
+
 _ASK_ADMIT = (
     "ONA's administrators admit listed addresses only: ask them to admit this machine's address, "
     "and to let the login use this database"
 )
-_ENCODING = "ONA's database cannot hold a character; its encoding must be UTF8"
-_TYPE = "a value does not fit the type of its column in ONA; ask ONA's administrators about the type"
-_RULE = "a rule of ONA's tables is violated; ask ONA's administrators about the constraint"
+_LOGIN = "ONA's database refuses the login; check user and password in ONA_DATABASE_URL"
+_PRIVILEGE = "the login lacks a privilege in ONA's database; ask ONA's administrators to grant it"
+_DATABASE = "ONA's server has no such database; check the database name in ONA_DATABASE_URL"
 _OWN = "a function or a trigger of ONA's own fails; ask ONA's administrators about it"
-_ASK_GRANT = "ask ONA's administrators to grant it"
 _APPLY = "run `primero-ona schema apply`"
 _PLAN = "`primero-ona schema plan` says what is in the way"
 _LATER = "nothing was changed; the next try may succeed"
 _IF_IT_LASTS = "nothing was changed; tell ONA's administrators if it lasts"
 
-#: The kind of a failure, the section of the documents, and what is so.
-_Judgement: TypeAlias = tuple[type[SyncError], Anchor, str]
-
-#: What an SQLSTATE means, by its first characters; the first entry that fits decides. Of PostgreSQL's classes those are
-#: left out that only a fault of primero-ona can cause.
-_BY_SQLSTATE: tuple[tuple[str, *_Judgement], ...] = (
-    ("28", RefusedError, "ona-refuses", "ONA's database refuses the login; check user and password in ONA_DATABASE_URL"),
-    ("42501", RefusedError, "ona-refuses", f"the login lacks a privilege in ONA's database; {_ASK_GRANT}"),
-    ("25006", RefusedError, "ona-refuses", "ONA's database is read-only here (a replica?); let ONA_DATABASE_URL name the main server"),
-    ("3D000", RefusedError, "ona-refuses", "ONA's server has no such database; check the database name in ONA_DATABASE_URL"),
-    ("42P01", DataError, "ona-schema", f"a table is missing in ONA; {_APPLY}"),
-    ("42703", DataError, "ona-schema", f"a column is missing in ONA; {_APPLY}"),
-    ("3F000", DataError, "ona-schema", f"a schema is missing in ONA; {_APPLY}"),
-    ("42P10", DataError, "ona-schema", f"a unique index is missing in ONA; {_APPLY}"),
-    ("42P07", DataError, "ona-schema", f"something else in ONA has the name of a table or an index of ours; {_PLAN}"),
-    ("42710", DataError, "ona-schema", f"something else in ONA has a name of ours; {_PLAN}"),
-    ("42809", DataError, "ona-schema", f"what should be a table in ONA is none (a view?); {_PLAN}"),
-    ("428C9", DataError, "ona-schema", f"a column of ONA is filled by the server itself, so it cannot be written; {_PLAN}"),
+#: What an SQLSTATE means, and the routine of PostgreSQL that reports it; ` inside` follows where it was in a function of ONA's own,
+#: whose tables and columns the entries below that one do not mean. The first that fits decides. Of PostgreSQL's classes
+#: those are left out that only a fault of primero-ona can cause.
+_BY_SQLSTATE: tuple[tuple[str, Anchor, str], ...] = (
     (
-        "55000",
-        DataError,
-        "ona-schema",
+        "^42501 (check_enable_rls|ExecWithCheckOptions)", "ona-refuses",
+        "row level security hides rows of ONA from this login, or refuses them; ask ONA's administrators to exempt it",
+    ),
+    ("^23514 ExecFindPartition", "ona-rule", "no partition of ONA's table takes a row; ask ONA's administrators to add one for it"),
+    ("^55P03", "ona-busy", f"another session kept a lock for too long; {_LATER}"),
+    ("^55006", "ona-busy", f"another session is using what has to change; {_LATER}"),
+    ("^57014", "ona-busy", f"the statement took too long or was cancelled; {_LATER}"),
+    ("^57P04", "ona-refuses", "ONA's database was dropped; ask ONA's administrators where it is"),
+    ("^57P05", "ona-server", f"ONA's server ended a session for being idle (idle_session_timeout); {_IF_IT_LASTS}"),
+    ("^25P03", "ona-server", f"ONA's server ended a transaction for being idle (idle_in_transaction_session_timeout); {_IF_IT_LASTS}"),
+    ("^25P04", "ona-server", f"ONA's server ended a transaction for its length (transaction_timeout); {_IF_IT_LASTS}"),
+    ("^40", "ona-busy", f"another session was in the way; {_LATER}"),
+    ("^08", "ona-unreachable", f"the connection to ONA's database broke; {_LATER}"),
+    ("^57P", "ona-unreachable", f"ONA's database is stopping or starting; {_LATER}"),
+    ("^53100", "ona-server", f"the disk of ONA's server is full; {_IF_IT_LASTS}"),
+    ("^53200", "ona-server", f"ONA's server lacks memory; {_IF_IT_LASTS}"),
+    ("^53300", "ona-server", f"ONA's server has no free connection; {_IF_IT_LASTS}"),
+    ("^53", "ona-server", f"ONA's server lacks disk, memory or connections; {_IF_IT_LASTS}"),
+    ("^58", "ona-server", f"ONA's server has trouble with its own files; {_IF_IT_LASTS}"),
+    ("^F0", "ona-server", f"ONA's server has trouble with its own configuration; {_IF_IT_LASTS}"),
+    ("^HV", "ona-server", f"a server on which ONA's tables stand failed; {_IF_IT_LASTS}"),
+    ("^72", "ona-server", f"ONA's server gave up what a long query needs; {_LATER}"),
+    (" inside$|^38|^39", "ona-rule", _OWN),
+    ("^28", "ona-refuses", _LOGIN),
+    ("^42501", "ona-refuses", _PRIVILEGE),
+    ("^25006", "ona-refuses", "ONA's database is read-only here (a replica?); let ONA_DATABASE_URL name the main server"),
+    ("^3D000", "ona-refuses", _DATABASE),
+    ("^42P01", "ona-schema", f"a table is missing in ONA; {_APPLY}"),
+    ("^42703", "ona-schema", f"a column is missing in ONA; {_APPLY}"),
+    ("^3F000", "ona-schema", f"a schema is missing in ONA; {_APPLY}"),
+    ("^42P10", "ona-schema", f"a unique index is missing in ONA; {_APPLY}"),
+    ("^42P07", "ona-schema", f"something else in ONA has the name of a table or an index of ours; {_PLAN}"),
+    ("^42710", "ona-schema", f"something else in ONA has a name of ours; {_PLAN}"),
+    ("^42809", "ona-schema", f"what should be a table in ONA is none (a view?); {_PLAN}"),
+    ("^428C9", "ona-schema", f"a column of ONA is filled by the server itself, so it cannot be written; {_PLAN}"),
+    (
+        "^55000", "ona-schema",
         f"a table of ONA takes no changes (a view, published without a replica identity, or a deferrable key); {_PLAN}",
     ),
-    ("0A", DataError, "ona-schema", f"ONA's tables are made in a way in which they cannot be loaded into; {_PLAN}"),
-    ("22001", DataError, "ona-value", "a value is longer than its column in ONA allows; ask ONA's administrators to widen it"),
-    ("22021", DataError, "ona-value", _ENCODING),
-    ("22P05", DataError, "ona-value", _ENCODING),
-    ("22", DataError, "ona-value", _TYPE),
-    ("42804", DataError, "ona-value", _TYPE),
-    ("42846", DataError, "ona-value", _TYPE),
-    ("42883", DataError, "ona-value", _TYPE),
-    ("54", DataError, "ona-value", "a value is larger than an index or a table of ONA can hold; ask ONA's administrators about it"),
-    ("23505", DataError, "ona-rule", "a key would occur twice in ONA; run `primero-ona verify`"),
-    ("23502", DataError, "ona-rule", "a column in ONA must not be empty, but would be; ask ONA's administrators to allow it"),
+    ("^0A", "ona-schema", f"ONA's tables are made in a way in which they cannot be loaded into; {_PLAN}"),
+    ("^22001", "ona-value", "a value is longer than its column in ONA allows; ask ONA's administrators to widen it"),
+    ("^22021|^22P05", "ona-value", "ONA's database cannot hold a character; its encoding must be UTF8"),
     (
-        "23503",
-        DataError,
-        "ona-rule",
-        "a row of ONA refers to another that is not there, or is to go; ask ONA's administrators about the constraint",
+        "^22|^42804|^42846|^42883", "ona-value",
+        "a value does not fit the type of its column in ONA; ask ONA's administrators about the type",
     ),
-    ("23", DataError, "ona-rule", _RULE),
-    ("44", DataError, "ona-rule", _RULE),
-    ("P0", DataError, "ona-rule", "a function or a trigger of ONA's own refuses; ask ONA's administrators about it"),
-    ("38", DataError, "ona-rule", _OWN),
-    ("39", DataError, "ona-rule", _OWN),
-    ("55P03", TransientError, "ona-busy", f"another session kept a lock for too long; {_LATER}"),
-    ("55006", TransientError, "ona-busy", f"another session is using what has to change; {_LATER}"),
-    ("57014", TransientError, "ona-busy", f"the statement took too long or was cancelled; {_LATER}"),
-    ("57P04", RefusedError, "ona-refuses", "ONA's database was dropped; ask ONA's administrators where it is"),
-    ("57P05", TransientError, "ona-server", f"ONA's server ended a session for being idle (idle_session_timeout); {_IF_IT_LASTS}"),
-    (
-        "25P03",
-        TransientError,
-        "ona-server",
-        f"ONA's server ended a transaction for being idle (idle_in_transaction_session_timeout); {_IF_IT_LASTS}",
-    ),
-    ("25P04", TransientError, "ona-server", f"ONA's server ended a transaction for its length (transaction_timeout); {_IF_IT_LASTS}"),
-    ("40", TransientError, "ona-busy", f"another session was in the way; {_LATER}"),
-    ("08", TransientError, "ona-unreachable", f"the connection to ONA's database broke; {_LATER}"),
-    ("57P", TransientError, "ona-unreachable", f"ONA's database is stopping or starting; {_LATER}"),
-    ("53100", TransientError, "ona-server", f"the disk of ONA's server is full; {_IF_IT_LASTS}"),
-    ("53200", TransientError, "ona-server", f"ONA's server lacks memory; {_IF_IT_LASTS}"),
-    ("53300", TransientError, "ona-server", f"ONA's server has no free connection; {_IF_IT_LASTS}"),
-    ("53", TransientError, "ona-server", f"ONA's server lacks disk, memory or connections; {_IF_IT_LASTS}"),
-    ("58", TransientError, "ona-server", f"ONA's server has trouble with its own files; {_IF_IT_LASTS}"),
-    ("F0", TransientError, "ona-server", f"ONA's server has trouble with its own configuration; {_IF_IT_LASTS}"),
-    ("HV", TransientError, "ona-server", f"a server on which ONA's tables stand failed; {_IF_IT_LASTS}"),
-    ("72", TransientError, "ona-server", f"ONA's server gave up what a long query needs; {_LATER}"),
-    ("XX", DataError, "internal-error", "ONA's server failed inside; tell ONA's administrators the SQLSTATE, its log says more"),
+    ("^54", "ona-value", "a value is larger than an index or a table of ONA can hold; ask ONA's administrators about it"),
+    ("^23505", "ona-rule", "a key would occur twice in ONA; run `primero-ona verify`"),
+    ("^23502", "ona-rule", "a column in ONA must not be empty, but would be; ask ONA's administrators to allow it"),
+    ("^23503", "ona-rule", "a row of ONA refers to another that is not there, or is to go; ask ONA's administrators about the constraint"),
+    ("^23|^44", "ona-rule", "a rule of ONA's tables is violated; ask ONA's administrators about the constraint"),
+    ("^P0", "ona-rule", "a function or a trigger of ONA's own refuses; ask ONA's administrators about it"),
+    ("^XX", "internal-error", "ONA's server failed inside; tell ONA's administrators the SQLSTATE, its log says more"),
+    ("", "internal-error", "ONA's database rejects what primero-ona asks; report this with the version of primero-ona"),
 )  # fmt: skip
-
-_ROW_SECURITY: _Judgement = (
-    RefusedError,
-    "ona-refuses",
-    "row level security hides rows of ONA from this login, or refuses them; ask ONA's administrators to exempt it",
-)
-_NO_PARTITION: _Judgement = (
-    DataError,
-    "ona-rule",
-    "no partition of ONA's table takes a row; ask ONA's administrators to add one for it",
-)
-
-#: The functions of PostgreSQL that report row level security with the SQLSTATE of a lacking privilege.
-_ROW_SECURITY_ROUTINES = frozenset({"check_enable_rls", "ExecWithCheckOptions"})
-#: The one that reports a missing partition with the SQLSTATE of a constraint.
-_PARTITION_ROUTINE = "ExecFindPartition"
-#: Where an error says that it comes from a function: names only. primero-ona has none, so it is one of ONA's own.
-_IN_FUNCTION = re.compile(r"^(?:PL/\w+|SQL) function", re.MULTILINE)
 
 #: While connecting there is no SQLSTATE, only libpq's text; what a refusal says comes before what silence says, since
 #: one error can tell of several addresses.
-_BY_CONNECT_TEXT: tuple[tuple[str, *_Judgement], ...] = (
-    ("pg_hba", RefusedError, "ona-refuses", f"ONA's database does not admit us; {_ASK_ADMIT}"),
-    ("authentication failed|no password supplied|role .* does not exist|not permitted to log in", *_BY_SQLSTATE[0][1:]),
-    ("permission denied", *_BY_SQLSTATE[1][1:]),
-    ("database .* does not exist|no such database", *_BY_SQLSTATE[3][1:]),
+_BY_CONNECT_TEXT: tuple[tuple[str, Anchor, str], ...] = (
+    ("pg_hba", "ona-refuses", f"ONA's database does not admit us; {_ASK_ADMIT}"),
+    ("authentication failed|no password supplied|role .* does not exist|not permitted to log in", "ona-refuses", _LOGIN),
+    ("permission denied", "ona-refuses", _PRIVILEGE),
+    ("database .* does not exist|no such database", "ona-refuses", _DATABASE),
     (
-        "unsupported startup parameter",
-        ConfigError,
-        "pooler",
+        "unsupported startup parameter", "pooler",
         "the pooler before ONA's database takes no `options`; leave them out of ONA_DATABASE_URL, and set them for the login",
     ),
     (
-        "certificate|does not support SSL|SSL error",
-        RefusedError,
-        "unverified",
+        "certificate|does not support SSL|SSL error", "unverified",
         "no secure connection to ONA's database; check sslmode and sslrootcert in ONA_DATABASE_URL",
     ),
+    ("invalid port|invalid .* value|unexpected spaces", "settings", "ONA_DATABASE_URL is malformed; check its port and options"),
     (
-        "invalid port|invalid .* value|unexpected spaces",
-        ConfigError,
-        "settings",
-        "ONA_DATABASE_URL is malformed; check its port and options",
-    ),
-    (
-        "resolve host|translate host name",
-        TransientError,
-        "ona-unreachable",
+        "resolve host|translate host name", "ona-unreachable",
         "the host name in ONA_DATABASE_URL is not known; check it, and this machine's network",
     ),
     (
-        "refused|No such file",
-        TransientError,
-        "ona-unreachable",
+        "refused|No such file", "ona-unreachable",
         "ONA's server is not listening there; check host and port in ONA_DATABASE_URL, or try later",
     ),
-    ("time-?out|timed out", TransientError, "ona-unreachable", f"ONA's server does not answer; try later. If it never does: {_ASK_ADMIT}"),
+    ("time-?out|timed out", "ona-unreachable", f"ONA's server does not answer; try later. If it never does: {_ASK_ADMIT}"),
+    ("", "ona-unreachable", "ONA's database could not be reached, or the connection broke; try later"),
 )  # fmt: skip
 
-_UNREACHED: _Judgement = (
-    TransientError,
-    "ona-unreachable",
-    "ONA's database could not be reached, or the connection broke; try later",
-)
-_UNKNOWN: _Judgement = (
-    DataError,
-    "internal-error",
-    "ONA's database rejects what primero-ona asks; report this with the version of primero-ona",
-)
+#: Where an error says that it comes from a function: names only. primero-ona has none, so it is one of ONA's own.
+_IN_FUNCTION = re.compile(r"^(?:PL/\w+|SQL) function", re.MULTILINE)
 
 #: Where a server that admits listed addresses only says which one it sees, in whatever language.
 _NOT_ADMITTED = re.compile(r"pg_hba\.conf\b.*?([0-9a-fA-F]*[.:][0-9a-fA-F.:]*[0-9a-fA-F])")
@@ -269,53 +226,74 @@ def database_error(error: psycopg.Error, action: str) -> SyncError:
 
     The message names the SQLSTATE and, where the server names them, table and column; never a value.
     """
-    kind, section, text = _judge(error)
-    state = f"SQLSTATE {error.sqlstate}" if error.sqlstate else ""
-    facts = ", ".join(filter(None, [state, _place(error), _seen_as(error)]))
-    message = f"{action} failed: {text}" + (f" ({facts})" if facts else "")
-    return kind(message, see=section)
-
-
-def _seen_as(error: psycopg.Error) -> str:
-    """The address by which ONA's server knows this machine, where it names that in refusing it."""
-    found = _NOT_ADMITTED.search(str(error)) if error.sqlstate is None else None
-    try:
-        return f"it sees this machine as {ip_address(found[1])}" if found else ""
-    except ValueError:
-        return ""
-
-
-def _judge(error: psycopg.Error) -> _Judgement:
     from psycopg import InterfaceError, OperationalError  # noqa: PLC0415 - importing failures stays cheap
 
-    if state := error.sqlstate:
-        return _by_sqlstate(state, error)
-    if isinstance(error, (OperationalError, InterfaceError)):
-        said = str(error)
-        return next(
-            (entry[1:] for entry in _BY_CONNECT_TEXT if re.search(entry[0], said, re.IGNORECASE)),
-            _UNREACHED,
-        )
-    return _UNKNOWN
+    if error.sqlstate is None and isinstance(error, (OperationalError, InterfaceError)):
+        meanings, said = _BY_CONNECT_TEXT, str(error)
+    else:
+        inside = " inside" if _IN_FUNCTION.search(error.diag.context or "") else ""
+        meanings, said = _BY_SQLSTATE, f"{error.sqlstate} {error.diag.source_function}{inside}"
+    section, text = next((where, what) for pattern, where, what in meanings if re.search(pattern, said, re.IGNORECASE))
+    facts = ", ".join(_facts(error))
+    return _KINDS[section](f"{action} failed: {text}" + (f" ({facts})" if facts else ""), see=section)
 
 
-def _by_sqlstate(state: str, error: psycopg.Error) -> _Judgement:
-    routine = error.diag.source_function
-    if state == "42501" and routine in _ROW_SECURITY_ROUTINES:
-        return _ROW_SECURITY
-    if state == "23514" and routine == _PARTITION_ROUTINE:
-        return _NO_PARTITION
-    judged = next((entry[1:] for entry in _BY_SQLSTATE if state.startswith(entry[0])), _UNKNOWN)
-    # Whatever the SQLSTATE says of tables and columns then is said of those of a function that is not ours.
-    if not issubclass(judged[0], TransientError) and _IN_FUNCTION.search(error.diag.context or ""):
-        return DataError, "ona-rule", _OWN
-    return judged
+def _facts(error: psycopg.Error) -> Iterator[str]:
+    """What may be shown: the SQLSTATE, else the address by which a server that refuses this machine knows it; and names.
 
-
-def _place(error: psycopg.Error) -> str:
-    """Table and column of the error, as far as the server names them; of COPY they stand in the context alone."""
+    Of COPY the names of table and column stand in the context alone.
+    """
+    if error.sqlstate:
+        yield f"SQLSTATE {error.sqlstate}"
+    elif found := _NOT_ADMITTED.search(str(error)):
+        with suppress(ValueError):
+            yield f"it sees this machine as {ip_address(found[1])}"
     table, column = error.diag.table_name, error.diag.column_name
     if copied := _COPY_COLUMN.match(error.diag.context or ""):
         table, column = copied.groups()
     names = {"table": table, "column": column, "constraint": error.diag.constraint_name}
-    return ", ".join(f"{kind} {name}" for kind, name in names.items() if name)
+    yield from (f"{kind} {name}" for kind, name in names.items() if name)
+
+
+State = Literal["ok", "warning", "failed", "not looked at"]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing of an installation: whether it is well, what was found, and what to do where it is not.
+
+    `kind` is that of the failure where `state` is `failed`.
+    """
+
+    area: str
+    what: str
+    state: State
+    text: str
+    kind: str | None = None
+
+
+@dataclass(frozen=True)
+class Area:
+    """Makes the lines of one area."""
+
+    name: str
+
+    def ok(self, what: str, text: str) -> Diagnosis:
+        """Make a line about what is well."""
+        return Diagnosis(self.name, what, "ok", text)
+
+    def warning(self, what: str, text: str) -> Diagnosis:
+        """Make a line about what works and should be looked into."""
+        return Diagnosis(self.name, what, "warning", text)
+
+    def failed(self, what: str, text: str, kind: type[SyncError], see: Anchor | None = None) -> Diagnosis:
+        """Make a line about what has to change; the text says how. `see`: as of SyncError."""
+        return self.failure(what, kind(text, see=see))
+
+    def failure(self, what: str, failure: SyncError) -> Diagnosis:
+        """Make the line of a failure, whose message says what to do."""
+        return Diagnosis(self.name, what, "failed", failure.shown, failure.kind)
+
+    def skipped(self, what: str, why: str) -> Diagnosis:
+        """Make a line about what cannot be looked at as long as something else is not well."""
+        return Diagnosis(self.name, what, "not looked at", why)

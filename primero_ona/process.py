@@ -20,26 +20,18 @@ _PACKAGE = Path(__file__).parent
 #: Files that only pass exceptions on; the place before them is the one to tell.
 _PASSING_ON = frozenset({str(_PACKAGE / "graph" / "steps.py"), str(_PACKAGE / "cli" / "app.py")})
 
-
 #: Of Linux' prctl(2): whether a process may be dumped, and its memory be read by others of the same user.
 _PR_SET_DUMPABLE = 4
 
 
-def forbid_core_dumps() -> None:
-    """Never leave this process's memory on disk when it crashes, nor to a debugger: it may hold rows of children.
-
-    The limit alone does not hold where the kernel hands a dump to a program (systemd-coredump, apport), nor against other
-    processes of the same user. Programs that this process starts begin without either.
-    """
-    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-
 def prepare_process() -> None:
     """To be called first in each process, in the command line's and in those that load the graph."""
-    forbid_core_dumps()
+    # This process's memory may hold rows of children: it is never left on disk by a crash, nor to a debugger. The limit alone
+    # does not hold where the kernel hands a dump to a program (systemd-coredump, apport), nor against other processes of the
+    # same user. Programs that this process starts begin without either.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     # Where Dagster masks an exception in its event log, it gives the whole of it to this logger, which writes to stderr.
     # A filter, since Dagster sets its loggers up again in each process, and forgets everything else about this one.
     logging.getLogger("dagster.redacted_errors").addFilter(_drop)
@@ -68,11 +60,10 @@ def unexpected(error: BaseException) -> str:
 
 def _place(error: BaseException) -> str:
     """File and line, inside this package, where the exception passed last."""
-    passed = traceback.extract_tb(error.__traceback__)
-    frames = [
-        frame for frame in passed if Path(frame.filename).is_relative_to(_PACKAGE) and frame.filename not in _PASSING_ON
-    ]
-    return f"{Path(frames[-1].filename).relative_to(_PACKAGE)}:{frames[-1].lineno}" if frames else "an unknown place"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).is_relative_to(_PACKAGE) and frame.filename not in _PASSING_ON:
+            return f"{Path(frame.filename).relative_to(_PACKAGE)}:{frame.lineno}"
+    return "an unknown place"
 
 
 #: The kind of failure, what is so, and what to do.
@@ -81,59 +72,43 @@ _Verdict = tuple[type[SyncError], str, str]
 _SPACE = "free some where stored partitions, DAGSTER_HOME and temporary files are"
 _ALLOW = "let this account write there, or let PRIMERO_ONA_STORAGE_URL, DAGSTER_HOME or TMPDIR name another folder"
 _DISK = "check that it is mounted and sound"
+_HISTORY = "Dagster's history in DAGSTER_HOME"
 _FULL = (TransientError, "this machine has no space left on a disk", _SPACE)
 _DENIED = (ConfigError, "this machine does not let this account use a file or a folder", _ALLOW)
 _BROKEN = (TransientError, "a disk of this machine fails", _DISK)
 _MEMORY = (TransientError, "this machine has no memory, or no process, left for this", "end what else needs it")
 _FILES = (TransientError, "too many files are open", "raise the limit (`ulimit -n`, LimitNOFILE)")
+_IN_USE = (TransientError, f"{_HISTORY} is in use by another process", "wait for it")
+_DAMAGED = (ConfigError, f"{_HISTORY} is damaged", "move that folder away; the next start makes a new one")
+_UNOPENED = "let this account write there, and enough files be open (`ulimit -n`)"
 
 #: What went wrong and what to do, by errno. What is not in it (as a file that is not there) may be a fault of ours.
 _BY_ERRNO: dict[int, _Verdict] = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: (TransientError, "this account's share of a disk is used up", _SPACE),
     errno.EFBIG: (TransientError, "a file would be larger than this machine allows", "raise the limit (`ulimit -f`)"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM), _DENIED),
     errno.EROFS: (ConfigError, "a disk of this machine is read-only", _ALLOW),
-    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), _DENIED),
+    errno.EBUSY: (TransientError, "a file of this machine is in use", "find out what uses it"),
+    errno.ENOLCK: (TransientError, "this machine has no lock left", "end what else needs them"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), _DENIED),
     **dict.fromkeys((errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE), _BROKEN),
     **dict.fromkeys((errno.ENOMEM, errno.EAGAIN), _MEMORY),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), _FILES),
-    errno.EBUSY: (TransientError, "a file of this machine is in use", "find out what uses it"),
-    errno.ENOLCK: (TransientError, "this machine has no lock left", "end what else needs them"),
 }
 
-_HISTORY = "Dagster's history in DAGSTER_HOME"
-#: The same for Dagster's SQLite files, by the beginning of SQLite's name of the error.
-_BY_SQLITE: dict[str, _Verdict] = {
-    "SQLITE_FULL": _FULL,
-    "SQLITE_IOERR": (TransientError, f"{_HISTORY} cannot be read or written", f"{_SPACE}, and {_DISK}"),
-    "SQLITE_NOMEM": _MEMORY,
-    "SQLITE_BUSY": (TransientError, f"{_HISTORY} is in use by another process", "wait for it"),
-    "SQLITE_LOCKED": (TransientError, f"{_HISTORY} is in use by another process", "wait for it"),
-    "SQLITE_CANTOPEN": (
-        TransientError,
-        f"{_HISTORY} cannot be opened",
-        "let this account write there, and enough files be open (`ulimit -n`)",
-    ),
-    **dict.fromkeys(("SQLITE_READONLY", "SQLITE_PERM"), _DENIED),
-    **dict.fromkeys(
-        ("SQLITE_CORRUPT", "SQLITE_NOTADB"),
-        (ConfigError, f"{_HISTORY} is damaged", "move that folder away; the next start makes a new one"),
-    ),
-}
-
-#: SQLite's own texts for these.
-_SQLITE_TEXTS = {
-    "database or disk is full": "SQLITE_FULL",
-    "disk I/O error": "SQLITE_IOERR",
-    "out of memory": "SQLITE_NOMEM",
-    "database is locked": "SQLITE_BUSY",
-    "database table is locked": "SQLITE_LOCKED",
-    "unable to open database file": "SQLITE_CANTOPEN",
-    "attempt to write a readonly database": "SQLITE_READONLY",
-    "database disk image is malformed": "SQLITE_CORRUPT",
-    "file is not a database": "SQLITE_NOTADB",
-}
+#: The same for Dagster's SQLite files: the beginning of SQLite's name of the error, and its text.
+_OF_SQLITE: tuple[tuple[str, str, _Verdict], ...] = (
+    ("SQLITE_FULL", "database or disk is full", _FULL),
+    ("SQLITE_IOERR", "disk I/O error", (TransientError, f"{_HISTORY} cannot be read or written", f"{_SPACE}, and {_DISK}")),
+    ("SQLITE_NOMEM", "out of memory", _MEMORY),
+    ("SQLITE_BUSY", "database is locked", _IN_USE),
+    ("SQLITE_LOCKED", "database table is locked", _IN_USE),
+    ("SQLITE_CANTOPEN", "unable to open database file", (TransientError, f"{_HISTORY} cannot be opened", _UNOPENED)),
+    ("SQLITE_READONLY", "attempt to write a readonly database", _DENIED),
+    ("SQLITE_PERM", "access permission denied", _DENIED),
+    ("SQLITE_CORRUPT", "database disk image is malformed", _DAMAGED),
+    ("SQLITE_NOTADB", "file is not a database", _DAMAGED),
+)  # fmt: skip
 
 _POSTGRES = (
     TransientError,
@@ -150,12 +125,9 @@ def machine_error(error: BaseException) -> SyncError | None:
 
     Every write is whole or not there, so that is said, too. None where the exception may as well be a fault of ours.
     """
-    cause: BaseException | None = error
-    while cause is not None:
-        if verdict := _judge(cause):
-            return _failure(*verdict)
-        cause = cause.__cause__
-    return None
+    if found := _judge(error):
+        return _failure(*found)
+    return machine_error(error.__cause__) if error.__cause__ else None
 
 
 def recorded_error(message: str) -> SyncError | None:
@@ -167,8 +139,7 @@ def recorded_error(message: str) -> SyncError | None:
         number = int(found["errno"])
         return _failure(_BY_ERRNO[number], errno.errorcode[number]) if number in _BY_ERRNO else None
     if found["sqlite"]:
-        name = _SQLITE_TEXTS.get(found["sqlite"])
-        return _failure(_BY_SQLITE[name], name) if name else None
+        return next((_failure(verdict, name) for name, text, verdict in _OF_SQLITE if text == found["sqlite"]), None)
     return _failure(_POSTGRES, "SQLSTATE unknown")
 
 
@@ -191,7 +162,7 @@ def _judge(error: BaseException) -> tuple[_Verdict, str] | None:
         folder = _folder(error.filename)
         return _BY_ERRNO[error.errno], errno.errorcode[error.errno] + (f", {folder}" if folder else "")
     if name := getattr(error, "sqlite_errorname", None):
-        return next(((verdict, name) for start, verdict in _BY_SQLITE.items() if name.startswith(start)), None)
+        return next(((verdict, name) for start, _, verdict in _OF_SQLITE if name.startswith(start)), None)
     if type(error).__module__.startswith("psycopg2"):
         return _POSTGRES, f"SQLSTATE {getattr(error, 'pgcode', None) or 'unknown'}"
     return None
@@ -202,11 +173,4 @@ def _folder(name: object) -> str | None:
     if not isinstance(name, (str, bytes, os.PathLike)):
         return None
     path = Path(os.fsdecode(name)).absolute()
-    return next((str(folder) for folder in (path, *path.parents) if _is_folder(folder)), None)
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
+    return next((str(folder) for folder in (path, *path.parents) if os.path.isdir(folder)), None)  # noqa: PTH112 never raises

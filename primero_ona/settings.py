@@ -13,20 +13,17 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 from urllib.parse import quote
 
 from dotenv import dotenv_values
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from primero_ona.errors import ConfigError, UsageError
 from primero_ona.primero.fields import ConsentPolicy, LocationPrecision, PullPolicy
 from primero_ona.quarters import Quarter
-
-_CONFIG = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
-
 
 #: A bucket by S3's rules for names, and a prefix; no user, no password, no options.
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?")
@@ -91,59 +88,42 @@ def refuse_open_secret(path: Path, what: str) -> None:
         )
 
 
-class _Source(PydanticBaseSettingsSource):
-    """A source that is asked for each setting by its variable."""
+def _from_files(group: type[BaseSettings]) -> dict[str, str]:
+    """What is set of a group in the files that `<variable>_FILE` names, which secrets may have, and in `.env`; by variable.
 
-    def __call__(self) -> dict[str, Any]:
-        """What the source has, by variable."""
-        found = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())
-        return {variable: value for value, variable, _ in found if value is not None}
-
-
-class _DotEnv(_Source):
-    """What `.env` says; as of the environment, capitals do not matter and nothing is not set.
-
-    With a secret in it, it is refused where every account of the machine may read it.
+    As of the environment, capitals do not matter in `.env`, and an empty text is not set. Raises ConfigError where a variable
+    and its file are both set, and where every account of the machine may read a file with a secret.
     """
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """See PydanticBaseSettingsSource; None where the setting is not in it."""
-        variable = str(field.validation_alias or field_name)
-        named = {name.lower(): value for name, value in _dotenv().items()}
-        value = named.get(variable.lower()) or None
-        if value and is_secret(field) and not os.environ.get(variable):
+    named, dotenv = environment(), {name.lower(): value for name, value in _dotenv().items()}
+    found = {}
+    for field in group.model_fields.values():
+        variable = str(field.validation_alias)
+        value = dotenv.get(variable.lower())
+        if is_secret(field) and (path := named.get(variable + FILE_SUFFIX)):
+            if named.get(variable):
+                raise ConfigError(f"{variable} and {variable}{FILE_SUFFIX} are both set; keep one of them")
+            file = f"the file that {variable}{FILE_SUFFIX} names"
+            if not (value := _text_of(Path(path), file).strip()):
+                raise ConfigError(f"{file} is empty")
+            refuse_open_secret(Path(path), file)
+        elif is_secret(field) and value and not os.environ.get(variable):
             refuse_open_secret(Path(".env"), ".env")
-        return value, variable, False
-
-
-class _SecretFiles(_Source):
-    """Secrets from the files that `<variable>_FILE` names; a variable and its file together are refused.
-
-    So is a file with a secret that every account of the machine may read.
-    """
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """See PydanticBaseSettingsSource; None where the setting has no file."""
-        variable = str(field.validation_alias or field_name)
-        if not is_secret(field):
-            return None, variable, False
-        named = environment()
-        path = named.get(variable + FILE_SUFFIX)
-        if not path:
-            return None, variable, False
-        if named.get(variable):
-            raise ConfigError(f"{variable} and {variable}{FILE_SUFFIX} are both set; keep one of them")
-        file = f"the file that {variable}{FILE_SUFFIX} names"
-        if not (value := _text_of(Path(path), file).strip()):
-            raise ConfigError(f"{file} is empty")
-        refuse_open_secret(Path(path), file)
-        return value, variable, False
+        if value:
+            found[variable] = value
+    return found
 
 
 class _Settings(BaseSettings):
-    """What all groups of settings share."""
+    """What all groups share: a field's variable is its name in capitals behind a prefix, its description the text below it."""
 
-    model_config = _CONFIG
+    model_config = SettingsConfigDict(
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        env_ignore_empty=True,
+        use_attribute_docstrings=True,
+        alias_generator=lambda name: f"PRIMERO_ONA_{name.upper()}",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -151,35 +131,26 @@ class _Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 `.env` is read here, for all who ask
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 pydantic's signature; its folder of secrets is not used
+        *_: PydanticBaseSettingsSource,
+        **_pydantics_own: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then secrets in files, then `.env`."""
-        return init_settings, env_settings, _SecretFiles(settings_cls), _DotEnv(settings_cls)
+        return init_settings, env_settings, InitSettingsSource(settings_cls, dict(_from_files(settings_cls)))
 
 
-class PrimeroSettings(_Settings):
+class PrimeroSettings(_Settings, alias_generator=lambda name: f"PRIMERO_{name.upper()}"):
     """Where Primero is and who asks."""
 
-    url: str = Field(
-        validation_alias="PRIMERO_URL",
-        pattern=r"^https?://[^\s/]+",
-        description="address of Primero, https://primero.example.org",
-    )
-    username: str = Field(
-        validation_alias="PRIMERO_USERNAME", min_length=1, description="user name of the integration account"
-    )
-    password: SecretStr = Field(validation_alias="PRIMERO_PASSWORD", min_length=1, description="its password")
-    ca_bundle: str | None = Field(
-        None,
-        validation_alias="PRIMERO_CA_BUNDLE",
-        description="certificates of a private authority, a file in PEM form",
-    )
-    insecure: bool = Field(
-        False,
-        validation_alias="PRIMERO_ONA_INSECURE_PRIMERO",
-        description="`yes` lets a Primero on another machine be asked without https: passwords and cases are sent unencrypted",
-    )
+    url: str = Field(pattern=r"^https?://[^\s/]+")
+    """address of Primero, https://primero.example.org"""
+    username: str = Field(min_length=1)
+    """user name of the integration account"""
+    password: SecretStr = Field(min_length=1)
+    """its password"""
+    ca_bundle: str | None = None
+    """certificates of a private authority, a file in PEM form"""
+    insecure: bool = Field(False, validation_alias="PRIMERO_ONA_INSECURE_PRIMERO")
+    """`yes` lets a Primero on another machine be asked without https: passwords and cases are sent unencrypted"""
 
     @field_validator("ca_bundle")
     @classmethod
@@ -189,19 +160,13 @@ class PrimeroSettings(_Settings):
         return value
 
 
-class OnaSettings(_Settings):
+class OnaSettings(_Settings, alias_generator=lambda name: f"ONA_{name.upper()}"):
     """Where ONA's database is."""
 
-    database_url: SecretStr = Field(
-        validation_alias="ONA_DATABASE_URL",
-        min_length=1,
-        description="libpq URL, postgresql://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.pem",
-    )
-    insecure: bool = Field(
-        False,
-        validation_alias="PRIMERO_ONA_INSECURE_ONA",
-        description="`yes` lets an ONA database on another machine be written to without sslmode=verify-full: others may read along",
-    )
+    database_url: SecretStr = Field(min_length=1)
+    """libpq URL, postgresql://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.pem"""
+    insecure: bool = Field(False, validation_alias="PRIMERO_ONA_INSECURE_ONA")
+    """`yes` lets an ONA database on another machine be written to without sslmode=verify-full: others may read along"""
 
     @field_validator("database_url")
     @classmethod
@@ -216,17 +181,11 @@ class StorageSettings(_Settings):
 
     storage_url: str | None = Field(
         None,
-        validation_alias="PRIMERO_ONA_STORAGE_URL",
-        description=(
-            "where stored partitions are: a folder of this machine (a path, or file:///path), or s3://bucket/prefix with "
-            "primero-ona[s3]; default: partitions/ in DAGSTER_HOME"
-        ),
+        description="where stored partitions are: a folder of this machine (a path, or file:///path), or s3://bucket/prefix with "
+        "primero-ona[s3]; default: partitions/ in DAGSTER_HOME",
     )
-    storage_keys: SecretStr = Field(
-        validation_alias="PRIMERO_ONA_STORAGE_KEYS",
-        min_length=1,
-        description="Fernet keys of the stored partitions, separated by commas, newest first; make one with `primero-ona keys new`",
-    )
+    storage_keys: SecretStr = Field(min_length=1)
+    """Fernet keys of the stored partitions, separated by commas, newest first; make one with `primero-ona keys new`"""
 
     @field_validator("storage_url")
     @classmethod
@@ -251,114 +210,49 @@ class StorageSettings(_Settings):
 class GraphSettings(_Settings):
     """What shapes the graph when the code location is loaded."""
 
-    start: str = Field(
-        "2020-01-01",
-        validation_alias="PRIMERO_ONA_START",
-        description="first quarter: 2020-Q1, or its first day 2020-01-01",
-    )
-    modules: str = Field(
-        "",
-        validation_alias="PRIMERO_ONA_MODULES",
-        description="Primero modules to include, separated by commas; cases of other modules leave ONA; default: all",
-    )
-    gbv_agreed: bool = Field(
-        False,
-        validation_alias="PRIMERO_ONA_GBV_AGREED",
-        description="`yes` says that cases of `primeromodule-gbv` are included by written agreement; until then a check warns of them",
-    )
-    location_precision: LocationPrecision = Field(
-        "village",
-        validation_alias="PRIMERO_ONA_LOCATION_PRECISION",
-        description="how exact locations are kept: `village`, `commune` or `district`; the rest is cut before anything is stored",
-    )
-    consent_policy: ConsentPolicy = Field(
-        "include",
-        validation_alias="PRIMERO_ONA_CONSENT_POLICY",
-        description="which cases come by consent to share for reporting: `include` all, `exclude_refused`, or `given_only`",
-    )
-    retention_quarters: int | None = Field(
-        None,
-        validation_alias="PRIMERO_ONA_RETENTION_QUARTERS",
-        ge=1,
-        description="how many past quarters of stored partitions are kept; older ones are deleted each night; default: all",
-    )
+    start: str = "2020-01-01"
+    """first quarter: 2020-Q1, or its first day 2020-01-01"""
+    modules: str = ""
+    """Primero modules to include, separated by commas; cases of other modules leave ONA; default: all"""
+    gbv_agreed: bool = False
+    """`yes` says that cases of `primeromodule-gbv` are included by written agreement; until then a check warns of them"""
+    location_precision: LocationPrecision = "village"
+    """how exact locations are kept: `village`, `commune` or `district`; the rest is cut before anything is stored"""
+    consent_policy: ConsentPolicy = "include"
+    """which cases come by consent to share for reporting: `include` all, `exclude_refused`, or `given_only`"""
+    retention_quarters: int | None = Field(None, ge=1)
+    """how many past quarters of stored partitions are kept; older ones are deleted each night; default: all"""
+    runs_days: int = Field(180, ge=7)
+    """days for which Dagster keeps a run after a newer one of the same job and quarter has gone well"""
+    scope_loss_percent: float = Field(2.0, ge=0, le=100)
+    """a pull fails where the account sees fewer cases than before, or than stand in ONA, by more than so many per cent"""
+    scope_loss_cases: int = Field(10, ge=0)
+    """… and by more than so many cases"""
+    whole_walk_days: int = Field(7, ge=0)
+    """the open quarter is pulled by its changes, and whole when that was last done so many days ago or earlier; 0: always"""
+    indicator_4_8: Literal["event", "registered"] = "event"
+    """definition of indicator 4.8 that the view `indicator_4_8` shows; the ministry has confirmed none"""
+    indicator_4_11a: Literal["served", "open", "registered_or_served"] = "served"
+    """definition of indicator 4.11a that the view `indicator_4_11a` shows; the ministry has confirmed none"""
+    change_limit: int = Field(50, ge=1)
+    """a check warns where an indicator differs by more than so many percent from the quarter or the year before"""
+    coverage_limit: int = Field(90, ge=0, le=100)
+    """a check warns where less than so many percent of an indicator's children have a known age and a date"""
+    reports: Path | None = None
+    """folder of the reports on this machine, a path; default: reports/ in DAGSTER_HOME"""
+    owners: str = "team:child-protection-data"
+    """whom the UI names as owners of the data: `team:` and a name, or e-mail addresses, separated by commas"""
+    primero_link: str | None = None
+    """address that the UI links `primero` to, https://primero.example.org; default: none"""
+    dashboards_link: str | None = None
+    """address that the UI links `ona_dashboards` to; default: none"""
 
-    runs_days: int = Field(
-        180,
-        validation_alias="PRIMERO_ONA_RUNS_DAYS",
-        ge=7,
-        description="days for which Dagster keeps a run after a newer one of the same job and quarter has gone well",
-    )
-    scope_loss_percent: float = Field(
-        2.0,
-        validation_alias="PRIMERO_ONA_SCOPE_LOSS_PERCENT",
-        ge=0,
-        le=100,
-        description="a pull fails where the account sees fewer cases than before, or than stand in ONA, by more than so many per cent",
-    )
-    scope_loss_cases: int = Field(
-        10,
-        validation_alias="PRIMERO_ONA_SCOPE_LOSS_CASES",
-        ge=0,
-        description="… and by more than so many cases",
-    )
-    whole_walk_days: int = Field(
-        7,
-        validation_alias="PRIMERO_ONA_WHOLE_WALK_DAYS",
-        ge=0,
-        description="the open quarter is pulled by its changes, and whole when that was last done so many days ago or earlier; 0: always",
-    )
-    indicator_4_8: Literal["event", "registered"] = Field(
-        "event",
-        validation_alias="PRIMERO_ONA_INDICATOR_4_8",
-        description="definition of indicator 4.8 that the view `indicator_4_8` shows; the ministry has confirmed none",
-    )
-    indicator_4_11a: Literal["served", "open", "registered_or_served"] = Field(
-        "served",
-        validation_alias="PRIMERO_ONA_INDICATOR_4_11A",
-        description="definition of indicator 4.11a that the view `indicator_4_11a` shows; the ministry has confirmed none",
-    )
-    change_limit: int = Field(
-        50,
-        validation_alias="PRIMERO_ONA_CHANGE_LIMIT",
-        ge=1,
-        description="a check warns where an indicator differs by more than so many percent from the quarter or the year before",
-    )
-    coverage_limit: int = Field(
-        90,
-        validation_alias="PRIMERO_ONA_COVERAGE_LIMIT",
-        ge=0,
-        le=100,
-        description="a check warns where less than so many percent of an indicator's children have a known age and a date",
-    )
-    reports: str | None = Field(
-        None,
-        validation_alias="PRIMERO_ONA_REPORTS",
-        description="folder of the reports on this machine, a path; default: reports/ in DAGSTER_HOME",
-    )
-
-    @field_validator("reports")
+    @field_validator("reports", mode="before")
     @classmethod
     def _is_path(cls, value: str | None) -> str | None:
         if value and "://" in value:
             raise ValueError("must be a path of this machine")
         return value
-
-    owners: str = Field(
-        "team:child-protection-data",
-        validation_alias="PRIMERO_ONA_OWNERS",
-        description="whom the UI names as owners of the data: `team:` and a name, or e-mail addresses, separated by commas",
-    )
-    primero_link: str | None = Field(
-        None,
-        validation_alias="PRIMERO_ONA_PRIMERO_LINK",
-        description="address that the UI links `primero` to, https://primero.example.org; default: none",
-    )
-    dashboards_link: str | None = Field(
-        None,
-        validation_alias="PRIMERO_ONA_DASHBOARDS_LINK",
-        description="address that the UI links `ona_dashboards` to; default: none",
-    )
 
     @field_validator("owners")
     @classmethod
@@ -401,11 +295,6 @@ class GraphSettings(_Settings):
         return {"4.8": self.indicator_4_8, "4.11a": self.indicator_4_11a}
 
     @property
-    def reports_folder(self) -> Path | None:
-        """The folder of the reports that is set."""
-        return Path(self.reports) if self.reports else None
-
-    @property
     def policy(self) -> PullPolicy:
         """What of Primero's cases may come."""
         modules = tuple(sorted(_listed(self.modules)))
@@ -417,40 +306,19 @@ class AlertSettings(_Settings):
 
     alert_urls: SecretStr | None = Field(
         None,
-        validation_alias="PRIMERO_ONA_ALERT_URLS",
-        description=(
-            "where faults are reported: Apprise URLs, separated by blanks, as mailtos://user:password@smtp.example.org?to=a@example.org, "
-            "slack://…, jsons://host/path; default: nowhere"
-        ),
+        description="where faults are reported: Apprise URLs, separated by blanks, as mailtos://user:password@smtp.example.org?"
+        "to=a@example.org, slack://…, jsons://host/path; default: nowhere",
     )
-    ping_url: SecretStr | None = Field(
-        None,
-        validation_alias="PRIMERO_ONA_PING_URL",
-        description="an address that is asked for once a day as long as nothing is overdue (a dead-man's switch); default: none",
-    )
-    ui_url: str = Field(
-        "http://127.0.0.1:3000",
-        validation_alias="PRIMERO_ONA_UI_URL",
-        pattern=r"^https?://[^\s/]+",
-        description="address of the Dagster UI, for links in messages",
-    )
-    stale_hours: int = Field(
-        24,
-        validation_alias="PRIMERO_ONA_STALE_HOURS",
-        ge=1,
-        description="hours after which what ONA has of the open quarter is overdue",
-    )
-    least_space: int = Field(
-        2,
-        validation_alias="PRIMERO_ONA_LEAST_SPACE_GB",
-        ge=1,
-        description="free space in GB below which a disk of this machine is reported",
-    )
-    keys_backup: str = Field(
-        "",
-        validation_alias="PRIMERO_ONA_KEYS_BACKUP",
-        description="the newest storage key of which a copy is kept elsewhere, by the name that `primero-ona doctor` gives it",
-    )
+    ping_url: SecretStr | None = None
+    """an address that is asked for once a day as long as nothing is overdue (a dead-man's switch); default: none"""
+    ui_url: str = Field("http://127.0.0.1:3000", pattern=r"^https?://[^\s/]+")
+    """address of the Dagster UI, for links in messages"""
+    stale_hours: int = Field(24, ge=1)
+    """hours after which what ONA has of the open quarter is overdue"""
+    least_space_gb: int = Field(2, ge=1)
+    """free space in GB below which a disk of this machine is reported"""
+    keys_backup: str = ""
+    """the newest storage key of which a copy is kept elsewhere, by the name that `primero-ona doctor` gives it"""
 
 
 #: All groups, in the order in which they are documented.
@@ -470,7 +338,9 @@ def read(*classes: type[SettingsClass]) -> tuple[SettingsClass, ...]:
         try:
             found.append(group())
         except ValidationError as error:
-            faults += [_fault(fault["loc"], fault["type"], fault["msg"]) for fault in error.errors(include_input=False)]
+            for fault in error.errors(include_input=False):
+                malformed = f"is malformed ({fault['msg'].removeprefix('Value error, ')})"
+                faults.append(f"{fault['loc'][0]} {'is not set' if fault['type'] == 'missing' else malformed}")
         except ConfigError as failure:
             faults.append(str(failure))
     if faults:
@@ -481,11 +351,3 @@ def read(*classes: type[SettingsClass]) -> tuple[SettingsClass, ...]:
 def read_one(group: type[SettingsClass]) -> SettingsClass:
     """Read one group of settings; as `read`."""
     return read(group)[0]
-
-
-def _fault(location: tuple[int | str, ...], kind: str, message: str) -> str:
-    """Say what is wrong with one variable, without its value."""
-    name = str(location[0]) if location else "?"
-    if kind == "missing":
-        return f"{name} is not set"
-    return f"{name} is malformed ({message.removeprefix('Value error, ')})"

@@ -17,23 +17,19 @@ _UNSEEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
     "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-#: A blank at which no line breaks; people type it without knowing.
-_HARD_BLANK = "\u00a0"
 
 
 def normalize(text: str | None) -> str:
     """The text without marks that show nothing, with ordinary blanks, and without blanks around it; empty for null."""
-    return _UNSEEN.sub("", text or "").replace(_HARD_BLANK, " ").strip()
+    # U+00A0 is a blank at which no line breaks; people type it without knowing.
+    return _UNSEEN.sub("", text or "").replace("\u00a0", " ").strip()
 
 
 def same_text(one: str | None, other: str | None) -> bool:
     """Whether two texts are the same to a reader; null and blank are the same, capital and small letters are not."""
-    return _seen(one) == _seen(other)
-
-
-def _seen(text: str | None) -> str:
-    """The normal form for comparing: Unicode's NFC of what shows, with one blank for any run of blanks."""
-    return unicodedata.normalize("NFC", " ".join(normalize(text).split()))
+    # Of what shows Unicode's NFC, with one blank for any run of blanks.
+    seen = {unicodedata.normalize("NFC", " ".join(normalize(text).split())) for text in (one, other)}
+    return len(seen) == 1
 
 
 #: A whole number that may not fit into 64 bits, where a number can stand.
@@ -92,7 +88,6 @@ def location_digits(code: str) -> str | None:
 UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
 _UUID = re.compile(UUID)
-_STAND_IN = re.compile("no-uuid(:[0-9a-f]{16})?")
 
 
 def is_uuid(text: object) -> bool:
@@ -102,12 +97,10 @@ def is_uuid(text: object) -> bool:
 
 def case_id_of(*parts: Any) -> str:  # noqa: ANN401
     """The id of a case: the first of `parts`, or where that is no UUID a stand-in made of all parts, always the same one."""
-    identity = parts[0].lower() if isinstance(parts[0], str) else None
-    if identity is not None and is_uuid(identity):
-        return identity
-    return f"no-uuid:{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
+    identity = str(parts[0]).lower()
+    return identity if is_uuid(identity) else f"no-uuid:{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
 
 def showable(identity: str) -> str:
     """A case's id as it may be shown: a UUID or a stand-in as it is, anything else without what it says."""
-    return identity if is_uuid(identity) or _STAND_IN.fullmatch(identity) else "no-uuid"
+    return identity if is_uuid(identity) or re.fullmatch("no-uuid(:[0-9a-f]{16})?", identity) else "no-uuid"

@@ -1,24 +1,22 @@
-"""Refuse unencrypted or unverified connections to remote hosts."""
+"""Refuse unencrypted or unverified connections to remote hosts; and where hosts are."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
+from threading import Thread
 from urllib.parse import urlsplit
 
 from primero_ona.errors import ConfigError
 
-ONA_OVERRIDE = "PRIMERO_ONA_INSECURE_ONA"
-PRIMERO_OVERRIDE = "PRIMERO_ONA_INSECURE_PRIMERO"
+#: Seconds that a name server may take; looking up a name knows no time limit of its own.
+_NAME_SECONDS = 10.0
 
 #: How a connection is protected, as `config show` and the metadata of a run tell it.
 LOCAL, VERIFIED, UNPROTECTED = "on this machine", "encrypted, server verified", "NOT PROTECTED"
-
-
-def unprotected(override: str) -> str:
-    """The words for a connection that only an override admits."""
-    return f"{UNPROTECTED}, admitted by {override}"
 
 
 def is_local(host: str) -> bool:
@@ -31,19 +29,27 @@ def is_local(host: str) -> bool:
         return False
 
 
+def _protection(local: bool, verified: bool, refusal: str, override: str = "") -> str:
+    """How a connection is protected; raises ConfigError with the refusal where it is not, unless a variable overrides that."""
+    if local:
+        return LOCAL
+    if verified:
+        return VERIFIED
+    if override:
+        return f"{UNPROTECTED}, admitted by {override}"
+    raise ConfigError(refusal, see="unverified")
+
+
 def database_protection(parameters: Mapping[str, object], *, override: bool) -> str:
     """How a connection to ONA with these libpq parameters is protected.
 
     Raises ConfigError where it would be to another machine without `sslmode=verify-full`, unless overridden.
     """
-    if protection := _safe_protection(parameters):
-        return protection
-    if override:
-        return unprotected(ONA_OVERRIDE)
-    raise ConfigError(
+    return _protection(
+        *_of_libpq(parameters),
         "ONA's database is on another machine, and ONA_DATABASE_URL does not ask for a verified connection; add "
-        f"?sslmode=verify-full&sslrootcert=/path/ca.pem (or =system), or set {ONA_OVERRIDE}=yes to accept the risk",
-        see="unverified",
+        "?sslmode=verify-full&sslrootcert=/path/ca.pem (or =system), or set PRIMERO_ONA_INSECURE_ONA=yes to accept the risk",
+        "PRIMERO_ONA_INSECURE_ONA" if override else "",
     )
 
 
@@ -62,59 +68,41 @@ def dagster_protection(url: str) -> str:
         raise ConfigError(
             "DAGSTER_POSTGRES_URL is not a database URL; write it like postgresql+psycopg2://user:password@host:5432/dagster"
         ) from None
-    if protection := _safe_protection(parameters):
-        return protection
-    raise ConfigError(
+    return _protection(
+        *_of_libpq(parameters),
         "Dagster's database is on another machine, and DAGSTER_POSTGRES_URL does not ask for a verified connection; add "
         "?sslmode=verify-full&sslrootcert=/path/ca.pem (or =system)",
-        see="unverified",
     )
 
 
-def _safe_protection(parameters: Mapping[str, object]) -> str | None:
-    """How a connection with these libpq parameters is protected, None where it is not.
-
-    What they leave out libpq takes from the environment.
-    """
-    named = {
-        name: str(parameters.get(name) or os.environ.get(variable) or "")
-        for name, variable in {
-            "host": "PGHOST",
-            "hostaddr": "PGHOSTADDR",
-            "service": "PGSERVICE",
-            "sslmode": "PGSSLMODE",
-        }.items()
-    }
-    hosts = [host for name in ("host", "hostaddr") for host in named[name].split(",") if host]
+def _of_libpq(parameters: Mapping[str, object]) -> tuple[bool, bool]:
+    """Whether a connection with these parameters is local, and verified; what they leave out libpq takes from the environment."""
+    host, hostaddr, service, sslmode = (
+        str(parameters.get(name) or os.environ.get(f"PG{name.upper()}") or "")
+        for name in ("host", "hostaddr", "service", "sslmode")
+    )
     # What a service file names is not known here, so it counts as another machine.
-    if all(map(is_local, hosts)) and not named["service"]:
-        return LOCAL
-    return VERIFIED if named["sslmode"] == "verify-full" else None
+    local = not service and all(is_local(one) for one in f"{host},{hostaddr}".split(",") if one)
+    return local, sslmode == "verify-full"
 
 
 def web_protection(url: str, *, override: bool) -> str:
-    """How requests to this address are protected; raises ConfigError as `database_protection` does."""
-    address = urlsplit(url)
-    if is_local(address.hostname or "?"):
-        return LOCAL
-    if address.scheme == "https":
-        return VERIFIED
-    if override:
-        return unprotected(PRIMERO_OVERRIDE)
-    raise ConfigError(
-        f"PRIMERO_URL names another machine without https; write https://, or set {PRIMERO_OVERRIDE}=yes to accept the risk",
-        see="unverified",
+    """How requests to Primero at this address are protected; raises ConfigError as `database_protection` does."""
+    return _protection(
+        *_of_web(url),
+        "PRIMERO_URL names another machine without https; write https://, or set PRIMERO_ONA_INSECURE_PRIMERO=yes to accept the risk",
+        "PRIMERO_ONA_INSECURE_PRIMERO" if override else "",
     )
 
 
 def bucket_protection(url: str) -> str:
     """How requests to a bucket at this address are protected; raises ConfigError as `database_protection`, without override."""
+    return _protection(*_of_web(url), "AWS_ENDPOINT_URL names another machine without https; write https://")
+
+
+def _of_web(url: str) -> tuple[bool, bool]:
     address = urlsplit(url)
-    if is_local(address.hostname or "?"):
-        return LOCAL
-    if address.scheme == "https":
-        return VERIFIED
-    raise ConfigError("AWS_ENDPOINT_URL names another machine without https; write https://", see="unverified")
+    return is_local(address.hostname or "?"), address.scheme == "https"
 
 
 def message_protection(host: str, setting: str, *, verified: bool) -> str:
@@ -122,12 +110,34 @@ def message_protection(host: str, setting: str, *, verified: bool) -> str:
 
     Raises ConfigError, with the `setting` that has the address, where it would be to another machine without that.
     """
-    if is_local(host or "?"):
-        return LOCAL
-    if verified:
-        return VERIFIED
-    raise ConfigError(
+    return _protection(
+        is_local(host or "?"),
+        verified,
         f"{setting} has an address on another machine without a verified connection; use https, or mailtos://, jsons:// and the "
         "like, without verify=no",
-        see="unverified",
     )
+
+
+def resolve(host: str) -> list[str]:
+    """Look up the addresses of a host name; none where it is not known, or the name server does not answer in time."""
+    found: list[str] = []
+
+    def look_up() -> None:
+        with suppress(OSError, UnicodeError):
+            found.extend(str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+
+    thread = Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(_NAME_SECONDS)
+    return list(dict.fromkeys(found))
+
+
+def own_address(address: str) -> str | None:
+    """Find the address of this machine on the way to another address; nothing is sent. None where no way is known."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None

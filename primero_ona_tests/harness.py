@@ -26,7 +26,8 @@ from primero_ona.graph.runs import Outcome, RunOutcome, execute
 from primero_ona.ona.connection import Connect, connect, partition_lock, translate_errors
 from primero_ona.pipeline.reference import fill_dictionary, fill_lookup
 from primero_ona.pipeline.stored import REFERENCE, StoredAssets
-from primero_ona.primero.reference import ListName, Reference, ReferenceList, contents_of
+from primero_ona.primero.client import PrimeroClient
+from primero_ona.primero.reference import ListName, Reference, ReferenceList, content_of
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox import reference
 from primero_ona.sandbox.cases import Wish
@@ -91,6 +92,40 @@ class Clock:
         return self.now
 
 
+class GivenPrimero(PrimeroResource):
+    """A Primero that is not that of the settings."""
+
+    def __init__(self, url: str, username: str, password: str) -> None:
+        super().__init__()
+        self._given = url, username, password
+
+    def client(self, total: float | None = None) -> PrimeroClient:
+        return PrimeroClient(*self._given, pause=0, total=total)
+
+
+class GivenOna(OnaDatabaseResource):
+    """A database that is not that of the settings."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+
+    def _target(self) -> tuple[str, bool]:
+        return self._url, False
+
+
+class GivenStorage(PartitionStorage):
+    """Partitions that are not where the settings say."""
+
+    def __init__(self, url: str, fernet_keys: str, rules: str = "") -> None:
+        super().__init__(rules)
+        self._given = url, fernet_keys, rules
+
+    def assets(self, instance: dg.DagsterInstance | None = None) -> StoredAssets:
+        url, keys, rules = self._given
+        return StoredAssets(lambda: PartitionStore(url, keys), rules)
+
+
 @dataclass
 class Graph:
     """A wired graph; `url` is its ONA database, `store` its partitions."""
@@ -114,11 +149,9 @@ class Graph:
     @property
     def resources(self) -> dict[str, Any]:
         return {
-            "primero": PrimeroResource(
-                url=self.primero.url, username=self.primero.username, password=self.primero.password, pause=0
-            ),
-            "ona": OnaDatabaseResource(url=self.url),
-            "partitions": PartitionStorage(url=str(self.folder), fernet_keys=self.key, rules=self.rules),
+            "primero": GivenPrimero(self.primero.url, self.primero.username, self.primero.password),
+            "ona": GivenOna(self.url),
+            "partitions": GivenStorage(str(self.folder), self.key, self.rules),
         }
 
     @property
@@ -191,7 +224,7 @@ def _plain_lists() -> Reference:
 
 def _lists(data: ReferenceData) -> Reference:
     lists = {"lookups": data.lookups(), "forms": reference.forms(), "locations": data.locations(hierarchy=True)}
-    return _read_once(tuple((name, contents_of(rows)) for name, rows in lists.items()))  # type: ignore[misc]
+    return _read_once(tuple((name, tuple(map(content_of, rows))) for name, rows in lists.items()))  # type: ignore[misc]
 
 
 def seed_reference(

@@ -17,7 +17,7 @@ from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.visible import KnownScope
 from primero_ona.settings import PrimeroSettings
-from primero_ona_tests.harness import Q1, Q2, Graph, small, wired
+from primero_ona_tests.harness import Q1, Q2, GivenOna, Graph, small, wired
 from primero_ona_tests.reliability.syncing import place_of, pull, sync_plainly, terminal_of
 
 Command = Callable[..., Result]
@@ -178,7 +178,7 @@ def test_where_ona_cannot_be_asked_the_process_remembers_the_refusal(
     monkeypatch.setattr(due, "_seen_here", {})
     monkeypatch.setenv("PRIMERO_PASSWORD", "wrong")
     settings = PrimeroSettings()
-    memory = OnaLoginMemory(OnaDatabaseResource("postgresql://sync:s3cret@127.0.0.1:9/ona"), settings)
+    memory = OnaLoginMemory(GivenOna("postgresql://sync:s3cret@127.0.0.1:9/ona"), settings)
     for _ in range(3):
         with (
             PrimeroClient(settings.url, settings.username, "wrong", pause=0, logins=memory) as client,

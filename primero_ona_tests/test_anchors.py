@@ -13,8 +13,8 @@ import pytest
 
 import primero_ona
 from primero_ona import errors
-from primero_ona.definitions import NotLoadedError
 from primero_ona.errors import PAGE, Anchor, SyncError, with_anchor
+from primero_ona.graph.steps import NotLoadedError
 from primero_ona.process import unexpected
 
 ROOT = Path(__file__).parents[1]

@@ -23,6 +23,7 @@ from primero_ona.primero.client import PrimeroClient
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.tls import dagster_protection, database_protection, is_local, web_protection
 from primero_ona_tests.certificates import Authority
+from primero_ona_tests.harness import GivenOna
 from primero_ona_tests.primero.test_bounds import serving
 
 NAME = "ona.example.org"
@@ -172,7 +173,7 @@ def test_a_verified_connection_to_another_machine_works(postgres, tls_port, auth
     with connect(url) as conn:
         assert conn.execute("SELECT 1").fetchone() == (1,)
         assert conn.pgconn.ssl_in_use
-    assert OnaDatabaseResource(url=url).protection() == "encrypted, server verified"
+    assert GivenOna(url).protection() == "encrypted, server verified"
 
 
 @pytest.mark.proves("way-to-ona")

@@ -1,57 +1,75 @@
 """The command `primero-ona`: everything that an operator or a script does without the Dagster UI.
 
-Heavy imports are inside the commands, so that `--help` answers at once.
+A command's module is imported when the command is asked for: all of them take seconds.
 """
 
 from __future__ import annotations
 
 import sys
-from importlib import metadata
-from typing import Annotated
+from collections import UserDict
+from importlib import import_module, metadata
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from primero_ona.cli import demo, doctor, installation, output, quarantine, reference, storage, sync, verify
-from primero_ona.cli.output import exit_code
+from primero_ona.cli import output
 from primero_ona.process import described, prepare_process
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for command in (
-    demo.demo,
-    demo.dev,
-    doctor.doctor,
-    sync.sync,
-    sync.backfill,
-    sync.remap,
-    sync.status,
-    quarantine.findings,
-    verify.verify,
-    verify.compare,
-    sync.report,
-    installation.metrics,
-    storage.forget,
-    storage.purge,
-):
-    app.command()(command)
-for name, group in {
-    "schema": installation.schema,
-    "reference": reference.reference,
-    "labels": reference.labels,
-    "places": reference.places,
-    "dictionary": reference.dictionary,
-    "quarantine": quarantine.app,
-    "fields": reference.fields,
-    "account": installation.account,
-    "config": installation.config,
-    "keys": storage.keys,
-    "alerts": installation.alerts,
-    "code-server": installation.code_server,
-}.items():
-    app.add_typer(group, name=name)
+#: By command, the module that has it, under its own name.
+_MODULES = {
+    "demo": "demo",
+    "dev": "demo",
+    "doctor": "doctor",
+    "sync": "sync",
+    "backfill": "sync",
+    "remap": "sync",
+    "status": "sync",
+    "findings": "quarantine",
+    "verify": "verify",
+    "compare": "verify",
+    "report": "sync",
+    "metrics": "installation",
+    "forget": "storage",
+    "purge": "storage",
+    "schema": "installation",
+    "reference": "reference",
+    "labels": "reference",
+    "places": "reference",
+    "dictionary": "reference",
+    "quarantine": "quarantine",
+    "fields": "reference",
+    "account": "reference",
+    "config": "doctor",
+    "keys": "storage",
+    "alerts": "installation",
+    "code-server": "installation",
+}
+
+
+class _Commands(UserDict[str, Any]):
+    """The commands by name; each module is imported when one of its commands is asked for."""
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401
+        """Import a command."""
+        found = getattr(import_module(f"primero_ona.cli.{self.data[name]}"), name.replace("-", "_"))
+        if isinstance(found, typer.Typer):
+            command: Any = typer.main.get_group(found)
+        else:
+            alone = typer.Typer(add_completion=False)
+            alone.command()(found)
+            command = typer.main.get_command(alone)
+        command.name = name
+        return command
+
+
+class _Group(TyperGroup):
+    def __init__(self, **attributes: Any) -> None:  # noqa: ANN401
+        super().__init__(**attributes)
+        self.commands = _Commands(_MODULES)
+
+
+app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 def _show_version(asked: bool) -> None:
@@ -79,7 +97,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 whatever it is, its text may quote a row, so it ends here
             text, kind = described(error)
             output.error(text)
-            sys.exit(exit_code(kind))
+            sys.exit(output.exit_code(kind))
 
 
 if __name__ == "__main__":

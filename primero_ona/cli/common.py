@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
+import dagster as dg
+import psycopg
 import typer
 
 from primero_ona.cli import output
+from primero_ona.errors import SyncError
+from primero_ona.graph.partitions import quarterly_partitions, require_partition
+from primero_ona.graph.queue import (
+    NotLaunchedError,
+    follow,
+    is_served,
+    last_beat,
+    require_none_launched,
+    submit,
+    take_back,
+)
+from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
+from primero_ona.graph.runs import Outcome, RunOutcome, ensure_home, execute, open_instance
+from primero_ona.ona.migrations import apply, plan
+from primero_ona.pipeline.stored import REFERENCE, StoredAssets
+from primero_ona.primero.client import PrimeroClient
 from primero_ona.quarters import Quarter
-
-if TYPE_CHECKING:
-    import dagster as dg
-    import psycopg
-
-    from primero_ona.graph.runs import Outcome, RunOutcome
-    from primero_ona.pipeline.stored import StoredAssets
+from primero_ona.settings import (
+    AlertSettings,
+    GraphSettings,
+    OnaSettings,
+    PrimeroSettings,
+    StorageSettings,
+    read,
+    read_one,
+)
 
 #: Exit code of a command that Ctrl-C ended, as a shell has it; and so many of the runs that it leaves are named.
 INTERRUPTED, _NAMED = 130, 5
@@ -25,42 +45,48 @@ INTERRUPTED, _NAMED = 130, 5
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]
 
 
-@contextmanager
-def ona_connection() -> Iterator[psycopg.Connection]:
+def ona_connection() -> AbstractContextManager[psycopg.Connection]:
     """A connection to the ONA database that the settings name."""
-    from primero_ona.graph.resources import OnaDatabaseResource
+    return OnaDatabaseResource().connection()
 
-    with OnaDatabaseResource().connection() as connection:
-        yield connection
+
+def primero_client(total: float | None = None) -> PrimeroClient:
+    """A client of the Primero that the settings name; `total`: seconds that all its questions may take together."""
+    return PrimeroResource().client(total)
 
 
 def apply_schema() -> int:
     """Add what is missing in ONA's database; how many changes that took."""
-    from primero_ona.ona.migrations import apply, plan
-
     with ona_connection() as connection:
         changes = plan(connection)
         apply(connection, changes)
     return len(changes)
 
 
+def build_defs() -> dg.Definitions:
+    """Build the graph; raises ConfigError where a setting that shapes it is malformed."""
+    from primero_ona.definitions import build_defs  # noqa: PLC0415  makes the graph of the code location, too
+
+    return build_defs()
+
+
 @contextmanager
 def stored_assets() -> Iterator[StoredAssets]:
     """The stored partitions that the settings name."""
-    from primero_ona.graph.resources import PartitionStorage
-    from primero_ona.graph.runs import ensure_home, open_instance
-
     ensure_home()
     with open_instance() as instance:
         yield PartitionStorage().assets(instance)
 
 
+def read_settings(*, primero: bool = True) -> GraphSettings:
+    """Read all settings of a sync, so that one message names all that is wrong; return those of the graph."""
+    read(*([PrimeroSettings] if primero else []), OnaSettings, StorageSettings, GraphSettings)
+    return read_one(GraphSettings)
+
+
 def refresh_reference(*, here: bool = False) -> RunOutcome:
     """Run the job that reads Primero's reference data, without which nothing can be mapped; `here`: see `sync_quarters`."""
-    from primero_ona.graph.runs import RunOutcome, open_instance
-    from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read
-
-    read(PrimeroSettings, OnaSettings, StorageSettings, GraphSettings)
+    read_settings()
     outcome = RunOutcome()
     with open_instance() as instance, output.progress(1, quiet=True) as show:
         _run("refresh_reference", [outcome], instance, show, here=here)
@@ -80,15 +106,7 @@ def sync_quarters(
     `whole`: all of the open quarter is walked, not its changes only. Where Dagster's daemon is alive its queue takes the runs,
     unless they have to be `here`: this process alone has the sandbox.
     """
-    from primero_ona.graph.partitions import quarterly_partitions, require_partition
-    from primero_ona.graph.resources import PartitionStorage
-    from primero_ona.graph.runs import Outcome, RunOutcome, open_instance
-    from primero_ona.pipeline.stored import REFERENCE
-    from primero_ona.settings import GraphSettings, OnaSettings, PrimeroSettings, StorageSettings, read, read_one
-
-    primero = [PrimeroSettings] if job_name == "sync_quarter" else []
-    read(*primero, OnaSettings, StorageSettings, GraphSettings)
-    quarters = quarterly_partitions(read_one(GraphSettings).start)
+    quarters = quarterly_partitions(read_settings(primero=job_name == "sync_quarter").start)
     for quarter in wanted:
         require_partition(quarters, quarter)
     outcomes = [Outcome(quarter=quarter, whole=whole) for quarter in wanted]
@@ -107,39 +125,29 @@ def _run(
     job_name: str, outcomes: Sequence[RunOutcome], instance: dg.DagsterInstance, show: output.Show, *, here: bool
 ) -> None:
     """Run a job once for each outcome, which says for which quarter, and fill in what came of it."""
-    from primero_ona.definitions import build_defs
-    from primero_ona.errors import SyncError
-    from primero_ona.graph.queue import NotLaunchedError, follow, is_served, last_beat, require_none_launched, take_back
-    from primero_ona.graph.runs import Outcome, execute
-
     defs = build_defs()
-    labels = [outcome.quarter.label if isinstance(outcome, Outcome) else job_name for outcome in outcomes]
     handed = last_beat(instance)
     runs = _submit(defs, job_name, outcomes, instance) if not here and is_served(instance) else []
     for number, outcome in enumerate(outcomes):
+        label = outcome.quarter.label if isinstance(outcome, Outcome) else job_name
         try:
             if runs:
                 outcome.run_id = runs[number]
                 try:
-                    follow(instance, runs[number], outcome, partial(show, number, labels[number]), handed)
+                    follow(instance, runs[number], outcome, partial(show, number, label), handed)
                     continue
                 except NotLaunchedError:
                     take_back(instance, runs[number + 1 :])
                     outcome.run_id, runs = "", []
-                except KeyboardInterrupt:
-                    _leave(runs[number:])
-                except SyncError:
-                    raise
-                except Exception:
-                    _name(runs[number:])
-                    raise
             if not here:
                 require_none_launched(instance)
         except SyncError as error:
             # Other quarters have come, or can: this one alone failed.
             outcome.failure, outcome.kind = error.shown, error.kind
             continue
-        show(number, labels[number], "runs")
+        except (KeyboardInterrupt, Exception) as end:  # noqa: BLE001 it is raised again
+            _leave(runs[number:], end)
+        show(number, label, "runs")
         execute(defs.resolve_job_def(job_name), instance, outcome)
 
 
@@ -147,40 +155,26 @@ def _submit(
     defs: dg.Definitions, job_name: str, outcomes: Sequence[RunOutcome], instance: dg.DagsterInstance
 ) -> list[str]:
     """Put a run for each outcome into the daemon's queue; their ids. None of them is left there unnamed."""
-    from primero_ona.graph.queue import submit, take_back
-
     runs: list[str] = []
     try:
         for outcome in outcomes:
             runs += [submit(defs, job_name, instance, outcome.tags)]
-    except KeyboardInterrupt:
-        if not runs:
-            raise
-        _leave(runs)
-    except Exception:
-        if left := take_back(instance, runs):
-            _name(left)
-        raise
+    except KeyboardInterrupt as end:
+        _leave(runs, end)
+    except Exception as end:  # noqa: BLE001 it is raised again
+        _leave(take_back(instance, runs), end)
     return runs
 
 
-def _name(runs: Sequence[str]) -> None:
-    """Say that runs go on without the command, which has failed."""
-    output.error(f"Dagster's daemon goes on with what was asked before this fault: {_pages(runs)}")
-
-
-def _leave(runs: Sequence[str]) -> NoReturn:
-    """Say that runs go on without the command that was interrupted, and leave."""
-    output.error(
-        f"interrupted, but Dagster's daemon goes on with what was asked; follow or terminate it at {_pages(runs)}"
-    )
-    raise typer.Exit(INTERRUPTED)
-
-
-def _pages(runs: Sequence[str]) -> str:
-    """Where the UI shows runs."""
-    from primero_ona.settings import AlertSettings, read_one
-
+def _leave(runs: Sequence[str], end: BaseException) -> NoReturn:
+    """Say where the UI shows the runs that go on without the command, which a fault or Ctrl-C ends, and end it."""
+    if not runs:
+        raise end
     address = read_one(AlertSettings).ui_url.rstrip("/")
     pages = ", ".join(f"{address}/runs/{run_id}" for run_id in runs[:_NAMED])
-    return pages + (f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else "")
+    pages += f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+    if not isinstance(end, KeyboardInterrupt):
+        output.error(f"Dagster's daemon goes on with what was asked before this fault: {pages}")
+        raise end
+    output.error(f"interrupted, but Dagster's daemon goes on with what was asked; follow or terminate it at {pages}")
+    raise typer.Exit(INTERRUPTED)

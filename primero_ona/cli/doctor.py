@@ -1,33 +1,31 @@
-"""`doctor`: everything that a sync needs, looked at in turn, and what to do where something is not well."""
+"""`doctor` and `config`: everything that a sync needs, looked at in turn, what to do where it is not well, and the settings."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Any
 
 import typer
 
 from primero_ona.cli import output
-from primero_ona.cli.common import AsJson, ona_connection
-from primero_ona.cli.output import exit_code
-from primero_ona.diagnosis import STORAGE, Area, Diagnosis, free_space, keys_noted, storage_folder
-from primero_ona.errors import ConfigError, SyncError
+from primero_ona.cli.common import AsJson, build_defs, ona_connection, primero_client
+from primero_ona.cli.settings_docs import look_at_settings, show_settings
+from primero_ona.errors import Area, Diagnosis
+from primero_ona.graph.machine import look_at_dagster, look_at_storage
+from primero_ona.ona.diagnosis import diagnose as diagnose_ona
+from primero_ona.ona.diagnosis import newest_cases
+from primero_ona.pipeline.account import known_fields
+from primero_ona.pipeline.alerts import channels
+from primero_ona.primero.diagnosis import diagnose as diagnose_primero
+from primero_ona.primero.diagnosis import scope
 from primero_ona.process import described
-
-if TYPE_CHECKING:
-    from primero_ona.primero.fields import KnownFields
-
-_SETTINGS, _DAGSTER, _ALERTS = Area("settings"), Area("Dagster"), Area("alerts")
+from primero_ona.settings import AlertSettings, OnaSettings, read_one
 
 #: Seconds that all questions to Primero may take together.
 _PRIMERO_SECONDS = 60
-
-_UNSET = "its settings have to be right first"
 
 
 def doctor(*, as_json: AsJson = False) -> None:
@@ -40,187 +38,78 @@ def doctor(*, as_json: AsJson = False) -> None:
         found.append(line)
         if not as_json:
             output.note(f"{line.state:12}  {line.area}: {line.what}: {line.text}")
-    codes = [exit_code(line.kind) for line in found]
+    code = output.exit_code(*(line.kind for line in found))
     if as_json:
-        lines = [{**asdict(line), "exit_code": code} for line, code in zip(found, codes, strict=True)]
-        output.print_json({"exit_code": max(codes), "lines": lines})
+        lines = [{**asdict(line), "exit_code": output.exit_code(line.kind)} for line in found]
+        output.print_json({"exit_code": code, "lines": lines})
     else:
         failed = sum(line.state == "failed" for line in found)
         output.note(f"{failed} of {len(found)} need something to be done." if failed else "All is well.")
-    raise typer.Exit(max(codes))
+    raise typer.Exit(code)
 
 
 def diagnose() -> Iterator[Diagnosis]:
     """Look at one area after the other; what goes wrong in one does not keep the others from being looked at."""
-    lines = list(_settings())
+    lines = list(look_at_settings())
     yield from lines
+
     well = {line.what for line in lines if line.state == "ok"}
-    sight = _Sight()
-    for area, look, needs in (
-        ("ONA", sight.ona, {"ONA"}),
-        ("Primero", sight.primero, {"Primero"}),
-        ("storage", _storage, {"storage", "graph", "alerts"}),
-        ("Dagster", _dagster, {"graph", "alerts"}),
-        ("alerts", _alerts, {"alerts"}),
-    ):
-        if needs <= well:
-            yield from _guarded(Area(area), look)
-        else:
-            yield Area(area).skipped("all", _UNSET)
-
-
-def _guarded(area: Area, look: Callable[[], Iterator[Diagnosis]]) -> Iterator[Diagnosis]:
-    """Turn what a look fails at into a line."""
-    try:
-        yield from look()
-    except Exception as error:  # noqa: BLE001 whatever it is, its text may quote data, so it ends here
-        yield Diagnosis(area.name, "look", "failed", *described(error))
-
-
-def _settings() -> Iterator[Diagnosis]:
-    """Each group of settings, and how its connection would be protected."""
-    from primero_ona.cli.settings_docs import REFUSED, show_settings
-    from primero_ona.settings import (
-        AlertSettings,
-        GraphSettings,
-        OnaSettings,
-        PrimeroSettings,
-        StorageSettings,
-        read_one,
+    facts: dict[str, Any] = {}
+    looks: tuple[tuple[str, Callable[[], Iterator[Diagnosis]], set[str]], ...] = (
+        ("ONA", partial(_look_at_ona, facts), {"ONA"}),
+        ("Primero", partial(_look_at_primero, facts), {"Primero"}),
+        ("storage", look_at_storage, {"storage", "graph", "alerts"}),
+        ("Dagster", partial(look_at_dagster, build_defs, datetime.now(UTC)), {"graph", "alerts"}),
+        ("alerts", _look_at_alerts, {"alerts"}),
     )
-    from primero_ona.tls import UNPROTECTED
-
-    unset = set()
-    for name, group in (
-        ("Primero", PrimeroSettings),
-        ("ONA", OnaSettings),
-        ("storage", StorageSettings),
-        ("graph", GraphSettings),
-        ("alerts", AlertSettings),
-    ):
-        try:
-            read_one(group)
-            yield _SETTINGS.ok(name, "complete")
-        except ConfigError as failure:
-            unset.add(name)
-            yield _SETTINGS.failure(name, failure)
-    for line in show_settings():
-        what = line.variable.partition("connection to ")[2]
-        if not what or what in unset:
+    for area, look, needs in looks:
+        if not needs <= well:
+            yield Area(area).skipped("all", "its settings have to be right first")
             continue
-        if line.value.startswith(REFUSED):
-            yield _SETTINGS.failed(line.variable, line.value.removeprefix(REFUSED), ConfigError)
-        elif line.value.startswith(UNPROTECTED):
-            yield _SETTINGS.warning(
-                line.variable, f"{line.value}; use https, or sslmode=verify-full, as soon as you can"
-            )
-        else:
-            yield _SETTINGS.ok(line.variable, line.value)
+        try:
+            yield from look()
+        except Exception as error:  # noqa: BLE001 whatever it is, its text may quote data, so it ends here
+            yield Diagnosis(area, "look", "failed", *described(error))
 
 
-class _Sight:
-    """What the look at ONA knows and the look at Primero needs."""
+def _look_at_ona(facts: dict[str, Any]) -> Iterator[Diagnosis]:
+    """Look at ONA's database; where it is well, `facts` gets what the look at Primero needs of it."""
+    settings = read_one(OnaSettings)
+    lines = list(diagnose_ona(settings.database_url.get_secret_value(), insecure=settings.insecure))
+    yield from lines
+    if all(line.state in {"ok", "warning"} for line in lines):
+        with ona_connection() as connection:
+            facts.update(known=known_fields(connection), cases=newest_cases(connection))
 
-    def __init__(self) -> None:
-        self._known: KnownFields | None = None
-        self._cases: list[str] = []
 
-    def ona(self) -> Iterator[Diagnosis]:
-        """Look at ONA's database."""
-        from primero_ona.ona.diagnosis import diagnose, newest_cases
-        from primero_ona.pipeline.extract import known_fields
-        from primero_ona.settings import OnaSettings, read_one
-
-        settings = read_one(OnaSettings)
-        lines = list(diagnose(settings.database_url.get_secret_value(), insecure=settings.insecure))
+def _look_at_primero(facts: dict[str, Any]) -> Iterator[Diagnosis]:
+    with primero_client(total=_PRIMERO_SECONDS) as client:
+        lines = list(diagnose_primero(client, facts.get("known")))
         yield from lines
-        if all(line.state in {"ok", "warning"} for line in lines):
-            with ona_connection() as connection:
-                self._known, self._cases = known_fields(connection), newest_cases(connection)
-
-    def primero(self) -> Iterator[Diagnosis]:
-        """Look at Primero."""
-        from primero_ona.graph.resources import PrimeroResource
-        from primero_ona.primero.diagnosis import diagnose, scope
-
-        with PrimeroResource().client(total=_PRIMERO_SECONDS) as client:
-            lines = list(diagnose(client, self._known))
-            yield from lines
-            if self._cases and any(line.what == "login" and line.state == "ok" for line in lines):
-                yield scope(client, self._cases)
+        if facts.get("cases") and any(line.what == "login" and line.state == "ok" for line in lines):
+            yield scope(client, facts["cases"])
 
 
-def _storage() -> Iterator[Diagnosis]:
-    """The stored partitions, their keys, and the space on this machine's disks."""
-    from primero_ona.graph.resources import PartitionStorage, default_storage
-    from primero_ona.pipeline.stored import UNDER18
-    from primero_ona.settings import AlertSettings, StorageSettings, read_one
-
-    settings, alerts = read_one(StorageSettings), read_one(AlertSettings)
-    base = None if settings.bucket else settings.folder or default_storage(None)
-    try:
-        stored = PartitionStorage().assets()
-        quarters = stored.quarters(UNDER18)
-        yield storage_folder(base) if base else STORAGE.ok("bucket", "it answers, and keeps no old versions")
-        if quarters:
-            stored.summary(UNDER18, quarters[-1])
-        yield STORAGE.ok(
-            "keys", "they open the newest stored partition" if quarters else "well-formed; nothing is stored yet"
-        )
-    except SyncError as failure:
-        yield STORAGE.failure("keys and place", failure)
-    yield keys_noted(settings.storage_keys.get_secret_value(), alerts.keys_backup)
-    folders = {"DAGSTER_HOME": _home(), "temporary files": Path(tempfile.gettempdir())}
-    folders |= {"stored partitions": base} if base else {}
-    yield free_space(folders, alerts.least_space)
-
-
-def _dagster() -> Iterator[Diagnosis]:
-    """Dagster's instance, where one is there, and how old everything is."""
-    from primero_ona.graph.runs import find_home, open_instance
-
-    try:
-        home = find_home()
-    except ConfigError as failure:
-        yield _DAGSTER.failure("DAGSTER_HOME", failure)
-        return
-    if not home.exists():
-        yield _DAGSTER.warning("DAGSTER_HOME", f"{home} is not there yet; the first sync, or `make dev`, makes it")
-        return
-    if not (home / "dagster.yaml").exists():
-        text = f"{home} has no dagster.yaml, so Dagster's own defaults would hold; copy ours there (in production deploy/dagster.yaml)"
-        yield _DAGSTER.failed("DAGSTER_HOME", text, ConfigError)
-        return
-    yield _DAGSTER.ok("DAGSTER_HOME", str(home))
-    with open_instance() as instance:
-        import dagster as dg
-
-        from primero_ona.definitions import build_defs
-        from primero_ona.graph.diagnosis import ages, diagnose
-        from primero_ona.quarters import Quarter
-        from primero_ona.settings import AlertSettings, GraphSettings, read_one
-
-        defs = build_defs()
-        on = {schedule.name: schedule.default_status.value == "RUNNING" for schedule in defs.schedules or ()}
-        on |= {sensor.name: sensor.default_status == dg.DefaultSensorStatus.RUNNING for sensor in defs.sensors or ()}
-        yield from diagnose(instance, on)
-        start = Quarter.parse(read_one(GraphSettings).start)
-        yield from ages(instance, start, datetime.now(UTC), read_one(AlertSettings).stale_hours)
-
-
-def _alerts() -> Iterator[Diagnosis]:
+def _look_at_alerts() -> Iterator[Diagnosis]:
     """Whether faults are reported to anyone."""
-    from primero_ona.pipeline.alerts import channels
-    from primero_ona.settings import AlertSettings, read_one
-
     if to := channels(read_one(AlertSettings)):
         text = f"{', '.join(channel.name for channel in to)}; `primero-ona alerts test` sends each a message"
-        yield _ALERTS.ok("addresses", text)
+        yield Area("alerts").ok("addresses", text)
     else:
-        yield _ALERTS.warning(
-            "addresses", "faults are reported to no one; set PRIMERO_ONA_ALERT_URLS, see docs/settings.md"
-        )
+        text = "faults are reported to no one; set PRIMERO_ONA_ALERT_URLS, see docs/settings.md"
+        yield Area("alerts").warning("addresses", text)
 
 
-def _home() -> Path:
-    return Path(os.environ.get("DAGSTER_HOME") or Path.cwd() / ".dagster_home")
+config = typer.Typer(help="The settings.", no_args_is_help=True)
+
+
+@config.command("show")
+def config_show(*, as_json: AsJson = False) -> None:
+    """Print every setting, its value (of a secret only whether it is set), its default, and how connections are protected."""
+    lines = show_settings()
+    if as_json:
+        output.print_json(lines)
+        return
+    for line in lines:
+        default = "" if "default: " in line.description else f"; default: {line.default}"
+        output.note(f"{line.variable}: {line.value}\n    {line.description}{default}")

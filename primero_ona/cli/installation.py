@@ -1,38 +1,28 @@
-"""`config`, `schema`, `account`, `metrics`, `alerts`, `code-server`: settings, ONA's tables, the account, and the services."""
+"""`schema`, `metrics`, `alerts` and `code-server`: ONA's tables, and the services that run beside the syncs."""
 
 from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._grpc.client import DagsterGrpcClient
 
 from primero_ona.cli import output
 from primero_ona.cli.common import AsJson, apply_schema, ona_connection
 from primero_ona.errors import ConfigError, TransientError
+from primero_ona.graph.dead_runs import ask_for_lost_retries
+from primero_ona.graph.metrics import serve, write
+from primero_ona.graph.resources import OnaDatabaseResource
+from primero_ona.graph.runs import ensure_home, open_instance
+from primero_ona.ona.migrations import plan
+from primero_ona.ona.roles import roles_sql
+from primero_ona.pipeline.alerts import channels
+from primero_ona.settings import AlertSettings, OnaSettings, read_one
 from primero_ona.tls import is_local
-
-config = typer.Typer(help="The settings.", no_args_is_help=True)
-
-
-@config.command("show")
-def config_show(*, as_json: AsJson = False) -> None:
-    """Print every setting, its value (of a secret only whether it is set), its default, and how connections are protected."""
-    from primero_ona.cli.settings_docs import show_settings
-
-    lines = show_settings()
-    if as_json:
-        output.print_json([asdict(line) for line in lines])
-        return
-    for line in lines:
-        output.note(f"{line.variable}: {line.value}")
-        output.note(
-            f"    {line.description}" + ("" if "default: " in line.description else f"; default: {line.default}")
-        )
-
 
 schema = typer.Typer(help="ONA's tables: what is missing, and adding it.", no_args_is_help=True)
 
@@ -40,17 +30,19 @@ schema = typer.Typer(help="ONA's tables: what is missing, and adding it.", no_ar
 @schema.command("plan")
 def schema_plan(*, as_json: AsJson = False) -> None:
     """Print what is missing in ONA's database, and the SQL that would add it. Changes nothing."""
-    from primero_ona.ona.migrations import plan
-
     with ona_connection() as connection:
-        output.show_changes(plan(connection), as_json=as_json)
+        changes = plan(connection)
+    if as_json:
+        output.print_json(changes)
+        return
+    for change in changes:
+        output.note(f"-- {change.why}\n{change.sql.strip().rstrip(';')};\n")
+    output.note(f"{len(changes)} changes; `primero-ona schema apply` makes them." if changes else "Nothing is missing.")
 
 
 @schema.command("roles")
 def schema_roles() -> None:
     """Print the SQL that makes the database's roles and the dashboards' views, for ONA's administrators. Changes nothing."""
-    from primero_ona.ona.roles import roles_sql
-
     with ona_connection() as connection:
         typer.echo(roles_sql(connection))
 
@@ -61,40 +53,6 @@ def schema_apply() -> None:
     output.note(f"{apply_schema()} changes made; ONA's tables are as this version needs them.")
 
 
-account = typer.Typer(help="Primero's account: what it sees, and a login that was refused.", no_args_is_help=True)
-
-
-@account.command("accept-cases")
-def accept_cases(
-    cases: Annotated[int, typer.Argument(min=1, help="How many cases are right, as the failure names them.")],
-) -> None:
-    """Accept that the account sees so many cases and no more, where pulls fail since it saw more before or ONA has more.
-
-    Ask Primero's administrators first. Cases that are lost from sight stay in ONA as they are. Safe to repeat.
-    """
-    from primero_ona.ona.primero_state import accept_visible
-
-    with ona_connection() as connection:
-        accept_visible(connection, cases)
-    output.note(f"Accepted: {cases:,} cases are right. `primero-ona sync` goes on with them.")
-
-
-@account.command("retry-login")
-def retry_login() -> None:
-    """Ask Primero once whether it takes the login, though it refused it before; then everything asks again, or nothing does.
-
-    For a login that is right: the account was locked or disabled, and is not any more.
-    """
-    from primero_ona.graph.resources import PrimeroResource
-    from primero_ona.ona.primero_state import forget_refused_logins
-
-    with ona_connection() as connection:
-        forget_refused_logins(connection)
-    with PrimeroResource().client() as client:
-        client.page("cases", {"per": 0, "fields": "status"})
-    output.note("Primero takes the login. Syncs and the sensor ask again.")
-
-
 def metrics(
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to serve on.")] = 9_464,
     address: Annotated[str, typer.Option(help="Address to serve on; there is no login and no TLS.")] = "127.0.0.1",
@@ -103,11 +61,6 @@ def metrics(
     ] = None,
 ) -> None:
     """Serve /metrics for Prometheus and /health for load balancers, until stopped: counts and ages, no data."""
-    from primero_ona.graph.metrics import serve, write
-    from primero_ona.graph.resources import OnaDatabaseResource
-    from primero_ona.graph.runs import ensure_home, open_instance
-    from primero_ona.settings import OnaSettings, read_one
-
     read_one(OnaSettings)
     ensure_home()
     with open_instance() as instance:
@@ -131,9 +84,6 @@ alerts = typer.Typer(help="Messages about faults.", no_args_is_help=True)
 @alerts.command("test")
 def alerts_test() -> None:
     """Send a message to each address in PRIMERO_ONA_ALERT_URLS, to see that it arrives."""
-    from primero_ona.pipeline.alerts import channels
-    from primero_ona.settings import AlertSettings, read_one
-
     to = channels(read_one(AlertSettings))
     if not to:
         raise ConfigError(
@@ -165,9 +115,6 @@ def code_server_ready(port: Port = 4_000) -> None:
 
     Not before: a retry that is asked for while nothing answers is lost.
     """
-    from primero_ona.graph.dead_runs import ask_for_lost_retries
-    from primero_ona.graph.runs import open_instance
-
     if not _waited(port, _LOADS, answers=True):
         raise TransientError(
             f"no code server answers at port {port} after {_LOADS} seconds; its log says why", see="dagster"
@@ -183,9 +130,6 @@ def code_server_stop(port: Port = 4_000) -> None:
 
     Stop the daemon before: what it launches meanwhile fails.
     """
-    from dagster._core.errors import DagsterUserCodeUnreachableError
-    from dagster._grpc.client import DagsterGrpcClient
-
     with suppress(DagsterUserCodeUnreachableError):
         DagsterGrpcClient(host="127.0.0.1", port=port).shutdown_server()
     if not _waited(port, _ENDS, answers=False):
@@ -197,9 +141,6 @@ def code_server_stop(port: Port = 4_000) -> None:
 
 def _waited(port: int, seconds: int, *, answers: bool) -> bool:
     """Wait so long for a code server to answer, or to answer no more; whether that came."""
-    from dagster._core.errors import DagsterUserCodeUnreachableError
-    from dagster._grpc.client import DagsterGrpcClient
-
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:

@@ -11,15 +11,17 @@ import json
 import os
 import select
 import sys
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, datetime
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -31,21 +33,20 @@ from primero_ona.quarters import Quarter, local_time
 
 if TYPE_CHECKING:
     from primero_ona.graph.runs import Outcome, RunOutcome
-    from primero_ona.ona.bookkeeping import Entry
+    from primero_ona.ona.bookkeeping import QuarterStatus
     from primero_ona.ona.figure_reads import Total
     from primero_ona.pipeline.reconcile import Reconciliation
 
 #: Where the output is no terminal nothing is folded or cut: a script, or a search, wants each row in its line.
 _UNFOLDED = 10_000
 
-out = Console(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else _UNFOLDED)
-_err = Console(stderr=True, highlight=False)
+# What is printed is shown as it is: `[/b]` in a label is no markup, and `:a:` in an address no emoji.
+_plain = partial(Console, highlight=False, markup=False, emoji=False)
+out = _plain(width=None if sys.stdout and sys.stdout.isatty() else _UNFOLDED)
+_err = _plain(stderr=True)
 
 #: Shows how far the runs of a command are; see `progress`.
 Show = Callable[[int, str, str], None]
-
-#: The outcomes of a load whose rows stand in ONA afterwards.
-STANDING = ("inserted", "updated", "unchanged")
 
 _SEVERITIES = {"WARN": "with a warning", "ERROR": "failed"}
 
@@ -55,18 +56,19 @@ _OUTCOMES = ("inserted", "updated", "unchanged", "stale", "removed", "quarantine
 class _UnfailingFile(io.FileIO):
     """A stream of this process that neither a reader who left nor a full disk makes fail: what cannot be written is dropped."""
 
-    def __init__(self, descriptor: int, report: Callable[[OSError], None]) -> None:
-        super().__init__(descriptor, "w", closefd=False)
-        self._report = report
+    _lost = False
 
     def write(self, data: Any, /) -> int:  # noqa: ANN401
-        """Write some of the data; all of it counts as written where none can be."""
+        """Write some of the data; all of it counts as written where none can be, which is said once of standard output."""
         try:
             while (written := super().write(data)) is None:  # a pipe that is full and does not wait by itself
                 select.select([], [self], [])
         except OSError as failed:
-            report, self._report = self._report, lambda _: None
-            report(failed)
+            first, self._lost = not self._lost, True
+            if first and self.fileno() == 1 and failed.errno != errno.EPIPE:  # else the reader has seen enough
+                error(
+                    f"the output cannot be written ({failed.strerror}); what was to be done is done, see the exit code"
+                )
             return memoryview(data).nbytes
         return written
 
@@ -78,7 +80,7 @@ def unfailing_output() -> Iterator[None]:
     What an encoding cannot write is written with backslashes. For the command line, around all that it does.
     """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _unfailing(1, before[0], _report_lost), _unfailing(2, before[1], lambda _: None)
+    sys.stdout, sys.stderr = _unfailing(1, sys.stdout), _unfailing(2, sys.stderr)
     try:
         yield
     finally:
@@ -87,28 +89,23 @@ def unfailing_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def _unfailing(descriptor: int, stream: TextIO | None, report: Callable[[OSError], None]) -> TextIO:
+def _unfailing(descriptor: int, stream: TextIO | None) -> TextIO:
     if stream is None:  # closed by the caller; a file must not take its number
         os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
-    raw = _UnfailingFile(descriptor, report)
+    raw = _UnfailingFile(descriptor, "w", closefd=False)
     encoding = stream.encoding if stream else "utf-8"
     by_line = descriptor == 2 or raw.isatty()
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=by_line)
 
 
-def _report_lost(failed: OSError) -> None:
-    if failed.errno != errno.EPIPE:  # the reader has seen enough
-        error(f"the output cannot be written ({failed.strerror}); what was to be done is done, see the exit code")
-
-
 def note(text: str) -> None:
     """A line for people."""
-    out.print(text, markup=False, soft_wrap=True)
+    out.print(text, soft_wrap=True)
 
 
 def error(text: str) -> None:
     """One plain message on standard error."""
-    _err.print(f"primero-ona: {text}", markup=False, soft_wrap=True)
+    _err.print(f"primero-ona: {text}", soft_wrap=True)
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401
@@ -132,19 +129,41 @@ def progress(total: int, *, quiet: bool) -> Iterator[Show]:
         yield show
 
 
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, texts: bool = False) -> Table:
+    """Make a table, of which all columns but the first stand to the right; or of `texts`: folded, never cut, only counts do."""
+    made, listed = Table(header_style="bold"), list(rows)
+    for place, column in enumerate(columns):
+        right = bool(listed) and isinstance(listed[0][place], int) if texts else place > 0
+        overflow: OverflowMethod = "fold" if texts else "ellipsis"
+        made.add_column(
+            column, justify="right" if right else "left", overflow=overflow, no_wrap=not texts and not place
+        )
+    for row in listed:
+        made.add_row(*map(_cell, row))
+    return made
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return "" if value is None else str(value)
+
+
 def show_outcomes(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     """What the load of each quarter did, how its checks went, and what went wrong."""
     if as_json:
         print_json([as_json_of(outcome) for outcome in outcomes])
         return
-    table = _table("quarter", "table", *_OUTCOMES)
-    for outcome in outcomes:
-        for asset, counts in sorted(outcome.load.items()):
-            table.add_row(outcome.quarter.label, asset, *(f"{counts.get(name, 0):,}" for name in _OUTCOMES))
-    if table.row_count:
-        out.print(table)
+    rows = [
+        (outcome.quarter.label, asset, *(counts.get(name, 0) for name in _OUTCOMES))
+        for outcome in outcomes
+        for asset, counts in sorted(outcome.load.items())
+    ]
+    if rows:
+        out.print(table(("quarter", "table", *_OUTCOMES), rows))
     _show_checks(outcomes)
-    _show_failures(outcomes)
 
 
 def as_json_of(outcome: RunOutcome) -> dict[str, Any]:
@@ -154,35 +173,39 @@ def as_json_of(outcome: RunOutcome) -> dict[str, Any]:
 
 def show_demo(outcomes: Sequence[Outcome]) -> None:
     """Rows per quarter, the children in each indicator's set, and the checks."""
-    table = _table("quarter", "cases", "services", "in 4.8", "in 4.11a", "removed", "quarantined")
-    for outcome in outcomes:
-        loaded = {asset: sum(counts.get(name, 0) for name in STANDING) for asset, counts in outcome.load.items()}
-        numbers = (
-            loaded.get("ona/cases", 0),
-            loaded.get("ona/services", 0),
+    rows = [
+        (
+            outcome.quarter.label,
+            *(_standing(outcome.load.get(asset, {})) for asset in ("ona/cases", "ona/services")),
             *(outcome.rows.get(asset, 0) for asset in ("raw_reintegration_cases", "raw_under18_cases", "case_exits")),
             outcome.quarantined.total(),
         )
-        table.add_row(outcome.quarter.label, *(f"{number:,}" for number in numbers))
-    out.print(table)
+        for outcome in outcomes
+    ]
+    out.print(table(("quarter", "cases", "services", "in 4.8", "in 4.11a", "removed", "quarantined"), rows))
     note(
         "in 4.8: children undergoing reintegration; in 4.11a: under 18 when registered; a child may be in both.\n"
         "removed: cases in neither, or disabled; quarantined: rows in quarantine, see `primero-ona quarantine list`."
     )
     _show_checks(outcomes)
-    _show_failures(outcomes)
+
+
+def _standing(counts: Mapping[str, int]) -> int:
+    """How many rows of a load stand in ONA afterwards."""
+    return sum(counts.get(name, 0) for name in ("inserted", "updated", "unchanged"))
 
 
 def show_figures(
     quarters: Sequence[Quarter], totals: Mapping[tuple[str, date], Total], variants: Mapping[str, str]
 ) -> None:
     """Children in each indicator by quarter, with what the figures do not cover, and by which definition."""
-    table = _table("children by quarter", *(head for name in variants for head in (name, "age unknown", "undated")))
+    rows = []
     for quarter in quarters:
         found = [totals.get((name, quarter.start.date())) for name in variants]
         numbers = [(t.children, t.age_unknown, t.undated) if t else (0, 0, 0) for t in found]
-        table.add_row(quarter.label, *(f"{number:,}" for three in numbers for number in three))
-    out.print(table)
+        rows.append((quarter.label, *chain.from_iterable(numbers)))
+    columns = chain.from_iterable((name, "age unknown", "undated") for name in variants)
+    out.print(table(("children by quarter", *columns), rows))
     definitions = " and ".join(f"{name} by `{variant}`" for name, variant in variants.items())
     note(
         f"{definitions}: {UNCONFIRMED}. age unknown: counted, without an age; undated: not counted, for want of a date.\n"
@@ -191,36 +214,24 @@ def show_figures(
 
 
 def _show_checks(outcomes: Sequence[Outcome]) -> None:
-    """One line for each check over all quarters."""
-    checks = [(outcome.quarter, check) for outcome in outcomes for check in outcome.checks]
-    if not checks:
-        return
-    table = _table("check", "passed", "not passed")
-    for asset, name in dict.fromkeys((check.asset, check.name) for _, check in checks):
-        same = [(quarter, check) for quarter, check in checks if (check.asset, check.name) == (asset, name)]
-        bad = Counter(check.severity for _, check in same if not check.passed)
-        words = ", ".join(f"{count} {_SEVERITIES[severity]}" for severity, count in bad.items())
-        table.add_row(f"{asset}: {name}", f"{len(same) - bad.total()} of {len(same)}", words)
-    out.print(table)
-
-
-def _show_failures(outcomes: Sequence[Outcome]) -> None:
+    """One line for each check over all quarters, and for each quarter that failed."""
+    answers: dict[str, Counter[str]] = defaultdict(Counter)
+    for outcome in outcomes:
+        for check in outcome.checks:
+            answers[f"{check.asset}: {check.name}"]["passed" if check.passed else _SEVERITIES[check.severity]] += 1
+    if answers:
+        rows = [(name, f"{found['passed']} of {found.total()}", _bad(found)) for name, found in answers.items()]
+        out.print(table(("check", "passed", "not passed"), rows))
     for outcome in outcomes:
         if outcome.failure:
             error(f"{outcome.quarter}: {outcome.failure}")
 
 
-def show_changes(changes: Sequence[Any], *, as_json: bool) -> None:
-    """The SQL that `schema apply` would run, and why."""
-    if as_json:
-        print_json([asdict(change) for change in changes])
-        return
-    for change in changes:
-        note(f"-- {change.why}\n{change.sql.strip().rstrip(';')};\n")
-    note(f"{len(changes)} changes; `primero-ona schema apply` makes them." if changes else "Nothing is missing.")
+def _bad(answers: Counter[str]) -> str:
+    return ", ".join(f"{count} {answer}" for answer, count in answers.items() if answer != "passed")
 
 
-def show_status(rows: Sequence[Any], outdated: Collection[str], *, as_json: bool) -> None:
+def show_status(rows: Sequence[QuarterStatus], outdated: Collection[str], *, as_json: bool) -> None:
     """The quarters that were loaded; `outdated` names those that another version of the pull or the mapping loaded."""
     if as_json:
         print_json([{**asdict(row), "outdated": row.quarter in outdated} for row in rows])
@@ -228,25 +239,24 @@ def show_status(rows: Sequence[Any], outdated: Collection[str], *, as_json: bool
     if not rows:
         note("No quarter is loaded yet; begin with `primero-ona backfill --from FIRST_QUARTER`.")
         return
-    table = _table(
-        "quarter",
-        "loaded (Phnom Penh)",
-        "changed",
-        "cases",
-        "services",
-        "stale",
-        "quarantined",
-        "unmapped",
-        "version",
-        "walked",
-    )
-    for row in rows:
-        standing = [sum(row.counts.get(name, {}).get(kind, 0) for kind in STANDING) for name in ("cases", "services")]
-        numbers = (*standing, row.stale, row.quarantined, row.unmapped)
-        version = "another" if row.quarter in outdated else "this"
-        times = local_time(row.finished_at), local_time(row.changed_at)
-        table.add_row(row.quarter, *times, *(f"{number:,}" for number in numbers), version, _walked(row.walk))
-    out.print(table)
+    columns = (
+        "quarter", "loaded (Phnom Penh)", "changed", "cases", "services", "stale", "quarantined", "unmapped", "version", "walked",
+    )  # fmt: skip
+    cells = [
+        (
+            row.quarter,
+            local_time(row.finished_at),
+            local_time(row.changed_at),
+            *(_standing(row.counts.get(name, {})) for name in ("cases", "services")),
+            row.stale,
+            row.quarantined,
+            row.unmapped,
+            "another" if row.quarter in outdated else "this",
+            _walked(row.walk),
+        )
+        for row in rows
+    ]
+    out.print(table(columns, cells))
 
 
 def _walked(walk: Mapping[str, Any] | None) -> str:
@@ -260,37 +270,17 @@ def _walked(walk: Mapping[str, Any] | None) -> str:
     return f"changes since {since}: {walk['came']:,} came, {walk['carried']:,} carried over; whole at {whole_at}"
 
 
-def _table(*columns: str) -> Table:
-    """A table whose numbers stand right; all columns but the first two are numbers or short."""
-    table = Table(header_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < 1 else "right", no_wrap=number < 1)
-    return table
-
-
-def text_table(*columns: str) -> Table:
-    """A table of texts that are folded, never cut; columns of counts stand to the right."""
-    table = Table(header_style="bold")
-    for column in columns:
-        right = column in {"rows", "count", "inserted", "updated", "unchanged"}
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    return table
-
-
 def show_reconciliation(found: Reconciliation) -> None:
     """One line for each quarter and one for all, then what it means."""
-    table = Table(header_style="bold")
-    table.add_column("quarter", no_wrap=True)
-    for name in found.total.SHOWN:
-        table.add_column("other services" if name == "services" else name, justify="right")
-    for quarter in found.quarters:
-        table.add_row(quarter.quarter, *_cells(quarter))
-    table.add_section()
-    table.add_row("total", *_cells(found.total), style="bold")
-    out.print(table)
+    total = found.total
+    columns = ("quarter", *("other services" if name == "services" else name for name in total.SHOWN))
+    lines = [(each.quarter, *(getattr(each, name) for name in each.SHOWN)) for each in found.quarters]
+    shown = table(columns, lines)
+    shown.add_section()
+    shown.add_row("total", *(_cell(getattr(total, name)) for name in total.SHOWN), style="bold")
+    out.print(shown)
     if BIRTH_FIELD in found.inventory.fields.missing:
         note(f"Note: {WITHOUT_BIRTH}.")
-    total = found.total
     if total.extra:
         note(f"Of {total.extra:,} extra, {total.gone:,} are gone from Primero, {total.out_of_scope:,} out of scope.")
     if total.early:
@@ -301,31 +291,12 @@ def show_reconciliation(found: Reconciliation) -> None:
             f"let Primero's administrators look at the server's clock. {_named(ahead)}"
         )
     sentence = found.sentence()
-    shown = f"{sentence[0].upper()}{sentence[1:]}."
-    note(shown if found.passed else with_anchor(shown, "what-verify-says"))
+    sentence = f"{sentence[0].upper()}{sentence[1:]}."
+    note(sentence if found.passed else with_anchor(sentence, "what-verify-says"))
 
 
 def _named(cases: Sequence[str]) -> str:
     return f"{'The first' if len(cases) > NAMED_CASES else 'Primero ids'}: {', '.join(cases[:NAMED_CASES])}."
-
-
-def _cells(quarter: Any) -> list[str]:  # noqa: ANN401
-    return [f"{getattr(quarter, name):,}" for name in quarter.SHOWN]
-
-
-def show_quarantine(entries: Sequence[Entry]) -> None:
-    """The entries, one line each."""
-    if not entries:
-        note("The quarantine is empty.")
-        return
-    table = text_table("quarter", "table", "Primero id", "reason", "rows", "first seen", "last seen", "resolved")
-    for entry in entries:
-        resolved = f"{entry.resolved_at:%Y-%m-%d %H:%M}" if entry.resolved_at else "open"
-        seen = (f"{moment:%Y-%m-%d %H:%M}" for moment in (entry.first_seen, entry.last_seen))
-        table.add_row(
-            entry.quarter, entry.table_name, entry.primero_id, entry.reason, f"{entry.entries:,}", *seen, resolved
-        )
-    out.print(table)
 
 
 #: 1: the data or a check; 2: a setting or the usage; 3: unreachable, refused or transient. Any other error counts as 1.
@@ -341,6 +312,6 @@ CODES = {
 }
 
 
-def exit_code(kind: str | None) -> int:
-    """Return the exit code for the kind of an error; 0 where there was none."""
-    return 0 if kind is None else CODES.get(kind, 1)
+def exit_code(*kinds: str | None) -> int:
+    """Return the exit code for errors of these kinds, the largest; 0 where there was none."""
+    return max((CODES.get(kind, 1) for kind in kinds if kind is not None), default=0)

@@ -13,29 +13,29 @@ from types import UnionType
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from primero_ona.errors import ConfigError
+from primero_ona.errors import Area, ConfigError, Diagnosis
+from primero_ona.ona.connection import parameters_of
 from primero_ona.settings import FILE_SUFFIX, GROUPS, OnaSettings, PrimeroSettings, environment, is_secret, read_one
-from primero_ona.tls import dagster_protection, database_protection, web_protection
+from primero_ona.tls import UNPROTECTED, dagster_protection, database_protection, web_protection
 
 #: Where the page of all settings is, seen from the root of the repository.
 PAGE = Path("docs/settings.md")
 
-#: How the value of a connection begins that would not be opened.
-REFUSED = "refused: "
-
-#: Variables that are Dagster's, or PostgreSQL's, and that this project reads or sets.
+#: Variables of Dagster's that this project reads or sets: their types and what they are.
 _OTHERS = {
-    "DAGSTER_HOME": "absolute folder of Dagster's history, cursors and schedules; default: .dagster_home here",
+    "DAGSTER_HOME": (
+        "text",
+        "absolute folder of Dagster's history, cursors and schedules; default: .dagster_home here",
+    ),
+    "DAGSTER_POSTGRES_URL": (
+        "secret",
+        "Dagster's own database in production, postgresql+psycopg2://…; on another machine with sslmode=verify-full",
+    ),
 }
-#: Where `deploy/dagster.yaml` finds Dagster's own database; it may hold a password.
-_DAGSTER_URL = "DAGSTER_POSTGRES_URL"
-_DAGSTER_URL_TEXT = (
-    "Dagster's own database in production, postgresql+psycopg2://…; on another machine with sslmode=verify-full"
-)
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,26 @@ class Shown:
 
 
 def show_settings() -> list[Shown]:
-    """Every setting as this process sees it, and how the two connections are protected. No secret is in it."""
-    lines = [_show(field, group) for group in GROUPS for field in group.model_fields.values()]
+    """Every setting as this process sees it, and how the connections are protected. No secret is in it."""
     named = environment()
-    others = [Shown(name, named.get(name) or "not set", "", text) for name, text in _OTHERS.items()]
-    dagster_url = "set, not shown" if named.get(_DAGSTER_URL) else "not set"
-    others.append(Shown(_DAGSTER_URL, dagster_url, "", _DAGSTER_URL_TEXT))
-    return [*lines, *others, *_protections()]
+    lines = [_show(field, group, named) for group in GROUPS for field in group.model_fields.values()]
+    for name, (kind, text) in _OTHERS.items():
+        value = "set, not shown" if named.get(name) and kind == "secret" else named.get(name) or "not set"
+        lines.append(Shown(name, value, "", text))
+    for name, protection in _protections():
+        value = f"refused: {protection}" if isinstance(protection, ConfigError) else protection
+        lines.append(Shown(f"connection to {name}", value, "", "how it is protected"))
+    return lines
 
 
-def _show(field: FieldInfo, group: type[BaseSettings]) -> Shown:
+def _show(field: FieldInfo, group: type[BaseSettings], named: dict[str, str | None]) -> Shown:
     variable = str(field.validation_alias)
-    named = environment()
-    file = named.get(variable + FILE_SUFFIX) if is_secret(field) else None
-    value = "set, not shown" if named.get(variable) else f"set by {variable}{FILE_SUFFIX}, not shown"
-    if not (named.get(variable) or file):
+    if value := named.get(variable):
+        value = "set, not shown" if is_secret(field) else _without_login(value) + _fault_of(variable, group)
+    elif is_secret(field) and named.get(variable + FILE_SUFFIX):
+        value = f"set by {variable}{FILE_SUFFIX}, not shown"
+    else:
         value = "not set" if field.is_required() else f"{_words(field.default)} (default)"
-    elif not is_secret(field):
-        value = _without_login(str(named[variable])) + _fault_of(variable, group)
     return Shown(variable, value, _default(field), field.description or "")
 
 
@@ -79,43 +81,56 @@ def _without_login(value: str) -> str:
 def _fault_of(variable: str, group: type[BaseSettings]) -> str:
     """Says behind a value that it is malformed."""
     try:
-        group()
-    except ValidationError as error:
-        return " (malformed)" if any(variable in fault["loc"] for fault in error.errors(include_input=False)) else ""
-    except ConfigError:
-        return ""
+        read_one(group)
+    except ConfigError as failure:
+        return " (malformed)" if f"{variable} is malformed" in str(failure) else ""
     return ""
 
 
-def _protections() -> Iterator[Shown]:
-    """How each connection would be protected, override or not, as far as its address is known."""
-    for name, protection in (
-        ("connection to Primero", _primero_protection),
-        ("connection to ONA", _ona_protection),
-        ("connection to Dagster's database", _dagster_protection),
-    ):
+def _protections() -> Iterator[tuple[str, str | ConfigError]]:
+    """How each connection would be protected, override or not, as far as its address is known; or why it would be refused."""
+    for name, protection in (("Primero", _of_primero), ("ONA", _of_ona), ("Dagster's database", _of_dagster)):
         try:
-            yield Shown(name, protection(), "", "how it is protected")
+            yield name, protection()
         except ConfigError as failure:
-            yield Shown(name, f"{REFUSED}{failure}", "", "how it is protected")
+            yield name, failure
 
 
-def _primero_protection() -> str:
+def _of_primero() -> str:
     settings = read_one(PrimeroSettings)
     return web_protection(settings.url, override=settings.insecure)
 
 
-def _ona_protection() -> str:
-    from primero_ona.ona.connection import parameters_of
-
+def _of_ona() -> str:
     settings = read_one(OnaSettings)
-    parameters = parameters_of(settings.database_url.get_secret_value())
-    return database_protection(parameters, override=settings.insecure)
+    return database_protection(parameters_of(settings.database_url.get_secret_value()), override=settings.insecure)
 
 
-def _dagster_protection() -> str:
-    url = environment().get(_DAGSTER_URL)
+def _of_dagster() -> str:
+    url = environment().get("DAGSTER_POSTGRES_URL")
     return dagster_protection(url) if url else "none, DAGSTER_POSTGRES_URL is not set"
+
+
+def look_at_settings() -> Iterator[Diagnosis]:
+    """Look at each group of settings, and at how its connection would be protected."""
+    area, unset = Area("settings"), set()
+    for name, group in zip(("Primero", "ONA", "storage", "graph", "alerts"), GROUPS, strict=True):
+        try:
+            read_one(group)
+            yield area.ok(name, "complete")
+        except ConfigError as failure:
+            unset.add(name)
+            yield area.failure(name, failure)
+    for name, protection in _protections():
+        what = f"connection to {name}"
+        if name in unset:
+            continue
+        if isinstance(protection, ConfigError):
+            yield area.failure(what, protection)
+        elif protection.startswith(UNPROTECTED):
+            yield area.warning(what, f"{protection}; use https, or sslmode=verify-full, as soon as you can")
+        else:
+            yield area.ok(what, protection)
 
 
 def _default(field: FieldInfo) -> str:
@@ -125,9 +140,7 @@ def _default(field: FieldInfo) -> str:
 def _words(value: Any) -> str:  # noqa: ANN401
     if value is None or value == "":
         return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _type(field: FieldInfo) -> str:
@@ -142,27 +155,26 @@ def _type(field: FieldInfo) -> str:
 
 def settings_page() -> str:
     """The page of all settings, in Markdown."""
-    lines = [
-        "# Settings",
-        "",
-        "Made from `primero_ona/settings.py` by `make docs`; change them there.",
-        "",
-        "They come from the environment, or from `.env` in the working directory. A secret may stand in a file instead:",
-        f"`<variable>{FILE_SUFFIX}` names it (the variable itself must then not be set). A file with a secret, `.env` as well, must",
-        "not be open to other accounts (`chmod o= FILE`). `primero-ona config show` prints what is set, with no secret.",
-        "",
-        "| variable | type | default | what it is |",
-        "| --- | --- | --- | --- |",
-    ]
+    rows = ""
     for group in GROUPS:
         for field in group.model_fields.values():
-            file = f" (or `{field.validation_alias}{FILE_SUFFIX}`)" if is_secret(field) else ""
-            lines.append(
-                f"| `{field.validation_alias}`{file} | {_type(field)} | {_default(field)} | {field.description} |"
-            )
-    lines += [f"| `{name}` | text | | {text} |" for name, text in _OTHERS.items()]
-    lines.append(f"| `{_DAGSTER_URL}` | secret | | {_DAGSTER_URL_TEXT} |")
-    return "\n".join(lines) + "\n"
+            variable = field.validation_alias
+            file = f" (or `{variable}{FILE_SUFFIX}`)" if is_secret(field) else ""
+            rows += f"| `{variable}`{file} | {_type(field)} | {_default(field)} | {field.description} |\n"
+    for name, (kind, text) in _OTHERS.items():
+        rows += f"| `{name}` | {kind} | | {text} |\n"
+    return f"""\
+# Settings
+
+Made from `primero_ona/settings.py` by `make docs`; change them there.
+
+They come from the environment, or from `.env` in the working directory. A secret may stand in a file instead:
+`<variable>{FILE_SUFFIX}` names it (the variable itself must then not be set). A file with a secret, `.env` as well, must
+not be open to other accounts (`chmod o= FILE`). `primero-ona config show` prints what is set, with no secret.
+
+| variable | type | default | what it is |
+| --- | --- | --- | --- |
+{rows}"""
 
 
 if __name__ == "__main__":

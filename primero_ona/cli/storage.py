@@ -6,10 +6,17 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from cryptography.fernet import Fernet
 
 from primero_ona.cli import output
 from primero_ona.cli.common import ona_connection, stored_assets
 from primero_ona.errors import UsageError
+from primero_ona.graph.resources import PartitionStorage
+from primero_ona.graph.retention import purge as purge_stored
+from primero_ona.graph.runs import open_instance
+from primero_ona.ona.erasure import erase_legacy, legacy_rows, read_ids
+from primero_ona.pipeline.stored import forget as forget_everywhere
+from primero_ona.pipeline.stored import rotate
 from primero_ona.quarters import Quarter
 
 
@@ -37,8 +44,6 @@ def forget(
 
 
 def _forget_cases(primero_ids: list[str]) -> None:
-    from primero_ona.ona.erasure import read_ids
-    from primero_ona.pipeline.stored import forget as forget_everywhere
 
     ids = read_ids(primero_ids)
     with stored_assets() as stored:
@@ -56,7 +61,6 @@ def _forget_cases(primero_ids: list[str]) -> None:
 
 
 def _forget_legacy_rows(case_ids: list[str], *, yes: bool) -> None:
-    from primero_ona.ona.erasure import erase_legacy, legacy_rows
 
     with ona_connection() as connection:
         found = legacy_rows(connection, case_ids)
@@ -75,10 +79,6 @@ def purge(
     ],
 ) -> None:
     """Delete stored partitions of old quarters. ONA keeps what it has; Dagster shows them as missing."""
-    from primero_ona.graph.resources import PartitionStorage
-    from primero_ona.graph.retention import purge as purge_stored
-    from primero_ona.graph.runs import open_instance
-
     quarter = Quarter.parse(before)
     with open_instance() as instance:
         count = purge_stored(instance, PartitionStorage().assets(instance), ona_connection, quarter)
@@ -91,8 +91,6 @@ keys = typer.Typer(help="Keys of the stored partitions.", no_args_is_help=True)
 @keys.command("rotate")
 def keys_rotate() -> None:
     """Re-encrypt all stored partitions with the first key of PRIMERO_ONA_STORAGE_KEYS; then the others can go."""
-    from primero_ona.pipeline.stored import rotate
-
     with stored_assets() as stored:
         count = rotate(stored, ona_connection)
     output.note(f"{count} stored partitions re-encrypted with the newest key; older keys are not needed any more.")
@@ -101,6 +99,4 @@ def keys_rotate() -> None:
 @keys.command("new")
 def keys_new() -> None:
     """Print a new key for PRIMERO_ONA_STORAGE_KEYS."""
-    from cryptography.fernet import Fernet
-
     typer.echo(Fernet.generate_key().decode())

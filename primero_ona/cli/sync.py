@@ -6,19 +6,24 @@ import webbrowser
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from primero_ona.cli import output
 from primero_ona.cli.common import AsJson, ona_connection, stored_assets, sync_quarters
-from primero_ona.cli.output import exit_code
 from primero_ona.errors import DataError, UsageError
+from primero_ona.graph.resources import default_reports
+from primero_ona.graph.runs import Outcome
+from primero_ona.ona.bookkeeping import quarter_status
+from primero_ona.pipeline.stored import UNDER18, outdated_quarters
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
+from primero_ona.report.files import write_report
+from primero_ona.report.tables import Period
+from primero_ona.settings import GraphSettings, read_one
 
-if TYPE_CHECKING:
-    from primero_ona.graph.runs import Outcome
-    from primero_ona.report.tables import Period
+FirstOption = Annotated[str, typer.Option("--from", help="First quarter, like 2023-Q1.")]
+LastOption = Annotated[str | None, typer.Option("--to", help="Last quarter; default: the open one.")]
 
 
 def sync(
@@ -35,25 +40,13 @@ def sync(
     _finish(sync_quarters([wanted], quiet=as_json, whole=full), as_json=as_json)
 
 
-def backfill(
-    first: Annotated[str, typer.Option("--from", help="First quarter, like 2023-Q1.")],
-    last: Annotated[str | None, typer.Option("--to", help="Last quarter; default: the open one.")] = None,
-    *,
-    as_json: AsJson = False,
-) -> None:
+def backfill(first: FirstOption, last: LastOption = None, *, as_json: AsJson = False) -> None:
     """Sync several quarters, one run each, oldest first. A quarter that fails does not stop the others."""
     _finish(sync_quarters(_range(first, last), quiet=as_json), as_json=as_json)
 
 
-def remap(
-    first: Annotated[str, typer.Option("--from", help="First quarter, like 2023-Q1.")],
-    last: Annotated[str | None, typer.Option("--to", help="Last quarter; default: the open one.")] = None,
-    *,
-    as_json: AsJson = False,
-) -> None:
+def remap(first: FirstOption, last: LastOption = None, *, as_json: AsJson = False) -> None:
     """Map and load stored quarters again with the labels and names of now, without asking Primero."""
-    from primero_ona.pipeline.stored import UNDER18
-
     asked = _range(first, last)
     with stored_assets() as assets:
         stored = set(assets.quarters(UNDER18))
@@ -79,10 +72,6 @@ def _range(first: str, last: str | None) -> list[Quarter]:
 
 def status(*, as_json: AsJson = False) -> None:
     """Show which quarters are loaded, when, how many rows, what is stale, and which another version loaded."""
-    from primero_ona.ona.bookkeeping import quarter_status
-    from primero_ona.pipeline.stored import outdated_quarters
-    from primero_ona.settings import GraphSettings, read_one
-
     rules = read_one(GraphSettings).policy.suffix
     with ona_connection() as connection:
         outdated = {quarter.name for quarter in outdated_quarters(connection, rules)}
@@ -92,7 +81,7 @@ def status(*, as_json: AsJson = False) -> None:
 def _finish(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     """Show the outcomes and leave with the largest of their exit codes."""
     output.show_outcomes(outcomes, as_json=as_json)
-    raise typer.Exit(max(exit_code(outcome.kind) for outcome in outcomes))
+    raise typer.Exit(output.exit_code(*(outcome.kind for outcome in outcomes)))
 
 
 def report(
@@ -112,7 +101,6 @@ def report(
     """Write the report of a quarter or a year: figures, their definitions, and how far they can be relied on."""
     if (quarter is None) == (year is None):
         raise UsageError("name one of --quarter and --year")
-    from primero_ona.report.tables import Period
 
     period = Period.of_quarter(Quarter.parse(quarter)) if quarter is not None else Period.of_year(year or 0)
     page = make_report(period, internal=internal, folder=to)
@@ -122,10 +110,6 @@ def report(
 
 def make_report(period: Period, *, internal: bool, folder: Path | None = None) -> Path:
     """Write a report, name its files, and return the page."""
-    from primero_ona.graph.resources import default_reports
-    from primero_ona.report.files import write_report
-    from primero_ona.settings import GraphSettings, read_one
-
     settings = read_one(GraphSettings)
     with ona_connection() as connection:
         paths = write_report(
@@ -133,7 +117,7 @@ def make_report(period: Period, *, internal: bool, folder: Path | None = None) -
             period,
             settings.indicators,
             "internal" if internal else "public",
-            folder or settings.reports_folder or default_reports(None),
+            folder or settings.reports or default_reports(None),
             datetime.now(UTC),
         )
     for path in paths:

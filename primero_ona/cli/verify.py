@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from primero_ona.cli import output
-from primero_ona.cli.common import AsJson, ona_connection, stored_assets, sync_quarters
-from primero_ona.cli.output import exit_code
+from primero_ona.cli.common import (
+    AsJson,
+    ona_connection,
+    primero_client,
+    read_settings,
+    stored_assets,
+    sync_quarters,
+)
 from primero_ona.errors import NAMED_CASES
-
-if TYPE_CHECKING:
-    from primero_ona.graph.runs import Outcome
-    from primero_ona.ona.compare import Comparison, TableComparison
-    from primero_ona.pipeline.reconcile import Reconciliation
+from primero_ona.graph.runs import Outcome
+from primero_ona.ona.compare import Comparison, TableComparison
+from primero_ona.ona.compare import compare as compare_tables
+from primero_ona.ona.reconcile import remove_gone
+from primero_ona.pipeline.reconcile import Reconciliation, reconcile
+from primero_ona.pipeline.reference import scope_in_use
+from primero_ona.pipeline.stored import Scope
+from primero_ona.quarters import Quarter
 
 
 def verify(
@@ -54,7 +63,8 @@ def verify(
             if not as_json:
                 output.show_outcomes(outcomes, as_json=False)
         if found.removable:
-            removed = _remove(found, out_of_scope=remove_out_of_scope)
+            with ona_connection() as connection:
+                removed = remove_gone(connection, found.total, found.removable, out_of_scope=remove_out_of_scope)
             if not as_json:
                 output.note(
                     f"Removed {removed['cases']:,} cases and {removed['services']:,} services that are gone from Primero."
@@ -65,40 +75,20 @@ def verify(
         output.print_json({**_as_json(found), "synced": synced, "removed": removed})
     else:
         output.show_reconciliation(found)
-    raise typer.Exit(max([0 if found.passed else 1, *(exit_code(outcome.kind) for outcome in outcomes)]))
-
-
-def _remove(found: Reconciliation, *, out_of_scope: bool) -> dict[str, int]:
-    from primero_ona.ona.reconcile import remove_gone
-
-    with ona_connection() as connection:
-        return remove_gone(connection, found.total, found.removable, out_of_scope=out_of_scope)
+    raise typer.Exit(max(int(not found.passed), output.exit_code(*(outcome.kind for outcome in outcomes))))
 
 
 def _reconcile(grace: int) -> Reconciliation:
-    from primero_ona.graph.resources import PrimeroResource
-    from primero_ona.pipeline.reconcile import reconcile
-    from primero_ona.pipeline.reference import scope_in_use
-    from primero_ona.pipeline.stored import Scope
-    from primero_ona.quarters import Quarter
-    from primero_ona.settings import (
-        GraphSettings,
-        OnaSettings,
-        PrimeroSettings,
-        StorageSettings,
-        read,
-        read_one,
-    )
 
-    read(PrimeroSettings, OnaSettings, StorageSettings, GraphSettings)
-    graph = read_one(GraphSettings)
+    graph = read_settings()
     with stored_assets() as stored:
         scope = scope_in_use(Scope(Quarter.parse(graph.start), graph.policy), stored)
-    with PrimeroResource().client() as client, ona_connection() as connection:
+    with primero_client() as client, ona_connection() as connection:
         return reconcile(client, connection, scope, grace=timedelta(minutes=grace))
 
 
 def _as_json(found: Reconciliation) -> dict[str, Any]:
+    ahead = found.inventory.ahead
     return {
         "complete": found.complete,
         "sentence": found.sentence(),
@@ -107,13 +97,10 @@ def _as_json(found: Reconciliation) -> dict[str, Any]:
         "pending": found.total.pending,
         "outdated": [quarter.name for quarter in found.outdated],
         "to_sync": [quarter.name for quarter in found.to_sync],
-        "total": asdict(found.total),
-        "quarters": [asdict(quarter) for quarter in found.quarters],
+        "total": found.total,
+        "quarters": found.quarters,
         "early": {"cases": found.early[:NAMED_CASES], "set PRIMERO_ONA_START to": found.first_early},
-        "inventory": {
-            **asdict(found.inventory),
-            "ahead": {"count": len(found.inventory.ahead), "cases": found.inventory.ahead[:NAMED_CASES]},
-        },
+        "inventory": {**asdict(found.inventory), "ahead": {"count": len(ahead), "cases": ahead[:NAMED_CASES]}},
     }
 
 
@@ -129,8 +116,6 @@ def compare(
     Run `verify` first: it proves that ours hold what Primero holds. Exit code 1 where no known difference explains a row,
     or where it is unknown when the legacy pipeline last ran.
     """
-    from primero_ona.ona.compare import compare as compare_tables
-
     with ona_connection() as connection:
         found = compare_tables(connection, legacy)
     if as_json:
@@ -174,14 +159,14 @@ def _show_compared(found: Comparison) -> None:
 
 
 def _compared_table(each: TableComparison) -> Table:
-    table = Table(
-        title=f"{each.table}: {each.there:,} there, {each.here:,} here, {each.equal:,} equal",
-        title_justify="left",
-        header_style="bold",
-    )
-    for name in ("difference", "rows", "columns", "what it means"):
-        table.add_column(name, justify="right" if name == "rows" else "left", overflow="fold")
-    for one in each.differences:
-        columns = ", ".join(f"{name} {count:,}" for name, count in sorted(one.columns.items()))
-        table.add_row(one.name, f"{one.rows:,}", columns, one.text, style="" if one.is_known else "bold")
-    return table
+    columns = ("difference", "rows", "columns", "what it means")
+    rows = [
+        (one.name, one.rows, ", ".join(f"{name} {count:,}" for name, count in sorted(one.columns.items())), one.text)
+        for one in each.differences
+    ]
+    made = output.table(columns, rows, texts=True)
+    made.title = f"{each.table}: {each.there:,} there, {each.here:,} here, {each.equal:,} equal"
+    made.title_justify = "left"
+    for row, one in zip(made.rows, each.differences, strict=True):
+        row.style = "" if one.is_known else "bold"
+    return made

@@ -21,35 +21,17 @@ from pathlib import Path
 from uuid import uuid4
 
 import dagster as dg
+from dagster._core.storage.dagster_run import ACTIVE_RUN_STATUSES, NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, GRPC_INFO_TAG, WILL_RETRY_TAG
 
 #: Run tag with the name of the lock that the run's process holds; the UI does not show tags that begin like this.
 PROCESS_TAG = ".dagster/primero_ona_process"
-
-#: How Dagster begins the record that a run's process was started.
-_STARTED = re.compile(r"Started process for run \(pid: (\d+)\)")
-
-#: A retry that was lost longer ago is not worth it: the sensor has asked since.
-_LOST_SINCE = timedelta(hours=1)
-
-#: Seconds by which a clock may have been set since.
-_CLOCK_MOVES = 60
 
 #: What is recorded of such a run.
 ENDED = (
     "The process of this run ended before the run did: it was killed, or the machine stopped. ONA holds all of this quarter "
     "or what it held before. Run it again."
 )
-#: The statuses of a run that has not ended.
-UNFINISHED = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
-#: Those of a run that has begun.
-UNDER_WAY = UNFINISHED[2:]
 
 
 @contextmanager
@@ -71,12 +53,12 @@ def held_by_this_process(instance: dg.DagsterInstance) -> Iterator[dict[str, str
 
 def end_dead_runs(instance: dg.DagsterInstance) -> int:
     """Record as failed each run whose process is gone; how many there were."""
-    launched = instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY))
-    ended = sum(_end(instance, run) for run in launched if is_alive(instance, run) is False)
+    begun = instance.get_runs(dg.RunsFilter(statuses=ACTIVE_RUN_STATUSES))
+    ended = sum(_end(instance, run) for run in begun if is_alive(instance, run) is False)
     for lock in _locks(instance).glob("*.lock"):
         with suppress(BlockingIOError, FileNotFoundError), lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: lock.stem}, statuses=UNFINISHED))
+            held = instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: lock.stem}, statuses=NOT_FINISHED_STATUSES))
             ended += sum(_end(instance, run) for run in held)
             # Only now: without its lock a run is not found again.
             lock.unlink(missing_ok=True)
@@ -97,7 +79,8 @@ def ask_for_lost_retries(instance: dg.DagsterInstance) -> int:
 
     For a code server that answers again. Dagster asks once, seconds after a run has failed, and what ends a code server ends its runs.
     """
-    since = datetime.now(UTC) - _LOST_SINCE
+    # One that was lost before is not worth it: the sensor has asked since.
+    since = datetime.now(UTC) - timedelta(hours=1)
     failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since))
     found = [run for run in failed if AUTO_RETRY_RUN_ID_TAG not in run.tags and retry_failed(instance, run)]
     for run in found:
@@ -109,9 +92,8 @@ def ask_for_lost_retries(instance: dg.DagsterInstance) -> int:
 
 def retry_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether the last that Dagster did about a run is that it failed to retry it."""
-    records = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
-    event = records[0].event_log_entry.dagster_event if records else None
-    return event is not None and event.message == "Failed to retry run"
+    last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+    return bool(last) and last[0].event_log_entry.message == "Failed to retry run"
 
 
 def is_alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool | None:
@@ -123,9 +105,8 @@ def is_alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool | None:
     if not server or not _is_here(server["host"]):
         return None
     for record in instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records:
-        entry = record.event_log_entry
-        if found := _STARTED.match(entry.message or (entry.dagster_event and entry.dagster_event.message) or ""):
-            return _is_same(int(found[1]), entry.timestamp)
+        if found := re.match(r"Started process for run \(pid: (\d+)\)", record.event_log_entry.message):
+            return _is_same(int(found[1]), record.event_log_entry.timestamp)
     return None
 
 
@@ -153,7 +134,7 @@ def _is_same(pid: int, then: float) -> bool:
         # Numbered after the name in brackets, which may have blanks: the state is the first, the start the twentieth.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-        return fields[0] not in "XZ" and time.time() - age < then + _CLOCK_MOVES
+        return fields[0] not in "XZ" and time.time() - age < then + 60  # the clock may have been set since
     return False
 
 

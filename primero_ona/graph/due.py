@@ -7,10 +7,10 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import dagster as dg
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from primero_ona.graph.resources import OnaDatabaseResource
     from primero_ona.ona.bookkeeping import LastLoad
     from primero_ona.primero.changes import Changes
+
+logger = logging.getLogger(__name__)
 
 #: Materialized by every pull, and by nothing else.
 PULLED = dg.AssetKey("raw_under18_cases")
@@ -44,12 +46,11 @@ WAITS = "a run of it waits or is under way"
 TOO_SOON = "its last run failed or was cancelled less than an hour ago"
 FOR_GOOD = "its last run failed for good, and nothing has changed since: do what that run says, then sync it"
 
-#: How the reason of a sync begins that a new version asks for.
-VERSION = "version:"
+#: The reason of a sync that a change asks for, and how that of a sync begins that a new version asks for.
+CHANGES, VERSION = "changes", "version:"
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """That a look saw a quarter changed: when (aware), and the number of the last pull that had begun by then.
 
     A pull with a higher number began later, and has the change. `pull` is None where ONA could not be asked.
@@ -63,8 +64,7 @@ class Change:
         return load is not None and load.pull is not None and self.pull is not None and load.pull > self.pull
 
 
-@dataclass(frozen=True)
-class Versions:
+class Versions(NamedTuple):
     """The versions of pull and mapping that loads must have, and since when the sensor has known them (aware)."""
 
     pull: str
@@ -86,8 +86,7 @@ class Attempt:
     whole: bool = False
 
 
-@dataclass(frozen=True)
-class Due:
+class Due(NamedTuple):
     """That a quarter is due: the reason, which is part of the run key, and why it is not asked for now ("": it is).
 
     `whole`: a run that was to walk all of it did not end well, so all of it is still to be walked.
@@ -108,37 +107,28 @@ def judge(
     """The quarters that are due: changed since their last load, loaded by another version, or failed by what may pass."""
     found: dict[Quarter, Due] = {}
     for quarter in sorted({*changes, *loads, *attempts}):
-        load, attempt = loads.get(quarter), attempts.get(quarter)
-        reasons: list[str] = []
-        since: list[datetime] = []
-        if (change := changes.get(quarter)) and not change.is_in(load):
-            reasons.append("changes")
-            since.append(change.at)
+        load, last, change = loads.get(quarter), attempts.get(quarter), changes.get(quarter)
+        if last and last.state != "waiting" and (last.state == "done" or (load and load.run_id == last.run_id)):
+            last = None  # ONA has what it was to bring, whatever came after its load
+        reasons: dict[str, datetime] = {}  # and since when there is each
+        if change and not change.is_in(load):
+            reasons[CHANGES] = change.at
         if load and (load.pull_version, load.mapping_version) != (versions.pull, versions.mapping):
-            reasons.append(f"{VERSION}{versions.pull}:{versions.mapping}")
-            since.append(versions.since)
-        if attempt and attempt.state == "failed" and not _loaded_by(attempt, load):
-            reasons.append("failed")
+            reasons[f"{VERSION}{versions.pull}:{versions.mapping}"] = versions.since
+        if last and last.state == "failed":
+            reasons["failed"] = last.created
         if reasons:
-            whole = bool(attempt and attempt.whole and attempt.state != "done" and not _loaded_by(attempt, load))
-            found[quarter] = Due(reasons[0], _held(attempt, load, max(since, default=None), now), whole)
+            held = _held(last, max(reasons.values()), now) if last else ""
+            found[quarter] = Due(next(iter(reasons)), held, last is not None and last.whole)
     return found
 
 
-def _loaded_by(attempt: Attempt, load: "LastLoad | None") -> bool:
-    return load is not None and load.run_id == attempt.run_id
-
-
-def _held(attempt: Attempt | None, load: "LastLoad | None", since: datetime | None, now: datetime) -> str:
-    if attempt is None:
-        return ""
-    if attempt.state == "waiting":
+def _held(last: Attempt, since: datetime, now: datetime) -> str:
+    if last.state == "waiting":
         return WAITS
-    if attempt.state == "done" or _loaded_by(attempt, load):
-        return ""
-    if attempt.state == "failed for good" and since is not None and attempt.created >= since:
+    if last.state == "failed for good" and last.created >= since:
         return FOR_GOOD
-    return TOO_SOON if attempt.ended and now - attempt.ended < ASK_AGAIN_AFTER else ""
+    return TOO_SOON if last.ended and now - last.ended < ASK_AGAIN_AFTER else ""
 
 
 def attempts(instance: dg.DagsterInstance, quarters: Iterable[Quarter]) -> dict[Quarter, Attempt]:
@@ -167,31 +157,48 @@ def _attempt(record: dg.RunRecord) -> Attempt:
 
 #: Raised when the cursor's shape changes. One of version 2 knows the look alone; an older one is forgotten, see `unsettled`.
 CURSOR_VERSION = 3
-_LOOK_ONLY = 2
+
+
+_NEVER = Versions("", "", datetime.min.replace(tzinfo=UTC))
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """The last look at Primero, the changes that no load is known to have, and the versions that loads must have."""
+    """The last look at Primero, the versions that loads must have, and the changes that no load is known to have."""
 
-    look: "Changes"
-    versions: Versions
+    look: "Changes | None" = None
+    versions: Versions = _NEVER
     changes: Mapping[Quarter, Change] = field(default_factory=dict)
 
     @classmethod
-    def after(
-        cls,
-        before: "Cursor | None",
-        look: "Changes",
-        touched: Collection[Quarter],
-        versions: tuple[str, str],
-        now: datetime,
-    ) -> "Cursor":
-        """The cursor after a look: the `touched` quarters have changed, as those that had changed `before`."""
-        known = before.versions if before else None
-        since = known.since if known and (known.pull, known.mapping) == versions else now
-        changes = {**(before.changes if before else {}), **{quarter: Change(now, None) for quarter in touched}}
-        return cls(look, Versions(*versions, since), changes)
+    def read(cls, text: str | None) -> "Cursor":
+        """Read what `write` wrote; empty where there was nothing, or where an older version wrote it."""
+        from primero_ona.primero.changes import Changes
+
+        state = json.loads(text) if text else {}
+        if state.get("version") not in {CURSOR_VERSION, 2}:
+            return cls()
+        look = Changes(state["newest"], state["total"], ahead=state["ahead"])
+        if state["version"] == 2:
+            return cls(look)
+        pull, mapping, since = state["versions"]
+        changes = {
+            Quarter.parse(quarter): Change(datetime.fromisoformat(at), number)
+            for quarter, (at, number) in state["changes"].items()
+        }
+        return cls(look, Versions(pull, mapping, datetime.fromisoformat(since)), changes)
+
+    def write(self) -> str:
+        """The cursor as JSON, times in ISO."""
+        look = {name: getattr(self.look, name) for name in ("newest", "total", "ahead")}
+        changes = {quarter.name: change for quarter, change in sorted(self.changes.items())}
+        state = {"version": CURSOR_VERSION, **look, "versions": self.versions, "changes": changes}
+        return json.dumps(state, default=datetime.isoformat)
+
+    def after(self, look: "Changes", touched: Iterable[Quarter], versions: tuple[str, str], now: datetime) -> "Cursor":
+        """The cursor after another look: the `touched` quarters have changed, as those that had changed before."""
+        since = self.versions.since if self.versions[:2] == versions else now
+        return Cursor(look, Versions(*versions, since), {**self.changes, **dict.fromkeys(touched, Change(now, None))})
 
     @property
     def unnumbered(self) -> bool:
@@ -200,47 +207,9 @@ class Cursor:
 
     def known(self, number: int | None, loads: "Mapping[Quarter, LastLoad]") -> "Cursor":
         """The cursor whose changes without a number have this one, without those that are loaded."""
-        numbered = {q: change if change.pull else replace(change, pull=number) for q, change in self.changes.items()}
+        numbered = {q: Change(change.at, change.pull or number) for q, change in self.changes.items()}
         return replace(self, changes={q: change for q, change in numbered.items() if not change.is_in(loads.get(q))})
 
-
-def read_cursor(text: str | None) -> Cursor | None:
-    """Read the cursor; None where there was none, or where an older version wrote it."""
-    from primero_ona.primero.changes import Changes
-
-    state = json.loads(text) if text else {}
-    if state.get("version") not in {CURSOR_VERSION, _LOOK_ONLY}:
-        return None
-    look = Changes(state["newest"], state["total"], ahead=state["ahead"])
-    pull, mapping, since = state.get("versions", ("", "", "0001-01-01T00:00:00+00:00"))
-    changes = {
-        Quarter.parse(quarter): Change(datetime.fromisoformat(at), number)
-        for quarter, (at, number) in state.get("changes", {}).items()
-    }
-    return Cursor(look, Versions(pull, mapping, datetime.fromisoformat(since)), changes)
-
-
-def write_cursor(cursor: Cursor) -> str:
-    """Write the cursor as text."""
-    look, versions = cursor.look, cursor.versions
-    return json.dumps(
-        {
-            "version": CURSOR_VERSION,
-            "newest": look.newest,
-            "total": look.total,
-            "ahead": look.ahead,
-            "versions": [versions.pull, versions.mapping, versions.since.isoformat()],
-            "changes": {
-                quarter.name: [change.at.isoformat(), change.pull] for quarter, change in sorted(cursor.changes.items())
-            },
-        }
-    )
-
-
-logger = logging.getLogger(__name__)
-
-#: Seconds that ONA may take to answer: a tick of the sensor has a minute for all it does.
-_ONA_SECONDS = 5
 
 #: What this process has seen itself, by login, for when ONA cannot be asked.
 _seen_here: dict[tuple[str, str, str], datetime] = {}
@@ -261,8 +230,7 @@ class OnaLoginMemory:
         from primero_ona.ona.primero_state import login_refused_at
 
         try:
-            with self._ona.connection(statement_timeout=_ONA_SECONDS) as connection:
-                found = login_refused_at(connection, self._subject())
+            found: datetime | None = self._ask(login_refused_at)
         except SyncError as failure:
             logger.warning("ONA could not be asked whether Primero has refused the login: %s", failure)
             return _seen_here.get(self._login)
@@ -275,11 +243,14 @@ class OnaLoginMemory:
 
         _seen_here[self._login] = datetime.now(UTC)
         try:
-            with self._ona.connection(statement_timeout=_ONA_SECONDS) as connection:
-                note_refused_login(connection, self._subject())
+            self._ask(note_refused_login)
         except SyncError as failure:
             logger.warning("that Primero has refused the login is known to this process only: %s", failure)
 
-    def _subject(self) -> str:
+    def _ask(self, question: Callable[..., Any]) -> Any:  # noqa: ANN401
         key = read_one(StorageSettings).storage_keys.get_secret_value().split(",")[0].strip()
-        return hmac.new(key.encode(), "\0".join(self._login).encode(), hashlib.sha256).hexdigest()
+        subject = hmac.new(key.encode(), "\0".join(self._login).encode(), hashlib.sha256).hexdigest()
+        with self._ona.connection(
+            statement_timeout=5
+        ) as connection:  # a tick of the sensor has a minute for all it does
+            return question(connection, subject)

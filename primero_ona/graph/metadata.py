@@ -23,13 +23,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from primero_ona.contract.column import Column, Table
+from primero_ona.contract.column import Table
 from primero_ona.contract.derived import UNCONFIRMED
-from primero_ona.quarters import Quarter
+from primero_ona.quarters import Quarter, quarters_between
+
+if TYPE_CHECKING:
+    from primero_ona.primero.client import Traffic
 
 #: Rows shown in one table. Where there are more, they have one cause, which the first ones show.
 TABLE_ROWS = 50
@@ -37,30 +40,27 @@ TABLE_ROWS = 50
 
 def quarter_metadata(quarter: Quarter, rows: int) -> dict[str, Any]:
     """The facts that every materialization shows: rows, quarter and window in local time."""
-    return {
-        "dagster/partition_row_count": rows,
-        "quarter": quarter.label,
-        "window": quarter.window_text(),
-    }
+    return {"dagster/partition_row_count": rows, "quarter": quarter.label, "window": quarter.window_text()}
 
 
 def stored_metadata(quarter: Quarter, rows: int, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata of a stored partition: its rows, how many entries went into quarantine, and the version of its labels."""
-    metadata = {**quarter_metadata(quarter, rows), "quarantined": len(summary.get("quarantine", ()))}
-    if "labels_version" in summary:
-        metadata["labels version"] = summary["labels_version"]
-    return metadata
+    return {
+        **quarter_metadata(quarter, rows),
+        "quarantined": len(summary["quarantine"]),
+        "labels version": summary["labels_version"],
+    }
 
 
-def traffic_metadata(requests: int, received: int, seconds: float) -> dict[str, Any]:
-    """What a pull asked of Primero: requests in tens, `received` bytes in whole MB, each rounded up, and seconds of waiting.
+def traffic_metadata(traffic: Traffic) -> dict[str, Any]:
+    """What was asked of Primero: requests in tens, bytes in whole MB, each rounded up, and seconds of waiting.
 
     The exact bytes would tell how long a case is, and the exact requests which fields the quarter's cases have.
     """
     return {
-        "requests (about)": -(-requests // 10) * 10,
-        "received (MB, about)": -(-received // 2**20),
-        "waited for Primero (s)": round(seconds, 2),
+        "requests (about)": -(-traffic.requests // 10) * 10,
+        "received (MB, about)": -(-traffic.bytes // 2**20),
+        "waited for Primero (s)": round(traffic.seconds, 2),
     }
 
 
@@ -71,9 +71,7 @@ def totals_metadata(
 
     `children` by indicator and quarter; `now` is the open quarter; `variants`: the definition of each indicator.
     """
-    quarters = [now]
-    while len(quarters) < 8:
-        quarters.append(quarters[-1].previous())
+    quarters = quarters_between(Quarter(now.year - 2, now.number).next(), now)[::-1]
     texts = {known: f"{number:,}" for known, number in children.items()}
     rows = [
         {"quarter": quarter.label, **{name: texts.get((name, quarter)) for name in variants}}
@@ -81,13 +79,8 @@ def totals_metadata(
         if any((name, quarter) in children for name in variants)
     ]
     ended = now.previous()
-    numbers = {f"children in {name}": children[name, ended] for name in variants if (name, ended) in children}
-    return {
-        **numbers,
-        "quarter": ended.label,
-        "definition": _definition(variants),
-        "last quarters": facts_table(rows),
-    }
+    last = {name: children[name, ended] for name in variants if (name, ended) in children}
+    return {**_national(ended, last, variants), "last quarters": facts_table(rows)}
 
 
 def report_metadata(
@@ -95,18 +88,20 @@ def report_metadata(
 ) -> dict[str, Any]:
     """Where the files of a quarter's report are, the page first, and its national totals as numbers, which the UI plots."""
     return {
-        **{f"children in {name}": number for name, number in children.items()},
-        "quarter": quarter.label,
-        "definition": _definition(variants),
+        **_national(quarter, children, variants),
         "report": dg.MetadataValue.path(str(paths[0].resolve())),
         "files": ", ".join(path.name for path in paths),
         "edition": "internal: exact, not to be passed on",
     }
 
 
-def _definition(variants: Mapping[str, str]) -> str:
+def _national(quarter: Quarter, children: Mapping[str, int], variants: Mapping[str, str]) -> dict[str, Any]:
     definitions = ", ".join(f"{name} by `{variant}`" for name, variant in variants.items())
-    return f"{definitions}; {UNCONFIRMED}"
+    return {
+        **{f"children in {name}": number for name, number in children.items()},
+        "quarter": quarter.label,
+        "definition": f"{definitions}; {UNCONFIRMED}",
+    }
 
 
 def roughly(count: int) -> str:
@@ -116,25 +111,21 @@ def roughly(count: int) -> str:
 
 def count_table(counts: Mapping[str, int], name: str) -> dg.TableMetadataValue:
     """A table of two columns, most first: outcomes or faults, and how many rows have each."""
-    rows = sorted(counts, key=lambda label: (-counts[label], label))[:TABLE_ROWS]
-    return _table([{name: label, "rows": f"{counts[label]:,}"} for label in rows], [name, "rows"])
+    ordered = sorted(counts, key=lambda label: (-counts[label], label))
+    return facts_table([{name: label, "rows": f"{counts[label]:,}"} for label in ordered])
 
 
 def codes_table(codes: Iterable[tuple[str, str]]) -> dg.TableMetadataValue:
     """A table of fields with the number of distinct codes, from (field, code); the codes themselves are in no table."""
     counts = Counter(field for field, _ in set(codes))
-    return _table([{"field": field, "codes": f"{counts[field]:,}"} for field in sorted(counts)], ["field", "codes"])
+    return facts_table([{"field": field, "codes": f"{counts[field]:,}"} for field in sorted(counts)])
 
 
 def facts_table(rows: Sequence[Mapping[str, object]]) -> dg.TableMetadataValue:
     """Facts about configuration, never about cases: one row each, all with the same columns; at most TABLE_ROWS."""
     texts = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows[:TABLE_ROWS]]
-    return _table(texts, list(texts[0]) if texts else ["none"])
-
-
-def _table(rows: list[dict[str, str]], columns: list[str]) -> dg.TableMetadataValue:
-    schema = dg.TableSchema(columns=[dg.TableColumn(column, "string") for column in columns])
-    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows], schema=schema)
+    schema = dg.TableSchema([dg.TableColumn(name) for name in (texts[0] if texts else ["none"])])
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in texts], schema=schema)
 
 
 #: Groups are numbered in the direction of the data, and no two need each other: so the UI's sidebar, and the lineage with its
@@ -150,51 +141,39 @@ QUARTER_NOTE = (
 
 def contract_metadata(table: Table, *, loaded: bool = False) -> dict[str, Any]:
     """The column schema of a table of the contract, as mapped, or as loaded with what the load itself sets."""
-    columns = [
-        dg.TableColumn(
-            column.name,
-            column.type,
-            _described(table, column),
-            constraints=dg.TableColumnConstraints(
-                nullable=column.nullable,
-                unique=column.name == table.key and not table.key_rest and (loaded or not table.identity),
-            ),
-        )
-        for column in (table.columns if loaded else table.frame_columns)
-    ]
-    return {"dagster/column_schema": dg.TableSchema(columns=columns)}
+    columns = []
+    for column in table.columns if loaded else table.frame_columns:
+        origins = " and ".join(f"`{name}`" for name in table.origins(column))
+        made_of = f". Primero: {origins}" if origins else ""
+        text = f"{column.description}{made_of} (personal data: {column.personal_data})"
+        unique = column.name == table.key and not table.key_rest and (loaded or not table.identity)
+        constraints = dg.TableColumnConstraints(nullable=column.nullable, unique=unique)
+        columns.append(dg.TableColumn(column.name, column.type, text, constraints))
+    return {"dagster/column_schema": dg.TableSchema(columns)}
 
 
-def _described(table: Table, column: Column) -> str:
-    origins = " and ".join(f"`{name}`" for name in table.origins(column))
-    made_of = f". Primero: {origins}" if origins else ""
-    return f"{column.description}{made_of} (personal data: {column.personal_data})"
+def lineage_from(asset: str, table: Table) -> dict[str, Any]:
+    """The column lineage of a loaded table: each column from the mapped one of the same name. The free UI draws no picture of it."""
+    return _lineage([asset], {name: [name] for name in table.mapped_names})
 
 
-def lineage_from(asset: dg.AssetKey, table: Table) -> dict[str, Any]:
-    """The column lineage of a loaded table: each column from the mapped one of the same name.
-
-    Dagster keeps it with each materialization; its open-source UI draws no picture of it.
-    """
-    deps = {name: [dg.TableColumnDep(asset, name)] for name in table.mapped_names}
-    return {"dagster/column_lineage": dg.TableColumnLineage(deps)}
-
-
-def lineage_from_raw(assets: Iterable[str], table: Table) -> dict[str, Any]:
+def lineage_from_raw(assets: Sequence[str], table: Table) -> dict[str, Any]:
     """The column lineage of a mapped table: each column from the fields that it is made of, as the raw assets have them."""
+    made_of: dict[str, Iterable[str]] = {}
+    for column in table.frame_columns:
+        if column.day:  # an age is a column of a raw case, or of its services, made at the pull
+            made_of[column.name] = [table.section or column.name]
+        elif origins := table.origins(column):
+            made_of[column.name] = dict.fromkeys(origin.partition(".")[0] for origin in origins)
+    return _lineage(assets, made_of)
+
+
+def _lineage(assets: Sequence[str], made_of: Mapping[str, Iterable[str]]) -> dict[str, Any]:
     deps = {
-        column.name: [dg.TableColumnDep(dg.AssetKey(asset), name) for asset in assets for name in _raw(table, column)]
-        for column in table.frame_columns
-        if table.origins(column)
+        column: [dg.TableColumnDep(asset, name) for asset in assets for name in names]
+        for column, names in made_of.items()
     }
     return {"dagster/column_lineage": dg.TableColumnLineage(deps)}
-
-
-def _raw(table: Table, column: Column) -> list[str]:
-    """The columns of a raw case that a column is made of. An age is one itself, made at the pull."""
-    if column.day:
-        return [table.section or column.name]
-    return list(dict.fromkeys(origin.partition(".")[0] for origin in table.origins(column)))
 
 
 def raw_metadata(columns: Mapping[str, str]) -> dict[str, Any]:
@@ -203,8 +182,8 @@ def raw_metadata(columns: Mapping[str, str]) -> dict[str, Any]:
 
 
 #: Primero is looked at every 15 minutes; one look may fail, and a backup of Primero may take an hour.
-SEEN_WARN, SEEN_FAIL = timedelta(hours=1), timedelta(hours=3)
-SEEN = dg.FreshnessPolicy.time_window(fail_window=SEEN_FAIL, warn_window=SEEN_WARN)
+SEEN_FAIL = timedelta(hours=3)
+SEEN = dg.FreshnessPolicy.time_window(fail_window=SEEN_FAIL, warn_window=timedelta(hours=1))
 
 #: Any quarter counts. Days without an edit happen (Khmer New Year, Pchum Ben), and then none is loaded.
 LOADED = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=14), warn_window=timedelta(days=5))

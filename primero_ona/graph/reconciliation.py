@@ -1,13 +1,11 @@
-"""The asset check that proves ONA complete.
+"""The asset check that proves ONA complete: it compares all of Primero with all of ONA, so it has no partitions.
 
-The check is unpartitioned, since it compares all of Primero with all of ONA. It belongs to the
-asset `ona_dashboards`, which is not materialized here: Dagster runs an asset's checks with each of its materializations, and
-a reconciliation reads all of Primero.
+It belongs to the asset `ona_dashboards`, which is not materialized here: Dagster runs an asset's checks with each of its
+materializations, and a reconciliation reads all of Primero.
 """
 
-from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -15,27 +13,21 @@ from primero_ona.errors import with_anchor
 from primero_ona.graph.assets.ona import DASHBOARDS
 from primero_ona.graph.checks import ERROR, WARN, report
 from primero_ona.graph.metadata import traffic_metadata
-from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
-from primero_ona.pipeline.stored import Scope, StoredAssets
+from primero_ona.graph.resources import Ona, Partitions, Primero
+from primero_ona.pipeline.stored import Scope
+from primero_ona.quarters import Quarter
+from primero_ona.settings import GraphSettings
 
-if TYPE_CHECKING:
-    from primero_ona.ona.reconcile import QuarterDifferences
-    from primero_ona.pipeline.reconcile import Reconciliation
-
-CHECK_NAME = "complete"
-COMPLETE = dg.AssetCheckKey(DASHBOARDS.key, CHECK_NAME)
-
-#: A change that the sensor may not have brought yet is no difference for the monthly check: it looks every 15 minutes,
-#: and a sync of a large quarter takes a while.
-GRACE = timedelta(hours=2)
+COMPLETE = dg.AssetCheckKey(DASHBOARDS.key, "complete")
 
 
-def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
+def complete_check(settings: GraphSettings) -> dg.AssetChecksDefinition:
     """The check that compares all of Primero with all of ONA."""
+    scope = Scope(Quarter.parse(settings.start), settings.policy)
 
     @dg.asset_check(
-        asset=DASHBOARDS.key,
-        name=CHECK_NAME,
+        asset=COMPLETE.asset_key,
+        name=COMPLETE.name,
         pool="primero_api",
         config_schema={},
         description=(
@@ -45,47 +37,35 @@ def complete_check(scope: Scope) -> dg.AssetChecksDefinition:
             "and repairs with `--repair`."
         ),
     )
-    def complete(
-        primero: dg.ResourceParam[PrimeroResource],
-        ona: dg.ResourceParam[OnaDatabaseResource],
-        partitions: dg.ResourceParam[StoredAssets],
-    ) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
+    def complete(primero: Primero, ona: Ona, partitions: Partitions) -> Any:  # noqa: ANN401  a generator; Dagster looks at nothing but what it yields
         """Take an inventory of Primero and compare all of it with all of ONA; changes nothing."""
         from primero_ona.pipeline.reconcile import reconcile
         from primero_ona.pipeline.reference import scope_in_use
 
+        # What the sensor may not have brought yet is no difference: it looks every 15 minutes, and a sync takes a while.
+        grace = timedelta(hours=2)
         with primero.client() as client, ona.connection() as connection:
-            found = reconcile(client, connection, scope_in_use(scope, partitions), grace=GRACE)
+            found = reconcile(client, connection, scope_in_use(scope, partitions), grace=grace)
+        rows = [
+            dg.TableRecord({"quarter": each.quarter, **{name: f"{getattr(each, name):,}" for name in each.SHOWN}})
+            for each in (*found.quarters, found.total)
+        ]
         result = dg.AssetCheckResult(
-            asset_key=DASHBOARDS.key,
-            check_name=CHECK_NAME,
+            asset_key=COMPLETE.asset_key,
+            check_name=COMPLETE.name,
             passed=found.passed,
             severity=ERROR if found.wrong else WARN,
             description=found.sentence() if found.passed else with_anchor(found.sentence(), "what-verify-says"),
-            metadata=_metadata(found),
+            metadata={
+                "differences": found.total.differences,
+                "services in quarantine": found.services_quarantined,
+                "quarters of another version": ", ".join(map(str, found.outdated)) or "none",
+                "by quarter": dg.MetadataValue.table(rows),
+                "cases in Primero": found.inventory.cases,
+                "stamped ahead": len(found.inventory.ahead),
+                **traffic_metadata(found.inventory.traffic),
+            },
         )
         yield from report([result])
 
     return complete
-
-
-def _metadata(found: "Reconciliation") -> dict[str, Any]:
-    inventory = found.inventory
-    return {
-        "differences": found.total.differences,
-        "services in quarantine": found.services_quarantined,
-        "quarters of another version": ", ".join(map(str, found.outdated)) or "none",
-        "by quarter": _table([*found.quarters, found.total]),
-        "cases in Primero": inventory.cases,
-        "stamped ahead": len(inventory.ahead),
-        **traffic_metadata(inventory.requests, inventory.bytes, inventory.seconds),
-    }
-
-
-def _table(quarters: "Sequence[QuarterDifferences]") -> dg.TableMetadataValue:
-    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in ("quarter", *quarters[0].SHOWN)])
-    rows = [
-        dg.TableRecord({"quarter": quarter.quarter, **{name: f"{getattr(quarter, name):,}" for name in quarter.SHOWN}})
-        for quarter in quarters
-    ]
-    return dg.MetadataValue.table(rows, schema=schema)

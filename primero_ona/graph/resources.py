@@ -1,13 +1,11 @@
 """Settings in, client or connection out: how the steps reach Primero, ONA and the stored partitions.
 
 A resource takes its settings from the environment when a step asks for it, so that a missing variable is named in one
-sentence; tests give them in Python. None of them is configuration of Dagster, on purpose: configuration can be replaced
-by all who may start a run, and read by all who may open the UI.
+sentence. None of them is configuration of Dagster, on purpose: configuration can be replaced by all who may start a run,
+and read by all who may open the UI.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,17 +30,10 @@ if TYPE_CHECKING:
     from primero_ona.storage.partitions import PartitionStore
 
 
-#: Where the secret of a bucket stands, if it stands in a file: AWS's own variable.
-_CREDENTIALS_FILE = "AWS_SHARED_CREDENTIALS_FILE"
-
-
 class PrimeroResource(dg.ResourceDefinition):
-    """The Primero that the settings PRIMERO_… name, or the one given here."""
+    """The Primero that the settings PRIMERO_… name."""
 
-    def __init__(
-        self, url: str | None = None, username: str | None = None, password: str | None = None, pause: float = 1.0
-    ) -> None:
-        self._given, self._pause = (url, username, password), pause
+    def __init__(self) -> None:
         super().__init__(lambda _context: self, config_schema={}, description="The Primero that the settings name.")
 
     def client(self, total: float | None = None) -> "PrimeroClient":
@@ -50,16 +41,12 @@ class PrimeroResource(dg.ResourceDefinition):
         from primero_ona.graph.due import OnaLoginMemory
         from primero_ona.primero.client import PrimeroClient
 
-        url, username, password = self._given
-        if url and username and password:
-            return PrimeroClient(url, username, password, pause=self._pause, total=total)
         settings = read_one(PrimeroSettings)
         return PrimeroClient(
             settings.url,
             settings.username,
             settings.password.get_secret_value(),
             settings.ca_bundle,
-            pause=self._pause,
             insecure=settings.insecure,
             total=total,
             logins=OnaLoginMemory(OnaDatabaseResource(), settings),
@@ -67,21 +54,17 @@ class PrimeroResource(dg.ResourceDefinition):
 
 
 class OnaDatabaseResource(dg.ResourceDefinition):
-    """The database that ONA_DATABASE_URL names, or the one given here."""
+    """The database that ONA_DATABASE_URL names."""
 
-    def __init__(self, url: str | None = None) -> None:
-        self._url = url
+    def __init__(self) -> None:
         super().__init__(lambda _context: self, config_schema={}, description="The database that the settings name.")
 
-    @contextmanager
-    def connection(self, statement_timeout: float | None = None) -> "Iterator[psycopg.Connection]":
-        """A connection that is closed at the end, whatever happened; the timeout is in seconds, by default that of a load."""
+    def connection(self, **limits: Any) -> "psycopg.Connection":  # noqa: ANN401
+        """A connection; use it as a context manager, at whose end it is closed. `limits`: timeouts as `connect` takes them."""
         from primero_ona.ona.connection import connect
 
         url, insecure = self._target()
-        limits: dict[str, Any] = {} if statement_timeout is None else {"statement_timeout": statement_timeout}
-        with connect(url, insecure=insecure, **limits) as connection:
-            yield connection
+        return connect(url, insecure=insecure, **limits)
 
     def protection(self) -> str:
         """How the connection is protected, in words for the metadata of a load."""
@@ -91,58 +74,48 @@ class OnaDatabaseResource(dg.ResourceDefinition):
         return database_protection(parameters_of(url), override=insecure)
 
     def _target(self) -> tuple[str, bool]:
-        if self._url:
-            return self._url, False
         settings = read_one(OnaSettings)
         return settings.database_url.get_secret_value(), settings.insecure
 
 
 class PartitionStorage(dg.ResourceDefinition):
-    """The encrypted partitions that the settings PRIMERO_ONA_STORAGE_… name, or those given here.
+    """The encrypted partitions that the settings PRIMERO_ONA_STORAGE_… name; a step gets StoredAssets.
 
-    `rules`: the suffix of the policy under which they are pulled; default: that of the settings. A step gets StoredAssets,
-    which find the store when the step first needs it.
+    `rules`: the suffix of the policy under which they are pulled; default: that of the settings.
     """
 
-    def __init__(self, url: str | None = None, fernet_keys: str | None = None, rules: str | None = None) -> None:
-        self._given, self._rules = (url, fernet_keys), rules
-        super().__init__(
-            lambda context: self.assets(context.instance),
-            config_schema={},
-            description="The encrypted partitions that the settings name.",
-        )
+    def __init__(self, rules: str | None = None) -> None:
+        self._rules = rules
+        text = "The encrypted partitions that the settings name."
+        super().__init__(lambda context: self.assets(context.instance), config_schema={}, description=text)
 
     def assets(self, instance: dg.DagsterInstance | None = None) -> StoredAssets:
         """The stored assets, for steps and for commands that work on partitions without a run."""
-        if not self._given[0]:
-            refuse_local_storage(instance)
+        refuse_local_storage(instance)
         rules = read_one(GraphSettings).policy.suffix if self._rules is None else self._rules
-        return StoredAssets(lambda: self._store(instance), rules)
-
-    def _store(self, instance: dg.DagsterInstance | None) -> "PartitionStore":
-        from primero_ona.storage.partitions import PartitionStore
-
-        url, keys = self._given
-        if url and keys:
-            return PartitionStore(url, keys)
-        settings = read_one(StorageSettings)
-        if settings.bucket and (file := os.environ.get(_CREDENTIALS_FILE)):
-            refuse_open_secret(Path(file), f"the file that {_CREDENTIALS_FILE} names")
-        address = settings.bucket or settings.folder or default_storage(instance)
-        return PartitionStore(address, settings.storage_keys.get_secret_value())
+        return StoredAssets(lambda: _store(instance), rules)
 
 
-class NoValues(dg.IOManagerDefinition):
-    """Refuses to hand a value from one step to another: rows pass through the stored partitions alone.
+def _store(instance: dg.DagsterInstance | None) -> "PartitionStore":
+    from primero_ona.storage.partitions import PartitionStore
 
-    Without it Dagster would bring its own IO manager, whose folder a run's configuration may name.
-    """
+    settings = read_one(StorageSettings)
+    variable = "AWS_SHARED_CREDENTIALS_FILE"  # AWS's own variable, for the secret of a bucket
+    if settings.bucket and (file := os.environ.get(variable)):
+        refuse_open_secret(Path(file), f"the file that {variable} names")
+    address = settings.bucket or settings.folder or default_storage(instance)
+    return PartitionStore(address, settings.storage_keys.get_secret_value())
 
-    def __init__(self) -> None:
-        super().__init__(lambda _context: _Refusing(), config_schema={}, description="Steps hand on no values.")
+
+#: How a step asks for each.
+Primero = dg.ResourceParam[PrimeroResource]
+Ona = dg.ResourceParam[OnaDatabaseResource]
+Partitions = dg.ResourceParam[StoredAssets]
 
 
-class _Refusing(dg.IOManager):
+class _NoValues(dg.IOManager):
+    """Refuses to hand a value from one step to another: rows pass through the stored partitions alone."""
+
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
         """See IOManager."""
         if obj is not None:
@@ -151,6 +124,12 @@ class _Refusing(dg.IOManager):
     def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
         """See IOManager."""
         raise TypeError(f"{context.name} is read as a value")
+
+
+#: Without it Dagster would bring its own IO manager, whose folder a run's configuration may name.
+no_values = dg.IOManagerDefinition(
+    lambda _context: _NoValues(), config_schema={}, description="Steps hand on no values."
+)
 
 
 def refuse_local_storage(instance: dg.DagsterInstance | None = None) -> None:
@@ -188,7 +167,7 @@ def default_reports(instance: dg.DagsterInstance | None) -> Path:
 
 
 def _home(instance: dg.DagsterInstance | None) -> Path:
-    home = os.environ.get("DAGSTER_HOME") or (
-        instance.root_directory if instance and not instance.is_ephemeral else None
-    )
+    home = os.environ.get("DAGSTER_HOME")
+    if not home and instance and not instance.is_ephemeral:
+        home = instance.root_directory
     return Path(home or ".dagster_home")

@@ -3,7 +3,6 @@
 ONA keeps its rows. `docs/data-protection.md` says what may be deleted.
 """
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -16,24 +15,10 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG, RESUME_RETRY_TAG, STE
 from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.graph.steps import attach_safe_step
 from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets
-from primero_ona.quarters import Quarter, current_quarter
+from primero_ona.quarters import Quarter, last_quarters
 
 if TYPE_CHECKING:
     from primero_ona.ona.connection import Connect
-
-_BY_QUARTER = (REINTEGRATION, UNDER18, EXITS, MAPPED_CASES, MAPPED_SERVICES)
-
-_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-
-#: Runs that are read at once.
-_PAGE = 200
-
-
-def oldest_kept(now: Quarter, quarters: int) -> Quarter:
-    """The oldest quarter whose partitions stay: the open one, and so many before it."""
-    for _ in range(quarters):
-        now = now.previous()
-    return now
 
 
 def purge(instance: dg.DagsterInstance, stored: StoredAssets, connect: "Connect", before: Quarter) -> int:
@@ -47,43 +32,36 @@ def purge(instance: dg.DagsterInstance, stored: StoredAssets, connect: "Connect"
     storage = instance.event_log_storage
     if isinstance(storage, SqlEventLogStorage):  # Dagster cannot forget single partitions of an asset by itself
         events, tags = SqlEventLogStorageTable, AssetEventTagsTable
-        for key in map(dg.AssetKey, _BY_QUARTER):
-            gone = (
-                (events.c.asset_key == key.to_string())
-                & (events.c.partition < before.key)
-                & (events.c.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value)
-            )
-            with storage.index_connection() as connection:
-                connection.execute(tags.delete().where(tags.c.event_id.in_(db_select([events.c.id]).where(gone))))
-                connection.execute(events.delete().where(gone))
+        keys = [dg.AssetKey(name) for name in (REINTEGRATION, UNDER18, EXITS, MAPPED_CASES, MAPPED_SERVICES)]
+        gone = (
+            events.c.asset_key.in_([key.to_string() for key in keys])
+            & (events.c.partition < before.key)
+            & (events.c.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value)
+        )
+        with storage.index_connection() as connection:
+            connection.execute(tags.delete().where(tags.c.event_id.in_(db_select([events.c.id]).where(gone))))
+            connection.execute(events.delete().where(gone))
+        for key in keys:
             storage.wipe_asset_cached_status(key)
     return count
 
 
 def purge_job(quarters: int) -> dg.JobDefinition:
-    """The job that deletes what is older."""
+    """The job that deletes stored partitions of all quarters but the open one and so many before it."""
 
-    @dg.op(name="purge_partitions", out=dg.Out(dg.Nothing), config_schema={})
+    @dg.op(out=dg.Out(dg.Nothing), config_schema={})
     def purge_partitions(
         context: dg.OpExecutionContext,
         ona: dg.ResourceParam[OnaDatabaseResource],
         partitions: dg.ResourceParam[StoredAssets],
     ) -> None:
         """Delete the stored partitions of the quarters before the oldest one that is kept."""
-        before = oldest_kept(current_quarter(), quarters)
+        before = last_quarters(quarters + 1)[0]
         count = purge(context.instance, partitions, ona.connection, before)
         context.log.info("%d stored partitions of quarters before %s deleted", count, before)
 
-    attach_safe_step(purge_partitions)
-
-    @dg.job(
-        name="purge_stored",
-        description=f"Deletes stored partitions of quarters that ended more than {quarters} quarters ago.",
-    )
-    def purge_stored() -> None:
-        purge_partitions()
-
-    return purge_stored
+    description = f"Deletes stored partitions of quarters that ended more than {quarters} quarters ago."
+    return _job("purge_stored", purge_partitions, description)
 
 
 def remove_runs(instance: dg.DagsterInstance, before: datetime) -> int:
@@ -92,43 +70,37 @@ def remove_runs(instance: dg.DagsterInstance, before: datetime) -> int:
     With a run Dagster forgets what it materialized and checked, so the last whole success of each job, quarter and selection stays,
     and all that came after it.
     """
-    seen, gone = set(), []
-    for record in _newest_first(instance):
-        run = record.dagster_run
-        does = (run.job_name, run.tags.get(PARTITION_NAME_TAG), run.asset_selection, run.asset_check_selection)
-        if does in seen and record.end_time and datetime.fromtimestamp(record.end_time, UTC) < before:
-            gone.append(run.run_id)
-        # A retry that began where another run had failed did not do the whole.
-        elif run.status == dg.DagsterRunStatus.SUCCESS and not {RESUME_RETRY_TAG, STEP_SELECTION_TAG} & set(run.tags):
-            seen.add(does)
+    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    seen, gone, cursor = set(), [], None
+    while page := instance.get_run_records(dg.RunsFilter(statuses=ended), limit=200, cursor=cursor):  # newest first
+        for record in page:
+            run = record.dagster_run
+            does = (run.job_name, run.tags.get(PARTITION_NAME_TAG), run.asset_selection, run.asset_check_selection)
+            if does in seen and record.end_time and datetime.fromtimestamp(record.end_time, UTC) < before:
+                gone.append(run.run_id)
+            # A retry that began where another run had failed did not do the whole.
+            elif run.is_success and not {RESUME_RETRY_TAG, STEP_SELECTION_TAG} & set(run.tags):
+                seen.add(does)
+        cursor = page[-1].dagster_run.run_id
     for run_id in gone:
         instance.delete_run(run_id)
     return len(gone)
 
 
-def _newest_first(instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
-    cursor = None
-    while page := instance.get_run_records(dg.RunsFilter(statuses=_ENDED), limit=_PAGE, cursor=cursor):
-        yield from page
-        cursor = page[-1].dagster_run.run_id
-
-
 def remove_job(days: int) -> dg.JobDefinition:
-    """The job that removes runs which say nothing any more."""
+    """The job that removes runs of more than so many days ago which say nothing any more."""
 
-    @dg.op(name="remove_old_runs", out=dg.Out(dg.Nothing), config_schema={})
+    @dg.op(out=dg.Out(dg.Nothing), config_schema={})
     def remove_old_runs(context: dg.OpExecutionContext) -> None:
         """Remove the runs that ended so many days ago, and that newer ones have made needless."""
         count = remove_runs(context.instance, datetime.now(UTC) - timedelta(days=days))
         context.log.info("%d runs removed", count)
 
-    attach_safe_step(remove_old_runs)
+    description = f"Removes runs of more than {days} days ago whose job has gone well since, for the same quarter."
+    return _job("remove_runs", remove_old_runs, description)
 
-    @dg.job(
-        name="remove_runs",
-        description=f"Removes runs of more than {days} days ago whose job has gone well since, for the same quarter.",
-    )
-    def job() -> None:
-        remove_old_runs()
 
-    return job
+def _job(name: str, op: dg.OpDefinition, description: str) -> dg.JobDefinition:
+    """A job of one step."""
+    attach_safe_step(op)
+    return dg.GraphDefinition(name=name, node_defs=[op]).to_job(description=description)

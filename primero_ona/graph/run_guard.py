@@ -8,11 +8,13 @@ refuses a run before its first step, also under an instance that is not guarded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import dagster as dg
+from dagster._core.execution.retries import RetryMode
+from dagster._core.executor.in_process import InProcessExecutor
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
@@ -40,54 +42,48 @@ TAGS = frozenset(
 #: do not read from there. A retry copies them.
 _LAUNCHED = frozenset({".dagster/grpc_info", "dagster/image"})
 
+#: Dagster's own names of the sections of a configuration: any other could be a secret in the wrong place.
+_SECTIONS = frozenset({"execution", "inputs", "loggers", "ops", "resources"})
+
 
 def require_plain_run(config: object, tags: Mapping[str, str] | None, *, launched: bool = False) -> None:
     """Check what a run or a backfill brings with it; `launched` admits the tag that a started run, or its retry, has too.
 
     Raises UsageError that names sections and tags, never their values.
     """
-    if sections := sorted({_section(path) for path in _entries(config)}):
-        raise _refused(
-            f"the run's configuration sets {', '.join(sections)}. A run takes nothing from its configuration; "
+    values = config if isinstance(config, Mapping) else {"": config}
+    sections = {f"`{name}`" if name in _SECTIONS else "an unknown section" for name in values if _sets(values[name])}
+    foreign = sorted(set(tags or {}) - TAGS - (_LAUNCHED if launched else set()))
+    if sections:
+        text = (
+            f"the run's configuration sets {', '.join(sorted(sections))}. A run takes nothing from its configuration; "
             "addresses, paths, keys, secrets and log levels are settings of the installation, see docs/settings.md"
         )
-    if foreign := sorted(set(tags or {}) - TAGS - (_LAUNCHED if launched else set())):
-        raise _refused(
+    elif foreign:
+        text = (
             f"the run has the tags {', '.join(foreign)}. A run takes no image, command, environment, mount or address "
             f"from its tags; remove them. It may have `{QUARTER_TAG}`, `{WHOLE_TAG}` and Dagster's own"
         )
+    else:
+        return
+    raise UsageError(with_anchor(f"refused: {text}", "refused-run"))  # which Dagster shows as it is
 
 
-def _refused(text: str) -> UsageError:
-    """Dagster shows the text of what a run is refused with as it is."""
-    return UsageError(with_anchor(f"refused: {text}", "refused-run"))
+def _sets(config: object) -> bool:
+    """Whether a configuration sets a value anywhere; empty sections set nothing."""
+    if isinstance(config, (list, tuple)):
+        return any(map(_sets, config))
+    return any(map(_sets, config.values())) if isinstance(config, Mapping) else config is not None
 
 
-def _named(tags: Mapping[str, str] | None) -> dict[str, str]:
-    """The tags with the quarter as people write it, so that a run is found by it, however it was started."""
-    tags = dict(tags or {})
+def _admitted(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a plain run is made with, and the quarter as people write it, so that it is found by it, however it was started."""
+    tags = dict(arguments.get("tags") or {})
+    require_plain_run(arguments.get("run_config"), tags)
     if key := tags.get(PARTITION_NAME_TAG):
         with suppress(UsageError):
             tags[QUARTER_TAG] = Quarter.parse(key).name
-    return tags
-
-
-def _entries(config: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The path of each value that a configuration sets; empty sections set nothing."""
-    if isinstance(config, Mapping):
-        for name, value in config.items():
-            yield from _entries(value, (*path, str(name)))
-    elif isinstance(config, (list, tuple)):
-        for value in config:
-            yield from _entries(value, path)
-    elif config is not None:
-        yield path
-
-
-def _section(path: tuple[str, ...]) -> str:
-    """The first part of a path, if it is one of Dagster's own words: any other could be a secret in the wrong place."""
-    known = ("execution", "inputs", "loggers", "ops", "resources")
-    return f"`{path[0]}`" if path and path[0] in known else "an unknown section"
+    return {**arguments, "tags": tags}
 
 
 class GuardedInstance(dg.DagsterInstance):
@@ -98,7 +94,7 @@ class GuardedInstance(dg.DagsterInstance):
 
     @classmethod
     def config_schema(cls) -> dict[str, Any]:
-        """See InstanceRef.from_dir: this class has no settings of its own in dagster.yaml."""
+        """See InstanceRef.from_dir: no settings of its own in dagster.yaml."""
         return {}
 
     @classmethod
@@ -108,13 +104,11 @@ class GuardedInstance(dg.DagsterInstance):
 
     def create_run(self, **arguments: Any) -> dg.DagsterRun:  # noqa: ANN401
         """See DagsterInstance: GraphQL, schedules, sensors, backfills and `dagster job launch` make their runs here."""
-        require_plain_run(arguments.get("run_config"), arguments.get("tags"))
-        return super().create_run(**{**arguments, "tags": _named(arguments.get("tags"))})
+        return super().create_run(**_admitted(arguments))
 
     def create_run_for_job(self, *positional: Any, **arguments: Any) -> dg.DagsterRun:  # noqa: ANN401
         """See DagsterInstance: what is executed in the process that asks makes its run here."""
-        require_plain_run(arguments.get("run_config"), arguments.get("tags"))
-        return super().create_run_for_job(*positional, **{**arguments, "tags": _named(arguments.get("tags"))})
+        return super().create_run_for_job(*positional, **_admitted(arguments))
 
     def create_reexecuted_run(self, *, parent_run: dg.DagsterRun, **arguments: Any) -> dg.DagsterRun:  # noqa: ANN401
         """See DagsterInstance: retries, with the configuration and the tags of the run before."""
@@ -128,35 +122,16 @@ class GuardedInstance(dg.DagsterInstance):
         super().add_backfill(partition_backfill)
 
 
-class _GuardedExecutor(dg.Executor):
-    """Executes as another executor does, once the run was found to be plain."""
-
-    def __init__(self, inner: dg.Executor) -> None:
-        self._inner = inner
-
-    @property
-    def retries(self) -> Any:  # noqa: ANN401
-        """See Executor."""
-        return self._inner.retries
-
-    @property
-    def step_dependency_config(self) -> Any:  # noqa: ANN401
-        """See Executor."""
-        return self._inner.step_dependency_config
+class _GuardedExecutor(InProcessExecutor):
+    """Executes a run in its process, once it was found to be plain."""
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:  # noqa: ANN401
         """See Executor."""
         require_plain_run(plan_context.run_config, plan_context.dagster_run.tags, launched=True)
-        yield from self._inner.execute(plan_context, execution_plan)
+        yield from super().execute(plan_context, execution_plan)
 
 
-def guarded(executor: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
-    """The executor with its own defaults and no configuration, which refuses a run that is not plain."""
-    create = cast("Callable[[dg.InitExecutorContext], dg.Executor]", executor.executor_creation_fn)
-    return dg.ExecutorDefinition(
-        name=executor.name,
-        config_schema=cast("Any", executor.config_schema),
-        requirements=executor.get_requirements,
-        executor_creation_fn=lambda context: _GuardedExecutor(create(context)),
-        description=executor.description,
-    ).configured({}, config_schema={})
+@dg.executor(name="in_process", config_schema={})
+def guarded_executor(_context: dg.InitExecutorContext) -> dg.Executor:
+    """All steps in one process, by Dagster's defaults; refuses a run that is not plain."""
+    return _GuardedExecutor(RetryMode.ENABLED)

@@ -1,15 +1,12 @@
-"""Real Dagster runs from the command line: execute the main job for a quarter, and tell what came of it.
-
-The runs are stored in the instance of DAGSTER_HOME, so the UI shows them like any other.
-"""
+"""Real Dagster runs from the command line, in the instance of DAGSTER_HOME: execute a job, and tell what came of it."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,17 +20,6 @@ from primero_ona.graph.partitions import QUARTER_TAG, WHOLE_TAG
 from primero_ona.graph.steps import kind_of_failure
 from primero_ona.process import recorded_error
 from primero_ona.quarters import Quarter
-
-#: What the console shows of a run comes from its outcome; Dagster's own log would repeat it with every event.
-_QUIET: Mapping[str, Any] = {"loggers": {"quiet": {}}}
-
-#: What is said of a run that a person ended, and of one that says no more.
-TERMINATED = "The run was terminated. ONA holds all of its quarter or what it held before"
-_INTERRUPTED = dg.DagsterExecutionInterruptedError.__name__
-_SEE = "the run failed; see it in the Dagster UI"
-
-#: What tells a checkout of this project from another folder.
-_CHECKOUT = ("dagster.yaml", "workspace.yaml", "primero_ona")
 
 #: The table for which an asset is mapped.
 _TABLES = {"mapped_cases": "ona/cases", "mapped_services": "ona/services"}
@@ -54,23 +40,24 @@ class RunOutcome:
     checks: list[Check] = field(default_factory=list)
     failure: str | None = None
     kind: str | None = None
+    quarter: Quarter | None = None
+    whole: bool = False
 
     @property
     def tags(self) -> dict[str, str]:
-        """With which the run is asked for."""
-        return {}
+        """With which the run is asked for: its quarter, if it has one, and what is demanded of it."""
+        quarter = {PARTITION_NAME_TAG: self.quarter.key, QUARTER_TAG: self.quarter.name} if self.quarter else {}
+        return quarter | ({WHOLE_TAG: "yes"} if self.whole else {})
 
     def as_json(self) -> dict[str, Any]:
         """The outcome for a script."""
         return {
+            **({"quarter": self.quarter.name} if self.quarter else {}),
             "run_id": self.run_id,
             "rows": self.rows,
             "load": self.load,
             "quarantined": self.quarantined.total(),
-            "checks": [
-                {"asset": c.asset, "name": c.name, "passed": c.passed, "severity": c.severity, "text": c.text}
-                for c in self.checks
-            ],
+            "checks": [asdict(check) for check in self.checks],
             "failure": self.failure,
             "kind": self.kind,
         }
@@ -81,17 +68,6 @@ class Outcome(RunOutcome):
     """What came of the sync of one quarter."""
 
     quarter: Quarter
-    whole: bool = False
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """The quarter of the run, and what is demanded of it."""
-        whole = {WHOLE_TAG: "yes"} if self.whole else {}
-        return {PARTITION_NAME_TAG: self.quarter.key, QUARTER_TAG: self.quarter.name, **whole}
-
-    def as_json(self) -> dict[str, Any]:
-        """The outcome for a script."""
-        return {"quarter": self.quarter.name, **super().as_json()}
 
 
 @dataclass(frozen=True)
@@ -110,16 +86,16 @@ def find_home() -> Path:
 
     Raises ConfigError where it is not an absolute path, as Dagster requires, or is not set elsewhere.
     """
-    if not os.environ.get("DAGSTER_HOME") and all(Path(name).exists() for name in _CHECKOUT):
+    home = os.environ.get("DAGSTER_HOME") or ""
+    if not home and all(Path(name).exists() for name in ("dagster.yaml", "workspace.yaml", "primero_ona")):
         return Path.cwd() / ".dagster_home"
-    home = Path(os.environ.get("DAGSTER_HOME") or "")
-    if not home.is_absolute():
+    if not Path(home).is_absolute():
         raise ConfigError(
             "DAGSTER_HOME must be an absolute path, that of the folder with Dagster's history; only in a checkout it may be left out. On "
             "a server use the command /usr/local/bin/primero-ona of docs/deployment.md, which sets it",
             see="dagster",
         )
-    return home
+    return Path(home)
 
 
 def ensure_home() -> Path:
@@ -159,16 +135,14 @@ def open_instance() -> dg.DagsterInstance:
 
 
 def execute(job: dg.JobDefinition, instance: dg.DagsterInstance, outcome: RunOutcome) -> None:
-    """Execute a job in this process, for the outcome's quarter where it has one, and read what came of it.
-
-    A run that dies with the process is ended by the next one that opens the instance.
-    """
+    """Execute a job in this process, for the outcome's quarter where it has one, and read what came of it."""
     with held_by_this_process(instance) as held:
         result = job.execute_in_process(
             instance=instance,
             partition_key=outcome.tags.get(PARTITION_NAME_TAG),
             tags={**outcome.tags, **held},
-            run_config=_QUIET,
+            # What the console shows comes from the outcome; Dagster's own log would repeat it with every event.
+            run_config={"loggers": {"quiet": {}}},
             raise_on_error=False,
         )
     outcome.run_id = result.run_id
@@ -177,6 +151,7 @@ def execute(job: dg.JobDefinition, instance: dg.DagsterInstance, outcome: RunOut
 
 def read_outcome(events: Iterable[dg.DagsterEvent], outcome: RunOutcome, *, success: bool) -> None:
     """Take from a run's events, and those of the runs that it retries, what came of it."""
+    # A retry says of an asset, of a check or of a step what then holds.
     latest = {_subject(event): event for event in events}
     for event in latest.values():
         _take(event, outcome)
@@ -187,35 +162,10 @@ def read_outcome(events: Iterable[dg.DagsterEvent], outcome: RunOutcome, *, succ
 
 
 def _subject(event: dg.DagsterEvent) -> tuple[object, ...]:
-    """What an event is about: a retry says of an asset, of a check or of a step what then holds."""
+    """What an event is about."""
     if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-        data = event.asset_check_evaluation_data
-        return event.event_type, data.asset_key, data.check_name
+        return event.event_type, event.asset_check_evaluation_data.asset_check_key
     return event.event_type, event.asset_key, event.step_key
-
-
-def _ended_by(events: Iterable[dg.DagsterEvent]) -> tuple[str, str]:
-    """Read why a run ended in which no step failed by itself."""
-    for event in events:
-        if event.event_type == dg.DagsterEventType.RUN_CANCELED:
-            return with_anchor(TERMINATED, "stuck-run"), TransientError.__name__
-        if event.event_type == dg.DagsterEventType.RUN_FAILURE:
-            if event.message == ENDED or _was_interrupted(event):
-                return with_anchor(ENDED, "stuck-run"), TransientError.__name__
-            return _of_dagster(_error_text(event), _SEE)
-    return with_anchor(_SEE, "internal-error"), UNEXPECTED
-
-
-def _was_interrupted(event: dg.DagsterEvent) -> bool:
-    """Whether a step or a run failed since its process was asked to end."""
-    return _INTERRUPTED in _error_text(event)
-
-
-def _error_text(event: dg.DagsterEvent) -> str:
-    """What Dagster recorded of the exception behind the failure of a step or a run: its class and, unless masked, its text."""
-    data: Any = event.event_specific_data
-    error = getattr(data, "error", None)
-    return error.message if error else ""
 
 
 def _take(event: dg.DagsterEvent, outcome: RunOutcome) -> None:
@@ -227,7 +177,12 @@ def _take(event: dg.DagsterEvent, outcome: RunOutcome) -> None:
         name = data.asset_key.to_user_string()
         outcome.checks.append(Check(name, data.check_name, data.passed, data.severity.value, data.description or ""))
     elif event.event_type == dg.DagsterEventType.STEP_FAILURE and not outcome.failure and not _was_interrupted(event):
-        outcome.failure, outcome.kind = _read_failure(event, outcome)
+        failure = event.step_failure_data.user_failure_data
+        if failure and failure.description:
+            outcome.failure, outcome.kind = failure.description, kind_of_failure(event) or UNEXPECTED
+        else:
+            text = f"step {event.step_key} failed; see run {outcome.run_id} in the Dagster UI"
+            outcome.failure, outcome.kind = _of_dagster(event, text)
 
 
 def _take_materialization(materialization: dg.AssetMaterialization, outcome: RunOutcome) -> None:
@@ -247,27 +202,32 @@ def _take_materialization(materialization: dg.AssetMaterialization, outcome: Run
             outcome.load[asset]["quarantined"] = outcome.quarantined[table]
 
 
-def _read_failure(event: dg.DagsterEvent, outcome: RunOutcome) -> tuple[str, str]:
-    """Read the plain message of a failed step, and the kind of its error."""
-    failure = event.step_failure_data.user_failure_data
-    if failure is not None and failure.description:
-        return failure.description, kind_of_failure(event) or UNEXPECTED
-    text = f"step {event.step_key} failed; see run {outcome.run_id} in the Dagster UI"
-    return _of_dagster(_error_text(event), text)
+def _ended_by(events: Iterable[dg.DagsterEvent]) -> tuple[str, str]:
+    """Read why a run ended in which no step failed by itself, and the kind of that."""
+    see = "the run failed; see it in the Dagster UI"
+    for event in events:
+        if event.event_type == dg.DagsterEventType.RUN_CANCELED:
+            text = "The run was terminated. ONA holds all of its quarter or what it held before"
+            return with_anchor(text, "stuck-run"), TransientError.__name__
+        if event.event_type == dg.DagsterEventType.RUN_FAILURE:
+            if event.message == ENDED or _was_interrupted(event):
+                return with_anchor(ENDED, "stuck-run"), TransientError.__name__
+            return _of_dagster(event, see)
+    return with_anchor(see, "internal-error"), UNEXPECTED
 
 
-def read_failure(instance: dg.DagsterInstance, run_id: str) -> tuple[str, str]:
-    """The kind of failure that ended a run, as `errors.py` names it, and its plain message; see `_read_failure`."""
-    wanted = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-    records = instance.get_records_for_run(run_id, of_type=wanted).records
-    events = [event for record in records if (event := record.event_log_entry.dagster_event)]
-    steps = [event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
-    failed = [event for event in steps if not _was_interrupted(event)]
-    text, kind = _read_failure(failed[0], RunOutcome(run_id)) if failed else _ended_by(events)
-    return kind, text
+def _was_interrupted(event: dg.DagsterEvent) -> bool:
+    """Whether a step or a run failed since its process was asked to end."""
+    return dg.DagsterExecutionInterruptedError.__name__ in _error_text(event)
 
 
-def _of_dagster(message: str, otherwise: str) -> tuple[str, str]:
+def _of_dagster(event: dg.DagsterEvent, otherwise: str) -> tuple[str, str]:
     """Read the message and the kind of what Dagster itself failed at: no step of ours was there to name it."""
-    failure = recorded_error(message)
+    failure = recorded_error(_error_text(event))
     return (failure.shown, failure.kind) if failure else (with_anchor(otherwise, "internal-error"), UNEXPECTED)
+
+
+def _error_text(event: dg.DagsterEvent) -> str:
+    """What Dagster recorded of the exception behind the failure of a step or a run: its class and, unless masked, its text."""
+    error = getattr(event.event_specific_data, "error", None)
+    return error.message if error else ""

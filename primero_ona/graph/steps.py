@@ -1,6 +1,5 @@
-"""What a step does when something below it fails.
+"""What a step does when something below it fails: a SyncError keeps its message, any other exception its type and place only.
 
-A SyncError keeps its message; any other exception loses it, since its text may quote a row, and keeps its type and place.
 Permanent failures are not retried, neither the step nor the run.
 """
 
@@ -16,12 +15,11 @@ import dagster as dg
 from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
 from dagster._utils.error import USER_FACING_ERROR_ID_ATTR_NAME
 
-from primero_ona.errors import UNEXPECTED, SyncError
+from primero_ona.errors import UNEXPECTED, ConfigError, SyncError
 from primero_ona.process import machine_error, unexpected
 
 #: Dagster's run retries start a run again after any failed step, unless the run carries this tag.
 NO_RUN_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
-
 
 #: The metadata of a failed step that holds the kind of its error.
 KIND = "kind"
@@ -45,6 +43,12 @@ class StepError(SafeText, dg.Failure, dg.DagsterError):
     __module__ = "builtins"
 
 
+class NotLoadedError(SafeText, ConfigError, dg.DagsterError):
+    """The graph cannot be loaded; Dagster shows this text, in the UI and in its log, where it would mask another's."""
+
+    __module__ = "builtins"
+
+
 def attach_safe_step(*ops: dg.OpDefinition) -> None:
     """Let each op turn what fails inside into a dg.Failure that is safe to show, and keep Dagster from retrying what cannot help.
 
@@ -52,24 +56,20 @@ def attach_safe_step(*ops: dg.OpDefinition) -> None:
     """
     for op in ops:
         function = op.compute_fn
-        if isinstance(function, DecoratedOpFunction):
+        # An op of a module is passed for each graph that is built.
+        if isinstance(function, DecoratedOpFunction) and not hasattr(function.decorated_fn, "__wrapped__"):
             op._compute_fn = DecoratedOpFunction(_safe(function.decorated_fn))  # noqa: SLF001  no public way around an op
 
 
 def _safe(function: Callable[..., Any]) -> Callable[..., Any]:
-    if inspect.isgeneratorfunction(function):
+    """The function inside a safe step; a generator stays one, by which Dagster knows what it yields."""
+    if not inspect.isgeneratorfunction(function):
+        return _safe_step()(function)
 
-        @wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Iterator[Any]:  # noqa: ANN401
-            with _safe_step():
-                yield from function(*args, **kwargs)
-
-    else:
-
-        @wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            with _safe_step():
-                return function(*args, **kwargs)
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Iterator[Any]:  # noqa: ANN401
+        with _safe_step():
+            yield from function(*args, **kwargs)
 
     return run
 
@@ -78,12 +78,8 @@ def _safe(function: Callable[..., Any]) -> Callable[..., Any]:
 def _safe_step() -> Iterator[None]:
     context = dg.OpExecutionContext.get()
     try:
-        with unexpected_withheld():
+        with safe_tick():
             yield
-    except SyncError as error:
-        if not error.retry:
-            stop_run_retries(context.instance, context.run_id)
-        raise _failure(error.shown, error.kind, retry=error.retry) from None
     except dg.Failure as failure:
         if not failure.allow_retries:
             stop_run_retries(context.instance, context.run_id)
@@ -92,7 +88,7 @@ def _safe_step() -> Iterator[None]:
 
 @contextmanager
 def safe_tick() -> Iterator[None]:
-    """Turn what fails inside a sensor or a schedule into a dg.Failure that is safe to show."""
+    """Turn what fails inside a sensor, a schedule or a step into a dg.Failure that is safe to show."""
     try:
         with unexpected_withheld():
             yield
@@ -116,13 +112,13 @@ def _failure(text: str, kind: str, *, retry: bool) -> StepError:
 
 
 def kind_of_failure(event: dg.DagsterEvent | None) -> str | None:
-    """Return the kind of the error that `safe_step` recorded; None where something else ended the step."""
+    """Return the kind of the error that `_failure` recorded; None where something else ended the step."""
     failure = event.step_failure_data.user_failure_data if event else None
     kind = failure.metadata.get(KIND) if failure else None
     return kind.text if isinstance(kind, dg.TextMetadataValue) else None
 
 
-def stop_run_retries(instance: dg.DagsterInstance | None, run_id: str | None) -> None:
+def stop_run_retries(instance: dg.DagsterInstance, run_id: str) -> None:
     """Keep Dagster from starting the run again: what failed in it would fail again."""
-    if instance is not None and run_id is not None and instance.has_run(run_id):
+    if instance.has_run(run_id):
         instance.add_run_tags(run_id, NO_RUN_RETRY)

@@ -12,11 +12,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any
 
 import dagster as dg
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.websockets import WebSocketClose
 
 from primero_ona.errors import ConfigError
 from primero_ona.graph.metadata import EXTRACT, INDICATORS, LOAD, MAP, READERS, REFERENCE, SOURCE
@@ -31,6 +34,9 @@ LINEAGE = "/asset-groups?expanded=" + ",".join(
 #: The code location, seen from the working directory.
 _WORKSPACE = "workspace.yaml"
 
+#: Signals that end the UI and the daemon: Ctrl-C, the end of a service, and a terminal that was closed.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class OnlyOwnPages:
     """ASGI middleware: admits requests to its own address, from its own pages, by the methods that the UI uses.
@@ -41,49 +47,36 @@ class OnlyOwnPages:
 
     def __init__(self, app: Any, port: int) -> None:  # noqa: ANN401  any ASGI application
         self._app = app
-        self._hosts = {f"{name}{number}" for name in ("127.0.0.1", "localhost") for number in _numbers(port)}
+        # A browser leaves out the port 80.
+        written = (f":{port}", "") if port == 80 else (f":{port}",)
+        self._hosts = {f"{name}{number}" for name in ("127.0.0.1", "localhost") for number in written}
         self._origins = {f"http://{host}" for host in self._hosts}
         self._address = f"http://127.0.0.1:{port}/"
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401
         """See ASGI."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        status, text = self._refusal(scope)
-        if not status:
-            await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
+        status, text = (0, "") if scope["type"] == "lifespan" else self._refusal(scope)
+        answer = self._app
+        if status and scope["type"] == "websocket":
             # Closed before it was accepted, so the browser gets a 403.
-            await send({"type": "websocket.close", "code": 1008, "reason": text})
-        else:
-            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": f"{text}\n".encode()})
+            answer = WebSocketClose(1008, text)
+        elif status:
+            answer = PlainTextResponse(f"{text}\n", status, {"cache-control": "no-store"})
+        await answer(scope, receive, send)
 
-    def _refusal(self, scope: Mapping[str, Any]) -> tuple[int, str]:
+    def _refusal(self, scope: MutableMapping[str, Any]) -> tuple[int, str]:
         """The status and the reason of a refusal; 0 where there is none."""
-        sent = {name: [value.decode("latin-1") for key, value in scope["headers"] if key == name] for name in _HEADERS}
-        if len(sent[b"host"]) != 1 or sent[b"host"][0].lower() not in self._hosts:
+        sent = Headers(scope=scope)
+        hosts = sent.getlist("host")
+        if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
             return 403, f"refused: this is not the address of this Dagster UI; open {self._address}"
-        if any(origin not in self._origins for origin in sent[b"origin"]):
+        if not self._origins.issuperset(sent.getlist("origin")):
             return 403, f"refused: a page of another site asks; only pages of {self._address} may"
         if scope["type"] == "websocket":
             return (0, "") if scope["path"] == "/graphql" else (403, "refused: a websocket is at /graphql only")
         if scope["path"] == "/graphql":
             return (0, "") if scope["method"] == "POST" else (405, "refused: /graphql takes POST and websockets")
         return (0, "") if scope["method"] in {"GET", "HEAD"} else (405, "refused: only /graphql takes more than GET")
-
-
-_HEADERS = (b"host", b"origin")
-
-#: Signals that end the UI and the daemon: Ctrl-C, the end of a service, and a terminal that was closed.
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def _numbers(port: int) -> tuple[str, ...]:
-    """How a browser writes the port behind a name: it leaves 80 out."""
-    return (f":{port}", "") if port == 80 else (f":{port}",)
 
 
 def serve(port: int) -> None:
@@ -129,9 +122,9 @@ def run_ui_and_daemon(port: int) -> int:
         for words in arguments
     ]
     try:
-        while all(process.poll() is None for process in processes):
+        while not (ended := [process for process in processes if process.poll() is not None]):
             time.sleep(0.5)
-        return next(process.returncode for process in processes if process.poll() is not None) or 1
+        return ended[0].returncode or 1
     except KeyboardInterrupt:
         return 0
     finally:

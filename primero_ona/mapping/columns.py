@@ -1,12 +1,8 @@
-"""Apply rules for one value to whole Arrow columns of JSON texts.
-
-A column of 20,000 cases holds few distinct texts, so each distinct text is decoded and judged once, and the rows take what
-their text became.
-"""
+"""Apply rules for one value to Arrow columns of JSON texts: once to each distinct text, of which 20,000 cases hold few."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,53 +24,36 @@ WHOLE = pa.int32()
 _PLAIN_TEXT = r'^"[!#-\[\]-~]+"$'
 
 
-def to_arrow(frame: pd.DataFrame, names: Iterable[str]) -> pa.Table:
-    """Some of a frame's columns in Arrow, without the index."""
-    return pa.table({name: pa.array(frame[name], from_pandas=True) for name in names})
-
-
-def to_frame(columns: dict[str, pa.Array]) -> pd.DataFrame:
-    """A frame with Arrow dtypes."""
-    frame: pd.DataFrame = pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype)
-    return frame
-
-
-def column(table: pa.Table, name: str) -> pa.Array:
+def column(frame: pd.DataFrame | pa.Table, name: str) -> pa.Array:
     """One column as a single array."""
-    return table.column(name).combine_chunks()
+    return pa.table({name: frame[name]})[name].combine_chunks()
 
 
-def parse_column(texts: pa.Array, rule: Rule, kind: pa.DataType, field: str, findings: UnmappedCodes) -> pa.Array:
-    """Apply a rule to a column of JSON texts of a Primero field; what it reports is counted in `findings`."""
-    return parse_texts(texts, lambda text: _single(rule(decode(text))), [kind], field, findings)[0]
+def parse_distinct(
+    texts: pa.Array, read: Callable[[str | None], Parsed], field: str = "", findings: UnmappedCodes | None = None
+) -> tuple[list[Any], pa.Array]:
+    """What the distinct JSON texts of a field become, and by row the place of its own; reports are counted in `findings`."""
+    encoded = texts.dictionary_encode(null_encoding="encode")
+    all_parsed = [read(text) for text in encoded.dictionary.to_pylist()]
+    if findings is not None and any(parsed.reported for parsed in all_parsed):
+        counts = np.bincount(encoded.indices.to_numpy(), minlength=len(all_parsed))
+        for parsed, count in zip(all_parsed, counts.tolist(), strict=True):
+            for code in parsed.reported:
+                findings.add(field, code, count)
+    return [parsed.value for parsed in all_parsed], encoded.indices
 
 
-def _single(parsed: Parsed) -> Parsed:
-    return Parsed((parsed.value,), parsed.reported)
-
-
-def parse_texts(
-    texts: pa.Array,
-    read: Callable[[str | None], Parsed],
-    kinds: Sequence[pa.DataType],
-    field: str,
-    findings: UnmappedCodes,
-) -> list[pa.Array]:
-    """Apply a function whose value is a tuple to a column of JSON texts: one array for each place of the tuple."""
-    distinct, rows = _encode(texts)
-    all_parsed = [read(text) for text in distinct]
-    _report(all_parsed, rows, field, findings)
-    return [
-        pa.array([parsed.value[place] for parsed in all_parsed], kind).take(rows) for place, kind in enumerate(kinds)
-    ]
+def parse_column(
+    texts: pa.Array, rule: Rule, kind: pa.DataType, field: str = "", findings: UnmappedCodes | None = None
+) -> pa.Array:
+    """Apply a rule to a column of JSON texts; see `parse_distinct`."""
+    values, rows = parse_distinct(texts, lambda text: rule(decode(text)), field, findings)
+    return pa.array(values, kind).take(rows)
 
 
 def holds(texts: pa.Array, test: Callable[[Any], bool]) -> Flags:
     """For each row, whether the value behind its JSON text passes a test."""
-    distinct, rows = _encode(texts)
-    passed = np.fromiter((test(decode(text)) for text in distinct), bool, len(distinct))
-    flags: Flags = passed[rows.to_numpy()]
-    return flags
+    return flags(parse_column(texts, lambda value: Parsed(test(value)), pa.bool_()))
 
 
 def flags(array: pa.Array) -> Flags:
@@ -89,19 +68,5 @@ def parse_keys(texts: pa.Array) -> pa.Array:
     between_quotes = pc.utf8_slice_codeunits(pc.if_else(plain, texts, None), 1, -1)
     if pc.all(plain).as_py():
         return between_quotes
-    odd = parse_column(pc.if_else(plain, None, texts), lambda value: Parsed(key_text(value)), TEXT, "", UnmappedCodes())
+    odd = parse_column(pc.if_else(plain, None, texts), lambda value: Parsed(key_text(value)), TEXT)
     return pc.coalesce(between_quotes, odd)
-
-
-def _encode(texts: pa.Array) -> tuple[list[str | None], pa.Array]:
-    encoded = texts.dictionary_encode(null_encoding="encode")
-    return encoded.dictionary.to_pylist(), encoded.indices
-
-
-def _report(all_parsed: list[Parsed], rows: pa.Array, field: str, findings: UnmappedCodes) -> None:
-    if not any(parsed.reported for parsed in all_parsed):
-        return
-    counts = np.bincount(rows.to_numpy(), minlength=len(all_parsed))
-    for parsed, count in zip(all_parsed, counts.tolist(), strict=True):
-        for code in parsed.reported:
-            findings.add(field, code, count)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from primero_ona.contract.tables import BIRTH_FIELD, CASES, SERVICES
-from primero_ona.mapping.columns import WHOLE, Rule, column, parse_column, to_arrow
+from primero_ona.mapping.columns import WHOLE, Rule, column, parse_column
 from primero_ona.mapping.result import UnmappedCodes
 from primero_ona.mapping.values import OLDEST, Parsed, clean
 from primero_ona.quarters import PHNOM_PENH
@@ -29,27 +29,19 @@ _STAMP = re.compile(
 _PLAIN_STAMP = r'^"20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z"$'
 OFFSET = timedelta(hours=7)
 
-_NOT_IMPLEMENTED = frozenset({"not implemented", "not_implemented"})
-
 
 def parse_date(value: Any) -> Parsed:  # noqa: ANN401
-    """A bare date, or the date in Phnom Penh of a time stamp; what cannot be read is null and reported.
-
-    A stamp without a zone is UTC. Primero's first version wrote slashes, and a blank before the zone.
-    """
-    if isinstance(value, str):
-        text = clean(value)
-        return Parsed(None) if text is None else _or_reported(_parse(text))
-    return Parsed(None) if value is None else _or_reported(None)
-
-
-def _or_reported(day: date | None) -> Parsed:
+    """A bare date, or the date in Phnom Penh of a stamp, UTC where it has no zone; what cannot be read is null and reported."""
+    text = clean(value) if isinstance(value, str) else value
+    if text is None:
+        return Parsed(None)
+    day = _parse(text) if isinstance(text, str) else None
     return Parsed(day, () if day else (None,))
 
 
 def parse_service_date(value: Any) -> Parsed:  # noqa: ANN401
     """As parse_date; a service that was not implemented has no date, which is nothing to report."""
-    if isinstance(value, str) and (clean(value) or "").lower() in _NOT_IMPLEMENTED:
+    if isinstance(value, str) and (clean(value) or "").lower() in {"not implemented", "not_implemented"}:
         return Parsed(None)
     return parse_date(value)
 
@@ -60,30 +52,24 @@ def _parse(text: str) -> date | None:
             return date(int(match["year"]), int(match["month"]), int(match["day"]))
         if match := _STAMP.fullmatch(text):
             iso = f"{match['year']}-{match['month']}-{match['day']}T{match['time']}{match['zone'] or ''}"
-            return _local_day(datetime.fromisoformat(iso))
+            moment = datetime.fromisoformat(iso)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(PHNOM_PENH).date()
     except (ValueError, OverflowError):  # no such day or hour, or beyond the years that Python knows
         pass
     return None
 
 
-def _local_day(moment: datetime) -> date:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.astimezone(PHNOM_PENH).date()
-
-
-def parse_dates(texts: pa.Array, rule: Rule, field: str, findings: UnmappedCodes) -> pa.Array:
+def parse_dates(
+    texts: pa.Array, rule: Rule = parse_date, field: str = "", findings: UnmappedCodes | None = None
+) -> pa.Array:
     """A column of dates; stamps in Primero's usual form are read all at once, since hardly two of them are equal."""
     plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN_STAMP), fill_value=False)
     try:
-        quick = _local_days(pc.if_else(plain, texts, None))
+        seconds = pc.utf8_slice_codeunits(pc.if_else(plain, texts, None), 1, 20).cast(pa.timestamp("s"))
+        quick = pc.add(seconds, pa.scalar(OFFSET, pa.duration("s"))).cast(DAY)
     except pa.ArrowInvalid:  # one of them is no real time, such as 30 February: judge them one by one
         return parse_column(texts, rule, DAY, field, findings)
     return pc.coalesce(quick, parse_column(pc.if_else(plain, None, texts), rule, DAY, field, findings))
-
-
-def _local_days(stamps: pa.Array) -> pa.Array:
-    seconds = pc.utf8_slice_codeunits(stamps, 1, 20).cast(pa.timestamp("s"))
-    return pc.add(seconds, pa.scalar(OFFSET, pa.duration("s"))).cast(DAY)
 
 
 _SERVICES = "services_section"
@@ -93,9 +79,6 @@ _REGISTRATION = "registration_date"
 #: By column of ages, the field with its day.
 _DAYS = {column.name: str(column.day) for column in CASES.ages}
 
-#: What is read of a pulled frame.
-_FIELDS = tuple(dict.fromkeys((BIRTH_FIELD, "created_at", _SERVICES, *_DAYS.values())))
-
 
 def with_ages(pulled: pd.DataFrame, today: date) -> pd.DataFrame:
     """Turn a frame as pulled into one that may be stored: ages in completed years in place of the date of birth.
@@ -103,43 +86,30 @@ def with_ages(pulled: pd.DataFrame, today: date) -> pd.DataFrame:
     `today` is the day in Phnom Penh: a registration in the future counts as none. An age is null where the day or a usable
     date of birth is unknown. The index stays.
     """
-    table = to_arrow(pulled, _FIELDS)
-    births = _days(column(table, BIRTH_FIELD), parse_date)
-    days = {field: _days(column(table, field), parse_date) for field in _DAYS.values()}
-    days[_REGISTRATION] = _registered(days[_REGISTRATION], column(table, "created_at"), births, today)
+    births = parse_dates(column(pulled, BIRTH_FIELD))
+    days = {field: parse_dates(column(pulled, field)) for field in _DAYS.values()}
+    registered = (days[_REGISTRATION], _created(pulled))
+    days[_REGISTRATION] = pc.coalesce(*(_possible(each, births, today) for each in registered))
     made = {name: _ages(births, days[field]) for name, field in _DAYS.items()}
-    made[_SERVICES] = _services(column(table, _SERVICES), births)
+    made[_SERVICES] = _services(column(pulled, _SERVICES), births)
     stored = pulled.drop(columns=BIRTH_FIELD)
     return stored.assign(**{name: pd.arrays.ArrowExtensionArray(pa.chunked_array([made[name]])) for name in made})
 
 
 def next_registration(pulled: pd.DataFrame, today: date) -> date | None:
-    """The first registration after `today` in a frame as pulled, as stated or by the creation; None where there is none.
-
-    On that day its age is made otherwise.
-    """
-    table = to_arrow(pulled, (_REGISTRATION, "created_at"))
-    every = (_days(column(table, _REGISTRATION), parse_date), _created(column(table, "created_at")))
+    """The first registration after `today`, on which its age is made otherwise, stated or by the creation; None without one."""
+    every = (parse_dates(column(pulled, _REGISTRATION)), _created(pulled))
     first = [pc.min(days.filter(pc.greater(days, pa.scalar(today, DAY)))).as_py() for days in every]
     return min((day for day in first if day), default=None)
 
 
-def _days(texts: pa.Array, rule: Rule) -> pa.Array:
-    """A column of dates; what cannot be read is reported where the mapping reads the same field."""
-    return parse_dates(texts, rule, "", UnmappedCodes())
-
-
-def _registered(stated: pa.Array, created: pa.Array, births: pa.Array, today: date) -> pa.Array:
-    """The day of registration: as stated, else that of the creation; a day in the future or before birth counts as none."""
-    return pc.coalesce(*(_possible(days, births, today) for days in (stated, _created(created))))
-
-
-def _created(created: pa.Array) -> pa.Array:
+def _created(pulled: pd.DataFrame) -> pa.Array:
     """The day of the creation, in Phnom Penh."""
-    return pc.add(created.cast(pa.timestamp("ms")), pa.scalar(OFFSET, pa.duration("ms"))).cast(DAY)
+    return pc.add(column(pulled, "created_at").cast(pa.timestamp("ms")), pa.scalar(OFFSET, pa.duration("ms"))).cast(DAY)
 
 
 def _possible(days: pa.Array, births: pa.Array, today: date) -> pa.Array:
+    """Days of registration; one in the future or before birth counts as none."""
     born = pc.fill_null(pc.less_equal(births, days), fill_value=True)
     return pc.if_else(pc.and_(born, pc.less_equal(days, pa.scalar(today, DAY))), days, None)
 
@@ -161,7 +131,7 @@ def _services(section: pa.ListArray, births: pa.Array) -> pa.ListArray:
     parts = section.flatten()
     born = births.take(pc.list_parent_indices(section))
     arrays = {field.name: pc.struct_field(parts, [field.name]) for field in parts.type}
-    ages = {each.name: _ages(born, _days(arrays[str(each.day)], parse_service_date)) for each in SERVICES.ages}
+    ages = {each.name: _ages(born, parse_dates(arrays[str(each.day)], parse_service_date)) for each in SERVICES.ages}
     aged = pa.StructArray.from_arrays([*arrays.values(), *ages.values()], [*arrays, *ages], mask=parts.is_null())
     lengths = pc.fill_null(pc.list_value_length(section), 0)
     ends = pc.cumulative_sum(pa.concat_arrays([pa.array([0], lengths.type), lengths]))

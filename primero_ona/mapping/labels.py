@@ -1,7 +1,4 @@
-"""Labels, the texts of option ids as the ONA dashboards know them, and the version of the mapping.
-
-Fields whose label is made from the id itself (`type_of_case`) are in `values.py`.
-"""
+"""Labels, the texts of option ids as the ONA dashboards know them, and the version of the mapping."""
 
 from __future__ import annotations
 
@@ -63,10 +60,7 @@ class Labels:
         return hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:12]
 
     def parse_single(self, field: str, value: Any) -> Parsed:  # noqa: ANN401
-        """The label of a code, or of a list of codes joined; null where there is none.
-
-        Codes that `labels.yaml` does not know are reported, and left out where Primero does not know them either.
-        """
+        """The label of a code, or of a list of codes joined, or null; codes that `labels.yaml` does not know are reported."""
         table = self.tables[field]
         codes = codes_of(value)
         labels = [self.label(field, code) for code in codes if code is not None]
@@ -129,10 +123,7 @@ def version_of(labels: bytes, rules: Iterable[bytes], columns: str = COLUMNS) ->
 
 
 def _flatten(node: Any, parts: list[str]) -> None:  # noqa: ANN401
-    """Add what a syntax tree says, without docstrings, nor empty fields, of which each Python has others.
-
-    Quick, for each process that loads the graph does it.
-    """
+    """Add what a syntax tree says, but docstrings, and empty fields, of which each Python has others. Each process does it."""
     if isinstance(node, ast.AST):
         parts.append(type(node).__name__)
         for name in node._fields:

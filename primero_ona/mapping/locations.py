@@ -17,9 +17,6 @@ import pandas as pd
 from primero_ona.mapping.values import Parsed, codes_of, decode, joined, scalar_text
 from primero_ona.texts import location_digits
 
-#: Readings of places that are kept: twice the 16,000 places of Cambodia, and an end to it where fields hold anything.
-_REMEMBERED = 2**15
-
 
 class Place(NamedTuple):
     """Where a location lies, as far as it is known: a location code, and names and codes of province and district."""
@@ -51,12 +48,13 @@ class Places:
         codes = codes_of(value)
         found = [self._find(code) for code in codes if code is not None]
         unknown = tuple(place.location for place, known in found if not known)
-        return Parsed(_join([place for place, _ in found]), unknown + (None,) * codes.count(None))
+        together = Place(*map(joined, zip(*(place for place, _ in found), strict=True)))
+        return Parsed(together, unknown + (None,) * codes.count(None))
 
     @cached_property
     def parse_text(self) -> Callable[[str | None], Parsed]:
-        """`parse` for the JSON text of a location; remembers its answers, since every frame has thousands of places."""
-        return lru_cache(_REMEMBERED)(lambda text: self.parse(decode(text)))
+        """`parse` for the JSON text of a location; remembers its answers, up to twice the 16,000 places of Cambodia."""
+        return lru_cache(2**15)(lambda text: self.parse(decode(text)))
 
     def _find(self, code: str) -> tuple[Place, bool]:
         """The place of one code, and whether it is known as deep as the code goes."""
@@ -64,8 +62,7 @@ class Places:
         province = province_code if province_code in self.provinces else None
         district = district_code if district_code in self.districts else None
         place = Place(code, self.provinces.get(province or ""), province, self.districts.get(district or ""), district)
-        known = province is not None and district == district_code
-        return place, known
+        return place, province is not None and district == district_code
 
 
 def split_location(code: str) -> tuple[str | None, str | None]:
@@ -76,19 +73,9 @@ def split_location(code: str) -> tuple[str | None, str | None]:
     return digits[:2].lstrip("0"), digits[:4].lstrip("0") if len(digits) >= 4 else None
 
 
-def _join(places: list[Place]) -> Place:
-    if len(places) == 1:
-        return places[0]
-    return Place(*(joined(list(part)) for part in zip(*places, strict=True)))
-
-
 def _names(codes: list[Any], names: list[Any]) -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for code, name in zip(codes, names, strict=True):
-        text = (_text(code) or "").lstrip("0")
-        if text:
-            found.setdefault(text, _text(name))
-    return found
+    known = [((_text(code) or "").lstrip("0"), _text(name)) for code, name in zip(codes, names, strict=True)]
+    return {code: name for code, name in reversed(known) if code}
 
 
 def _text(value: Any) -> str | None:  # noqa: ANN401

@@ -6,15 +6,13 @@ The pull sorts by it, and the mapping uses it again so that a case that is in bo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from primero_ona.mapping.columns import Flags, column, holds, to_arrow
-from primero_ona.mapping.values import codes_of, is_true, parse_age, parse_consent
+from primero_ona.mapping.columns import WHOLE, column, flags, holds, parse_column
+from primero_ona.mapping.values import Parsed, codes_of, is_true, parse_age, parse_consent
 from primero_ona.storage.frames import Frames
 from primero_ona.texts import json_text
 
@@ -34,71 +32,44 @@ def membership(raw: pd.DataFrame) -> pd.DataFrame:
     by itself, so by these alone children would leave ONA, and past figures, as they grow up. `exit`: disabled, or in
     neither set. `age_missing`: not disabled, but with neither of these ages, so that the case cannot be in under18.
     """
-    table = to_arrow(raw, MEMBERSHIP_FIELDS)
-    enabled = _enabled(column(table, "record_state"), column(table, "enabled"))
-    reintegration = enabled & holds(column(table, "type_of_case"), lambda value: REINTEGRATION in codes_of(value))
-    registered, present = column(table, "age_at_registration"), column(table, "age")
-    known = pc.is_valid(registered).to_numpy(zero_copy_only=False)
-    young = pc.fill_null(pc.less(registered, ADULT), fill_value=False).to_numpy(zero_copy_only=False)
-    under18 = enabled & (young | ~known & holds(present, _is_minor))
+    # `record_state` decides; where it is absent, `enabled`, which is the same thing under another name.
+    state = column(raw, "record_state")
+    absent = holds(state, lambda value: codes_of(value) == [])
+    enabled = np.where(absent, holds(column(raw, "enabled"), is_true), holds(state, is_true))
+    reintegration = enabled & holds(column(raw, "type_of_case"), lambda value: REINTEGRATION in codes_of(value))
+    present = parse_column(column(raw, "age"), lambda value: Parsed(parse_age(value).value[0]), WHOLE)
+    age = pc.coalesce(column(raw, "age_at_registration"), present)
+    under18 = enabled & flags(pc.less(age, ADULT))
     return pd.DataFrame(
         {
             "reintegration": reintegration,
             "under18": under18,
             "exit": ~(reintegration | under18),
-            "age_missing": enabled & ~known & holds(present, lambda value: _age(value) is None),
+            "age_missing": enabled & flags(pc.is_null(age)),
         },
         index=raw.index,
     )
 
 
-def sort_cases(raw: pd.DataFrame, consent: str, modules: Sequence[str]) -> pd.DataFrame:
-    """Decide where raw cases belong under a policy (see `PullPolicy`): the booleans of `membership`, and `excluded`.
+#: By consent policy, the states of the consent to share for reporting with which a case may stand in ONA.
+_ACCEPTED = {
+    "include": ("given", "refused", "not recorded"),
+    "exclude_refused": ("given", "not recorded"),
+    "given_only": ("given",),
+}
 
-    `excluded`: in a set but for the consent or the module; such a case is in no set, and an `exit`.
-    """
+
+def sort_cases(raw: pd.DataFrame, consent: str, modules: Sequence[str]) -> pd.DataFrame:
+    """The booleans of `membership` under a policy (see `PullPolicy`), and `excluded`: an exit by consent or module alone."""
     sets = membership(raw)
-    unwanted = without_consent(raw, consent)
+    accepted = _ACCEPTED[consent]
+    unwanted = holds(column(raw, "consent_reporting"), lambda value: parse_consent(value).value[1] not in accepted)
     if modules:
         unwanted = unwanted | ~raw["module_id"].isin(map(json_text, modules)).to_numpy(bool)
     sets["excluded"] = unwanted & ~sets["exit"].to_numpy()
-    exclude(sets, unwanted)
+    sets.loc[unwanted, ["reintegration", "under18"]] = False
+    sets.loc[unwanted, "exit"] = True
     return sets
-
-
-def exclude(sets: pd.DataFrame, excluded: Flags) -> None:
-    """Turn cases that a policy excludes into exits, in the booleans of `membership`: they are in no set and leave ONA."""
-    sets.loc[excluded, ["reintegration", "under18"]] = False
-    sets.loc[excluded, "exit"] = True
-
-
-def without_consent(raw: pd.DataFrame, policy: str) -> Flags:
-    """For each raw case whether a consent policy excludes it from ONA.
-
-    `exclude_refused` excludes those whose consent to share for reporting was refused, `given_only` also those where none
-    is recorded, `include` none.
-    """
-    accepted = {"include": None, "exclude_refused": ("given", "not recorded"), "given_only": ("given",)}[policy]
-    if accepted is None:
-        return np.zeros(len(raw), dtype=np.bool_)
-    consent = column(to_arrow(raw, ["consent_reporting"]), "consent_reporting")
-    return holds(consent, lambda value: parse_consent(value).value[1] not in accepted)
-
-
-def _enabled(record_state: pa.Array, enabled: pa.Array) -> Flags:
-    """`record_state` decides; where it is absent, `enabled`, which is the same thing under another name."""
-    absent = holds(record_state, lambda value: codes_of(value) == [])
-    return np.where(absent, holds(enabled, is_true), holds(record_state, is_true))
-
-
-def _age(value: Any) -> int | None:  # noqa: ANN401
-    age: int | None = parse_age(value).value[0]
-    return age
-
-
-def _is_minor(value: Any) -> bool:  # noqa: ANN401
-    age = _age(value)
-    return age is not None and age < ADULT
 
 
 def without_under18(raw: pd.DataFrame) -> pd.DataFrame:

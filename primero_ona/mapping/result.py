@@ -38,43 +38,14 @@ class Mapped:
     """The rows that one raw frame gave, what could not be read, what was quarantined, and how many services were copies."""
 
     frame: pd.DataFrame = field(repr=False)
-    findings: UnmappedCodes
+    findings: UnmappedCodes = field(repr=False)
     quarantine: list[dict[str, Any]]
     repeated: int = 0
 
 
 def quarantine_entry(table: Table, primero_id: str | None, reason: Reason) -> dict[str, Any]:
     """Make an entry of the quarantine; `primero_id` is the case's, which is shown only in the shape of an id."""
-    shown = None if primero_id is None else showable(primero_id)
-    return {"table": table, "primero_id": shown, "reason": reason.value}
-
-
-class Tally:
-    """The summary of a stream while it is mapped."""
-
-    def __init__(self) -> None:
-        self._findings = UnmappedCodes()
-        self._quarantine: list[dict[str, Any]] = []
-        self._raw_cases = self._rows = self._repeated = 0
-
-    def add(self, raw_cases: int, mapped: Mapped) -> None:
-        """Count what a raw frame of so many cases became."""
-        self._findings.merge(mapped.findings)
-        self._quarantine.extend(mapped.quarantine)
-        self._raw_cases += raw_cases
-        self._rows += len(mapped.frame)
-        self._repeated += mapped.repeated
-
-    def summary(self) -> dict[str, Any]:
-        """UnmappedCodes, quarantine, raw cases read, rows mapped, copies of services left out, and the mapping's version, as JSON."""
-        return {
-            "findings": self._findings.as_list(),
-            "quarantine": list(self._quarantine),
-            "raw_cases": self._raw_cases,
-            "rows": self._rows,
-            "repeated": self._repeated,
-            "mapping_version": MAPPING_VERSION,
-        }
+    return {"table": table, "primero_id": None if primero_id is None else showable(primero_id), "reason": reason.value}
 
 
 #: Primero makes option ids from printable ASCII without blanks. Whatever else stands where a code is due is text that
@@ -90,30 +61,40 @@ COMMON = 0.05
 _NAMED = 5
 
 
-def is_code(text: str) -> bool:
-    """Whether a text has the shape of an option id, so that it may be shown."""
-    return _CODE.fullmatch(text) is not None
-
-
-class UnmappedCodes:
+class UnmappedCodes(Counter[tuple[str, str | None]]):
     """A counter of (field, code); the code is None where it may not be shown or where there is none."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str | None]] = Counter()
 
     def add(self, field: str, code: str | None, count: int = 1) -> None:
         """Count a code found `count` times in a field of Primero; one that may not be shown is forgotten."""
-        shown = code if code is not None and is_code(code) else None
-        self._counts[field, shown] += count
-
-    def merge(self, other: UnmappedCodes) -> None:
-        """Add the counts of another batch to these."""
-        self._counts.update(other._counts)
+        self[field, code if code is not None and _CODE.fullmatch(code) else None] += count
 
     def as_list(self) -> list[dict[str, Any]]:
         """The findings as `{"field", "code", "count"}`, ordered by field and code."""
-        ordered = sorted(self._counts.items(), key=lambda item: (item[0][0], item[0][1] or ""))
+        ordered = sorted(self.items(), key=lambda item: (item[0][0], item[0][1] or ""))
         return [{"field": field, "code": code, "count": count} for (field, code), count in ordered]
+
+
+@dataclass(repr=False)
+class Tally:
+    """The summary of a stream while it is mapped: raw cases read, rows mapped, copies of services left out, and the rest."""
+
+    findings: UnmappedCodes = field(default_factory=UnmappedCodes)
+    quarantine: list[dict[str, Any]] = field(default_factory=list)
+    raw_cases: int = 0
+    rows: int = 0
+    repeated: int = 0
+
+    def add(self, raw_cases: int, mapped: Mapped) -> None:
+        """Count what a raw frame of so many cases became."""
+        self.findings.update(mapped.findings)
+        self.quarantine.extend(mapped.quarantine)
+        self.raw_cases += raw_cases
+        self.rows += len(mapped.frame)
+        self.repeated += mapped.repeated
+
+    def summary(self) -> dict[str, Any]:
+        """All of it and the mapping's version, as JSON."""
+        return {**vars(self), "findings": self.findings.as_list(), "mapping_version": MAPPING_VERSION}
 
 
 def to_decide(

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from primero_ona.texts import listed, read_json
 
 _WHOLE_NUMBER = re.compile(r"0*([0-9]{1,3})(\.0+)?")
-_DIGITS = re.compile(r"[0-9]+")
 _YES = frozenset({"true", "t", "yes", "1"})
 _NO = frozenset({"false", "f", "no", "0"})
-
-#: Stands for a JSON text that cannot be read: like an object, it is a value of no use anywhere.
-_UNREADABLE: dict[str, Any] = {}
-
-#: Above this a JSON number with a fraction is no longer exact, so its digits would be invented.
-_EXACT = 2**53
 
 OLDEST = 130
 
@@ -35,7 +29,7 @@ def decode(text: str | None) -> Any:  # noqa: ANN401
     try:
         return read_json(text.encode())
     except ValueError:
-        return _UNREADABLE
+        return {}  # of no use anywhere
 
 
 def clean(text: str) -> str | None:
@@ -49,7 +43,7 @@ def scalar_text(value: Any) -> str | None:  # noqa: ANN401
         return clean(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:  # beyond it, digits would be invented
         return str(int(value))
     return str(value) if isinstance(value, int | float) else None
 
@@ -60,10 +54,7 @@ def key_text(value: Any) -> str | None:  # noqa: ANN401
 
 
 def codes_of(value: Any) -> list[str | None]:  # noqa: ANN401
-    """The codes of a value: of a list its elements, else itself; empty ones are left out. A text may be a list, too.
-
-    None stands for something that is no code: an object, or a list within a list.
-    """
+    """The codes of a value, or of the elements of a list, without empty ones; None for an object or a list within a list."""
     elements = []
     for element in value if isinstance(value, list) else [value]:
         read = listed(element)
@@ -74,7 +65,7 @@ def codes_of(value: Any) -> list[str | None]:  # noqa: ANN401
 
 def is_true(value: Any) -> bool:  # noqa: ANN401
     """Whether a flag of Primero's own is set: JSON true, or the text `true`."""
-    return value is True or (isinstance(value, str) and _folded(value) == "true")
+    return _folded(value) == "true"
 
 
 def _folded(value: Any) -> str | None:  # noqa: ANN401
@@ -119,35 +110,29 @@ def parse_consent(value: Any) -> Parsed:  # noqa: ANN401
         return Parsed(("true", "given"))
     if text in _NO:
         return Parsed(("false", "refused"))
-    return Parsed(("false", "not recorded"), _consent_reported(value))
-
-
-def _consent_reported(value: Any) -> tuple[str | None, ...]:  # noqa: ANN401
-    if isinstance(listed(value), list):
-        return (None,) if listed(value) else ()
-    return tuple(codes_of(value))
+    read = listed(value)
+    reported = [None] * bool(read) if isinstance(read, list) else codes_of(value)
+    return Parsed(("false", "not recorded"), tuple(reported))
 
 
 def parse_option_name(value: Any) -> Parsed:  # noqa: ANN401
     """The words of an option id without its numeric suffix: `kinship_care_12345` becomes `kinship care`."""
-    codes = codes_of(value)
-    names = [_option_name(code) for code in codes if code is not None]
-    return Parsed(joined(names), (None,) * codes.count(None))
+    return parse_codes(value, _option_name)
 
 
 def _option_name(code: str) -> str | None:
     parts = [part.strip() for part in code.split("_")]
-    if _DIGITS.fullmatch(parts[-1]):
+    if re.fullmatch("[0-9]+", parts[-1]):
         parts.pop()
     return " ".join(part for part in parts if part) or None
 
 
-def parse_codes(value: Any) -> Parsed:  # noqa: ANN401
-    """The codes themselves, joined with `, `."""
+def parse_codes(value: Any, name: Callable[[str], str | None] = str) -> Parsed:  # noqa: ANN401
+    """The codes themselves, or their names, joined with `, `."""
     codes = codes_of(value)
-    return Parsed(joined(codes), (None,) * codes.count(None))
+    return Parsed(joined(name(code) for code in codes if code is not None), (None,) * codes.count(None))
 
 
-def joined(texts: list[str | None]) -> str | None:
+def joined(texts: Iterable[str | None]) -> str | None:
     """The texts joined with `, `; null where there are none."""
     return ", ".join(text for text in texts if text is not None) or None

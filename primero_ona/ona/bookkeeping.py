@@ -19,7 +19,7 @@ Summary = Mapping[str, Any]
 #: Under this name the summary of a stored quarter has the number of the pull that brought it.
 PULL_NUMBER = "pull_number"
 
-#: Under this name it has which pulls received its rows; see `Received`.
+#: Under this name it has which pulls received its rows; see `Span`.
 RECEIVED = "received"
 
 
@@ -132,7 +132,7 @@ UPDATE primero_sync.quarantine AS q
    SET resolved_at = %(now)s
  WHERE q.quarter <> %(quarter)s AND q.resolved_at IS NULL
    AND q.primero_id IN (
-    SELECT primero_id::text FROM case_decisions WHERE decision <> 'stale'
+    SELECT primero_id::text FROM staged_cases
     UNION SELECT primero_id::text FROM staged_exits
     UNION SELECT primero_id FROM seen_quarantine WHERE table_name = 'cases' AND primero_id <> '')
 """

@@ -16,7 +16,7 @@ from primero_ona.contract.column import Column, LabelRule, PlaceRule, Table
 from primero_ona.contract.tables import CASES, LONGEST_KEY, SERVICES
 from primero_ona.errors import NAMED_CASES, UsageError
 from primero_ona.ona.connection import translate_errors
-from primero_ona.ona.target import BOOKKEEPING, Target
+from primero_ona.ona.target import Target
 
 #: What rows may differ by, in the order in which they are shown; the legacy pipeline is `there`, this one `here`.
 KNOWN = {
@@ -113,44 +113,33 @@ def compare(conn: psycopg.Connection, legacy: str) -> Comparison:
         if here.schema == legacy:
             raise UsageError(f"{legacy} is the schema that primero-ona loads; name the legacy pipeline's")
         for table in TABLES:
-            _require(table, there.schema, there.columns(conn, table))
-        row = conn.execute(sql.SQL("SELECT max(at) FROM ({}) AS t").format(_stamps(there))).fetchone()
-        tables = [_compare(conn, table, there, here) for table in TABLES]
-    return Comparison(legacy, here.schema, row[0] if row else None, tables)
+            if missing := [name for name in _NEEDED[table.name] if name not in there.columns(conn, table)]:
+                raise UsageError(
+                    f"the schema {legacy} has no table {table.name} of the legacy pipeline with {', '.join(missing)}, or this "
+                    "login may not see it; --legacy names the schema"
+                )
+        last_run = there.run(conn, "SELECT max({stamp}) FROM {cases}", stamp=sql.SQL(_STAMP)).fetchall()[0][0]
+        tables = [_compare(conn, table, there, here, last_run) for table in TABLES]
+    return Comparison(legacy, here.schema, last_run, tables)
 
 
-def _require(table: Table, schema: str, found: frozenset[str]) -> None:
-    if missing := [name for name in _NEEDED[table.name] if name not in found]:
-        raise UsageError(
-            f"the schema {schema} has no table {table.name} of the legacy pipeline with {', '.join(missing)}, or this login may "
-            "not see it; --legacy names the schema"
-        )
-
-
-def _compare(conn: psycopg.Connection, table: Table, there: Target, here: Target) -> TableComparison:
-    theirs, ours = there.columns(conn, table), here.columns(conn, table)
+def _compare(
+    conn: psycopg.Connection, table: Table, there: Target, here: Target, last_run: datetime | None
+) -> TableComparison:
+    theirs, ours = there.columns(conn, table).keys(), here.columns(conn, table).keys()
     # The keys pair the rows; whose a service is follows from the key of its case, which may be one of our own.
     both = [column for column in table.mapped if column.name in theirs & ours and not column.added]
-    compared = sql.SQL(", ").join(_both(column) for column in both if column.name not in {table.key, CASES.key})
-    query = sql.SQL(_QUERY).format(
-        rows=sql.SQL(_CASES if table is CASES else _SERVICES).format(
-            **{f"there_{name}": identifier for name, identifier in there.names.items()},
-            **{f"here_{name}": identifier for name, identifier in here.names.items()},
-            exits=sql.Identifier(BOOKKEEPING, "exits"),
-            quarantine=sql.Identifier(BOOKKEEPING, "quarantine"),
-            stamps=_stamps(there),
-            why=sql.SQL(_WHY),
-            columns=compared,
-        )
-    )
-    found = conn.execute(query, _kinds(table)).fetchall()
-    counts: dict[str, dict[str, int]] = {}
-    for name, column, rows, _ in found:
-        if column is not None:
-            counts.setdefault(name, {})[column] = rows
-    differences = {
-        name: Difference(name, rows, counts.get(name, {}), ids) for name, column, rows, ids in found if column is None
+    parts = {
+        **{f"there_{name}": found for name, found in there.names.items()},
+        **{f"here_{name}": found for name, found in here.names.items()},
+        "stamp": sql.SQL(_STAMP),
+        "why": sql.SQL(_WHY),
+        "columns": sql.SQL(", ").join(_both(column) for column in both if column.name not in {table.key, CASES.key}),
     }
+    rows = sql.SQL(_CASES if table is CASES else _SERVICES).format(**parts)
+    query = sql.SQL(_QUERY).format(rows=rows, **parts)
+    found = conn.execute(query, {**_kinds(table), "last_run": last_run}).fetchall()
+    differences = {name: Difference(name, *counted) for name, *counted in found}
     equal = differences.pop("equal", None)
     return TableComparison(
         table.name,
@@ -161,10 +150,6 @@ def _compare(conn: psycopg.Connection, table: Table, there: Target, here: Target
         sorted(theirs - {column.name for column in table.columns}),
         sorted(ours - theirs),
     )
-
-
-def _stamps(there: Target) -> sql.Composed:
-    return sql.SQL(_STAMPS).format(there_cases=there.name(CASES))
 
 
 def _both(column: Column) -> sql.Composed:
@@ -191,27 +176,30 @@ def _kinds(table: Table) -> dict[str, Any]:
     }
 
 
-#: When the legacy pipeline last wrote each case, by its clock in UTC.
-_STAMPS = r"""
-SELECT case_id, max(CASE WHEN last_updated_date::text ~ '^\d{{4}}-\d\d-\d\d[ T]\d\d:\d\d:\d\d'
-                         THEN left(last_updated_date::text, 19)::timestamp AT TIME ZONE 'UTC' END) AS at
-  FROM {there_cases}
- GROUP BY case_id
+#: When the legacy pipeline last wrote a case, by its clock in UTC.
+_STAMP: LiteralString = r"""
+CASE WHEN last_updated_date::text ~ '^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d'
+     THEN left(last_updated_date::text, 19)::timestamp AT TIME ZONE 'UTC' END
 """
 
 # Of each difference: the row, the case that it is of, the column where both sides have the row, and why. A row that is only there
 # goes by its place in the table: its key may be null, or that of another row, too.
 _QUERY = """
-WITH found AS MATERIALIZED ({rows}),
+WITH stamps AS MATERIALIZED (SELECT case_id, max({stamp}) AS at FROM {there_cases} GROUP BY case_id),
+found AS MATERIALIZED ({rows}),
 ranked AS (
-    SELECT why, row, id, col, row_number() OVER (PARTITION BY why ORDER BY id, row, col) AS place FROM found
+    SELECT why, row, id, row_number() OVER (PARTITION BY why ORDER BY id, row, col) AS place FROM found
+),
+by_column AS (
+    SELECT why, jsonb_object_agg(col, rows) AS columns
+      FROM (SELECT why, col, count(*) AS rows FROM found WHERE col IS NOT NULL GROUP BY why, col) AS counted
+     GROUP BY why
 )
-SELECT why, NULL, count(DISTINCT row),
+SELECT why, count(DISTINCT row), COALESCE(columns, '{{}}'),
        COALESCE(array_agg(DISTINCT id ORDER BY id) FILTER (WHERE place <= %(named)s AND id IS NOT NULL), '{{}}')
   FROM ranked
- GROUP BY why
- UNION ALL
-SELECT why, col, count(*), NULL FROM ranked WHERE col IS NOT NULL GROUP BY why, col
+  LEFT JOIN by_column USING (why)
+ GROUP BY why, columns
 """
 
 # Why a row that both sides have differs in a column; `d` has the texts, `p` what is so of the row.
@@ -234,9 +222,7 @@ END
 
 # A key of our own is the plain one, `~` and digits of the case's id; see ona/keys.py.
 _CASES: LiteralString = r"""
-WITH stamps AS MATERIALIZED ({stamps}),
-last_run AS (SELECT max(at) AS at FROM stamps),
-ours AS MATERIALIZED (
+WITH ours AS MATERIALIZED (
     SELECT *, regexp_replace(case_id, '~[0-9a-f]{{8}}([0-9a-f]{{24}})?$', '') AS plain,
            primero_updated_at::timestamptz AS changed_at
       FROM {here_cases}
@@ -248,10 +234,9 @@ SELECT o.case_id AS row, o.primero_id::text AS id, d.col, {why} AS why
   FROM {there_cases} AS l
   JOIN ours AS o ON o.case_id = l.case_id
   JOIN stamps AS s ON s.case_id = l.case_id
- CROSS JOIN last_run
   LEFT JOIN several ON several.plain = o.plain
  CROSS JOIN LATERAL (
-    SELECT CASE WHEN o.changed_at > s.at THEN CASE WHEN o.changed_at < last_run.at THEN 'lost' ELSE 'later' END END AS moved,
+    SELECT CASE WHEN o.changed_at > s.at THEN CASE WHEN o.changed_at < %(last_run)s THEN 'lost' ELSE 'later' END END AS moved,
            CASE WHEN several.plain IS NOT NULL THEN 'merged' END AS several,
            COALESCE(extract(epoch FROM now() - s.at)::bigint / 31536000, 0) AS years) AS p
   LEFT JOIN LATERAL (SELECT * FROM (VALUES {columns}) AS v (col, there, here) WHERE there <> here) AS d ON true
@@ -260,27 +245,24 @@ SELECT concat(l.tableoid, l.ctid), COALESCE(e.primero_id::text, l.case_id), NULL
        CASE WHEN l.age::text = '18' AND l.type_of_case IS DISTINCT FROM 'children undergoing reintegration' THEN 'eighteen'
             WHEN e.primero_id IS NOT NULL THEN 'removed' ELSE 'unseen' END
   FROM {there_cases} AS l
-  LEFT JOIN (SELECT case_id, min(primero_id::text) AS primero_id FROM {exits} GROUP BY 1) AS e ON e.case_id = l.case_id
+  LEFT JOIN (SELECT case_id, min(primero_id::text) AS primero_id FROM primero_sync.exits GROUP BY 1) AS e ON e.case_id = l.case_id
  WHERE NOT EXISTS (SELECT FROM ours WHERE ours.case_id = l.case_id)
  UNION ALL
 SELECT o.case_id, o.primero_id::text, NULL,
        CASE WHEN o.plain <> o.case_id AND EXISTS (SELECT FROM stamps WHERE stamps.case_id = o.plain) THEN 'merged'
             WHEN NULLIF(btrim(o.age::text), '')::integer > 18
                  AND o.type_of_case IS DISTINCT FROM 'children undergoing reintegration' THEN 'grown up'
-            WHEN o.changed_at >= last_run.at THEN 'later'
-            WHEN last_run.at IS NULL THEN 'unexplained'
+            WHEN o.changed_at >= %(last_run)s THEN 'later'
+            WHEN %(last_run)s::timestamptz IS NULL THEN 'unexplained'
             WHEN o.changed_at >= began.at THEN 'lost'
             WHEN o.changed_at < began.at THEN 'before' ELSE 'unexplained' END
   FROM ours AS o
- CROSS JOIN last_run
  CROSS JOIN began
  WHERE NOT EXISTS (SELECT FROM stamps WHERE stamps.case_id = o.case_id)
 """
 
 _SERVICES: LiteralString = r"""
-WITH stamps AS MATERIALIZED ({stamps}),
-last_run AS (SELECT max(at) AS at FROM stamps),
-plain AS MATERIALIZED (
+WITH plain AS MATERIALIZED (
     SELECT *, regexp_replace(unique_id, '~[0-9a-f]{{8}}([0-9a-f]{{24}})?(~[0-9]+)?$', '') AS plain,
            regexp_replace(case_id, '~[0-9a-f]{{8}}([0-9a-f]{{24}})?$', '') AS of_case
       FROM {here_services}
@@ -288,12 +270,11 @@ plain AS MATERIALIZED (
 several AS (SELECT plain FROM plain GROUP BY plain HAVING count(*) > 1),
 ours AS MATERIALIZED (
     SELECT v.*, s.case_id IS NOT NULL AS has_case, CASE WHEN several.plain IS NOT NULL THEN 'shared' END AS several,
-           CASE WHEN c.changed_at > s.at THEN CASE WHEN c.changed_at < last_run.at THEN 'lost' ELSE 'later' END END AS moved
+           CASE WHEN c.changed_at > s.at THEN CASE WHEN c.changed_at < %(last_run)s THEN 'lost' ELSE 'later' END END AS moved
       FROM plain AS v
       LEFT JOIN several ON several.plain = v.plain
       LEFT JOIN (SELECT case_id, primero_updated_at::timestamptz AS changed_at FROM {here_cases}) AS c ON c.case_id = v.case_id
       LEFT JOIN stamps AS s ON s.case_id = v.of_case
-     CROSS JOIN last_run
 )
 SELECT o.unique_id AS row, o.primero_case_id::text AS id, d.col, {why} AS why
   FROM {there_services} AS l
@@ -306,15 +287,14 @@ SELECT o.unique_id AS row, o.primero_case_id::text AS id, d.col, {why} AS why
 SELECT concat(l.tableoid, l.ctid), COALESCE(c.primero_id::text, l.case_id), NULL,
        CASE WHEN c.case_id IS NULL AND s.case_id IS NOT NULL THEN 'its case'
             WHEN c.primero_updated_at::timestamptz > s.at THEN
-                 CASE WHEN c.primero_updated_at::timestamptz < last_run.at THEN 'lost' ELSE 'later' END
+                 CASE WHEN c.primero_updated_at::timestamptz < %(last_run)s THEN 'lost' ELSE 'later' END
             WHEN (COALESCE(btrim(l.unique_id), '') = '' OR length(l.unique_id) > %(longest_key)s)
-                 AND EXISTS (SELECT FROM {quarantine} AS q WHERE q.table_name = 'services' AND q.resolved_at IS NULL
+                 AND EXISTS (SELECT FROM primero_sync.quarantine AS q WHERE q.table_name = 'services' AND q.resolved_at IS NULL
                                 AND q.primero_id = c.primero_id::text) THEN 'quarantine'
             ELSE 'unseen' END
   FROM {there_services} AS l
   LEFT JOIN {here_cases} AS c ON c.case_id = l.case_id
   LEFT JOIN stamps AS s ON s.case_id = l.case_id
- CROSS JOIN last_run
  WHERE NOT EXISTS (SELECT FROM ours WHERE ours.unique_id = l.unique_id)
  UNION ALL
 SELECT o.unique_id, o.primero_case_id::text, NULL,

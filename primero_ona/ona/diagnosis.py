@@ -9,13 +9,12 @@ import psycopg
 from psycopg import sql
 
 from primero_ona.contract.tables import CASES, TABLES
-from primero_ona.diagnosis import Area, Diagnosis, own_address, resolve
-from primero_ona.errors import ConfigError, DataError, RefusedError, SyncError, TransientError
+from primero_ona.errors import Area, ConfigError, DataError, Diagnosis, RefusedError, SyncError, TransientError
 from primero_ona.ona.connection import connect, parameters_of, scalar, translate_errors
 from primero_ona.ona.migrations import plan
 from primero_ona.ona.roles import foreign_grants, lacking_rights
 from primero_ona.ona.target import Target
-from primero_ona.tls import database_protection, is_local
+from primero_ona.tls import database_protection, is_local, own_address, resolve
 
 AREA = Area("ONA")
 
@@ -116,7 +115,7 @@ def _types(conn: psycopg.Connection) -> Diagnosis:
     target = Target.find(conn)
     odd = []
     for table in TABLES:
-        present = target.column_types(conn, table)
+        present = target.columns(conn, table)
         for column in table.columns:
             known = {"ours": column.type, "theirs": present.get(column.name)}
             if known["theirs"] and not scalar(conn, _ASSIGNED, known):

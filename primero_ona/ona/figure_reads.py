@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import date
 
 import psycopg
-from psycopg import sql
 
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.target import Target
@@ -39,27 +38,22 @@ class Total:
 
 def quarter_totals(conn: psycopg.Connection, variants: Mapping[str, str]) -> dict[tuple[str, date], Total]:
     """The national totals of every quarter by indicator and first day, by the given variant of each indicator."""
+    wanted = {"indicators": [*variants], "variants": [*variants.values()]}
     with translate_errors("reading the indicators' figures in ONA"):
-        target = Target.find(conn)
-        query = sql.SQL(_TOTALS).format(
-            **target.names, indicators=sql.Literal([*variants]), variants=sql.Literal([*variants.values()])
-        )
-        rows = conn.execute(query).fetchall()
+        rows = Target.find(conn).run(conn, _TOTALS, **wanted).fetchall()
     return {(indicator, first_day): Total(*counts) for indicator, first_day, *counts in rows}
 
 
 def unequal_sums(conn: psycopg.Connection) -> dict[str, int]:
     """By dimension how often its values do not add up to `all`; empty where they always do."""
     with translate_errors("adding up the indicators' figures in ONA"):
-        query = sql.SQL(_UNEQUAL).format(**Target.find(conn).names, dimensions=sql.Literal([*SINGLE_VALUED]))
-        return {dimension: int(count) for dimension, count in conn.execute(query).fetchall()}
+        return dict(Target.find(conn).run(conn, _UNEQUAL, dimensions=[*SINGLE_VALUED]).fetchall())
 
 
 def figures_beyond_children(conn: psycopg.Connection) -> int:
     """How many figures are larger than the number of children in ONA."""
     with translate_errors("comparing the indicators' figures with the cases in ONA"):
-        row = conn.execute(sql.SQL(_BEYOND).format(**Target.find(conn).names)).fetchone()
-    return int(row[0]) if row else 0
+        return Target.find(conn).count(conn, _BEYOND)
 
 
 _TOTALS = """

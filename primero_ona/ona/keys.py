@@ -9,6 +9,8 @@ Staged rows arrive with plain keys and leave with those that they bear, so that 
 
 from __future__ import annotations
 
+from typing import LiteralString
+
 import psycopg
 from psycopg import sql
 
@@ -20,40 +22,35 @@ from primero_ona.ona.target import Target
 def settle_keys(conn: psycopg.Connection, target: Target) -> dict[str, int]:
     """Give the staged rows the keys that they bear in ONA; return by table how many bear one of their own.
 
-    Needs `staged_cases`, `staged_services` and `stale_cases`, whose rows are left out. Leaves `freed_cases` and
-    `freed_services` (key): what staged cases have in ONA and give up in this load.
+    Leaves `freed_cases` and `freed_services` (key): what staged cases have in ONA and give up in this load.
     """
     target.run(conn, _CLAIM_CASES)
     conn.execute("ANALYZE claims")
     target.run(conn, _FREE_CASES)
-    own_cases = _settle(conn, target, CASES, "primero_id")
-    conn.execute(_FOLLOW_CASES)
+    own_cases = _settle(conn, target, CASES, "1")
+    conn.execute(
+        "UPDATE staged_services AS s SET case_id = c.case_id FROM staged_cases AS c "
+        "WHERE c.primero_id = s.primero_case_id AND c.case_id <> s.case_id"
+    )
     target.run(conn, _CLAIM_SERVICES)
     conn.execute("ANALYZE claims")
     target.run(conn, _FREE_SERVICES)
-    if target.run(conn, _ANY_LEGACY_SERVICE):
+    if target.run(conn, "SELECT FROM {services} WHERE primero_case_id IS NULL LIMIT 1").rowcount:
         target.run(conn, _FREE_LEGACY_SERVICES)
-    own_services = _settle(conn, target, SERVICES, "primero_case_id")
+    own_services = _settle(conn, target, SERVICES, "s.place")
     conn.execute("ANALYZE staged_cases (case_id), staged_services (unique_id, case_id)")
     return {"cases": own_cases, "services": own_services}
 
 
-def _settle(conn: psycopg.Connection, target: Target, table: Table, owner: str) -> int:
+def _settle(conn: psycopg.Connection, target: Target, table: Table, place: LiteralString) -> int:
     """Decide the `claims` to keys of a table, write the keys of their own into its staged rows, and drop the claims."""
-    names = {
-        "ona": target.name(table),
-        "staged": sql.Identifier(f"staged_{table.name}"),
-        "freed": sql.Identifier(f"freed_{table.name}"),
-        "key": sql.Identifier(table.key),
-        "owner": sql.Identifier(owner),
-        "place": sql.SQL("s.place" if table.deciding[0].name == "place" else "1"),
-    }
-    conn.execute(sql.SQL("ANALYZE {freed}").format(**names))
-    conn.execute(sql.SQL(_CONTEST).format(**names))
+    names = target.names_of(table)
+    target.run(conn, "ANALYZE {freed}", **names)
+    target.run(conn, _CONTEST, **names)
     conn.execute("ANALYZE contested")
-    conn.execute(sql.SQL(_MAKE_KEYS).format(**names))
+    target.run(conn, _MAKE_KEYS, **names)
     conn.execute("ANALYZE own_keys")
-    own = conn.execute(sql.SQL(_WRITE_KEYS).format(**names)).rowcount
+    own = target.run(conn, _WRITE_KEYS, **names, place=sql.SQL(place)).rowcount
     conn.execute("DROP TABLE claims, contested, own_keys")
     return own
 
@@ -70,7 +67,6 @@ SELECT s.primero_id::uuid AS owner, s.case_id AS plain, 1 AS place, s.created_at
            s.case_id || '~' || replace(s.primero_id::uuid::text, '-', '') AS long) AS own
   LEFT JOIN {cases} AS c ON c.primero_id = s.primero_id
  WHERE c.case_id IS DISTINCT FROM s.case_id
-   AND NOT EXISTS (SELECT FROM stale_cases AS stale WHERE stale.primero_id = s.primero_id::uuid)
 """
 
 # A row of the legacy pipeline has no Primero id: it is free for the case that wants its key.
@@ -84,34 +80,22 @@ SELECT c.case_id
    AND c.case_id IN (SELECT plain FROM claims UNION ALL SELECT short FROM claims)
 """
 
-_FOLLOW_CASES = """
-UPDATE staged_services AS s
-   SET case_id = c.case_id
-  FROM staged_cases AS c
- WHERE c.primero_id = s.primero_case_id AND c.case_id <> s.case_id
-"""
-
 _CLAIM_SERVICES = """
 CREATE TEMPORARY TABLE claims ON COMMIT DROP AS
-WITH wanting AS (
-    SELECT s.primero_case_id, s.unique_id AS plain, s.place, left(s.primero_case_id::uuid::text, 8) AS eight,
-           replace(s.primero_case_id::uuid::text, '-', '') AS all_digits,
-           CASE WHEN s.place > 1 THEN '~' || s.place ELSE '' END AS again
-      FROM staged_services AS s
-      LEFT JOIN {services} AS v
-        ON v.unique_id = s.unique_id AND s.place = 1
-       AND (v.primero_case_id = s.primero_case_id OR (v.primero_case_id IS NULL AND v.case_id = s.case_id))
-     WHERE v.unique_id IS NULL
-       AND NOT EXISTS (SELECT FROM stale_cases AS stale WHERE stale.primero_id = s.primero_case_id::uuid)
-)
-SELECT w.primero_case_id::uuid AS owner, w.plain, w.place, c.created_at, own.short, own.long,
+SELECT s.primero_case_id::uuid AS owner, s.unique_id AS plain, s.place, c.created_at, own.short, own.long,
        COALESCE(a.unique_id, b.unique_id) AS held
-  FROM wanting AS w
+  FROM staged_services AS s
+  LEFT JOIN {services} AS v
+    ON v.unique_id = s.unique_id AND s.place = 1
+   AND (v.primero_case_id = s.primero_case_id OR (v.primero_case_id IS NULL AND v.case_id = s.case_id))
  CROSS JOIN LATERAL (
-    SELECT plain || '~' || eight || again AS short, plain || '~' || all_digits || again AS long) AS own
-  JOIN staged_cases AS c ON c.primero_id = w.primero_case_id
-  LEFT JOIN {services} AS a ON a.unique_id = own.short AND a.primero_case_id = w.primero_case_id
-  LEFT JOIN {services} AS b ON b.unique_id = own.long AND b.primero_case_id = w.primero_case_id
+    SELECT concat(s.unique_id, '~', left(s.primero_case_id::uuid::text, 8), again) AS short,
+           concat(s.unique_id, '~', replace(s.primero_case_id::uuid::text, '-', ''), again) AS long
+      FROM (SELECT CASE WHEN s.place > 1 THEN '~' || s.place END AS again) AS of_place) AS own
+  JOIN staged_cases AS c ON c.primero_id = s.primero_case_id
+  LEFT JOIN {services} AS a ON a.unique_id = own.short AND a.primero_case_id = s.primero_case_id
+  LEFT JOIN {services} AS b ON b.unique_id = own.long AND b.primero_case_id = s.primero_case_id
+ WHERE v.unique_id IS NULL
 """
 
 _FREE_SERVICES = """
@@ -119,14 +103,11 @@ CREATE TEMPORARY TABLE freed_services ON COMMIT DROP AS
 SELECT v.unique_id AS key
   FROM {services} AS v
   JOIN staged_cases AS c ON c.primero_id = v.primero_case_id
- WHERE NOT EXISTS (SELECT FROM stale_cases AS stale WHERE stale.primero_id = c.primero_id::uuid)
-   AND NOT EXISTS (
+ WHERE NOT EXISTS (
     SELECT FROM staged_services AS s
      WHERE s.unique_id = v.unique_id AND s.primero_case_id = v.primero_case_id AND s.place = 1)
    AND NOT EXISTS (SELECT FROM claims WHERE claims.held = v.unique_id)
 """
-
-_ANY_LEGACY_SERVICE = "SELECT FROM {services} WHERE primero_case_id IS NULL LIMIT 1"
 
 # Whose a service of the legacy pipeline is, the key of its case says.
 _FREE_LEGACY_SERVICES = """
@@ -135,7 +116,6 @@ SELECT v.unique_id
   FROM {services} AS v
   JOIN staged_cases AS c ON c.case_id = v.case_id
  WHERE v.primero_case_id IS NULL
-   AND NOT EXISTS (SELECT FROM stale_cases AS stale WHERE stale.primero_id = c.primero_id::uuid)
    AND NOT EXISTS (
     SELECT FROM staged_services AS s WHERE s.unique_id = v.unique_id AND s.case_id = v.case_id AND s.place = 1)
 """
@@ -164,15 +144,10 @@ _MAKE_KEYS = """
 CREATE TEMPORARY TABLE own_keys ON COMMIT DROP AS
 WITH ranked AS (
     SELECT claims.*, contested.taken OR claims.place > 1 OR row_number() OVER (
-               PARTITION BY plain ORDER BY claims.place > 1, claims.created_at NULLS LAST, claims.owner) > 1 AS loses
+               PARTITION BY claims.plain ORDER BY claims.place > 1, claims.created_at NULLS LAST, claims.owner) > 1 AS loses
       FROM claims
-      JOIN contested USING (plain)
-     WHERE held IS NULL
-     UNION ALL
-    SELECT claims.*, true
-      FROM claims
-     WHERE held IS NULL AND place > 1
-       AND NOT EXISTS (SELECT FROM contested WHERE contested.plain = claims.plain)
+      LEFT JOIN contested ON contested.plain = claims.plain
+     WHERE claims.held IS NULL AND (contested.plain IS NOT NULL OR claims.place > 1)
 ),
 losing AS (
     SELECT *, row_number() OVER (PARTITION BY short ORDER BY created_at NULLS LAST, owner) AS turn

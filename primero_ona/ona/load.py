@@ -21,16 +21,7 @@ from primero_ona.ona.bookkeeping import (
 from primero_ona.ona.checks import Comparison, compare_staged
 from primero_ona.ona.connection import lock_loads, translate_errors
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.merge import (
-    Received,
-    decide_cases,
-    decide_services,
-    find_stale,
-    remove_exits,
-    remove_services,
-    write_cases,
-    write_services,
-)
+from primero_ona.ona.merge import Span, decide, remove_exits, remove_services, remove_stale, write
 from primero_ona.ona.staging import refuse_unusable, stage_exits, stage_rows
 from primero_ona.ona.target import Target
 from primero_ona.quarters import Quarter
@@ -52,11 +43,6 @@ class TableCounts:
     stale: int
     removed: int
     own_keys: int
-
-    @property
-    def written(self) -> int:
-        """Rows inserted, updated or removed."""
-        return self.inserted + self.updated + self.removed
 
 
 @dataclass(frozen=True)
@@ -87,56 +73,51 @@ def load_quarter(
     with translate_errors(f"loading {quarter.name} into ONA"), conn.transaction():
         lock_loads(conn)
         target = Target.find(conn)
-        number = _number_of(cases, services, exits)
-        received_by = _received(conn, quarter, number, exits)
+        received_by = _received(conn, quarter, cases, services, exits)
         received = stage_rows(conn, target, cases, services)
         refuse_unusable(conn)
         stage_exits(conn, exits)
         removed = remove_exits(conn, target, received_by)
-        find_stale(conn, target, received_by)
+        stale = remove_stale(conn, target, received_by)
         own_keys = settle_keys(conn, target)
-        decided = {"cases": decide_cases(conn, target), "services": decide_services(conn, target)}
+        decided = decide(conn, target)
         removed["services"] += remove_services(conn, target)
-        counts = {table: _count(received[table], decided[table], removed[table], own_keys[table]) for table in received}
-        write_cases(conn, target, now, counts["cases"].inserted + counts["cases"].updated)
-        write_services(conn, target, counts["services"].inserted + counts["services"].updated)
+        counts = {
+            table: _count(received[table], decided[table], stale[table], removed[table], own_keys[table])
+            for table in received
+        }
+        write(conn, target, now, {table: sum(decided[table].values()) for table in decided})
         summaries = (cases.summary, services.summary)
         update_quarantine(conn, quarter, run_id, now, summaries)
         replace_unmapped(conn, quarter, run_id, summaries)
         done = {table: asdict(counted) for table, counted in counts.items()}
         record_run(conn, quarter, run_id, now, exits.summary, cases.summary, done)
-        compared = compare_staged(conn, target)
+        compared = compare_staged(conn, target, stale)
     return LoadResult(counts["cases"], counts["services"], compared)
 
 
-def _number_of(*parts: Frames) -> int | None:
-    """The number of the pull that all parts of a quarter come from; None where none of them knows it.
+def _received(conn: psycopg.Connection, quarter: Quarter, cases: Frames, services: Frames, exits: Frames) -> list[Span]:
+    """Which pulls received the rows of a quarter; what was loaded before is stored, and not received just now.
 
-    Raises TransientError where they come from several: what left can then not be distinguished from what came.
+    Raises TransientError where its parts come from several pulls: what left can then not be distinguished from what came.
     """
-    numbers = {part.summary.get(PULL_NUMBER) for part in parts}
+    numbers = {part.summary.get(PULL_NUMBER) for part in (cases, services, exits)}
     if len(numbers) > 1:
         raise TransientError(
             "the mapped rows and the exits of this quarter come from different pulls: another run stores it, or one was killed; "
             "nothing was loaded, sync the quarter again",
             see="two-pulls",
         )
-    return numbers.pop()
-
-
-def _received(conn: psycopg.Connection, quarter: Quarter, number: int | None, exits: Frames) -> Received:
-    """Which pulls received the rows of a quarter; what was loaded before is stored, and not received just now."""
+    number = numbers.pop()
     if number is None or was_loaded(conn, quarter, number):
-        return Received()
+        return []
     known = exits.summary.get(RECEIVED) or {"spans": [(number, None)], "ahead": ()}
-    newest, *earlier = [(pull, since and datetime.fromisoformat(since)) for pull, since in known["spans"]]
+    newest, *earlier = [Span(pull, since and datetime.fromisoformat(since)) for pull, since in known["spans"]]
     last = last_pull(conn, quarter) or 0
-    return Received([newest, *(span for span in earlier if span[0] > last)], known["ahead"])
+    return [newest._replace(ahead=known["ahead"]), *(span for span in earlier if span.pull > last)]
 
 
-def _count(received: int, decided: dict[str, int], removed: int, own_keys: int) -> TableCounts:
-    """Unchanged are those of which nothing else was decided: unchanged services are not listed."""
-    listed = {name: decided.get(name, 0) for name in ("inserted", "updated", "stale")}
-    return TableCounts(
-        received=received, unchanged=received - sum(listed.values()), removed=removed, own_keys=own_keys, **listed
-    )
+def _count(received: int, decided: dict[str, int], stale: int, removed: int, own_keys: int) -> TableCounts:
+    """What no decision was made about is unchanged."""
+    inserted, updated = decided.get("inserted", 0), decided.get("updated", 0)
+    return TableCounts(received, inserted, updated, received - inserted - updated - stale, stale, removed, own_keys)

@@ -6,115 +6,148 @@ the log, so they are filtered before. Rows are written in the order of their key
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 
-from primero_ona.contract.column import Table
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import TransientError
 from primero_ona.ona.target import Target, commas, different
 from primero_ona.texts import is_uuid
 
 
-@dataclass(frozen=True)
-class Received:
-    """Which pull received a staged row: the first of `spans` that reaches back to its stamp, and of none it was stored before.
+class Span(NamedTuple):
+    """A `pull` that was not loaded yet, the earliest stamp that it received (aware; None: all), and the cases stamped `ahead`.
 
-    A span is the number of a pull that was not loaded yet and the earliest stamp (aware) that it received, None for all; the
-    newest comes first, which also received the cases stamped `ahead` (Primero ids).
+    Which pull received a staged row: the first of the spans, newest first, that reaches back to its stamp or has its case among
+    those `ahead` (Primero ids). A row of no span was stored before.
     """
 
-    spans: Sequence[tuple[int, datetime | None]] = ()
+    pull: int
+    since: datetime | None = None
     ahead: Sequence[str] = ()
 
 
-def remove_exits(conn: psycopg.Connection, target: Target, received: Received) -> dict[str, int]:
+def remove_exits(conn: psycopg.Connection, target: Target, received: Sequence[Span]) -> dict[str, int]:
     """Remove the staged exits' rows, unless ONA knows better, and remember the exits; return the rows per table."""
-    outranked = outranks(received, "e.primero_id", "e.last_updated_at")
-    target.run(conn, _FORGET_OUTDATED_EXITS, outranks=outranked)
+    parts = _known_better(target, received, "e.primero_id", "e.last_updated_at")
+    target.run(conn, "DELETE FROM staged_exits AS e USING {known} WHERE {better}", **parts)
     target.run(conn, _LEAVING)
-    services = target.run(conn, _REMOVE_SERVICES_OF_EXITS) + target.run(conn, _REMOVE_OLD_SERVICES_OF_EXITS)
-    cases = target.run(conn, _REMOVE_CASES_OF_EXITS)
+    services = [
+        "DELETE FROM {services} AS v USING staged_exits AS e WHERE v.primero_case_id::uuid = e.primero_id",
+        "DELETE FROM {services} AS v USING leaving WHERE v.primero_case_id IS NULL AND v.case_id = leaving.case_id",
+    ]
+    removed = sum(target.run(conn, statement).rowcount for statement in services)
+    cases = target.run(conn, "DELETE FROM {cases} AS c USING leaving WHERE c.case_id = leaving.case_id")
     target.run(conn, _REMEMBER_EXITS)
+    return {"cases": cases.rowcount, "services": removed}
+
+
+def remove_stale(conn: psycopg.Connection, target: Target, received: Sequence[Span]) -> dict[str, int]:
+    """Take cases that ONA knows better out of the staged rows, and their services with them; return the rows per table.
+
+    What was received wins over ONA's whatever the stamps say, unless ONA's was loaded from a later pull; what was stored
+    wins by its stamp.
+    """
+    parts = _known_better(target, received, "s.primero_id::uuid", "s.primero_updated_at::timestamptz")
+    cases, services = target.run(conn, _REMOVE_STALE, **parts).fetchall()[0]
     return {"cases": cases, "services": services}
 
 
-def write_cases(conn: psycopg.Connection, target: Target, now: datetime, expected: int) -> None:
-    """Write the cases that are new or changed, and stamp them with `now`; `expected` is their number.
+def decide(conn: psycopg.Connection, target: Target) -> dict[str, dict[str, int]]:
+    """Make `decided_cases` and `decided_services` (key, decision); return the rows per table and decision.
 
-    A case whose key has changed loses its old row, and the services with it, which come back with the new key. Raises
-    TransientError where ONA's rows were changed by another session meanwhile.
+    Unchanged rows are not in them: usually nearly all are, and a table of them would cost more than the comparison.
     """
-    target.run(conn, _REMOVE_SERVICES_OF_RENAMED)
-    target.run(conn, _REMOVE_RENAMED)
-    # A literal without a type fits a column of type timestamp and one of type text alike.
-    stamp = sql.Literal(f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
-    written = target.run(
-        conn,
-        _WRITE_CASES,
-        columns=commas(CASES.mapped_names),
-        staged=commas(CASES.mapped_names, "s"),
-        stamp=stamp,
-        changes=_changes(CASES, "last_updated_date"),
-    )
-    _insist_on(written, expected, CASES)
-    target.run(conn, _FORGET_EXITS_OF_RETURNED)
+    # The few that are not as usual come into a table of their own, so that PostgreSQL knows how few they are.
+    target.run(conn, _RENAMED_CASES)
+    conn.execute("ANALYZE renamed_cases")
+    counts = {}
+    renamed = sql.SQL("s.primero_id::uuid IN (SELECT primero_id FROM renamed_cases)")
+    for table, has_row in ((CASES, renamed), (SERVICES, sql.SQL("false"))):
+        names = target.names_of(table)
+        target.run(conn, _DECIDE, **names, has_row=has_row, differs=different(table, "s", "o"))
+        target.run(conn, "ANALYZE {decided}", **names)
+        decided = target.run(conn, "SELECT decision, count(*) FROM {decided} GROUP BY decision", **names)
+        counts[table.name] = dict(decided.fetchall())
+    return counts
 
 
 def remove_services(conn: psycopg.Connection, target: Target) -> int:
     """Remove the services that staged cases do not have any more; return their number."""
-    return target.run(conn, _REMOVE_SERVICES)
+    return target.run(conn, "DELETE FROM {services} AS v USING freed_services AS f WHERE v.unique_id = f.key").rowcount
 
 
-def write_services(conn: psycopg.Connection, target: Target, expected: int) -> None:
-    """Write the services that are new or changed; raises as write_cases."""
-    written = target.run(
-        conn,
-        _WRITE_SERVICES,
-        columns=commas(SERVICES.mapped_names),
-        staged=commas(SERVICES.mapped_names, "s"),
-        changes=_changes(SERVICES),
-        differs=different(SERVICES, "v", "excluded"),
+def write(conn: psycopg.Connection, target: Target, now: datetime, expected: Mapping[str, int]) -> None:
+    """Write the rows that are new or changed, and stamp the cases with `now`; `expected` is their number by table.
+
+    A case whose key has changed loses its old row, and the services with it, which come back with the new key. Raises
+    TransientError where ONA's rows were changed by another session meanwhile.
+    """
+    target.run(
+        conn, "DELETE FROM {services} AS v USING renamed_cases AS r WHERE v.primero_case_id::uuid = r.primero_id"
     )
-    _insist_on(written, expected, SERVICES)
+    target.run(conn, "DELETE FROM {cases} AS c USING renamed_cases AS r WHERE c.primero_id::uuid = r.primero_id")
+    # A literal without a type fits a column of type timestamp and one of type text alike.
+    stamp = sql.Literal(f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
+    for table in (CASES, SERVICES):
+        columns = {c.name: stamp if c.set_by_load else sql.Identifier("s", c.name) for c in table.columns}
+        changes = [name for name in columns if name != table.key]
+        written = target.run(
+            conn,
+            _WRITE,
+            **target.names_of(table),
+            columns=commas(columns),
+            values=sql.SQL(", ").join(columns.values()),
+            changes=commas(changes),
+            excluded=commas(changes, "excluded"),
+        ).rowcount
+        if written != expected[table.name]:
+            raise TransientError(
+                f"{written:,} rows of {table.name} were written where {expected[table.name]:,} should have been: another session "
+                "writes into ONA at the same time, or a trigger interferes; nothing was changed, the next try may succeed",
+                see="ona-busy",
+            )
+    conn.execute("DELETE FROM primero_sync.exits AS x USING staged_cases AS s WHERE x.primero_id = s.primero_id::uuid")
 
 
-def _changes(table: Table, *more: str) -> sql.Composed:
-    names = [name for name in (*table.mapped_names, *more) if name != table.key]
-    return sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in names)
+def _known_better(
+    target: Target, received: Sequence[Span], case: LiteralString, stamp: LiteralString
+) -> dict[str, sql.Composable]:
+    """`known`: what ONA holds of cases, as rows or as exits. `better`: the condition that it is newer than a staged row.
+
+    And that its quarter was loaded from a later pull than the staged row, unless no pull received that. `case` and `stamp`
+    are the staged row's in SQL.
+    """
+    when = "WHEN " + stamp + " >= {} OR " + case + " = ANY ({}) THEN " + _LATER_PULL
+    whens = [
+        sql.SQL(when).format(since or "-infinity", [UUID(each) for each in ahead if is_uuid(each)], pull)
+        for pull, since, ahead in received
+    ]
+    later = sql.SQL("CASE {} ELSE true END").format(sql.SQL(" ").join(whens)) if whens else sql.SQL("true")
+    better = sql.SQL("known.id = " + case + " AND known.stamp > " + stamp + " AND {}").format(later)
+    return {"known": sql.SQL(_KNOWN).format(**target.names), "better": better}
 
 
-def _insist_on(written: int, expected: int, table: Table) -> None:
-    if written != expected:
-        raise TransientError(
-            f"{written:,} rows of {table.name} were written where {expected:,} should have been: another session writes into "
-            "ONA at the same time, or a trigger interferes; nothing was changed, the next try may succeed",
-            see="ona-busy",
-        )
+_KNOWN = """
+(SELECT primero_id::uuid AS id, primero_updated_at::timestamptz AS stamp FROM {cases} WHERE primero_id IS NOT NULL
+  UNION ALL
+ SELECT primero_id, last_updated_at FROM primero_sync.exits) AS known
+"""
 
-
-_FORGET_OUTDATED_EXITS = """
-DELETE FROM staged_exits AS e
- USING (SELECT primero_id::uuid AS id, primero_updated_at::timestamptz AS stamp
-          FROM {cases} WHERE primero_id IS NOT NULL
-         UNION ALL
-        SELECT primero_id, last_updated_at FROM primero_sync.exits) AS known
- WHERE known.id = e.primero_id AND known.stamp > e.last_updated_at AND {outranks}
+_LATER_PULL: LiteralString = """
+(to_char(known.stamp AT TIME ZONE 'Asia/Phnom_Penh', 'YYYY-"Q"Q') IN (SELECT quarter FROM primero_sync.runs WHERE pull > {}))
 """
 
 # The legacy pipeline's rows have no Primero id; one whose key a case of this load claims is that case's.
 _LEAVING = """
 CREATE TEMPORARY TABLE leaving ON COMMIT DROP AS
-SELECT c.case_id
-  FROM {cases} AS c
-  JOIN staged_exits AS e ON e.primero_id = c.primero_id::uuid
-UNION
+SELECT c.case_id FROM {cases} AS c JOIN staged_exits AS e ON e.primero_id = c.primero_id::uuid
+ UNION
 SELECT c.case_id
   FROM {cases} AS c
   JOIN staged_exits AS e ON e.case_id = c.case_id
@@ -122,188 +155,47 @@ SELECT c.case_id
    AND NOT EXISTS (SELECT FROM staged_cases AS s WHERE s.case_id = c.case_id)
 """
 
-_REMOVE_SERVICES_OF_EXITS = """
-DELETE FROM {services} AS v USING staged_exits AS e WHERE v.primero_case_id::uuid = e.primero_id
-"""
-
-_REMOVE_OLD_SERVICES_OF_EXITS = """
-DELETE FROM {services} AS v USING leaving WHERE v.primero_case_id IS NULL AND v.case_id = leaving.case_id
-"""
-
-_REMOVE_CASES_OF_EXITS = """
-DELETE FROM {cases} AS c USING leaving WHERE c.case_id = leaving.case_id
-"""
-
 _REMEMBER_EXITS = """
-INSERT INTO primero_sync.exits AS known (primero_id, case_id, last_updated_at)
-SELECT e.primero_id, e.case_id, e.last_updated_at
-  FROM staged_exits AS e
- WHERE NOT EXISTS (
-    SELECT FROM primero_sync.exits AS x
-     WHERE x.primero_id = e.primero_id AND x.last_updated_at = e.last_updated_at)
+INSERT INTO primero_sync.exits (primero_id, case_id, last_updated_at)
+SELECT primero_id, case_id, last_updated_at FROM staged_exits
+EXCEPT
+SELECT primero_id, case_id, last_updated_at FROM primero_sync.exits
 ON CONFLICT (primero_id) DO UPDATE
    SET case_id = excluded.case_id, last_updated_at = excluded.last_updated_at
 """
 
-_FORGET_EXITS_OF_RETURNED = """
-DELETE FROM primero_sync.exits AS x USING case_decisions AS d WHERE d.applied AND x.primero_id = d.primero_id
-"""
-
-_REMOVE_SERVICES_OF_RENAMED = """
-DELETE FROM {services} AS v
- USING case_decisions AS d, {cases} AS c
- WHERE d.decision = 'updated' AND c.primero_id::uuid = d.primero_id AND c.case_id <> d.case_id
-   AND v.primero_case_id::uuid = d.primero_id
-"""
-
-_REMOVE_RENAMED = """
-DELETE FROM {cases} AS c
- USING case_decisions AS d
- WHERE d.decision = 'updated' AND c.primero_id::uuid = d.primero_id AND c.case_id <> d.case_id
-"""
-
-# The last condition never lets one child's row become another's, even if another session wrote it a moment ago.
-_WRITE_CASES = """
-INSERT INTO {cases} AS c ({columns}, last_updated_date)
-SELECT {staged}, {stamp}
-  FROM staged_cases AS s
-  JOIN case_decisions AS d ON d.primero_id = s.primero_id::uuid
- WHERE d.decision IN ('inserted', 'updated')
- ORDER BY s.case_id
-ON CONFLICT (case_id) DO UPDATE
-   SET {changes}
- WHERE c.primero_id IS NULL OR c.primero_id = excluded.primero_id
-"""
-
-_REMOVE_SERVICES = """
-DELETE FROM {services} AS v USING freed_services AS f WHERE v.unique_id = f.key
-"""
-
-_WRITE_SERVICES = """
-INSERT INTO {services} AS v ({columns})
-SELECT {staged}
-  FROM staged_services AS s
-  JOIN service_decisions AS d ON d.unique_id = s.unique_id
- WHERE d.decision IN ('inserted', 'updated')
- ORDER BY s.unique_id
-ON CONFLICT (unique_id) DO UPDATE
-   SET {changes}
- WHERE {differs}
-"""
-
-
-def find_stale(conn: psycopg.Connection, target: Target, received: Received) -> None:
-    """Make `stale_cases` (primero_id): staged cases that ONA knows better, as a row or as an exit.
-
-    What was received wins over ONA's whatever the stamps say, unless ONA's was loaded from a later pull; what was stored
-    wins by its stamp.
-    """
-    outranked = outranks(received, "s.primero_id::uuid", "s.primero_updated_at::timestamptz")
-    target.run(conn, _FIND_STALE, outranks=outranked)
-    conn.execute("ANALYZE stale_cases")
-
-
-def outranks(received: Received, case: LiteralString, stamp: LiteralString) -> sql.Composable:
-    """The condition, for a stamp that ONA holds (`stamp`), that its quarter was loaded from a later pull than the staged row.
-
-    True of a row that no pull received. `case` and `stamp` are the staged row's in SQL.
-    """
-    whens: list[sql.Composable] = []
-    for pull, since in received.spans:
-        later = sql.SQL(_LATER_PULL).format(pull=sql.Literal(pull))
-        if since is None:
-            return sql.SQL("CASE {} ELSE {} END").format(sql.SQL(" ").join(whens), later) if whens else later
-        when = sql.SQL("WHEN " + stamp + " >= {} THEN {}").format(sql.Literal(since), later)
-        if not whens and received.ahead:
-            ahead = sql.SQL("WHEN " + case + " = ANY ({}) THEN {}")
-            whens.append(ahead.format(sql.Literal([UUID(each) for each in received.ahead if is_uuid(each)]), later))
-        whens.append(when)
-    return sql.SQL("CASE {} ELSE true END").format(sql.SQL(" ").join(whens)) if whens else sql.SQL("true")
-
-
-def decide_cases(conn: psycopg.Connection, target: Target) -> dict[str, int]:
-    """Make `case_decisions` (primero_id, case_id, decision, applied); return the rows per decision.
-
-    `applied`: ONA has, or will have, the staged content.
-    """
-    # The few that are not as usual come into a table of their own, so that PostgreSQL knows how few they are.
-    target.run(conn, _RENAMED_CASES)
-    conn.execute("ANALYZE renamed_cases")
-    target.run(conn, _DECIDE_CASES, differs=different(CASES, "s", "c"))
-    conn.execute("CREATE UNIQUE INDEX ON case_decisions (primero_id)")
-    conn.execute("ANALYZE case_decisions")
-    return _counts(conn, "case_decisions")
-
-
-def decide_services(conn: psycopg.Connection, target: Target) -> dict[str, int]:
-    """Make `service_decisions` (unique_id, primero_id, decision); return the rows per decision.
-
-    Unchanged services are not in it: usually nearly all are, and a table of them would cost more than the comparison.
-    """
-    target.run(conn, _DECIDE_SERVICES, differs=different(SERVICES, "s", "v"))
-    conn.execute("ANALYZE service_decisions")
-    return _counts(conn, "service_decisions")
-
-
-def _counts(conn: psycopg.Connection, table: str) -> dict[str, int]:
-    query = sql.SQL("SELECT decision, count(*) FROM {} GROUP BY decision").format(sql.Identifier(table))
-    return dict(conn.execute(query).fetchall())
-
-
-_LATER_PULL = """
-(to_char(stamp AT TIME ZONE 'Asia/Phnom_Penh', 'YYYY-"Q"Q') IN (SELECT quarter FROM primero_sync.runs WHERE pull > {pull}))
-"""
-
-_FIND_STALE = """
-CREATE TEMPORARY TABLE stale_cases ON COMMIT DROP AS
-SELECT DISTINCT s.primero_id::uuid
-  FROM staged_cases AS s
-  JOIN (SELECT primero_id::uuid AS id, primero_updated_at::timestamptz AS stamp
-          FROM {cases} WHERE primero_id IS NOT NULL
-         UNION ALL
-        SELECT primero_id, last_updated_at FROM primero_sync.exits) AS known
-    ON known.id = s.primero_id::uuid
- WHERE known.stamp > s.primero_updated_at::timestamptz AND {outranks}
+_REMOVE_STALE = """
+WITH stale AS (DELETE FROM staged_cases AS s USING {known} WHERE {better} RETURNING s.primero_id::uuid),
+services AS (DELETE FROM staged_services AS s USING stale WHERE s.primero_case_id::uuid = stale.primero_id RETURNING s.place)
+SELECT (SELECT count(*) FROM stale), (SELECT count(*) FROM services)
 """
 
 _RENAMED_CASES = """
 CREATE TEMPORARY TABLE renamed_cases ON COMMIT DROP AS
-SELECT s.primero_id::uuid
-  FROM staged_cases AS s
-  JOIN {cases} AS c ON c.primero_id = s.primero_id
- WHERE c.case_id <> s.case_id
-   AND NOT EXISTS (SELECT FROM stale_cases AS stale WHERE stale.primero_id = s.primero_id::uuid)
+SELECT s.primero_id::uuid FROM staged_cases AS s JOIN {cases} AS c ON c.primero_id = s.primero_id WHERE c.case_id <> s.case_id
 """
 
-_DECIDE_CASES = """
-CREATE TEMPORARY TABLE case_decisions ON COMMIT DROP AS
-WITH judged AS (
-    SELECT s.primero_id::uuid, s.case_id,
-           CASE WHEN stale.primero_id IS NOT NULL THEN 'stale'
-                WHEN renamed.primero_id IS NOT NULL THEN 'updated'
-                WHEN c.case_id IS NULL THEN 'inserted'
-                WHEN {differs} THEN 'updated'
-                ELSE 'unchanged'
-           END AS decision
-      FROM staged_cases AS s
-      LEFT JOIN {cases} AS c
-        ON c.case_id = s.case_id AND (c.primero_id IS NULL OR c.primero_id = s.primero_id)
-      LEFT JOIN stale_cases AS stale ON stale.primero_id = s.primero_id::uuid
-      LEFT JOIN renamed_cases AS renamed ON renamed.primero_id = s.primero_id::uuid
-)
-SELECT *, decision <> 'stale' AS applied FROM judged
-"""
-
-# A service that ONA does not have, or has for a case that gives it up, differs from nothing.
-_DECIDE_SERVICES = """
-CREATE TEMPORARY TABLE service_decisions ON COMMIT DROP AS
-SELECT s.unique_id, d.primero_id,
-       CASE WHEN NOT d.applied THEN 'stale'
-            WHEN v.unique_id IS NULL OR v.primero_case_id <> s.primero_case_id THEN 'inserted'
+# What ONA does not have under this key, or has there of a case that gives it up, differs from nothing.
+_DECIDE = """
+CREATE TEMPORARY TABLE {decided} ON COMMIT DROP AS
+SELECT s.{key} AS key,
+       CASE WHEN {has_row} THEN 'updated'
+            WHEN o.{key} IS NULL OR o.{owner} <> s.{owner} THEN 'inserted'
             ELSE 'updated'
        END AS decision
-  FROM staged_services AS s
-  JOIN case_decisions AS d ON d.primero_id = s.primero_case_id::uuid
-  LEFT JOIN {services} AS v ON v.unique_id = s.unique_id
- WHERE NOT d.applied OR {differs}
+  FROM {staged} AS s
+  LEFT JOIN {ona} AS o ON o.{key} = s.{key}
+ WHERE {differs}
+"""
+
+# The last condition never lets one child's row become another's, even if another session wrote it a moment ago.
+_WRITE = """
+INSERT INTO {ona} AS o ({columns})
+SELECT {values}
+  FROM {staged} AS s
+  JOIN {decided} AS d ON d.key = s.{key}
+ ORDER BY s.{key}
+ON CONFLICT ({key}) DO UPDATE
+   SET ({changes}) = ROW({excluded})
+ WHERE o.{owner} IS NULL OR o.{owner} = excluded.{owner}
 """

@@ -13,15 +13,12 @@ import psycopg
 from psycopg import sql
 
 from primero_ona.contract.column import Table
-from primero_ona.contract.tables import CASES, SERVICES, TABLES
+from primero_ona.contract.tables import SERVICES, TABLES
 from primero_ona.errors import DataError
-from primero_ona.ona.checks import obstacles
+from primero_ona.ona.checks import UNIQUE, obstacles
 from primero_ona.ona.connection import scalar, translate_errors
 from primero_ona.ona.target import BOOKKEEPING, VIEWS, Target, View, commas
 
-#: Columns that must hold every value once: the keys that a load's ON CONFLICT needs, and Primero's id, so that no case
-#: stands in ONA twice.
-_UNIQUE = ((CASES, "case_id"), (CASES, "primero_id"), (SERVICES, "unique_id"))
 #: Columns by which a load finds a case's services.
 _INDEXED = ((SERVICES, "case_id"), (SERVICES, "primero_case_id"))
 
@@ -41,13 +38,13 @@ def plan(conn: psycopg.Connection) -> list[Change]:
     """
     with translate_errors("comparing ONA's tables with the contract"):
         target = Target.find(conn)
-        if found := obstacles(conn, target, _UNIQUE):
+        if found := obstacles(conn, target):
             text = f"ONA's tables cannot be loaded into: {'; '.join(found)}; nothing was changed"
             raise DataError(f"{text}; ask ONA's administrators, then plan again", see="ona-schema")
         return [
             *_bookkeeping(conn),
             *(change for table in TABLES for change in _table(conn, target, table)),
-            *(change for table, name in _UNIQUE for change in _index(conn, target, table, name, unique=True)),
+            *(change for table, name in UNIQUE for change in _index(conn, target, table, name, unique=True)),
             *(change for table, name in _INDEXED for change in _index(conn, target, table, name, unique=False)),
             *(change for view in VIEWS for change in _view(conn, target, view)),
         ]

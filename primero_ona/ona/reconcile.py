@@ -5,6 +5,7 @@ Nothing of the sync's bookkeeping is believed: keys are settled from the invento
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -14,24 +15,15 @@ from uuid import NAMESPACE_OID, uuid5
 
 import psycopg
 import pyarrow as pa
-from psycopg import sql
+from psycopg.rows import class_row
 
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import RefusedError
 from primero_ona.ona.bookkeeping import next_pull
 from primero_ona.ona.connection import lock_loads, translate_errors
 from primero_ona.ona.keys import settle_keys
-from primero_ona.ona.merge import Received, remove_exits
-from primero_ona.ona.staging import (
-    EXITS,
-    analyze_staged,
-    copy_csv,
-    make_staged,
-    stage_exits,
-    stage_frame,
-    stage_rows,
-    to_csv,
-)
+from primero_ona.ona.merge import Span, remove_exits
+from primero_ona.ona.staging import EXITS, analyze_staged, copy_csv, make_staged, stage_exits, to_csv
 from primero_ona.ona.target import Target, different
 from primero_ona.storage.frames import Frames, to_frame
 from primero_ona.texts import UUID
@@ -42,12 +34,7 @@ if TYPE_CHECKING:
 #: Of each case of the inventory: its id (null where that is no UUID), whether it belongs in ONA, and whether it has a key to
 #: stand there.
 KNOWN_SCHEMA = pa.schema(
-    [
-        ("primero_id", pa.string()),
-        ("updated_at", pa.timestamp("ms", tz="UTC")),
-        ("belongs", pa.bool_()),
-        ("has_key", pa.bool_()),
-    ]
+    {"primero_id": pa.string(), "updated_at": pa.timestamp("ms", "UTC"), "belongs": pa.bool_(), "has_key": pa.bool_()}
 )
 
 #: What a case that belongs in ONA may be found to be.
@@ -69,15 +56,14 @@ EXTRA = ("left", "gone", "out_of_scope", "unconfirmed", "unclaimed", "early")
 #: (and more than a handful): then the account has lost its scope, and the dashboards would lose the children.
 SCOPE_LOSS_SHARE, HANDFUL = 0.05, 10
 
-_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
-
-class Removable(NamedTuple):
-    """A case of ONA, by Primero's id (None for a row of the legacy pipeline) and `case_id`, and when it was changed last."""
+class Finding(NamedTuple):
+    """A case that is not as it should be: Primero's id (None for a row of the legacy pipeline), its last change, and why."""
 
     primero_id: str | None
     case_id: str | None
     updated_at: datetime | None
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -120,7 +106,7 @@ class QuarterDifferences:
 
 
 def remove_gone(
-    conn: psycopg.Connection, total: QuarterDifferences, removable: Sequence[Removable], *, out_of_scope: bool = False
+    conn: psycopg.Connection, total: QuarterDifferences, removable: Sequence[Finding], *, out_of_scope: bool = False
 ) -> dict[str, int]:
     """Take out of ONA what was confirmed, one by one, not to belong there; return the rows removed by table.
 
@@ -142,119 +128,99 @@ def remove_gone(
     with translate_errors("removing cases from ONA"), conn.transaction():
         lock_loads(conn)
         target = Target.find(conn)
-        stage_rows(conn, target, Frames.of(), Frames.of())
+        make_staged(conn, target)
         stage_exits(conn, Frames.of(to_frame(exits)))
-        return remove_exits(conn, target, Received([(next_pull(conn), None)]))
+        return remove_exits(conn, target, [Span(next_pull(conn))])
 
 
-def _exit(case: Removable) -> dict[str, object]:
+def _exit(case: Finding) -> dict[str, object]:
     """An exit as the pull stores it. A row of the legacy pipeline has no Primero id, so one is made from its key."""
     text = None if case.case_id is None else f'"{case.case_id}"'
     own = case.primero_id or str(uuid5(NAMESPACE_OID, case.case_id or ""))
-    return {"id": own, "case_id_display": text, "last_updated_at": case.updated_at or _NEVER}
+    return {"id": own, "case_id_display": text, "last_updated_at": case.updated_at or datetime(1970, 1, 1, tzinfo=UTC)}
 
 
 class ReconciliationTables:
     """What ONA should hold, in temporary tables of one transaction; `conn` is in none before.
 
-    Within `opened`, fill them with `write`, frame by frame; `restart` empties them. What `compare` finds to differ stays for
-    `findings` afterwards. Nothing in ONA is changed.
+    Within `opened`, fill them with `write`, frame by frame; `restart` empties them. Nothing in ONA is changed.
     """
 
     def __init__(self, conn: psycopg.Connection) -> None:
         self._conn = conn
-        self._findings: list[tuple[str | None, str | None, datetime | None, str]] = []
-        with translate_errors("comparing ONA with Primero"):
-            self._target = Target.find(conn)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
         """The transaction; it reads ONA as it is at each statement, and holds no table of ONA while Primero is asked."""
-        with self._conn.transaction(force_rollback=True):
+        with translate_errors("comparing ONA with Primero"), self._conn.transaction(force_rollback=True):
+            self._target = Target.find(self._conn)
             yield
 
     def restart(self) -> None:
         """Begin with empty tables, whose columns have the types of ONA's."""
-        with translate_errors("comparing ONA with Primero"):
-            for name in ("known", "staged_cases", "staged_services", "stale_cases", "verdicts"):
-                self._conn.execute(sql.SQL("DROP TABLE IF EXISTS pg_temp.{}").format(sql.Identifier(name)))
-            self._conn.execute(_MAKE_TABLES)
-            for table in (CASES, SERVICES):
-                make_staged(self._conn, self._target, table)
+        self._conn.execute(_MAKE_TABLES)
+        make_staged(self._conn, self._target)
 
     def write(self, known: pd.DataFrame, cases: pd.DataFrame, services: pd.DataFrame) -> None:
         """Take a frame of the inventory (KNOWN_SCHEMA, with all ids), and the rows that its cases should have in ONA."""
         known = known.assign(primero_id=known["primero_id"].where(known["primero_id"].str.fullmatch(UUID)))
-        with translate_errors("comparing ONA with Primero"):
-            copy_csv(self._conn, "known", KNOWN_SCHEMA.names, to_csv(known, KNOWN_SCHEMA, "the inventory"))
-            for table, frame in ((CASES, cases), (SERVICES, services)):
-                stage_frame(self._conn, table, to_csv(frame, table.arrow_schema(), table.name))
+        copy_csv(self._conn, "known", KNOWN_SCHEMA.names, to_csv(known, KNOWN_SCHEMA, "the inventory"))
+        for table, frame in ((CASES, cases), (SERVICES, services)):
+            schema = table.arrow_schema()
+            copy_csv(self._conn, f"staged_{table.name}", schema.names, to_csv(frame, schema, table.name))
 
     def unknown(self) -> list[str]:
         """The Primero ids of ONA's cases, or of its services, that the inventory does not show."""
-        with translate_errors("comparing ONA with Primero"):
-            self._conn.execute("ANALYZE known")
-            analyze_staged(self._conn)
-            query = sql.SQL(_UNKNOWN).format(**self._target.names)
-            return [row[0] for row in self._conn.execute(query).fetchall()]
+        self._conn.execute("ANALYZE known")
+        analyze_staged(self._conn)
+        return [row[0] for row in self._target.run(self._conn, _UNKNOWN).fetchall()]
 
     def note(self, verdicts: Mapping[str, str]) -> None:
         """Take what asking one by one has shown of the unknown ones: `gone`, `out of scope` or `present`."""
-        with translate_errors("comparing ONA with Primero"), self._conn.cursor() as cursor:
+        with self._conn.cursor() as cursor:
             cursor.executemany("INSERT INTO verdicts VALUES (%s, %s)", list(verdicts.items()))
 
-    def compare(self, *, since: datetime, settled_until: datetime, latest: datetime) -> list[QuarterDifferences]:
-        """Count by quarter, oldest first; see `pending` for `settled_until`; no case can have changed after `latest`.
+    def compare(
+        self, *, since: datetime, settled_until: datetime, latest: datetime
+    ) -> tuple[list[QuarterDifferences], list[Finding]]:
+        """Count by quarter, oldest first, and name the cases that differ, or that no sync repairs.
 
-        Cases last changed before `since` are judged only where ONA has them.
-
-        The findings are then there for `findings`.
+        See `pending` for `settled_until`; no case can have changed after `latest`. Cases last changed before `since` are judged
+        only where ONA has them.
         """
-        with translate_errors("comparing ONA with Primero"):
-            self._conn.execute("DROP TABLE IF EXISTS pg_temp.findings")
-            settle_keys(self._conn, self._target)
-            make = sql.SQL(_FINDINGS).format(
-                **self._target.names,
-                differs=different(CASES, "e", "c"),
-                services_differ=different(SERVICES, "e", "v"),
-                since=sql.Literal(since),
-                settled=sql.Literal(settled_until),
-                latest=sql.Literal(latest),
-            )
-            self._conn.execute(make)
-            rows = self._conn.execute("SELECT quarter, kind, count(*) FROM findings GROUP BY 1, 2").fetchall()
-            stand = self._conn.execute(sql.SQL(_STANDING).format(**self._target.names)).fetchall()
-            self._findings = self._conn.execute(_DIFFERENT, ([*SYNCED, *EXTRA],)).fetchall()
-        return _by_quarter(rows, stand)
-
-    def findings(self, kinds: Iterable[str]) -> Iterator[tuple[str | None, str | None, datetime | None, str]]:
-        """(Primero id, case_id, time of change, kind) of the findings of these kinds; a row of the legacy pipeline has no id."""
-        wanted = frozenset(kinds)
-        return (finding for finding in self._findings if finding[-1] in wanted)
+        conn, target = self._conn, self._target
+        settle_keys(conn, target)
+        target.run(
+            conn,
+            _FINDINGS,
+            differs=different(CASES, "e", "c"),
+            services_differ=different(SERVICES, "e", "v"),
+            since=since,
+            settled=settled_until,
+            latest=latest,
+        )
+        counts = target.run(conn, _COUNTS).fetchall()
+        with conn.cursor(row_factory=class_row(Finding)) as cursor:
+            return _by_quarter(counts), cursor.execute(_DIFFERENT, ([*SYNCED, *EXTRA],)).fetchall()
 
 
-def _by_quarter(found: Iterable[tuple[str, str, int]], stand: Iterable[tuple[str, int]]) -> list[QuarterDifferences]:
-    counts: dict[str, dict[str, int]] = {}
+def _by_quarter(found: Iterable[tuple[str, str, int]]) -> list[QuarterDifferences]:
+    counts: dict[str, Counter[str]] = {}
     for quarter, kind, count in found:
-        counts.setdefault(quarter, {})[kind] = int(count)
-    for quarter, count in stand:
-        counts.setdefault(quarter, {})["ona"] = int(count)
+        counts.setdefault(quarter, Counter())[kind] = count
     for row in counts.values():
-        row["extra"] = sum(row.get(kind, 0) for kind in EXTRA)
-        row["primero"] = sum(row.get(kind, 0) for kind in _EXPECTED)
-        row["pending"] = row.get("pending", 0) + row.get("leaving", 0)
-    names = {column.name for column in fields(QuarterDifferences)}
-    return [
-        QuarterDifferences(quarter, **{name: count for name, count in row.items() if name in names})
-        for quarter, row in sorted(counts.items())
-    ]
+        row["extra"] = sum(row[kind] for kind in EXTRA)
+        row["primero"] = sum(row[kind] for kind in _EXPECTED)
+        row["pending"] += row["leaving"]
+    names = [column.name for column in fields(QuarterDifferences)[1:]]
+    return [QuarterDifferences(quarter, *(row[name] for name in names)) for quarter, row in sorted(counts.items())]
 
 
 _DIFFERENT = "SELECT primero_id::text, case_id, updated_at, kind FROM findings WHERE kind = ANY (%s) ORDER BY 1, 2"
 
 _MAKE_TABLES = """
+DROP TABLE IF EXISTS pg_temp.known, pg_temp.staged_cases, pg_temp.staged_services, pg_temp.verdicts;
 CREATE TEMPORARY TABLE known (primero_id uuid, updated_at timestamptz, belongs boolean, has_key boolean);
-CREATE TEMPORARY TABLE stale_cases (primero_id uuid);
 CREATE TEMPORARY TABLE verdicts (primero_id uuid, verdict text)
 """
 
@@ -283,8 +249,7 @@ judged AS (
     SELECT k.primero_id, e.case_id, k.updated_at,
            CASE WHEN NOT k.has_key THEN 'quarantined'
                 WHEN c.primero_id IS NULL AND o.case_id IS NULL THEN 'missing'
-                WHEN c.primero_id IS NULL THEN 'stale'
-                WHEN c.primero_updated_at::timestamptz < k.updated_at THEN 'stale'
+                WHEN c.primero_id IS NULL OR c.primero_updated_at::timestamptz < k.updated_at THEN 'stale'
                 WHEN c.primero_updated_at::timestamptz > k.updated_at
                      AND c.primero_updated_at::timestamptz BETWEEN {settled} AND {latest} THEN 'pending'
                 WHEN {differs} THEN 'different'
@@ -300,9 +265,8 @@ judged AS (
 surplus AS (
     SELECT COALESCE(c.primero_id, v.primero_id) AS primero_id, c.case_id,
            COALESCE(k.updated_at, c.updated_at) AS updated_at,
-           CASE WHEN k.primero_id IS NOT NULL THEN 'left' WHEN d.verdict = 'gone' THEN 'gone'
-                WHEN d.verdict = 'out of scope' THEN 'out_of_scope' WHEN d.verdict = 'present' THEN 'leaving'
-                ELSE 'unconfirmed' END AS kind
+           CASE WHEN k.primero_id IS NOT NULL THEN 'left' WHEN d.verdict = 'present' THEN 'leaving'
+                ELSE COALESCE(replace(d.verdict, ' ', '_'), 'unconfirmed') END AS kind
       FROM (SELECT primero_id::uuid, case_id, primero_updated_at::timestamptz AS updated_at
               FROM {cases} WHERE primero_id IS NOT NULL) AS c
       FULL JOIN (SELECT DISTINCT primero_case_id::uuid AS primero_id
@@ -325,8 +289,10 @@ SELECT primero_id, case_id, updated_at,
   FROM (SELECT * FROM judged UNION ALL SELECT * FROM surplus) AS every
 """
 
-_STANDING = """
-SELECT COALESCE(to_char(primero_updated_at::timestamptz AT TIME ZONE 'Asia/Phnom_Penh', 'YYYY-"Q"Q'), 'unknown'), count(*)
+_COUNTS = """
+SELECT quarter, kind, count(*) FROM findings GROUP BY quarter, kind
+ UNION ALL
+SELECT COALESCE(to_char(primero_updated_at::timestamptz AT TIME ZONE 'Asia/Phnom_Penh', 'YYYY-"Q"Q'), 'unknown'), 'ona', count(*)
   FROM {cases}
  GROUP BY 1
 """

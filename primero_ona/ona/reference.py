@@ -72,7 +72,7 @@ def sync_lookup(
         updated = 0
         for code, row in there.items():
             if code not in odd and (changes := _changes(row, wanted.get(code), code)):
-                update_row(conn, target, LOCATIONS_LOOKUP, {"code": row["code"]}, changes)
+                update_row(conn, target, LOCATIONS_LOOKUP, row, changes)
                 updated += 1
         present = {**there, **{row["code"] or "": row for row in new}}
         changed = [name for code, row in wanted.items() for name in _changed_names(present[code], row)]
@@ -200,7 +200,7 @@ def sync_dictionary(conn: psycopg.Connection, rows: Sequence[Row]) -> Upkeep:
         known = [row for row in rows if _key(row) in there]
         for row in known:
             if changes := _changed_row(there[_key(row)], row):
-                update_row(conn, target, DATA_DICTIONARY, {name: row[name] for name in _KEY}, changes)
+                update_row(conn, target, DATA_DICTIONARY, row, changes)
                 updated += 1
     return Upkeep(len(new), updated, len(known) - updated)
 

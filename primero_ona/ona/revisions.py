@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -13,9 +13,9 @@ from psycopg import sql
 from primero_ona.ona.connection import translate_errors
 from primero_ona.ona.target import Target
 
-LATE, CORRECTION, EXIT = "late registration", "correction", "exit"
-FIRST_LOAD, MAPPING, DEFINITION = "first load of a past quarter", "mapping changed", "definition changed"
-UNKNOWN = "unknown"
+LATE, FIRST_LOAD, EXIT, UNKNOWN = "late registration", "first load of a past quarter", "exit", "unknown"
+#: What may have caused a revision, in the order in which its reason names them.
+_CAUSES = (LATE, FIRST_LOAD, "correction", EXIT, "mapping changed", "definition changed", UNKNOWN)
 
 
 def needs_computing(
@@ -30,26 +30,21 @@ def needs_computing(
     now = (definition, _seen(conn, target))
     if {row[0]: row[1:] for row in known} != {name: (variant, *now) for name, variant in defaults.items()}:
         return True
-    row = conn.execute(sql.SQL(_ANYTHING_NEW).format(today=sql.Literal(today))).fetchone()
-    return row is None or bool(row[0])
+    return bool(conn.execute(_ANYTHING_NEW, {"today": today}).fetchall()[0][0])
 
 
-def keep_revisions(conn: psycopg.Connection, target: Target, run_id: str, definition: str, today: date) -> int:
-    """Keep the figures of closed periods in `changed_figures` that were another before, and why; return their number.
+def keep_revisions(conn: psycopg.Connection, target: Target, run_id: str, definition: str, today: date) -> None:
+    """Keep the figures of closed periods in `changed_figures` that were another before, and why.
 
     Called before they are written. A period whose first figures these are has none to revise.
     """
-    revised = sql.SQL(_REVISED).format(today=sql.Literal(today), **target.names)
-    if not conn.execute(sql.SQL("{} LIMIT 1").format(revised)).fetchone():
-        return 0
-    causes = _causes(conn, target, definition)
-    reasons = {
-        "rising": _reason(causes - {EXIT}),
-        "falling": _reason(causes - {LATE, FIRST_LOAD}),
-        "either": _reason(causes),
-    }
-    parts = {name: sql.Literal(reason) for name, reason in reasons.items()}
-    return conn.execute(sql.SQL(_KEEP).format(run_id=sql.Literal(run_id), revised=revised, **parts)).rowcount
+    revised = sql.SQL(_REVISED).format(**target.names, today=today)
+    if not target.run(conn, "{revised} LIMIT 1", revised=revised).fetchone():
+        return
+    happened = target.run(conn, _HAPPENED, definition=definition).fetchall()[0]
+    causes = [cause for cause, so in zip(_CAUSES, happened, strict=True) if so]
+    reasons = {"rising": _reason(causes, EXIT), "falling": _reason(causes, LATE, FIRST_LOAD), "either": _reason(causes)}
+    target.run(conn, _KEEP, revised=revised, run_id=run_id, **reasons)
 
 
 def keep_state(conn: psycopg.Connection, target: Target, definition: str, defaults: Mapping[str, str]) -> None:
@@ -74,43 +69,25 @@ def keep_published(
 def read_published(conn: psycopg.Connection) -> list[dict[str, Any]]:
     """All tables that were ever published, oldest edition first."""
     with translate_errors("reading from ONA what was published"), conn.transaction():
-        return [table for (tables,) in conn.execute(_PUBLISHED).fetchall() for table in tables]
+        rows = conn.execute(
+            "SELECT tables FROM primero_sync.published_figures ORDER BY published_at, period, period_start"
+        )
+        return [table for (tables,) in rows for table in tables]
 
 
 def _seen(conn: psycopg.Connection, target: Target) -> str:
-    row = conn.execute(sql.SQL(_SEEN).format(**target.names)).fetchone()
-    return str(row[0]) if row else ""
+    return str(target.run(conn, _SEEN).fetchall()[0][0])
 
 
-def _reason(causes: Iterable[str]) -> str:
+def _reason(causes: Sequence[str], *excluded: str) -> str:
     """What may have caused a change, in words; where several may have, all of them."""
-    return " or ".join(sorted(causes, key=_ORDER.index)) or UNKNOWN
-
-
-_ORDER = (LATE, FIRST_LOAD, CORRECTION, EXIT, MAPPING, DEFINITION, UNKNOWN)
-
-
-def _causes(conn: psycopg.Connection, target: Target, definition: str) -> set[str]:
-    """What has happened since the last computation, as far as loads and erasures have recorded it."""
-    row = conn.execute("SELECT min(computed_at), min(definition) FROM primero_sync.indicators").fetchone()
-    since, before = row or (None, None)
-    if since is None:
-        return {UNKNOWN}
-    known = {"since": sql.Literal(since)}
-    found = conn.execute(sql.SQL(_HAPPENED).format(**known)).fetchone() or ()
-    names = (LATE, FIRST_LOAD, CORRECTION, EXIT, MAPPING)
-    causes = {name for name, happened in zip(names, found, strict=True) if happened}
-    if before != definition:
-        causes.add(DEFINITION)
-    if conn.execute(sql.SQL(_UNRECORDED).format(**target.names, **known)).fetchone() == (True,):
-        causes.add(UNKNOWN)
-    return causes
+    return " or ".join(cause for cause in causes if cause not in excluded) or UNKNOWN
 
 
 _ANYTHING_NEW = """
 SELECT EXISTS (
     SELECT FROM primero_sync.indicators AS i
-     WHERE (i.computed_at AT TIME ZONE 'Asia/Phnom_Penh')::date <> {today}
+     WHERE (i.computed_at AT TIME ZONE 'Asia/Phnom_Penh')::date <> %(today)s
         OR EXISTS (
             SELECT FROM primero_sync.runs AS r, jsonb_each(r.counts) AS t, jsonb_each_text(t.value) AS n
              WHERE r.finished_at > i.computed_at AND n.key IN ('inserted', 'updated', 'removed') AND n.value <> '0'))
@@ -156,8 +133,6 @@ SELECT %(period)s, %(start)s, %(run_id)s, %(tables)s::jsonb
      ORDER BY published_at DESC LIMIT 1)
 """
 
-_PUBLISHED = "SELECT tables FROM primero_sync.published_figures ORDER BY published_at, period, period_start"
-
 _KEEP_STATE = """
 INSERT INTO primero_sync.indicators (indicator, variant, definition, seen, computed_at)
 VALUES (%s, %s, %s, %s, clock_timestamp())
@@ -165,9 +140,12 @@ ON CONFLICT (indicator) DO UPDATE
    SET variant = excluded.variant, definition = excluded.definition, seen = excluded.seen, computed_at = excluded.computed_at
 """
 
-# In the order of the causes: of the loads since then, and of the erasures.
+# What has happened since the last computation, as far as loads and erasures have recorded it, in the order of the causes; nothing
+# where there was none. A load stamps each case that it writes with the time at which it began; repairs and other hands do not
+# record theirs.
 _HAPPENED = """
-WITH loads AS (
+WITH last AS (SELECT min(computed_at) AS at, min(definition) AS definition FROM primero_sync.indicators),
+loads AS (
     SELECT finished_at, mapping_version,
            row_number() OVER of_quarter = 1
                AND make_date(left(quarter, 4)::integer, right(quarter, 1)::integer * 3 - 2, 1) + interval '3 months'
@@ -184,17 +162,16 @@ SELECT bool_or(inserted > 0 AND NOT first_of_past),
        bool_or(inserted > 0 AND first_of_past),
        bool_or(updated > 0 OR (services_removed > 0 AND removed = 0)),
        COALESCE(bool_or(removed > 0), false)
-           OR EXISTS (SELECT FROM primero_sync.erasures WHERE erased_at >= {since}),
-       bool_or(mapping_before IS DISTINCT FROM mapping_version AND mapping_before IS NOT NULL)
+           OR EXISTS (SELECT FROM primero_sync.erasures WHERE erased_at >= (SELECT at FROM last)),
+       bool_or(mapping_before IS DISTINCT FROM mapping_version AND mapping_before IS NOT NULL),
+       (SELECT definition <> {definition} FROM last),
+       EXISTS (
+        SELECT FROM {cases} AS c
+         WHERE NULLIF(btrim(c.last_updated_date::text), '')::timestamp > (SELECT at AT TIME ZONE 'UTC' FROM last)
+           AND NULLIF(btrim(c.last_updated_date::text), '')::timestamp NOT IN (
+            SELECT date_trunc('second', started_at AT TIME ZONE 'UTC')
+              FROM primero_sync.runs
+             WHERE finished_at > (SELECT at FROM last)))
   FROM loads
- WHERE finished_at > {since}
-"""
-
-# A load stamps each case that it writes with the time at which it began; repairs and other hands do not record theirs.
-_UNRECORDED = """
-SELECT EXISTS (
-    SELECT FROM {cases} AS c
-     WHERE NULLIF(btrim(c.last_updated_date::text), '')::timestamp > {since}::timestamptz AT TIME ZONE 'UTC'
-       AND NULLIF(btrim(c.last_updated_date::text), '')::timestamp NOT IN (
-        SELECT date_trunc('second', r.started_at AT TIME ZONE 'UTC') FROM primero_sync.runs AS r WHERE r.finished_at > {since}))
+ WHERE finished_at > (SELECT at FROM last)
 """

@@ -6,10 +6,10 @@ as text that PostgreSQL reads as the column's type.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -17,7 +17,7 @@ from psycopg import sql
 from primero_ona.contract.column import Column, Table
 from primero_ona.contract.derived import DATA_DICTIONARY, FIGURE_COLUMNS, UNCONFIRMED
 from primero_ona.contract.tables import TABLES
-from primero_ona.errors import TransientError
+from primero_ona.errors import DataError, TransientError
 from primero_ona.ona.connection import translate_errors
 
 #: The schema of this project's own tables: runs, quarantine, unmapped codes, exits.
@@ -33,8 +33,7 @@ class Target:
     @classmethod
     def find(cls, conn: psycopg.Connection) -> Target:
         """The first schema of the search path that has one of ONA's tables, else the current schema."""
-        row = conn.execute(_FIND_SCHEMA, {"tables": [table.name for table in TABLES]}).fetchone()
-        return cls(row[0] if row and row[0] else "public")
+        return cls(conn.execute(_FIND_SCHEMA, {"tables": [table.name for table in TABLES]}).fetchall()[0][0])
 
     def name(self, table: Table) -> sql.Identifier:
         """The table's name with its schema."""
@@ -45,23 +44,44 @@ class Target:
         """The names of ONA's tables, for the placeholders of a statement."""
         return {table.name: self.name(table) for table in TABLES}
 
-    def run(self, conn: psycopg.Connection, statement: LiteralString, **parts: sql.Composable) -> int:
-        """Execute a statement whose placeholders are ONA's tables, and parts given by name; return the rows it touched."""
-        return conn.execute(sql.SQL(statement).format(**self.names, **parts)).rowcount
+    def names_of(self, table: Table) -> dict[str, sql.Composable]:
+        """The names in a statement that is the same for both tables of children; `owner` holds Primero's id of the case."""
+        return {
+            "ona": self.name(table),
+            "staged": sql.Identifier(f"staged_{table.name}"),
+            "freed": sql.Identifier(f"freed_{table.name}"),
+            "decided": sql.Identifier(f"decided_{table.name}"),
+            "key": sql.Identifier(table.key),
+            "owner": sql.Identifier(table.identity[0]),
+        }
+
+    def run(self, conn: psycopg.Connection, statement: LiteralString, **parts: object) -> psycopg.Cursor[Any]:
+        """Execute a statement whose placeholders are ONA's tables, and SQL or values given by name."""
+        return conn.execute(sql.SQL(statement).format(**self.names, **parts))
+
+    def count(self, conn: psycopg.Connection, query: LiteralString, **parts: object) -> int:
+        """The number that is all that a query returns; see `run`."""
+        return int(self.run(conn, query, **parts).fetchall()[0][0])
 
     def size(self, conn: psycopg.Connection, table: Table) -> int:
         """How many rows the table has."""
-        row = conn.execute(sql.SQL("SELECT count(*) FROM {}").format(self.name(table))).fetchone()
-        return int(row[0]) if row else 0
+        return self.count(conn, "SELECT count(*) FROM {table}", table=self.name(table))
 
-    def columns(self, conn: psycopg.Connection, table: Table) -> frozenset[str]:
-        """The columns that the table has in ONA; empty where there is no such table."""
-        return frozenset(self.column_types(conn, table))
-
-    def column_types(self, conn: psycopg.Connection, table: Table) -> dict[str, str]:
+    def columns(self, conn: psycopg.Connection, table: Table) -> dict[str, str]:
         """The columns that the table has in ONA with their types as SQL; empty where there is no such table."""
         found = conn.execute(_FIND_COLUMNS, {"schema": self.schema, "table": table.name})
         return dict(found.fetchall())
+
+    def require(self, conn: psycopg.Connection, table: Table, names: Iterable[str]) -> dict[str, str]:
+        """The columns as `columns` has them; raises DataError where one of these is missing."""
+        found = self.columns(conn, table)
+        if missing := sorted(set(names) - found.keys()):
+            raise DataError(
+                f"ONA's {table.name} has no {', '.join(missing)}, or is no table at all; run `primero-ona schema apply`, and "
+                "`primero-ona schema plan` where something is in its way",
+                see="ona-schema",
+            )
+        return found
 
 
 _FIND_SCHEMA = """
@@ -73,7 +93,7 @@ SELECT COALESCE(
       WHERE c.relkind IN ('r', 'p') AND c.relname = ANY (%(tables)s)
       ORDER BY path.place
       LIMIT 1),
-    current_schema())
+    current_schema(), 'public')
 """
 
 _FIND_COLUMNS = """
@@ -97,8 +117,7 @@ def different(table: Table, left: str, right: str) -> sql.Composed:
     return sql.SQL("ROW({}) IS DISTINCT FROM ROW({})").format(commas(names, left), commas(names, right))
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """One view that this project makes in ONA: what it shows, and the query, whose placeholders are ONA's tables."""
 
     name: str
@@ -120,27 +139,18 @@ SELECT f.indicator, f.variant, i.status AS definition, f.period, f.period_start,
     ON i.indicator = f.indicator AND i.variant = f.variant
  WHERE f.indicator = """
 
+_CHOSEN = "Indicator {} by the definition that the settings choose."
+
 VIEWS = (
+    View("indicator_4_8", _CHOSEN.format("4.8"), _VIEW_COLUMNS, _DEFAULT_FIGURES + "'4.8'"),
+    View("indicator_4_11a", _CHOSEN.format("4.11a"), _VIEW_COLUMNS, _DEFAULT_FIGURES + "'4.11a'"),
     View(
-        name="indicator_4_8",
-        description="Indicator 4.8 by the definition that the settings choose.",
-        columns=_VIEW_COLUMNS,
-        query=_DEFAULT_FIGURES + "'4.8'",
-    ),
-    View(
-        name="indicator_4_11a",
-        description="Indicator 4.11a by the definition that the settings choose.",
-        columns=_VIEW_COLUMNS,
-        query=_DEFAULT_FIGURES + "'4.11a'",
-    ),
-    View(
-        name="data_dicitonary",
-        description="The table data_dictionary, spelt as older documents spell it.",
-        columns=DATA_DICTIONARY.columns,
-        query="SELECT * FROM {data_dictionary}",
+        "data_dicitonary",
+        "The table data_dictionary, spelt as older documents spell it.",
+        DATA_DICTIONARY.columns,
+        "SELECT * FROM {data_dictionary}",
     ),
 )
-
 
 Text = str | None
 #: A row as texts by column; null is None.
@@ -182,7 +192,7 @@ def read_rows(conn: psycopg.Connection, target: Target, table: Table) -> list[Ro
     """All rows of the table as texts, by the columns of the contract."""
     names = [column.name for column in table.columns]
     as_text = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in names)
-    rows = conn.execute(sql.SQL("SELECT {} FROM {}").format(as_text, target.name(table))).fetchall()
+    rows = target.run(conn, "SELECT {columns} FROM {table}", columns=as_text, table=target.name(table))
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
@@ -190,22 +200,18 @@ def insert_rows(conn: psycopg.Connection, target: Target, table: Table, rows: Se
     """Insert whole rows."""
     names = [column.name for column in table.columns]
     statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
-        target.name(table), commas(names), sql.SQL(", ").join(sql.SQL("%s") * len(names))
+        target.name(table), commas(names), sql.SQL(", ").join(map(sql.Placeholder, names))
     )
     with conn.cursor() as cursor:
-        cursor.executemany(statement, [[row[name] for name in names] for row in rows])
+        cursor.executemany(statement, rows)
 
 
-def update_row(
-    conn: psycopg.Connection, target: Target, table: Table, key: Mapping[str, Text], changes: Mapping[str, Text]
-) -> None:
-    """Change columns of the row whose key columns, as texts, are these."""
-    assigned = _equations(changes, "{} = %s", ", ")
-    found = _equations(key, "{}::text = %s", " AND ")
-    statement = sql.SQL("UPDATE {} SET {} WHERE {}").format(target.name(table), assigned, found)
-    conn.execute(statement, [*changes.values(), *key.values()])
-
-
-def _equations(names: Iterable[str], pattern: LiteralString, between: LiteralString) -> sql.Composed:
-    parts = [sql.SQL(pattern).format(sql.Identifier(name)) for name in names]
-    return sql.SQL(between).join(parts)
+def update_row(conn: psycopg.Connection, target: Target, table: Table, row: Row, changes: Row) -> None:
+    """Change columns of the row whose key columns hold, as texts, what they hold in `row`."""
+    keys = (table.key, *table.key_rest)
+    assigned = [sql.SQL("{} = %s").format(sql.Identifier(name)) for name in changes]
+    found = [sql.SQL("{}::text = %s").format(sql.Identifier(name)) for name in keys]
+    statement = sql.SQL("UPDATE {} SET {} WHERE {}").format(
+        target.name(table), sql.SQL(", ").join(assigned), sql.SQL(" AND ").join(found)
+    )
+    conn.execute(statement, [*changes.values(), *(row[name] for name in keys)])

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 import yaml
 
@@ -43,8 +44,7 @@ class Variant:
         return self.name == "open"
 
 
-@dataclass(frozen=True)
-class Lists:
+class Lists(NamedTuple):
     """What counts as coming into family or community: placements, and subtypes of service, as ONA has them."""
 
     placements: tuple[str, ...]
@@ -61,16 +61,13 @@ def variants() -> tuple[Variant, ...]:
 def lists() -> Lists:
     """The two lists of `lists.yaml`."""
     content = yaml.safe_load(_text("lists.yaml"))
-    placements, subtypes = (
-        tuple(str(entry["value"]) for entry in content[name]) for name in ("placements", "service_subtypes")
-    )
-    return Lists(placements, subtypes)
+    return Lists(*(tuple(str(entry["value"]) for entry in content[name]) for name in Lists._fields))
 
 
 @cache
 def dimensions() -> str:
     """The query that groups the counted children by each dimension."""
-    return _statement(_text("dimensions.sql"))
+    return _statement("dimensions.sql")
 
 
 def fingerprint(*more: str) -> str:
@@ -81,22 +78,16 @@ def fingerprint(*more: str) -> str:
 
 def _variant(indicator: str, name: str) -> Variant:
     stem = f"{indicator.replace('.', '_')}_{name}"
-    text = _text(f"{stem}.sql")
-    lines = text.splitlines()
-    words = [line.removeprefix("--").removeprefix(" ") for line in lines if line.startswith("--")]
-    undated = _FOLDER / f"{stem}.undated.sql"
-    return Variant(
-        indicator,
-        name,
-        "\n".join(words),
-        _statement(text),
-        _statement(undated.read_text(encoding="utf-8")) if undated.is_file() else None,
-    )
+    comments = [line for line in _text(f"{stem}.sql").splitlines() if line.startswith("--")]
+    words = "\n".join(line.removeprefix("--").removeprefix(" ") for line in comments)
+    undated = f"{stem}.undated.sql"
+    has_undated = (_FOLDER / undated).is_file()
+    return Variant(indicator, name, words, _statement(f"{stem}.sql"), _statement(undated) if has_undated else None)
 
 
-def _statement(text: str) -> str:
-    """The SQL without its comments, so that words can be changed without changing the definition."""
-    return "\n".join(line for line in text.splitlines() if not line.startswith("--"))
+def _statement(name: str) -> str:
+    """The SQL of a file without its comments, so that words can be changed without changing the definition."""
+    return "\n".join(line for line in _text(name).splitlines() if not line.startswith("--"))
 
 
 def _text(name: str) -> str:

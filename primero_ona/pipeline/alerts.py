@@ -10,38 +10,24 @@ import json
 import logging
 import re
 import socket
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from primero_ona.errors import PAGE, ConfigError
 from primero_ona.settings import AlertSettings
 from primero_ona.tls import message_protection
 
-_URLS, _PING = "PRIMERO_ONA_ALERT_URLS", "PRIMERO_ONA_PING_URL"
+_URLS = "PRIMERO_ONA_ALERT_URLS"
 
 #: Faults that one message describes, and quarters that one line names; more of them have one cause, mostly.
 _DESCRIBED, NAMED = 10, 5
-
-#: The same fault of further quarters is reported again after this time, so that a storm of it is one message.
-_GROWN = timedelta(days=1)
-
-#: A channel that has taken no message for so long is a fault that the other channels hear of.
-_SILENT = timedelta(hours=1)
-
-#: Seconds that the ping may take.
-_PING_SECONDS = 10
-
-#: For so long looks have to find what is to be confirmed: twice the time between two looks of the sensor at Primero.
-_CONFIRMED = timedelta(minutes=30)
 
 #: Raised when the shape of the state changes; an older one is forgotten, and standing faults are reported once more.
 _VERSION = 1
 
 _ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
-
-WHOLE = "Nothing is half-written: ONA has a quarter's new state whole, or what it had before."
 
 
 @dataclass(frozen=True)
@@ -54,21 +40,25 @@ class Fault:
 
     key: str
     text: str
-    stale: str
     heals: str
     command: str
     link: str
+    stale: str = ""
     quarters: tuple[str, ...] = ()
     confirm: bool = False
 
     def described(self) -> str:
         """The fault in some lines."""
-        parts = (self.text, self.stale, WHOLE, self.heals, f"Try: {self.command}")
+        whole = "Nothing is half-written: ONA has a quarter's new state whole, or what it had before."
+        parts = (self.text, self.stale, whole, self.heals, f"Try: {self.command}")
         return "\n".join([*(_ID.sub("(an id)", part) for part in parts if part), f"See: {self.link}"])
 
+    def reported(self, now: datetime) -> Reported:
+        """What is remembered once a channel has taken it."""
+        return {"text": _ID.sub("(an id)", self.text), "quarters": list(self.quarters), "at": now.isoformat()}
 
-@dataclass
-class Reported:
+
+class Reported(TypedDict):
     """What a channel was sent of a fault: its text, the quarters it had then, and when (ISO, UTC)."""
 
     text: str
@@ -95,10 +85,6 @@ class State:
         found: dict[str, Any] = json.loads(text) if text else {}
         if found.pop("version", None) != _VERSION:
             return cls()
-        found["reported"] = {
-            channel: {key: Reported(**entry) for key, entry in faults.items()}
-            for channel, faults in found["reported"].items()
-        }
         return cls(**found)
 
     def write(self) -> str:
@@ -108,10 +94,17 @@ class State:
 
 @dataclass(frozen=True)
 class Channel:
-    """One address that messages go to. `name` tells it from others without showing it."""
+    """One address that messages go to, as a plugin of Apprise. `name` tells it from others without showing it."""
 
     name: str
-    send: Callable[[str, str], bool] = field(repr=False)
+    plugin: Any = field(repr=False)
+
+    def send(self, title: str, body: str) -> bool:
+        """Send a message; whether it was taken."""
+        try:
+            return bool(self.plugin.notify(body=body, title=title))
+        except Exception:  # noqa: BLE001  whatever a plugin raises, its text may quote the address
+            return False
 
 
 def channels(settings: AlertSettings) -> list[Channel]:
@@ -128,20 +121,17 @@ def channels(settings: AlertSettings) -> list[Channel]:
     asset = AppriseAsset(app_id="primero-ona", app_desc="primero-ona", http_redirects=False)
     found = []
     for number, url in enumerate(settings.alert_urls.get_secret_value().split(), 1):
-        plugin = Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
+        plugin: Any = Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
         if plugin is None:
             raise ConfigError(
                 f"address {number} in {_URLS} is none that Apprise knows; see https://appriseit.com, and put blanks between them",
                 see="alert-address",
             )
-        message_protection(_host(plugin), _URLS, verified=_is_verified(plugin))
-        name = f"{type(plugin).__name__.removeprefix('Notify').lower()} {hashlib.sha256(url.encode()).hexdigest()[:8]}"
-        found.append(Channel(name, _sender(plugin)))
+        host = getattr(plugin, "smtp_host", None) or getattr(plugin, "host", None)
+        message_protection(str(host or ""), _URLS, verified=_is_verified(plugin))
+        kind = type(plugin).__name__.removeprefix("Notify").lower()
+        found.append(Channel(f"{kind} {hashlib.sha256(url.encode()).hexdigest()[:8]}", plugin))
     return found
-
-
-def _host(plugin: Any) -> str:  # noqa: ANN401  any plugin of Apprise
-    return str(getattr(plugin, "smtp_host", None) or getattr(plugin, "host", None) or "")
 
 
 def _is_verified(plugin: Any) -> bool:  # noqa: ANN401
@@ -151,75 +141,58 @@ def _is_verified(plugin: Any) -> bool:  # noqa: ANN401
     return bool(encrypted and plugin.verify_certificate)
 
 
-def _sender(plugin: Any) -> Callable[[str, str], bool]:  # noqa: ANN401
-    def send(title: str, body: str) -> bool:
-        try:
-            return bool(plugin.notify(body=body, title=title))
-        except Exception:  # noqa: BLE001  whatever a plugin raises, its text may quote the address
-            return False
-
-    return send
-
-
 def report(faults: Sequence[Fault], state: State, to: Sequence[Channel], now: datetime) -> tuple[State, int]:
     """Send each channel what it has not been sent: new faults, grown ones, and those that are over.
 
     A channel that takes no message gets it with the next look. Returns the new state and the number of messages sent.
     """
     seen = {fault.key: state.seen.get(fault.key, now.isoformat()) for fault in faults}
-    confirmed = {key for key, since in seen.items() if now - datetime.fromisoformat(since) >= _CONFIRMED}
-    standing = [fault for fault in faults if not fault.confirm or fault.key in confirmed]
+    # Twice the time between two looks of the sensor at Primero.
+    confirmed = timedelta(minutes=30)
+    standing = [fault for fault in faults if not fault.confirm or _since(seen[fault.key], now) >= confirmed]
     reported, silent, sent = {}, {}, 0
     for channel in to:
         before = state.reported.get(channel.name, {})
-        current = [*standing, *_silent_others(channel, to, state, now)]
-        due = [fault for fault in current if _is_due(fault, before.get(fault.key), now)]
+        current = {fault.key: fault for fault in [*standing, *_silent_others(channel, to, state, now)]}
+        due = {key: fault for key, fault in current.items() if _is_due(fault, before.get(key), now)}
         # What is there and not confirmed yet is not over.
-        over = [entry.text for key, entry in before.items() if key not in {*seen, *(fault.key for fault in current)}]
+        over = [entry["text"] for key, entry in before.items() if key not in seen and key not in current]
         reported[channel.name] = before
-        if due or over:
-            if channel.send(*message(due, over)):
-                sent += 1
-                reported[channel.name] = _remembered(current, due, before, now)
-            else:
-                silent[channel.name] = state.silent.get(channel.name, now.isoformat())
+        if not due and not over:
+            continue
+        if channel.send(*message([*due.values()], over)):
+            sent += 1
+            reported[channel.name] = {
+                key: fault.reported(now) if key in due else before[key] for key, fault in current.items()
+            }
+        else:
+            silent[channel.name] = state.silent.get(channel.name, now.isoformat())
     return State(reported, seen, silent, state.pinged), sent
 
 
+def _since(moment: str, now: datetime) -> timedelta:
+    return now - datetime.fromisoformat(moment)
+
+
 def _is_due(fault: Fault, before: Reported | None, now: datetime) -> bool:
+    """Whether a fault is new; with further quarters it is so again after a day, so that a storm of it is one message."""
     if before is None:
         return True
-    grown = set(fault.quarters) - set(before.quarters)
-    return bool(grown) and now - datetime.fromisoformat(before.at) >= _GROWN
+    return not set(fault.quarters) <= set(before["quarters"]) and _since(before["at"], now) >= timedelta(days=1)
 
 
-def _remembered(
-    current: Iterable[Fault], due: Collection[Fault], before: dict[str, Reported], now: datetime
-) -> dict[str, Reported]:
-    return {
-        fault.key: Reported(_ID.sub("(an id)", fault.text), list(fault.quarters), now.isoformat())
-        if fault in due
-        else before[fault.key]
-        for fault in current
-    }
-
-
-def _silent_others(channel: Channel, to: Sequence[Channel], state: State, now: datetime) -> list[Fault]:
-    """A fault for each other channel that has taken no message for a while."""
-    return [
-        Fault(
-            f"silent:{other.name}",
-            f"Alerts do not arrive by another channel ({other.name}).",
-            "",
-            "Each message is tried again every few minutes.",
-            f"check its address in {_URLS}, then primero-ona alerts test",
-            f"{PAGE}#alert-address",
-        )
-        for other in to
-        if other is not channel
-        and (since := state.silent.get(other.name))
-        and now - datetime.fromisoformat(since) >= _SILENT
-    ]
+def _silent_others(channel: Channel, to: Sequence[Channel], state: State, now: datetime) -> Iterator[Fault]:
+    """A fault for each other channel that has taken no message for an hour."""
+    for other in to:
+        since = state.silent.get(other.name)
+        if other is not channel and since and _since(since, now) >= timedelta(hours=1):
+            yield Fault(
+                key=f"silent:{other.name}",
+                text=f"Alerts do not arrive by another channel ({other.name}).",
+                heals="Each message is tried again every few minutes.",
+                command=f"check its address in {_URLS}, then primero-ona alerts test",
+                link=f"{PAGE}#alert-address",
+            )
 
 
 def message(faults: Sequence[Fault], over: Sequence[str]) -> tuple[str, str]:
@@ -242,8 +215,8 @@ def ping(url: str) -> bool:
     from urllib3.util import parse_url  # noqa: PLC0415
 
     address = parse_url(url)
-    message_protection(address.host or "", _PING, verified=address.scheme == "https")
+    message_protection(address.host or "", "PRIMERO_ONA_PING_URL", verified=address.scheme == "https")
     try:
-        return requests.get(url, timeout=_PING_SECONDS, allow_redirects=False).status_code == 200
+        return requests.get(url, timeout=10, allow_redirects=False).status_code == 200
     except requests.RequestException:
         return False

@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict
 from datetime import date, datetime, timedelta
-from functools import cache, cached_property
-from importlib.resources import files
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -20,15 +19,23 @@ import pyarrow.compute as pc
 
 from primero_ona.contract.tables import BIRTH_FIELD
 from primero_ona.errors import ConfigError, DataError
-from primero_ona.mapping.labels import version_of
 from primero_ona.ona.bookkeeping import PULL_NUMBER, RECEIVED
 from primero_ona.ona.erasure import not_erased
-from primero_ona.pipeline.sink import CarriedCounts, QuarterSink
-from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
+from primero_ona.pipeline.sink import (
+    BOTH_REASON,
+    EXIT_REASON,
+    PRESENT_AGE_REASON,
+    REINTEGRATION_REASON,
+    SETS,
+    UNDER18_REASON,
+    QuarterSink,
+)
+from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets, rules_version
 from primero_ona.primero.changes import OVERLAP
-from primero_ona.primero.fields import GBV_MODULE
+from primero_ona.primero.fields import GBV_MODULE, GBV_REASON
 from primero_ona.primero.pull import PullReport
-from primero_ona.quarters import Quarter
+from primero_ona.quarters import local_today
+from primero_ona.settings import GraphSettings, read_one
 from primero_ona.storage.partitions import StoredFile
 
 if TYPE_CHECKING:
@@ -41,52 +48,26 @@ CARRY = "carry"
 #: The age on the day of registration, in which a stored case shows that it had a date of birth, too.
 _REGISTERED_AT = "age_at_registration"
 
-#: The modules that decide what a pull makes of a case, beyond the columns that `PULL_VERSION` covers.
-RULES = (
-    "mapping/dates.py", "mapping/membership.py", "primero/fields.py", "primero/raw.py", "primero/walk.py", "texts.py",
-)  # fmt: skip
-
 _STAMP = pa.timestamp("ms", tz="UTC")
+_moment = datetime.fromisoformat
 
 
-@cache
-def rules_version() -> str:
-    """The version of `RULES`: rows of other rules are not carried over, or old and new ones would stand in one partition."""
-    return version_of(b"", rule_sources().values(), "")
+class CarriedQuarter:
+    """What an earlier pull stored of a quarter, and in `summary` says of itself; see `Carried`. Times are in UTC."""
 
-
-def rule_sources() -> dict[str, bytes]:
-    """The text of each of `RULES`."""
-    return {name: files("primero_ona").joinpath(name).read_bytes() for name in RULES}
-
-
-@dataclass(frozen=True)
-class Present:
-    """What decides, before Primero is asked, whether changes will do.
-
-    `demanded`: that the whole quarter is to be walked. `erased`: the subjects of all erasures; `today`: the day in Phnom
-    Penh; `limit`: how old the last whole walk may be.
-    """
-
-    is_open: bool
-    demanded: bool
-    erased: frozenset[str]
-    today: date
-    limit: timedelta
-
-
-@dataclass(frozen=True)
-class Basis:
-    """What an earlier pull stored of a quarter, in its three partitions, and what it says of itself. Times are in UTC."""
-
-    files: Mapping[str, StoredFile]
-    summary: Mapping[str, Any]
+    def __init__(self, files: Mapping[str, StoredFile], summary: Mapping[str, Any], sink: QuarterSink) -> None:
+        self._files, self.summary, self._sink = files, summary, sink
+        self._came: set[str] = set()
+        #: The subjects of the erased cases that lie in the quarter, and the first registration that lay in the future.
+        self._erased = frozenset(summary[CARRY]["erased"])
+        due = summary[CARRY]["next_registration"]
+        self._registration = date.fromisoformat(due) if due else None
 
     @classmethod
-    def find(cls, stored: StoredAssets, quarter: Quarter) -> Basis | str:
-        """The basis, or why there is none."""
+    def find(cls, stored: StoredAssets, sink: QuarterSink) -> CarriedQuarter | str:
+        """The quarter of the sink as it is stored, or why nothing can be carried over."""
         try:
-            files = {asset: stored.open_file(asset, quarter) for asset in (UNDER18, REINTEGRATION, EXITS)}
+            files = {asset: stored.open_file(asset, sink.quarter) for asset in SETS}
         except FileNotFoundError:
             return "it was not pulled before"
         except (DataError, ConfigError):
@@ -96,143 +77,63 @@ class Basis:
             return "what is stored comes from several pulls"
         if summaries[0].get(CARRY, {}).get("rules") != rules_version():
             return "another version of primero-ona has pulled it"
-        basis = cls(files, summaries[0])
+        found = cls(files, summaries[0], sink)
         try:
-            return basis if len(basis.ids) else "nothing is stored of it"
+            return found if len(found._ids) else "nothing is stored of it"
         except DataError:
             return "what is stored is damaged"
 
-    @property
-    def pull(self) -> Mapping[str, Any]:
-        """The report of its pull."""
-        return self.summary["pull"]  # type: ignore[no-any-return]
-
-    @property
-    def erased(self) -> frozenset[str]:
-        """The subjects of the erased cases that lie in the quarter."""
-        return frozenset(self.summary[CARRY]["erased"])
-
     @cached_property
     def _stamps(self) -> pa.Table:
-        tables = [table for file in self.files.values() for table in file.tables(["id", "last_updated_at"])]
+        tables = [table for file in self._files.values() for table in file.tables(["id", "last_updated_at"])]
         return pa.concat_tables(tables) if tables else pa.table({"id": pa.array([], pa.string())})
 
     @cached_property
-    def ids(self) -> pa.Array:
+    def _ids(self) -> pa.Array:
         """The stored cases, each once."""
         return pc.unique(self._stamps.column("id"))
 
     @cached_property
     def since(self) -> datetime:
-        """From when on changes are asked for: at least one stored case has this stamp or a later one, and must come again.
+        """See Carried.
 
         So that an answer without cases, which is what a time-out in Primero's database looks like, is never taken for none. By
         our clock, too: where answers have no time, `settled` is a stamp, which may lie ahead.
         """
-        newest = pc.max(self._stamps.column("last_updated_at")).as_py()
-        earliest: datetime = min(_moment(self.pull["settled"]), _moment(self.pull["pulled_at"]), newest) - OVERLAP
+        pull, newest = self.summary["pull"], pc.max(self._stamps.column("last_updated_at")).as_py()
+        earliest: datetime = min(_moment(pull["settled"]), _moment(pull["pulled_at"]), newest) - OVERLAP
         return earliest.replace(microsecond=0)
 
     @cached_property
-    def expected(self) -> pa.Array:
+    def _expected(self) -> pa.Array:
         """The stored cases that must come again: those of the span that is asked for, and those stamped ahead."""
         late = pc.greater_equal(self._stamps.column("last_updated_at"), pa.scalar(self.since, _STAMP))
         ahead = pa.array(self.summary[RECEIVED]["ahead"], pa.string())
         return pc.unique(pa.chunked_array([*self._stamps.column("id").filter(late).chunks, ahead], pa.string()))
 
-
-def why_whole(basis: Basis | str, quarter: Quarter, present: Present, report: PullReport) -> str:
-    """Why the whole quarter has to be walked; "" where the changes since the basis was pulled will do."""
-    if present.demanded:
-        return "it was asked for"
-    if not present.is_open:
-        return "it is closed"
-    if isinstance(basis, str):
-        return basis
-    before, carry, settled = basis.pull, basis.summary[CARRY], _moment(report.settled)
-    due = carry["next_registration"]
-    # By our clock, too: where answers have no time, Primero's stands still until something is changed.
-    age = max(settled - _moment(before["whole_at"]), _moment(report.pulled_at) - _moment(carry["whole_pulled_at"]))
-    reasons = {
-        "the last whole walk was too long ago": age >= present.limit,
-        "cases were erased since the last pull": carry["erasures"] != fingerprint(present.erased),
-        "a registration that lay in the future has come": due is not None and date.fromisoformat(due) <= present.today,
-        "Primero runs another version than before": before["version"] != report.version,
-        "Primero keeps its stamps in another zone than before": before["zone_hours"] != report.zone_hours,
-        "Primero's clock was put back": settled < _moment(before["settled"]),
-        "all of it has just changed": basis.since <= quarter.start,
-    }
-    return next((reason for reason, holds in reasons.items() if holds), "")
-
-
-def carry_facts(
-    report: PullReport,
-    number: int,
-    basis: Basis | str,
-    loaded: int | None,
-    erased: frozenset[str],
-    seen: Collection[str],
-    due: date | None,
-) -> dict[str, Any]:
-    """What the summaries of a pull say for the load and for the next pull.
-
-    `loaded`: the last pull that was loaded into the quarter; `seen`: the subjects of erased cases that came; `due`: the first
-    registration that lies in the future.
-    """
-    spans: list[list[Any]] = [[number, report.since]]
-    whole_pulled_at = report.pulled_at
-    if isinstance(basis, Basis) and report.since:
-        spans += [span for span in basis.summary[RECEIVED]["spans"] if span[0] > (loaded or 0)]
-        seen = {*seen, *basis.erased}
-        whole_pulled_at = basis.summary[CARRY]["whole_pulled_at"]
-        earlier = basis.summary[CARRY]["next_registration"]
-        due = min((day for day in (due, earlier and date.fromisoformat(earlier)) if day), default=None)
-    return {
-        RECEIVED: {"spans": spans, "ahead": not_erased(report.ahead, erased)},
-        CARRY: {
-            "rules": rules_version(),
-            "whole_pulled_at": whole_pulled_at,
-            "erasures": fingerprint(erased),
-            "erased": sorted(seen),
-            "next_registration": due.isoformat() if due else None,
-        },
-    }
-
-
-def fingerprint(erased: Iterable[str]) -> str:
-    """Which cases were erased, in short."""
-    return hashlib.sha256("".join(sorted(erased)).encode()).hexdigest()
-
-
-class CarriedQuarter:
-    """Takes the changes of a quarter into a sink, and carries over what is stored of the other cases; see `Carried`."""
-
-    def __init__(self, sink: QuarterSink, quarter: Quarter, basis: Basis | str, present: Present) -> None:
-        self._sink, self._quarter, self._basis, self._present = sink, quarter, basis, present
-        self._came: set[str] = set()
-
-    @property
-    def _stored(self) -> Basis:
-        if isinstance(self._basis, str):
-            raise TypeError(self._basis)
-        return self._basis
-
-    @property
-    def since(self) -> datetime:
-        """See Carried."""
-        return self._stored.since
-
     @property
     def fields(self) -> Collection[str]:
         """See Carried."""
-        shown: Collection[str] = self._stored.pull["fields"]["shown"]
-        return shown
+        return list(self.summary["pull"]["fields"]["shown"])
 
     def refusal(self, report: PullReport) -> str:
         """See Carried."""
-        reason = why_whole(self._basis, self._quarter, self._present, report)
+        before, carry, settled = self.summary["pull"], self.summary[CARRY], _moment(report.settled)
+        # By our clock, too: where answers have no time, Primero's stands still until something is changed.
+        age = max(settled - _moment(before["whole_at"]), _moment(report.pulled_at) - _moment(carry["whole_pulled_at"]))
+        due = self._registration
+        reasons = {
+            "the last whole walk was too long ago": age >= timedelta(days=read_one(GraphSettings).whole_walk_days),
+            "cases were erased since the last pull": carry["erasures"] != _fingerprint(self._sink.erased),
+            "a registration that lay in the future has come": due is not None and due <= local_today(),
+            "Primero runs another version than before": before["version"] != report.version,
+            "Primero keeps its stamps in another zone than before": before["zone_hours"] != report.zone_hours,
+            "Primero's clock was put back": settled < _moment(before["settled"]),
+            "all of it has just changed": self.since <= self._sink.quarter.start,
+        }
+        reason = next((reason for reason, holds in reasons.items() if holds), "")
         if not reason:
-            report.whole_at = self._stored.pull["whole_at"]
+            report.whole_at = before["whole_at"]
         return reason
 
     def restart(self) -> None:
@@ -252,12 +153,12 @@ class CarriedQuarter:
 
     def fault(self, counted: int) -> str:
         """See Carried."""
-        basis, came = self._stored, self._ids()
-        lost = len(basis.expected) - pc.sum(pc.is_in(basis.expected, came)).as_py()
+        came = self._came_ids()
+        lost = len(self._expected) - pc.sum(pc.is_in(self._expected, came)).as_py()
         if lost:
             return f"{lost} cases that were stored do not come again"
-        new = not_erased(came.filter(pc.invert(pc.is_in(came, basis.ids))).to_pylist(), self._present.erased)
-        held = len(basis.ids) + len(new) + len(self._sink.erased_seen | basis.erased)
+        new = not_erased(came.filter(pc.invert(pc.is_in(came, self._ids))).to_pylist(), self._sink.erased)
+        held = len(self._ids) + len(new) + len(self._sink.erased_seen | self._erased)
         return "" if held == counted else f"Primero counts {counted:,} cases, where {held:,} are held"
 
     def examples(self, names: Sequence[str]) -> dict[str, str]:
@@ -266,7 +167,7 @@ class CarriedQuarter:
         found: dict[str, str] = {}
         with suppress(DataError):
             for asset in (UNDER18, REINTEGRATION):
-                for table in self._stored.files[asset].tables(["id", *columns.values()]) if columns else ():
+                for table in self._files[asset].tables(["id", *columns.values()]) if columns else ():
                     for name in columns.keys() - found.keys():
                         with_value = table.column("id").filter(pc.is_valid(table.column(columns[name])))
                         found |= {name: with_value[0].as_py()} if len(with_value) else {}
@@ -276,9 +177,9 @@ class CarriedQuarter:
 
     def carry(self) -> int:
         """See Carried."""
-        came, of_gbv, by_present_age = self._ids(), list[pa.Array](), 0
-        ids: dict[str, list[pa.Array]] = {asset: [] for asset in self._stored.files}
-        for asset, file in self._stored.files.items():
+        came, of_gbv, by_present_age = self._came_ids(), list[pa.Array](), 0
+        ids: dict[str, list[pa.Array]] = {asset: [] for asset in self._files}
+        for asset, file in self._files.items():
             for table in file.tables():
                 kept = table.filter(pc.invert(pc.is_in(table.column("id"), came)))
                 self._sink.take(asset, kept)
@@ -286,27 +187,53 @@ class CarriedQuarter:
                 if asset == UNDER18:
                     by_present_age += kept.column(_REGISTERED_AT).null_count
                 if asset != EXITS:
-                    gbv = pc.equal(kept.column("module_id"), GBV_MODULE)
-                    of_gbv += kept.filter(gbv).column("id").chunks
+                    of_gbv += kept.filter(pc.equal(kept.column("module_id"), GBV_MODULE)).column("id").chunks
         young, reintegration, exits = (ids[asset] for asset in (UNDER18, REINTEGRATION, EXITS))
-        counts = CarriedCounts(
-            sum(map(len, reintegration)),
-            sum(map(len, young)),
-            sum(map(len, (*reintegration, *young))) - _distinct(reintegration + young),
-            sum(map(len, exits)),
-            by_present_age,
-            _distinct(of_gbv),
-        )
-        self._sink.add_carried(counts, self._stored.summary["reasons"], self._stored.erased)
+        counted = {
+            REINTEGRATION_REASON: sum(map(len, reintegration)),
+            UNDER18_REASON: sum(map(len, young)),
+            BOTH_REASON: sum(map(len, reintegration + young)) - _distinct(reintegration + young),
+            EXIT_REASON: sum(map(len, exits)),
+            PRESENT_AGE_REASON: by_present_age,
+            GBV_REASON: _distinct(of_gbv),
+        }
+        self._sink.add_carried(counted, self.summary["reasons"], self._erased, self._registration)
         return _distinct(young + reintegration + exits)
 
-    def _ids(self) -> pa.Array:
+    def _came_ids(self) -> pa.Array:
         return pa.array(sorted(self._came), pa.string())
+
+
+def summary_of(
+    report: PullReport, number: int, sink: QuarterSink, carried: CarriedQuarter | None, loaded: int | None
+) -> dict[str, Any]:
+    """What the summaries of a pull say: of itself, for the load, and for the next pull. `loaded`: the last pull that was loaded."""
+    spans: list[list[Any]] = [[number, report.since]]
+    whole_pulled_at, due = report.pulled_at, sink.next_registration
+    if carried and report.since:
+        spans += [span for span in carried.summary[RECEIVED]["spans"] if span[0] > (loaded or 0)]
+        whole_pulled_at = carried.summary[CARRY]["whole_pulled_at"]
+    return {
+        "quarter": sink.quarter.name,
+        PULL_NUMBER: number,
+        "window": [sink.quarter.start.isoformat(), sink.quarter.end.isoformat()],
+        "pull": {**asdict(report), "ahead": len(report.ahead)},
+        "reasons": dict(sink.reasons),
+        RECEIVED: {"spans": spans, "ahead": not_erased(report.ahead, sink.erased)},
+        CARRY: {
+            "rules": rules_version(),
+            "whole_pulled_at": whole_pulled_at,
+            "erasures": _fingerprint(sink.erased),
+            "erased": sorted(sink.erased_seen),
+            "next_registration": due.isoformat() if due else None,
+        },
+    }
+
+
+def _fingerprint(erased: Iterable[str]) -> str:
+    """Which cases were erased, in short."""
+    return hashlib.sha256("".join(sorted(erased)).encode()).hexdigest()
 
 
 def _distinct(ids: list[pa.Array]) -> int:
     return len(pa.chunked_array(ids, pa.string()).unique())
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)

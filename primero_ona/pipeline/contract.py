@@ -1,14 +1,13 @@
 """The table contract as a check on mapped frames: types, ranges and allowed labels by pandera, keys by hashes.
 
-Made from `contract/` and the mapping's label tables; nothing about a column is said a second time here. Faults are
-counted by column and rule. Pandera's own report quotes the failing values, so nothing of it but counts leaves this module.
+Pandera's own report quotes the failing values, so nothing of it but counts leaves this module.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
@@ -55,32 +54,22 @@ def _pandera_column(pandera: Any, column: Column, labels: Labels) -> Any:  # noq
         low, high = column.within
         checks.append(pandera.Check.in_range(low, high, error=f"from {low} to {high}"))
     if column.allowed is not None:
-        checks.append(_known(pandera, column.allowed, "an allowed value", lambda value: [value]))
+        checks.append(pandera.Check.isin(column.allowed, error="an allowed value"))
     if column.labels is not None and column.rule != "label_or_code":
         # A label of Primero's may hold `, ` itself, so labels are taken apart like the values.
         known = {part for label in labels.all_of(column.labels).values() for part in label.split(", ")}
-        checks.append(
-            _known(pandera, known, "only labels of the mapping", lambda value: value.split(", ") if value else [])
-        )
+
+        def holds(series: pd.Series[Any]) -> pd.Series[bool]:
+            """Whether all parts of each value are known; each distinct value is looked at once."""
+            good = [value for value in series.dropna().unique() if not value or known.issuperset(value.split(", "))]
+            return series.isin(good)
+
+        checks.append(pandera.Check(holds, error="only labels of the mapping"))
     return pandera.Column(pd.ArrowDtype(column.arrow_type), checks, nullable=column.nullable)
 
 
-def _known(pandera: Any, allowed: Iterable[str], rule: str, parts: Callable[[str], list[str]]) -> Any:  # noqa: ANN401
-    """A check that all parts of a value are allowed; each distinct value is looked at once."""
-    known = frozenset(allowed)
-
-    def holds(series: pd.Series[Any]) -> pd.Series[bool]:
-        good = [value for value in series.dropna().unique() if known.issuperset(parts(value))]
-        return series.isna() | series.isin(good)
-
-    return pandera.Check(holds, error=rule)
-
-
 class KeyCheck:
-    """Counts rows whose key is missing or occurs again, over all frames of a table, at 8 bytes a row.
-
-    The key is that of one or several text or number columns together.
-    """
+    """Counts rows whose key, of one or several columns, is missing or occurs again, over all frames, at 8 bytes a row."""
 
     def __init__(self, *columns: str) -> None:
         self._columns = columns
@@ -93,8 +82,7 @@ class KeyCheck:
         self.missing += len(frame) - len(hashes)
         self._hashes.append(hashes)
 
-    def in_order(self) -> Hashes:
-        """The hashes of all keys, sorted."""
+    def _in_order(self) -> Hashes:
         every = np.concatenate([np.empty(0, np.uint64), *self._hashes])
         every.sort()
         return every
@@ -102,23 +90,12 @@ class KeyCheck:
     @property
     def repeated(self) -> int:
         """How many rows have a key that an earlier row had already."""
-        hashes = self.in_order()
+        hashes = self._in_order()
         return int(np.count_nonzero(hashes[1:] == hashes[:-1]))
 
-
-class ParentCheck:
-    """Counts rows with a key that is none of `known`."""
-
-    def __init__(self, column: str, known: KeyCheck) -> None:
-        self._column = column
-        self._known = known.in_order()
-        self.lost = 0
-
-    def add(self, frame: pd.DataFrame) -> None:
-        """Look for the keys of one frame; a missing one is the contract's to find."""
-        hashes = _hashes(frame, (self._column,))
-        found = np.searchsorted(self._known, hashes, "right") > np.searchsorted(self._known, hashes, "left")
-        self.lost += int(np.count_nonzero(~found))
+    def not_in(self, known: KeyCheck) -> int:
+        """How many rows have a key that is none of `known`; a missing one is the contract's to find."""
+        return int(np.count_nonzero(~np.isin(self._in_order(), known._in_order())))
 
 
 def _hashes(frame: pd.DataFrame, columns: Sequence[str]) -> Hashes:

@@ -1,7 +1,4 @@
-"""Compare all of Primero with all of ONA without trusting the syncs.
-
-Nothing is stored on the way, and only counts and Primero's ids leave.
-"""
+"""Compare all of Primero with all of ONA without trusting the syncs; nothing is stored, only counts and Primero's ids leave."""
 
 from __future__ import annotations
 
@@ -20,12 +17,12 @@ from primero_ona.ona.reconcile import (
     KNOWN_SCHEMA,
     REMOVABLE,
     SYNCED,
+    Finding,
     QuarterDifferences,
     ReconciliationTables,
-    Removable,
 )
 from primero_ona.ona.reference import read_places
-from primero_ona.pipeline.extract import known_fields
+from primero_ona.pipeline.account import known_fields
 from primero_ona.pipeline.stored import Scope, outdated_quarters
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.inventory import AGREED, InventoryReport, presences_of, take_inventory
@@ -52,7 +49,7 @@ class Reconciliation:
     early: list[str] = field(default_factory=list)
     outdated: tuple[Quarter, ...] = ()
     to_sync: list[Quarter] = field(default_factory=list)
-    removable: list[Removable] = field(default_factory=list, repr=False)
+    removable: list[Finding] = field(default_factory=list, repr=False)
 
     @property
     def first_early(self) -> str | None:
@@ -102,43 +99,32 @@ class Reconciliation:
             "with other content": total.different,
             "with other services": total.services,
         }
-        differing = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
-        services = self.services_quarantined
-        early = (
-            f"{total.early:,} were last changed in Primero before PRIMERO_ONA_START, so no sync brings their state: set "
-            f"PRIMERO_ONA_START={self.first_early}, then `primero-ona backfill --from {self.first_early}`"
-        )
-        outdated = ", ".join(map(str, self.outdated))
-        facts = (
-            (
-                differing,
-                f"of {total.primero:,} cases that belong in ONA {differing} (`primero-ona verify --repair` syncs their quarters)",
-            ),
-            (total.early, early),
-            (
-                total.unconfirmed,
-                f"{total.unconfirmed:,} of the extra ones were never asked about (too many, or the first {AGREED} all out of scope)",
-            ),
-            (
-                outdated,
-                f"another version of primero-ona loaded {outdated} (`primero-ona verify --repair` or `backfill` syncs them)",
-            ),
-            (
-                self.quarantined,
-                f"{total.quarantined:,} cases and {services:,} services are in quarantine (see `primero-ona quarantine list`)",
-            ),
-            (total.pending, f"{total.pending:,} cases have just changed and come with the next sync"),
-        )
-        found = "; ".join(text for holds, text in facts if holds)
-        return found if total.differences else f"nothing differs, but {found}"
+        found = []
+        if differing := ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count):
+            text = f"of {total.primero:,} cases that belong in ONA {differing} (`primero-ona verify --repair` syncs their quarters)"
+            found.append(text)
+        if total.early:
+            found.append(
+                f"{total.early:,} were last changed in Primero before PRIMERO_ONA_START, so no sync brings their state: set "
+                f"PRIMERO_ONA_START={self.first_early}, then `primero-ona backfill --from {self.first_early}`"
+            )
+        if total.unconfirmed:
+            why = f"too many, or the first {AGREED} all out of scope"
+            found.append(f"{total.unconfirmed:,} of the extra ones were never asked about ({why})")
+        if outdated := ", ".join(map(str, self.outdated)):
+            repair = "`primero-ona verify --repair` or `backfill` syncs them"
+            found.append(f"another version of primero-ona loaded {outdated} ({repair})")
+        if self.quarantined:
+            held = f"{total.quarantined:,} cases and {self.services_quarantined:,} services"
+            found.append(f"{held} are in quarantine (see `primero-ona quarantine list`)")
+        if total.pending:
+            found.append(f"{total.pending:,} cases have just changed and come with the next sync")
+        sentence = "; ".join(found)
+        return sentence if total.differences else f"nothing differs, but {sentence}"
 
 
 def reconcile(
-    client: PrimeroClient,
-    conn: psycopg.Connection,
-    scope: Scope,
-    *,
-    grace: timedelta = timedelta(),
+    client: PrimeroClient, conn: psycopg.Connection, scope: Scope, *, grace: timedelta = timedelta()
 ) -> Reconciliation:
     """Compare Primero with ONA in one transaction of `conn`, which is in none; changes nothing.
 
@@ -151,15 +137,16 @@ def reconcile(
     with tables.opened():
         inventory = take_inventory(client, sink, scope.policy.precision, known)
         tables.note(presences_of(client, tables.unknown()[:CONFIRM_MOST]))
-        quarters = tables.compare(
+        quarters, findings = tables.compare(
             since=scope.first.start, settled_until=inventory.settled - grace, latest=inventory.latest
         )
     inventory = replace(inventory, ahead=not_erased(inventory.ahead, erased))
-    early = [case for case, *_ in tables.findings(("early",)) if case]
+    early = [each.primero_id for each in findings if each.kind == "early" and each.primero_id]
     outdated = outdated_quarters(conn, scope.policy.suffix)
     wanted = tuple(quarter for quarter in outdated if quarter >= scope.first)
-    to_sync = {Quarter.of(moment) for _, _, moment, _ in tables.findings(SYNCED) if moment} | set(wanted)
-    removable = [Removable(case, key, moment) for case, key, moment, _ in tables.findings(REMOVABLE)]
+    moments = [each.updated_at for each in findings if each.kind in SYNCED and each.updated_at]
+    to_sync = {*map(Quarter.of, moments), *wanted}
+    removable = [each for each in findings if each.kind in REMOVABLE]
     return Reconciliation(
         quarters,
         inventory,
@@ -197,12 +184,10 @@ class _ExpectingSink:
         services = map_services(chosen, self._scope.labels)
         expected = set(chosen["id"][chosen["last_updated_at"] >= self._scope.first.start])
         self.services_quarantined += sum(entry["primero_id"] in expected for entry in services.quarantine)
-        known = pd.DataFrame(
-            {
-                "primero_id": frame["id"],
-                "updated_at": frame["last_updated_at"],
-                "belongs": belongs,
-                "has_key": ~frame["id"].isin(keyless),
-            }
-        )[KNOWN_SCHEMA.names]
-        self._tables.write(known, cases.frame, services.frame)
+        known = {
+            "primero_id": frame["id"],
+            "updated_at": frame["last_updated_at"],
+            "belongs": belongs,
+            "has_key": ~frame["id"].isin(keyless),
+        }
+        self._tables.write(pd.DataFrame(known)[KNOWN_SCHEMA.names], cases.frame, services.frame)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -46,19 +46,32 @@ def stored_reference(stored: StoredAssets) -> Reference:
     return Reference.of(stored.open(REFERENCE))
 
 
-@dataclass(frozen=True)
-class MappingReference:
+class MappingReference(NamedTuple):
     """What the mapping takes from the stored reference data; `facts`: what is known of each of Primero's lists, by its name."""
 
-    labels: Labels = field(repr=False)
+    labels: Labels
     facts: Mapping[str, Mapping[str, Any]]
+
+    def versions(self, findings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """By which labels a partition with these findings was mapped.
+
+        `labels_version` differs when any label differs, Primero's included, `mapping_version` when a rule or labels.yaml does:
+        only the latter makes a partition useless to its readers, or each refresh would have every quarter mapped again.
+        `primero_labels` are those of Primero's that were used, and `reference` says what was known of Primero's lists.
+        """
+        used: dict[str, dict[str, str]] = {}
+        for entry in findings:
+            label = self.labels.primeros.get(entry["field"], {}).get(entry["code"])
+            if label is not None:
+                used.setdefault(entry["field"], {})[entry["code"]] = label
+        facts = {name: {key: fact[key] for key in ("fetched_at", "fingerprint")} for name, fact in self.facts.items()}
+        return {"labels_version": self.labels.version, "primero_labels": used, "reference": facts}
 
 
 def mapping_reference(stored: StoredAssets) -> MappingReference:
     """The reference data for a mapping; the thousands of places are no part of it, and are not read. Raises as stored_reference."""
     frames = stored.open(REFERENCE)
-    reference = Reference.of(frames, ("lookups", "forms"))
-    return MappingReference(labels_in_use(reference), frames.summary["lists"])
+    return MappingReference(labels_in_use(Reference.of(frames, ("lookups", "forms"))), frames.summary["lists"])
 
 
 def labels_in_use(reference: Reference) -> Labels:
@@ -102,25 +115,13 @@ def counted_label_changes(conn: psycopg.Connection, labels: Labels) -> list[Labe
     return sorted(counted, key=lambda change: (-change.rows, change.field, change.code))
 
 
-def stale_lists(reference: Reference) -> Sequence[str]:
+def stale_lists(reference: Reference) -> list[str]:
     """One sentence for each list that Primero refused at the last refresh."""
-    messages = []
-    for name in reference.refused:
-        read = reference.lists[name].fetched_at
-        messages.append(
-            f"{name}: that of {read[:10]} serves"
-            if read
-            else f"{name}: never read; what ONA and labels.yaml have serves"
-        )
-    return messages
-
-
-class _Option(NamedTuple):
-    """An option of a column: its id, its text in the table, and Primero's Khmer text, empty where there is none."""
-
-    id: str
-    value: str
-    km: str
+    read = {name: reference.lists[name].fetched_at for name in reference.refused}
+    return [
+        f"{name}: that of {day[:10]} serves" if day else f"{name}: never read; what ONA and labels.yaml have serves"
+        for name, day in read.items()
+    ]
 
 
 def primero_labels(fields: Catalogue) -> dict[str, dict[str, str]]:
@@ -131,64 +132,54 @@ def primero_labels(fields: Catalogue) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for table in (CASES, SERVICES):
         for column in table.columns:
-            field = field_of(fields, table, column)
+            field = fields.get((table.section, column.labels or ""))
             if column.labels and field:
                 found[column.labels] = {o.id: normalize(o.en) for o in field.options.values() if normalize(o.en)}
     return found
 
 
-def field_of(fields: Catalogue, table: Table, column: Column) -> Field | None:
-    """The field of Primero that a column comes from, where there is one."""
-    return fields.get((table.section, column.field)) if column.field else None
-
-
 def dictionary_rows(fields: Catalogue, labels: Labels) -> list[Row]:
     """The rows of the data dictionary as texts by column; in Khmer the English text stands where Primero has none."""
     rows: list[Row] = []
-    for table in TABLES:
-        for place, column in enumerate(table.columns, start=1):
-            rows += _column_rows(table.name, place, column, field_of(fields, table, column), labels)
-    for view in VIEWS:
-        for place, column in enumerate(view.columns, start=1):
-            rows += _column_rows(view.name, place, column, None, labels)
+    for relation in (*TABLES, *VIEWS):
+        for place, column in enumerate(relation.columns, start=1):
+            field = fields.get((relation.section, column.field or "")) if isinstance(relation, Table) else None
+            rows += _column_rows(relation.name, place, column, field, labels)
     return rows
 
 
 def _column_rows(table: str, place: int, column: Column, field: Field | None, labels: Labels) -> Iterator[Row]:
-    english = _label(column, field)
-    khmer = field.km if field and not column.derived else ""
+    """The row of a column, and one for each of its options with exactly the text that stands in the table."""
+    # What a derived column says is not what its field says.
+    shown = None if column.derived else field
+    # Primero's label where the column is the field itself, else what the contract says of the column.
+    english = (normalize(shown.en) if shown else "") or column.description.replace("`", "")
     shared: Row = {
         "table_name": table,
         "column_name": column.name,
         "primero_form": field.form if field else None,
         "primero_field": column.field,
         "field_label_en": english,
-        "field_label_km": khmer or english,
+        "field_label_km": (shown and shown.km) or english,
         "reviewed": "false",
     }
     yield {**shared, "option_id": "", "option_value": None, "option_value_km": None, "sort_order": str(place)}
-    options = _options(column, field, labels) if column.has_options else ()
-    for number, option in enumerate(_with_khmer(options), start=1):
-        own: Row = {
-            "option_id": option.id,
-            "option_value": option.value,
-            "option_value_km": option.km or option.value,
+    options = shown.options if shown else {}
+    values = _values(column, options, labels) if column.has_options else {}
+    # An option without Khmer borrows it from another with the same text: people see one option, not two.
+    own = {code: option.km for code, option in options.items() if option.km}
+    borrowed: dict[str, str] = {}
+    for code, value in values.items():
+        if code in own:
+            borrowed.setdefault(value, own[code])
+    for number, (code, value) in enumerate(values.items(), start=1):
+        yield {
+            **shared,
+            "option_id": code,
+            "option_value": value,
+            "option_value_km": own.get(code) or borrowed.get(value, value),
             "sort_order": str(number),
         }
-        yield {**shared, **own}
-
-
-def _label(column: Column, field: Field | None) -> str:
-    """Primero's label where the column is the field itself, else what the contract says of the column."""
-    of_field = normalize(field.en) if field and not column.derived else ""
-    return of_field or column.description.replace("`", "")
-
-
-def _options(column: Column, field: Field | None, labels: Labels) -> Iterator[_Option]:
-    """The options of a column with exactly the texts that stand in the table."""
-    primeros = {} if field is None or column.derived else field.options
-    for code, value in _values(column, list(primeros), labels).items():
-        yield _Option(code, value, primeros[code].km if code in primeros else "")
 
 
 def _values(column: Column, codes: Iterable[str], labels: Labels) -> Mapping[str, str]:
@@ -199,13 +190,6 @@ def _values(column: Column, codes: Iterable[str], labels: Labels) -> Mapping[str
     if column.rule == "option_name":
         return {code: name for code in codes if (name := parse_option_name(code).value)}
     return {code: code for code in codes}
-
-
-def _with_khmer(options: Iterable[_Option]) -> list[_Option]:
-    """The options, where one without Khmer borrows it from another with the same text: people see one option, not two."""
-    listed = list(options)
-    known = {option.value: option.km for option in reversed(listed) if option.km}
-    return [option._replace(km=option.km or known.get(option.value, "")) for option in listed]
 
 
 def as_csv(rows: Iterable[Row]) -> bytes:
@@ -244,18 +228,13 @@ def label_changes(labels: Labels, unmapped: Iterable[tuple[str, str]] = ()) -> l
     """
     found = []
     for name, ours in labels.tables.items():
-        primeros, known = labels.primeros.get(name, {}), labels.accepted.get(name, frozenset())
-        for code, theirs in primeros.items():
-            if code in known:
-                continue
-            if code not in ours:
-                found.append(LabelChange(Kind.ONLY_PRIMERO, name, code, "", theirs))
-            elif not same_text(ours[code], theirs):
-                found.append(LabelChange(Kind.DIFFERENT, name, code, ours[code], theirs))
-        unknown = sorted(
-            code for where, code in unmapped if where == name and code not in known and labels.label(name, code) is None
-        )
-        found += [LabelChange(Kind.UNKNOWN, name, code, "", "") for code in unknown]
+        primeros, accepted = labels.primeros.get(name, {}), labels.accepted.get(name, frozenset())
+        others = sorted(code for where, code in unmapped if where == name and code not in {**primeros, **ours})
+        for code in (*primeros, *others):
+            mine, theirs = ours.get(code, ""), primeros.get(code, "")
+            if code not in accepted and not (mine and same_text(mine, theirs)):
+                kind = Kind.DIFFERENT if mine else Kind.ONLY_PRIMERO if theirs else Kind.UNKNOWN
+                found.append(LabelChange(kind, name, code, mine, theirs))
     return found
 
 

@@ -1,7 +1,6 @@
 """What lies between the steps: each stored asset, its partitions, the version of what made them; and which cases belong in ONA.
 
-Erasing, deleting and encrypting again are done here while no run writes a partition. Imported by definitions.py, so heavy
-imports are inside the functions.
+Imported by definitions.py, so heavy imports are inside the functions.
 """
 
 from __future__ import annotations
@@ -12,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from primero_ona.contract.tables import CASES, SERVICES
-from primero_ona.errors import Anchor, ConfigError, DataError, TransientError
-from primero_ona.mapping.labels import MAPPING_VERSION, Labels
+from primero_ona.errors import ConfigError, DataError, TransientError
+from primero_ona.mapping.labels import MAPPING_VERSION, Labels, version_of
 from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS, PullPolicy
 from primero_ona.quarters import Quarter
 
@@ -37,13 +37,24 @@ REFERENCE, REINTEGRATION, UNDER18, EXITS = (
 )  # fmt: skip
 MAPPED_CASES, MAPPED_SERVICES = "mapped_cases", "mapped_services"
 
-#: Raised when what is stored of Primero's lists changes its shape.
-_REFERENCE_VERSION = "1"
-
 
 def current_versions(rules: str) -> tuple[str, str]:
     """The versions of the pull, under a policy (its `suffix`), and of the mapping, as a load records them."""
     return PULL_VERSION + rules, MAPPING_VERSION
+
+
+@cache
+def rules_version() -> str:
+    """The version of `rule_sources`: rows of other rules are not carried over, or old and new ones would stand in one partition."""
+    return version_of(b"", rule_sources().values(), "")
+
+
+def rule_sources() -> dict[str, bytes]:
+    """The modules that decide what a pull makes of a case, beyond the columns that `PULL_VERSION` covers."""
+    names = (
+        "mapping/dates.py", "mapping/membership.py", "primero/fields.py", "primero/raw.py", "primero/walk.py", "texts.py",
+    )  # fmt: skip
+    return {name: files("primero_ona").joinpath(name).read_bytes() for name in names}
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ class StoredAssets:
         # With the pull's version, so that rows mapped from an older pull are not loaded beside the exits of a newer one.
         mapped = f"{mapping}/{pulled}"
         made = (
-            Stored(REFERENCE, REFERENCE_SCHEMA, _REFERENCE_VERSION),
+            Stored(REFERENCE, REFERENCE_SCHEMA, "1"),  # raised when what is stored of Primero's lists changes its shape
             Stored(REINTEGRATION, RAW_SCHEMA, pulled),
             Stored(UNDER18, RAW_SCHEMA, pulled),
             Stored(EXITS, EXIT_SCHEMA, pulled),
@@ -106,12 +117,14 @@ class StoredAssets:
         try:
             return self.store.open(self.assets[asset], *_key(quarter))
         except FileNotFoundError:
-            if asset == REFERENCE:
-                text = "no reference data of Primero is stored yet; run `primero-ona reference refresh` (job refresh_reference) first"
-            else:
-                text = f"{asset} of {quarter} is not stored; materialize it first"
-            section: Anchor = "reference-missing" if asset == REFERENCE else "stored-partition"
-            raise DataError(text, see=section) from None
+            if asset != REFERENCE:
+                raise DataError(
+                    f"{asset} of {quarter} is not stored; materialize it first", see="stored-partition"
+                ) from None
+            raise DataError(
+                "no reference data of Primero is stored yet; run `primero-ona reference refresh` (job refresh_reference) first",
+                see="reference-missing",
+            ) from None
 
     def open_file(self, asset: str, quarter: Quarter) -> StoredFile:
         """Open the file of a partition as it is; raises as `PartitionStore.open`."""
@@ -133,13 +146,10 @@ def _key(quarter: Quarter | None) -> tuple[str, ...]:
 
 def mapped_otherwise(stored: StoredAssets, labels: Labels) -> list[Quarter]:
     """The stored quarters that were mapped by other rules or other labels than those in use now, oldest first."""
-    summaries = {quarter: stored.summary(MAPPED_CASES, quarter) for quarter in stored.quarters(MAPPED_CASES)}
     wanted = (stored.assets[MAPPED_CASES].version, labels.version)
-    return [
-        quarter
-        for quarter, summary in summaries.items()
-        if (summary["stored_version"], summary.get("labels_version")) != wanted
-    ]
+    summaries = {quarter: stored.summary(MAPPED_CASES, quarter) for quarter in stored.quarters(MAPPED_CASES)}
+    found = {quarter: (each["stored_version"], each.get("labels_version")) for quarter, each in summaries.items()}
+    return [quarter for quarter, versions in found.items() if versions != wanted]
 
 
 @dataclass(frozen=True)
@@ -179,10 +189,7 @@ def purge(stored: StoredAssets, connect: Connect, before: Quarter) -> int:
 
 
 def rotate(stored: StoredAssets, connect: Connect) -> int:
-    """Encrypt every stored partition again with the newest key; how many there are. Raises as `forget`.
-
-    Afterwards older keys open nothing any more.
-    """
+    """Encrypt every stored partition again with the newest key, so that older ones open none; how many. Raises as `forget`."""
     from primero_ona.storage.partitions import rotate as rotate_stored
 
     with _alone(connect, "renew the keys"):
@@ -191,7 +198,7 @@ def rotate(stored: StoredAssets, connect: Connect) -> int:
 
 @contextmanager
 def _alone(connect: Connect, doing: str) -> Iterator[None]:
-    """Hold the lock of all partitions, and say of a file that could not be removed or replaced that it still has rows of children."""
+    """Let no run write a partition, and say of a file that could not be removed or replaced that it still has rows of children."""
     from primero_ona.ona.connection import lock_of_all
 
     with connect() as lock, lock_of_all(lock):
@@ -199,12 +206,8 @@ def _alone(connect: Connect, doing: str) -> Iterator[None]:
             yield
         except OSError as error:
             name = errno.errorcode.get(error.errno or 0, "unknown error")
-            raise DataError(
-                f"a stored partition could not be removed or replaced ({name}), so what was to go is still on disk; repair the disk, "
-                f"then {doing} again",
-                see="machine",
-            ) from None
+            text = f"a stored partition could not be removed or replaced ({name}), so what was to go is still on disk; repair the disk"
+            raise DataError(f"{text}, then {doing} again", see="machine") from None
         except (ConfigError, TransientError) as error:
-            raise type(error)(
-                f"{error}. What was to go may still be stored: {doing} again when that is repaired"
-            ) from None
+            text = f"{error}. What was to go may still be stored: {doing} again when that is repaired"
+            raise type(error)(text) from None

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 
 from primero_ona.errors import DataError, TransientError
-from primero_ona.primero.client import Page, PrimeroClient
+from primero_ona.primero.client import ALL_TIME, LATEST, PrimeroClient
 from primero_ona.primero.visible import GAVE_UP, emptiness
-from primero_ona.primero.walk import ALL_TIME, to_query_time
+from primero_ona.primero.walk import to_query_time
 from primero_ona.quarters import Quarter, current_quarter, quarters_between
 
 #: A stamp is taken before its row is committed, and bulk changes commit hundreds of rows at once, so a look reaches back
@@ -45,13 +46,9 @@ def changes_since(client: PrimeroClient, before: Changes | None) -> Changes:
     DataError where every case is stamped ahead.
     """
     newest, furthest = _newest(client, before.newest if before else None)
-    since = datetime.fromisoformat(newest) - OVERLAP
-    asked: dict[str, str | int] = {
-        "last_updated_at": f"{to_query_time(since)}..",
-        "per": 0,
-        "fields": "status",
-    }
-    total = client.page("cases", asked).total
+    moment = datetime.fromisoformat(newest)
+    since = moment - OVERLAP
+    total = client.count({"last_updated_at": f"{to_query_time(since)}.."})
     if not total:
         raise TransientError(
             f"Primero counts no recent case, though it has just shown one: {GAVE_UP}", see="primero-gave-up"
@@ -60,12 +57,13 @@ def changes_since(client: PrimeroClient, before: Changes | None) -> Changes:
     ahead = f"{open_quarter} {furthest}" if furthest else ""
     if before and (before.newest, before.total, before.ahead) == (newest, total, ahead):
         return Changes(newest, total, ahead=ahead)
-    known = before if before and datetime.fromisoformat(before.newest) <= datetime.fromisoformat(newest) else None
-    seen_until = datetime.fromisoformat(known.newest) - OVERLAP if known else since
-    touched = quarters_between(Quarter.of(min(seen_until, since)), Quarter.of(datetime.fromisoformat(newest)))
+    seen = datetime.fromisoformat(before.newest) if before else None
+    first_look = seen is None or seen > moment
+    seen_until = since if seen is None or first_look else seen - OVERLAP
+    touched = quarters_between(Quarter.of(seen_until), Quarter.of(moment))
     if ahead and open_quarter not in touched:
         touched.append(open_quarter)
-    return Changes(newest, total, tuple(touched), ahead, first_look=known is None)
+    return Changes(newest, total, tuple(touched), ahead, first_look)
 
 
 def _newest(client: PrimeroClient, known: str | None) -> tuple[str, str]:
@@ -74,34 +72,21 @@ def _newest(client: PrimeroClient, known: str | None) -> tuple[str, str]:
     Asked from the last known one on, since that is a smaller question; of all time where nothing is found there. Without
     any window, cases without a stamp would come first.
     """
-    spans = ([f"{to_query_time(datetime.fromisoformat(known) - OVERLAP)}.."] if known else []) + [ALL_TIME]
+    recent = [f"{to_query_time(datetime.fromisoformat(known) - OVERLAP)}.."] if known else []
     furthest = ""
-    for span in spans:
-        asked: dict[str, str | int] = {
-            "last_updated_at": span,
-            "order_by": "last_updated_at",
-            "order": "desc",
-            "fields": "status",
-        }
-        stamps = _stamps(client.page("cases", {**asked, "per": 1}))
-        if stamps and _can_be(client, stamps[0]):
-            return stamps[0], furthest
-        furthest = stamps[0] if stamps else furthest
-        # Few, or thousands where a server's clock was wrong for days: read on to the first that can be.
-        for page in client.pages("cases", asked) if stamps else ():
-            if found := next((text for text in _stamps(page) if _can_be(client, text)), None):
-                return found, furthest
+    for span in (*recent, ALL_TIME):
+        asked = {**LATEST, "last_updated_at": span}
+        newest = client.page("cases", {**asked, "per": 1}).rows
+        # Those ahead are few, or thousands where a server's clock was wrong for days: read on to the first that can be.
+        more = client.pages("cases", asked) if newest else ()
+        for row in chain(newest, chain.from_iterable(page.rows for page in more)):
+            stamp = str(row["last_updated_at"])
+            if datetime.fromisoformat(stamp) <= client.latest():
+                return stamp, furthest
+            furthest = furthest or stamp
     if furthest:
         raise DataError(
             "every case of Primero is stamped ahead of Primero's own time; its administrators have to look at the server's clock",
             see="stamped-ahead",
         )
     raise emptiness(client, times=1)
-
-
-def _stamps(page: Page) -> list[str]:
-    return [str(row["last_updated_at"]) for row in page.rows]
-
-
-def _can_be(client: PrimeroClient, text: str) -> bool:
-    return datetime.fromisoformat(text) <= client.latest()

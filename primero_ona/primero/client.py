@@ -15,13 +15,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from itertools import count
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, TypeGuard
 from urllib.parse import urlsplit
 
 import numpy as np
 import requests
 import urllib3
+from requests import exceptions
 from requests.auth import HTTPBasicAuth
 
 from primero_ona.errors import Anchor, DataError, PermanentError, RefusedError, TransientError
@@ -34,51 +36,49 @@ logger = logging.getLogger(__name__)
 #: Rows per page. Primero cuts anything above to 1,000 without a word; less of it costs a scan of the whole case table more often.
 PAGE_ROWS = 1_000
 
+#: A range without a lower end is silently dropped by Primero, so ranges begin before any date that data hold: a
+#: spreadsheet's zero is 30 December 1899, a program's the year 1. A range without an upper end is fair.
+EARLIEST = "0001-01-01T00:00:00Z"
+ALL_TIME = f"{EARLIEST}.."
+
+#: How cases are asked for: the newest first, the last changed first, or in the one order that is total and never changes.
+NEWEST = {"order_by": "created_at", "order": "desc"}
+BY_IDENTIFIER = {"order_by": "unique_identifier", "order": "asc"}
+LATEST = {"order_by": "last_updated_at", "order": "desc", "fields": "status"}
+
 #: Seconds to connect, and to wait between two pieces of an answer. A cold list of 1,000 cases was seen to take tens of
 #: seconds on a busy server; its own proxies give up much later, so a shorter wait would turn slow into failed.
-TIMEOUT = (5, 180)
+TIMEOUT = (5.0, 180.0)
 
-#: Seconds that one answer may take altogether, from the connection to the last byte of the body: an answer that trickles for
-#: ever never meets the time limit above.
-ANSWER_SECONDS = 600
+#: Seconds that one answer may take altogether, from the connection to the last byte: one that trickles meets no limit above.
+ANSWER_SECONDS = 600.0
 
 #: Bytes that one answer may have, decompressed. A page of 1,000 cases with fifty services each has about 10 MB; 256 MB fit
 #: into the memory of a small machine, and a few MB of gzip can become gigabytes.
 ANSWER_BYTES = 256_000_000
 
-#: Attempts after the first, for whatever passes: a status that may be another one next time, a connection that was refused,
-#: reset or silent, an answer that broke off. One count for all of them, so that two kinds of trouble do not multiply. The
-#: pauses between are 1 + 2 + 4 + 8 + 16 seconds, each with up to 1 s of jitter: at most 36 seconds in sum where the server
-#: says nothing, and at most 5 × 60 s where it asks for more by Retry-After (Primero itself says 60 while a configuration is
-#: applied).
+#: Attempts after the first, one count for all that may pass, so that two kinds of trouble do not multiply. The pauses are
+#: 1 + 2 + 4 + 8 + 16 seconds, each with up to 1 s of jitter, or what the server asks for by Retry-After, up to 60 seconds each
+#: (Primero itself says 60 while a configuration is applied).
 RETRIES = 5
 RETRY_AFTER_MAX = 60.0
 
 #: Of those, attempts after a silence or a reset: each may have cost the 180 seconds above.
 SILENT_RETRIES = 2
 
-#: Seconds that one question may take altogether, waiting and pauses included, before it is a transient failure and
-#: Dagster's run retry takes over. It holds the worst honest cases: 3 × 180 s of silence, 5 × 60 s of Retry-After.
+#: Seconds that one question may take with all its attempts and pauses, before Dagster's run retry takes over. It holds the
+#: worst honest cases: 3 × 180 s of silence, 5 × 60 s of Retry-After.
 PATIENCE = 900.0
 
 #: The stock web server in front of Primero refuses request lines above 1 KB (414).
 URL_BYTES = 1_000
 
-#: Statuses below 500 that pass: a request or a client that was too slow, too early or too often.
-_PASSING = frozenset({408, 425, 429, 499})
-
-#: Statuses from 500 on that do not: not implemented, not this version of HTTP, not before a login to the network. All others
-#: pass, those of proxies included: 520 to 530 are Cloudflare's, 598 and 599 time-outs.
-_LASTING = frozenset({501, 505, 511})
+#: Statuses that pass: a request or a client that was too slow, too early or too often; and from 500 on all, those of proxies
+#: included, but not implemented, not this version of HTTP, and not before a login to the network.
+_PASSING = {408, 425, 429, 499, *range(500, 1000)} - {501, 505, 511}
 
 #: How far a stamp may lie beyond Primero's own time, since clocks differ a little. One further ahead is no time of a change.
 AHEAD = timedelta(hours=1)
-
-#: What a version looks like; any other text is not shown.
-_VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}([-.]?(alpha|beta|pre|rc|dev)[-.]?[0-9]{0,2})?")
-
-#: The years in which a server's clock can be, however wrong: beyond them, adding an hour or a zone would overflow.
-_YEARS = range(2, 9999)
 
 
 @dataclass
@@ -90,8 +90,7 @@ class Traffic:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(NamedTuple):
     """One page of a list: its rows, and Primero's own `total` and `per` (which may be less than was asked)."""
 
     rows: list[dict[str, Any]]
@@ -113,11 +112,10 @@ class LoginMemory(Protocol):
 class PrimeroClient:
     """A connection to one Primero as one user. Use it as a context manager; it is for one thread at a time.
 
-    `timeout` is seconds to connect and seconds of silence; `answer_seconds` is what one answer may take, `patience` what
-    one question may take with all its attempts and pauses, `total` what all questions may take together from now on (None:
-    no limit; all in seconds). `pause` scales the pauses between attempts, and before an empty answer is believed.
-    `answer_bytes` is what one answer may have. `insecure` admits plain http to another machine; `protection` tells how the
-    connection is protected; `logins` remembers a refused login beyond this client.
+    `total`: seconds that all questions may take together from now on (None: no limit). `pause` scales the pauses between
+    attempts, and before an empty answer is believed. `insecure` admits plain http to another machine; `protection` tells how
+    the connection is protected; `logins` remembers a refused login beyond this client. `server_time`: Primero's own clock at
+    its last answer; `newest_stamp`: the measure of its time where its answers, as Puma's, do not have it (both aware).
     Raises RefusedError where login or permission is refused (never asked twice: six failed logins lock the account),
     TransientError where Primero cannot be reached or breaks off, DataError where an answer has not the known shape.
     """
@@ -126,15 +124,13 @@ class PrimeroClient:
     username: str
     password: str = field(repr=False)
     ca_bundle: str | None = None
-    timeout: tuple[float, float] = TIMEOUT
     pause: float = 1.0
-    answer_seconds: float = ANSWER_SECONDS
-    patience: float = PATIENCE
-    traffic: Traffic = field(default_factory=Traffic)
     insecure: bool = False
     total: float | None = None
-    answer_bytes: int = ANSWER_BYTES
     logins: LoginMemory | None = None
+    traffic: Traffic = field(default_factory=Traffic, init=False)
+    server_time: datetime | None = field(default=None, init=False)
+    newest_stamp: datetime | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._end = math.inf if self.total is None else time.monotonic() + self.total
@@ -145,17 +141,12 @@ class PrimeroClient:
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         self._session = requests.Session()
         self._session.auth = HTTPBasicAuth(self.username.encode(), self.password.encode())
-        self._session.headers.update(
-            {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "primero-ona"}
-        )
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "primero-ona"}
+        self._session.headers.update(headers)
         self._session.verify = self.ca_bundle or True
         self._line = Line()
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, LineAdapter(self._line))
-        self.server_time: datetime | None = None
-        self._newest_stamp: datetime | None = None
-        self._refused_at: datetime | None = None
-        self._logins_asked = False
 
     def __enter__(self) -> Self:
         return self
@@ -165,8 +156,14 @@ class PrimeroClient:
         self._line.close()
 
     def get(self, path: str, params: Mapping[str, str | int] | None = None) -> dict[str, Any]:
-        """GET `/api/v2/<path>` and decode its JSON object; what may pass is asked again, within `patience` and `total`."""
-        deadline = min(time.monotonic() + self.patience, self._end)
+        """GET `/api/v2/<path>` and decode its JSON object; what may pass is asked again, within PATIENCE and `total`."""
+        if self._refused_at:
+            raise LoginRefusedError(
+                f"Primero at {self._host} refused the login on {self._refused_at:%Y-%m-%d %H:%M} UTC, and it is not asked again: "
+                "six failed logins lock the account. Correct PRIMERO_USERNAME or PRIMERO_PASSWORD; where they are right, as "
+                "after an account was unlocked, run `primero-ona account retry-login`"
+            )
+        deadline = min(time.monotonic() + PATIENCE, self._end)
         for attempt in range(RETRIES + 1):
             try:
                 return self._ask(path, params or {}, deadline)
@@ -185,11 +182,7 @@ class PrimeroClient:
         """GET one page of a list, and check that it has the shape of one."""
         answer = self.get(path, params)
         rows, metadata = answer.get("data"), answer.get("metadata")
-        if (
-            not isinstance(rows, list)
-            or not isinstance(metadata, dict)
-            or not all(isinstance(row, dict) for row in rows)
-        ):
+        if not is_list_of_objects(rows) or not isinstance(metadata, dict):
             raise DataError(
                 f"Primero's answer to {path} has no list `data` with `metadata`; is PRIMERO_URL a Primero v2?",
                 see="not-primero",
@@ -202,11 +195,12 @@ class PrimeroClient:
             )
         return Page(rows, total, per)
 
-    def pages(self, path: str, params: Mapping[str, str | int], key: str = "id") -> Iterator[Page]:
-        """GET the pages of a list, up to the first that is not full; `key` is what identifies a row.
+    def count(self, params: Mapping[str, str | int]) -> int:
+        """How many cases Primero counts; 0, too, where its database gave the question up."""
+        return self.page("cases", {**params, "per": 0, "fields": "status"}).total
 
-        Raises DataError after a full page whose rows all came before: a server that ignores `page` would never end.
-        """
+    def pages(self, path: str, params: Mapping[str, str | int], key: str = "id") -> Iterator[Page]:
+        """GET the pages of a list up to the first that is not full; `key` identifies a row. Raises DataError where none is."""
         seen: list[np.ndarray[Any, np.dtype[np.int64]]] = []
         for number in count(1):
             page = self.page(path, {**params, "per": PAGE_ROWS, "page": number})
@@ -223,68 +217,64 @@ class PrimeroClient:
             seen.append(own)
 
     def now(self) -> datetime:
-        """Primero's own time at its last answer (aware); where answers have none, as Puma's, the newest stamp that was noted.
-
-        This machine's, where neither is known.
-        """
-        return self.server_time or self._newest_stamp or datetime.now(UTC)
+        """Primero's own time (aware), as well as it is known; this machine's, where nothing is known of it."""
+        return self.server_time or self.newest_stamp or datetime.now(UTC)
 
     def latest(self) -> datetime:
         """The latest stamp that can be (aware): an hour beyond Primero's own time, or beyond this machine's clock."""
-        if self.server_time:
-            return self.server_time + AHEAD
-        return max(self._newest_stamp or datetime.now(UTC), datetime.now(UTC)) + AHEAD
-
-    def note_newest(self, stamp: datetime) -> None:
-        """Remember a stamp of Primero's as the measure of its time, where its answers do not have it."""
-        self._newest_stamp = max(stamp, self._newest_stamp or stamp)
+        return (self.server_time or max(self.now(), datetime.now(UTC))) + AHEAD
 
     def version(self) -> str | None:
         """The version Primero runs (`2.15.2.1`); None where the account may not ask, or the answer looks like no version."""
         try:
             settings = self.get("system_settings").get("data")
-        except PermanentError as refused:
-            if isinstance(refused, LoginRefusedError):
-                raise
+        except LoginRefusedError:
+            raise
+        except PermanentError:
             return None
         version = settings.get("primero_version") if isinstance(settings, dict) else None
-        return version if isinstance(version, str) and _VERSION.fullmatch(version) else None
+        shape = r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}([-.]?(alpha|beta|pre|rc|dev)[-.]?[0-9]{0,2})?"  # any other text is not shown
+        return version if isinstance(version, str) and re.fullmatch(shape, version) else None
 
     def _ask(self, path: str, params: Mapping[str, str | int], deadline: float) -> dict[str, Any]:
         """Send one request and decode the answer."""
-        request = self._session.prepare_request(
-            requests.Request("GET", f"{self.url}/api/v2/{path}", params=dict(params)),
-        )
+        url = f"{self.url}/api/v2/{path}"
+        request = self._session.prepare_request(requests.Request("GET", url, params=dict(params)))
         if len(request.url or "") > URL_BYTES:
             raise DataError(
                 f"the request for {path} would be longer than {URL_BYTES} bytes, which Primero's web server refuses",
                 see="unreliable-answers",
             )
-        self._require_login()
+        failure: Exception | None = None
         started = time.monotonic()
-        ends = min(started + self.answer_seconds, deadline)
+        ends = min(started + ANSWER_SECONDS, deadline)
         self.traffic.requests += 1
         try:
             with (
                 self._line.until(ends),
                 self._session.send(
-                    request, timeout=self.timeout, stream=True, allow_redirects=False, **self._environment(request.url)
+                    request, timeout=TIMEOUT, stream=True, allow_redirects=False, **self._environment(request.url)
                 ) as response,
             ):
-                content = read(response.raw, self.answer_bytes)
+                content = read(response.raw, ANSWER_BYTES)
                 self.traffic.bytes += response.raw.tell()
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise self._unfinished(path) if time.monotonic() >= ends else self._unreachable(error) from None
+            failure = self._unreachable(error)
         except TooLargeError:
             raise DataError(
-                f"Primero's answer to {path} has more than {self.answer_bytes:,} bytes, more than any page of cases; is "
+                f"Primero's answer to {path} has more than {ANSWER_BYTES:,} bytes, more than any page of cases; is "
                 "PRIMERO_URL a Primero v2?",
                 see="unreliable-answers",
             ) from None
         finally:
             self.traffic.seconds += time.monotonic() - started
         if time.monotonic() >= ends:  # without a length, a body that was cut looks whole
-            raise self._unfinished(path)
+            raise TransientError(  # it has cost minutes, so it is not asked for again
+                f"Primero at {self._host} did not end its answer to {path} in the time that one may take; try again later",
+                see="primero-unreachable",
+            )
+        if failure:
+            raise failure
         if response.status_code != 200:
             raise self._refused(response, path)
         self._note_time(response.headers.get("Date"))
@@ -294,76 +284,53 @@ class PrimeroClient:
             raise _PassingError("answered {path} with something that is not JSON") from None
         if not isinstance(answer, dict):
             raise DataError(
-                f"Primero's answer to {path} is no JSON object; is PRIMERO_URL a Primero v2?",
-                see="not-primero",
+                f"Primero's answer to {path} is no JSON object; is PRIMERO_URL a Primero v2?", see="not-primero"
             )
         return answer
 
-    def _require_login(self) -> None:
-        """Raise LoginRefusedError where the login was refused before, by this client or, as its memory says, by another."""
-        if self.logins and not self._logins_asked:
-            self._logins_asked, self._refused_at = True, self.logins.refused_at()
-        if self._refused_at:
-            raise LoginRefusedError(
-                f"Primero at {self._host} refused the login on {self._refused_at:%Y-%m-%d %H:%M} UTC, and it is not asked again: "
-                "six failed logins lock the account. Correct PRIMERO_USERNAME or PRIMERO_PASSWORD; where they are right, as "
-                "after an account was unlocked, run `primero-ona account retry-login`"
-            )
+    @cached_property
+    def _refused_at(self) -> datetime | None:
+        """When the login was refused, to this client or, as its memory says, to another."""
+        return self.logins.refused_at() if self.logins else None
 
     def _environment(self, url: str | None) -> dict[str, Any]:
-        """Proxies and certificates as the environment and our setting name them; no proxy on the way to this machine.
-
-        Plain http is admitted there, so a proxy would be sent the password in the clear.
-        """
+        """Proxies and certificates as environment and setting name them; no proxy to this machine, where plain http is admitted."""
         merged = self._session.merge_environment_settings(url or "", {}, None, self._session.verify, None)
         proxies = {} if is_local(urlsplit(url or "").hostname or "?") else merged["proxies"]
         return {"proxies": proxies, "verify": merged["verify"]}
 
     def _note_time(self, header: str | None) -> None:
-        """Remember Primero's own clock: "now" on this machine says nothing about stamps made on that one.
-
-        However wrong, it is believed; a header that is no time is ignored.
-        """
+        """Remember Primero's own clock, by which stamps are made, however wrong it is; a header that is no time is ignored."""
         try:
             moment = parsedate_to_datetime(header or "")
             moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         except (ValueError, TypeError, IndexError, OverflowError):
             return
-        if moment.year in _YEARS:
+        if 1 < moment.year < 9999:  # beyond them, adding an hour or a zone would overflow
             self.server_time = moment
-
-    def _unfinished(self, path: str) -> TransientError:
-        """The failure for an answer that was ended at its deadline; it has cost minutes, so it is not asked for again."""
-        return TransientError(
-            f"Primero at {self._host} did not end its answer to {path} in the time that one may take; try again later",
-            see="primero-unreachable",
-        )
 
     def _unreachable(self, error: requests.RequestException | urllib3.exceptions.HTTPError) -> Exception:
         """The failure for a request that got no whole answer."""
-        if isinstance(error, (requests.exceptions.SSLError, urllib3.exceptions.SSLError)):
-            return RefusedError(
-                f"the certificate of Primero at {self._host} is not trusted; check PRIMERO_URL, or name the private "
-                "authority's certificate in PRIMERO_CA_BUNDLE",
-                see="unverified",
-            )
-        if isinstance(error, (urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError)):
-            return _PassingError("broke off while answering {path}")
-        if isinstance(
-            error,
-            (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema),
-        ):
-            return RefusedError(
-                "PRIMERO_URL is no web address; write it like https://primero.example.org", see="settings"
-            )
+        match error:
+            case exceptions.SSLError() | urllib3.exceptions.SSLError():
+                return RefusedError(
+                    f"the certificate of Primero at {self._host} is not trusted; check PRIMERO_URL, or name the private "
+                    "authority's certificate in PRIMERO_CA_BUNDLE",
+                    see="unverified",
+                )
+            case urllib3.exceptions.ProtocolError() | urllib3.exceptions.DecodeError():
+                return _PassingError("broke off while answering {path}")
+            case exceptions.InvalidURL() | exceptions.InvalidSchema() | exceptions.MissingSchema():
+                text = "PRIMERO_URL is no web address; write it like https://primero.example.org"
+                return RefusedError(text, see="settings")
         if "NameResolutionError" in repr(error) or "Failed to resolve" in str(error):
             return TransientError(
                 f"the host {self._host} of PRIMERO_URL is not known; check the address, then the network",
                 see="primero-unreachable",
             )
-        if isinstance(error, requests.exceptions.ConnectTimeout):
+        if isinstance(error, exceptions.ConnectTimeout):
             return _PassingError("cannot be reached for {path} (no connection in time; check the network)")
-        if isinstance(error, (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)):
+        if isinstance(error, (exceptions.Timeout, urllib3.exceptions.TimeoutError)):
             return _PassingError("did not answer {path} in time", retries=SILENT_RETRIES)
         return _PassingError("cannot be reached, or broke off at {path} (check the network)", retries=SILENT_RETRIES)
 
@@ -378,11 +345,7 @@ class PrimeroClient:
                 f"Primero at {self._host} refuses the login; check PRIMERO_USERNAME and PRIMERO_PASSWORD (it was asked once, "
                 "and is not asked again until they change: after six failed logins Primero locks the account for 30 minutes)"
             )
-        if status == 403:
-            return AnswerRefusedError(
-                f"Primero refuses {path} to this account (403); its role needs read permission for it", status
-            )
-        if status in _PASSING or (status >= 500 and status not in _LASTING):
+        if status in _PASSING:
             asked = _retry_after(response.headers.get("Retry-After"))
             return _PassingError(f"kept answering {{path}} with {status}", retry_after=asked * min(self.pause, 1.0))
         if 300 <= status < 400:
@@ -390,15 +353,12 @@ class PrimeroClient:
                 f"Primero at {self._host} redirects {path} ({status}); set PRIMERO_URL to the final https address",
                 see="not-primero",
             )
-        if status == 404:
-            return AnswerRefusedError(
-                f"there is no {path} at {self._host} (404); check that PRIMERO_URL is the address of a Primero v2",
-                status,
-                see="not-primero",
-            )
-        return AnswerRefusedError(
-            f"Primero at {self._host} refuses {path} with status {status}; trying again would not help", status
-        )
+        text = f"Primero at {self._host} refuses {path} with status {status}; trying again would not help"
+        if status == 403:
+            text = f"Primero refuses {path} to this account (403); its role needs read permission for it"
+        elif status == 404:
+            text = f"there is no {path} at {self._host} (404); check that PRIMERO_URL is the address of a Primero v2"
+        return AnswerRefusedError(text, status, see="not-primero" if status == 404 else None)
 
 
 class LoginRefusedError(RefusedError):
@@ -417,15 +377,18 @@ class AnswerRefusedError(RefusedError):
         self.status = status
 
 
+@dataclass(eq=False)
 class _PassingError(Exception):
-    """What may pass: asked again up to `retries` times, after `retry_after` seconds where the server named a time.
+    """What may pass: `said`, with `{path}`, is what Primero did; `retry_after`: seconds, where the server named a time."""
 
-    `said` is what Primero did, with `{path}` where the path belongs.
-    """
+    said: str
+    retries: int = RETRIES
+    retry_after: float = 0.0
 
-    def __init__(self, said: str, *, retries: int = RETRIES, retry_after: float = 0.0) -> None:
-        super().__init__(said)
-        self.said, self.retries, self.retry_after = said, retries, retry_after
+
+def is_list_of_objects(value: object) -> TypeGuard[list[dict[str, Any]]]:
+    """Whether a value of an answer is a list of JSON objects only."""
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
 def _retry_after(header: str | None) -> float:

@@ -9,36 +9,28 @@ from urllib.parse import urlsplit
 import requests
 
 from primero_ona.contract.tables import BIRTH_FIELD
-from primero_ona.diagnosis import Area, Diagnosis, resolve
-from primero_ona.errors import RefusedError, SyncError, TransientError
+from primero_ona.errors import Area, Diagnosis, RefusedError, SyncError, TransientError
 from primero_ona.primero.client import AHEAD, AnswerRefusedError, LoginRefusedError, PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, WITHOUT_BIRTH, KnownFields
 from primero_ona.primero.inventory import presence_of
 from primero_ona.primero.pull import survey
 from primero_ona.primero.visible import check_fields
-from primero_ona.tls import is_local
+from primero_ona.tls import is_local, resolve
 
 AREA = Area("Primero")
 
 #: The first and the last minor version on which the tests play all syncs.
 _TESTED = ((2, 10), (2, 15))
 
-#: A clock further off is worth a look: its stamps decide which quarter an edit of the last day belongs to.
-_CLOCK = timedelta(minutes=5)
-
 
 def diagnose(client: PrimeroClient, known: KnownFields | None) -> Iterator[Diagnosis]:
-    """Look at one thing after the other, up to the first without which the rest cannot be asked; `known` as for a pull.
-
-    A wrong password is sent once.
-    """
-    if (name := _name(client.url)).state != "ok":
-        yield name
-        return
+    """Look at one thing after the other, up to the first that the rest needs; a wrong password is sent once."""
+    name = _name(client.url)
     yield name
+    if name.state != "ok":
+        return
     try:
-        # Of the questions that a pull begins with the one that needs a connection, the login, and cases that are shown.
-        zone = survey(client).zone
+        zone, _ = survey(client)  # needs a connection, the login, and cases that are shown
     except SyncError as failure:
         yield from _refused(client, failure)
         return
@@ -46,10 +38,8 @@ def diagnose(client: PrimeroClient, known: KnownFields | None) -> Iterator[Diagn
     yield AREA.ok("login", "admitted, and shown cases")
     yield _clock(client)
     if zone:
-        yield AREA.warning(
-            "time zone",
-            f"stamps are kept {zone} off UTC; windows are asked accordingly, its administrators should know",
-        )
+        text = f"stamps are kept {zone} off UTC; windows are asked accordingly, its administrators should know"
+        yield AREA.warning("time zone", text)
     yield _version(client)
     yield from _fields(client, known)
 
@@ -61,13 +51,11 @@ def scope(client: PrimeroClient, cases: Sequence[str]) -> Diagnosis:
     except SyncError as failure:
         return AREA.failure("scope", failure)
     if hidden := found.count("out of scope"):
-        return AREA.failed(
-            "scope",
+        text = (
             f"{hidden} of ONA's newest {len(cases)} cases are out of this account's scope, so changes would not be seen; let "
-            "Primero's administrators give its role the scope `all`",
-            RefusedError,
-            "missing-field",
+            "Primero's administrators give its role the scope `all`"
         )
+        return AREA.failed("scope", text, RefusedError, "missing-field")
     return AREA.ok("scope", f"none of ONA's newest {len(cases)} cases is hidden; `primero-ona verify` asks about all")
 
 
@@ -88,13 +76,11 @@ def _name(url: str) -> Diagnosis:
 
 def _refused(client: PrimeroClient, failure: SyncError) -> Iterator[Diagnosis]:
     """Say how far the first question came, and what ended it."""
-    answered = isinstance(failure, (LoginRefusedError, AnswerRefusedError)) or client.server_time is not None
-    if answered:
+    if isinstance(failure, (LoginRefusedError, AnswerRefusedError)) or client.server_time is not None:
         yield AREA.ok("connection", client.protection)
-    if answered and not isinstance(failure, LoginRefusedError):
-        yield AREA.failure("cases", failure)
+        yield AREA.failure("login" if isinstance(failure, LoginRefusedError) else "cases", failure)
     else:
-        yield AREA.failure("login" if answered else "connection", failure)
+        yield AREA.failure("connection", failure)
     yield AREA.skipped("version, clock and fields", "they can be asked for once the above is well")
 
 
@@ -122,7 +108,8 @@ def _clock(client: PrimeroClient) -> Diagnosis:
     advice = f"{text}; set both by a time server (`timedatectl set-ntp true`), or tell Primero's administrators"
     if abs(ahead) > AHEAD:
         return AREA.failed("clock", advice, TransientError, "unreliable-answers")
-    return AREA.warning("clock", advice) if abs(ahead) > _CLOCK else AREA.ok("clock", text)
+    # Its stamps decide which quarter an edit of the last day belongs to.
+    return AREA.warning("clock", advice) if abs(ahead) > timedelta(minutes=5) else AREA.ok("clock", text)
 
 
 def _fields(client: PrimeroClient, known: KnownFields | None) -> Iterator[Diagnosis]:
@@ -131,10 +118,9 @@ def _fields(client: PrimeroClient, known: KnownFields | None) -> Iterator[Diagno
     except SyncError as failure:
         yield AREA.failure("fields", failure)
         return
-    others = [name for name in found.missing if name != BIRTH_FIELD]
     if BIRTH_FIELD in found.missing:
         yield AREA.warning("fields", WITHOUT_BIRTH)
-    if others:
+    if others := [name for name in found.missing if name != BIRTH_FIELD]:
         yield AREA.warning(
             "fields",
             f"none of the newest cases has {', '.join(others)}, so their columns stay empty: no case has them yet, or the "

@@ -6,7 +6,7 @@ anything is stored. Names, addresses, telephone numbers, notes and photographs h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,9 +87,6 @@ def warn_of_fields(missing: Collection[str]) -> list[str]:
 LocationPrecision = Literal["village", "commune", "district"]
 ConsentPolicy = Literal["include", "exclude_refused", "given_only"]
 
-#: Digits that are kept of an official Cambodian code: two each for province, district, commune and village.
-_DIGITS: Mapping[LocationPrecision, int] = {"village": 8, "commune": 6, "district": 4}
-
 #: Primero's module for survivors of gender-based violence, as a raw case has it.
 GBV_MODULE = '"primeromodule-gbv"'
 
@@ -123,10 +120,7 @@ class PullPolicy:
 
 
 def cut_location(value: Any, precision: LocationPrecision) -> Any:  # noqa: ANN401
-    """The location code, or list of codes, no more exact than `precision`; what cannot be cut for certain is dropped.
-
-    Codes go without leading zeros, as Primero keeps them. At `village` everything stays as it came.
-    """
+    """The code, or list of codes, no more exact than `precision`, without leading zeros; what cannot be cut is dropped."""
     if precision == "village" or value is None:
         return value
     value = listed(value)
@@ -134,4 +128,5 @@ def cut_location(value: Any, precision: LocationPrecision) -> Any:  # noqa: ANN4
         cut = [cut_location(element, precision) for element in value]
         return list(dict.fromkeys(None if isinstance(code, list) else code for code in cut))
     digits = location_digits(str(value).strip()) if isinstance(value, (str, int)) else None
-    return None if digits is None else digits[: _DIGITS[precision]].lstrip("0")
+    kept = {"commune": 6, "district": 4}[precision]  # two each for province, district and commune
+    return None if digits is None else digits[:kept].lstrip("0")

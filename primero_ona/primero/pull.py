@@ -11,17 +11,15 @@ that Primero's count of it, without an upper end, must equal the number of cases
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from primero_ona.errors import DataError, TransientError
-from primero_ona.primero.client import AHEAD, Page, PrimeroClient
+from primero_ona.primero.client import AHEAD, EARLIEST, LATEST, NEWEST, Page, PrimeroClient, Traffic
 from primero_ona.primero.fields import LEAVING_FIELDS, FieldsFound, KnownFields
 from primero_ona.primero.visible import (
-    EMPTY_ASKED,
-    GAVE_UP,
     KnownScope,
     check_fields,
     emptiness,
@@ -29,7 +27,7 @@ from primero_ona.primero.visible import (
     require_windows,
     retry_while_empty,
 )
-from primero_ona.primero.walk import EARLIEST, Walk, Window, read_moment, to_query_time
+from primero_ona.primero.walk import Walk, Window, read_moment, to_query_time
 from primero_ona.storage.frames import prefetch
 from primero_ona.texts import is_uuid, json_text
 
@@ -38,34 +36,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Walks of one pull: the first, and two more where the final count disagrees. A busy afternoon may spoil one walk; a
-#: server that disagrees three times does not tell the truth about its cases.
+#: Walks of one pull, while the final count disagrees: a busy afternoon may spoil one; three times, it does not tell the truth.
 WALKS = 3
 
 #: Walks of the changes before the whole window is walked: each may meet a case that has just come.
 ROUNDS = 3
 
-#: Fields that are asked of single cases in one question, an id for each: a URL has 1,000 bytes.
-_EXAMPLES = 8
-
 #: The count leaves out what was stamped in the last seconds before the walk began: such cases may not be committed yet.
 SETTLE_SECONDS = 2
-
-#: Where answers have no time, the newest stamp is looked for among the last ones first, which is a smaller question.
-_RECENT = timedelta(days=1)
-
-#: The newest cases, among which one is known by its id and asked for by its own stamp.
-KNOWN_CASES = 100
-
-#: Offsets, in hours, that a server's own time zone may add to the stamps that Primero compares. Cambodia's comes first.
-_ZONES = (7, *[hours for hours in range(-12, 15) if hours not in (0, 7)])
-
-
-class Survey(NamedTuple):
-    """What a pull finds out first: the offset from UTC that the server's stored stamps carry, and how many cases are visible."""
-
-    zone: timedelta
-    visible: int
 
 
 class Sink(Protocol):
@@ -107,19 +85,15 @@ class Carried(Sink, Protocol):
 
 @dataclass
 class PullReport:
-    """What a pull saw: counts and facts, no rows. `seconds` are those spent waiting for Primero.
+    """What a pull saw: counts and facts, no rows; times are ISO 8601 in UTC.
 
-    `visible`: how many cases the account sees, of all time.
-
-    `ahead`: ids of the cases whose stamps lie further ahead of Primero's own time than can be.
-
-    `settled`: Primero's own time shortly before the walk began. `since`: that only changes from then on were walked, and so
-    many cases `carried` over; None where the whole window was walked, `whole_because` of what is said there. `whole_at`: the
-    `settled` of the last walk of the whole window. Times are ISO 8601 in UTC.
+    `visible`: how many cases the account sees, of all time. `ahead`: ids of the cases whose stamps lie further ahead of
+    Primero's own time than can be. `settled`: Primero's own time shortly before the walk began. `since`: that only changes
+    from then on were walked, and so many cases `carried` over; None where the whole window was walked, `whole_because` of
+    what is said there. `whole_at`: the `settled` of the last walk of the whole window.
     """
 
     visible: int = 0
-    received: int = 0
     kept: int = 0
     walks: int = 1
     version: str | None = None
@@ -127,25 +101,13 @@ class PullReport:
     other_modules: int = 0
     fields: FieldsFound = field(default_factory=FieldsFound)
     ahead: list[str] = field(default_factory=list)
-    requests: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
+    traffic: Traffic = field(default_factory=Traffic)
     pulled_at: str = ""
     settled: str = ""
     since: str | None = None
     carried: int = 0
     whole_at: str = ""
     whole_because: str = ""
-
-
-@dataclass(frozen=True)
-class _Question:
-    """What the walks of one pull share."""
-
-    client: PrimeroClient
-    zone: timedelta
-    settled: datetime
-    known: KnownFields
 
 
 def pull_cases(
@@ -163,100 +125,116 @@ def pull_cases(
     where three walks did not agree with Primero's own count, RefusedError where the account may not read a needed field, or
     sees no case at all or too few, DataError where Primero ignored a filter.
     """
-    report = PullReport(version=client.version(), pulled_at=to_query_time(datetime.now(UTC)))
+    version, pulled_at = client.version(), to_query_time(datetime.now(UTC))
+    report = PullReport(version=version, pulled_at=pulled_at, traffic=client.traffic)
     zone, report.visible = survey(client)
     (scope or KnownScope()).check(report.visible)
-    report.zone_hours = zone.total_seconds() / 3600
     settled = primero_now(client, zone) - timedelta(seconds=SETTLE_SECONDS)
-    report.settled = to_query_time(settled)
-    asked = _Question(client, zone, settled, known or KnownFields())
+    report.zone_hours, report.settled = zone.total_seconds() / 3600, to_query_time(settled)
+    pull = _Pull(client, window, zone, settled, known or KnownFields(), report)
     if carried is not None:
-        report.whole_because = carried.refusal(report) or _walk_changes(asked, window, carried, report)
+        report.whole_because = carried.refusal(report) or pull.walk_changes(carried)
     if carried is None or report.whole_because:
         report.whole_at = report.settled
-        _walk_whole(asked, window, sink, report)
-    report.requests, report.bytes, report.seconds = (
-        client.traffic.requests,
-        client.traffic.bytes,
-        client.traffic.seconds,
-    )
+        pull.walk_whole(sink)
     return report
 
 
-def _walk_whole(asked: _Question, window: Window, sink: Sink, report: PullReport) -> None:
-    """Walk the whole window, again where a count disagrees."""
-    for number in range(1, WALKS + 1):
-        walk, lacking = _walk(asked, window, sink, report)
-        if lacking <= 0 and not walk.received:
-            # An empty quarter is fair; but a database that gives up gives nothing to each of these questions.
-            require_windows(asked.client)
-            lacking = _missing_count(asked, window, walk)
-        if lacking <= 0 and not walk.duplicate_count():
-            break
-        logger.warning(
-            "walk %d of %s: %d cases lacking, %d doubled", number, WALKS, max(lacking, 0), walk.duplicate_count()
-        )
-    else:
-        raise TransientError(
-            f"Primero counted {lacking} cases more than it gave (or gave {walk.duplicate_count()} twice), {WALKS} times over; "
-            "nothing was stored; the next run tries again",
-            see="moving-list",
-        )
-    report.walks = number
-    if walk.received:
-        report.fields = check_fields(asked.client, walk.seen_fields, asked.known)
+@dataclass(frozen=True)
+class _Pull:
+    """The walks of one pull, which fill in its report."""
 
+    client: PrimeroClient
+    window: Window
+    zone: timedelta
+    settled: datetime
+    known: KnownFields
+    report: PullReport
 
-def _walk_changes(asked: _Question, window: Window, carried: Carried, report: PullReport) -> str:
-    """Walk the changes of an open window and carry the rest over; "" where that is proved, else why it has to be walked whole."""
-    window = replace(window, since=carried.since)
-    for number in range(1, ROUNDS + 1):
+    def walk_whole(self, sink: Sink) -> None:
+        """Walk the whole window, again where a count disagrees."""
+        for number in range(1, WALKS + 1):
+            walk, lacking = self._walk(self.window, sink)
+            if lacking <= 0 and not walk.received:
+                # An empty quarter is fair; but a database that gives up gives nothing to each of these questions.
+                require_windows(self.client)
+                lacking = walk.missing_count()
+            doubled = walk.duplicate_count()
+            if lacking <= 0 and not doubled:
+                break
+            logger.warning("walk %d of %s: %d cases lacking, %d doubled", number, WALKS, max(lacking, 0), doubled)
+        else:
+            raise TransientError(
+                f"Primero counted {lacking} cases more than it gave (or gave {doubled} twice), {WALKS} times over; "
+                "nothing was stored; the next run tries again",
+                see="moving-list",
+            )
+        self.report.walks = number
+        if walk.received:
+            self.report.fields = check_fields(self.client, walk.seen_fields, self.known)
+
+    def walk_changes(self, carried: Carried) -> str:
+        """Walk the changes of an open window and carry the rest over; "" where that is proved, else why not."""
+        window = replace(self.window, since=carried.since)
+        whole = replace(self.window, modules=(), since=self.window.start)
+        for number in range(1, ROUNDS + 1):
+            try:
+                walk, lacking = self._walk(window, carried)
+            except DataError as failure:
+                logger.warning("changes, round %d of %d: %s", number, ROUNDS, failure)
+                return "Primero's answers about its changes cannot be used"
+            counted = walk.count(whole.filters(self.zone), some=bool(walk.received))
+            found = carried.fault(counted)
+            if lacking > 0:
+                found = f"{lacking} changed cases lacking"
+            elif doubled := walk.duplicate_count():
+                found = f"{doubled} changed cases came twice"
+            if not found:
+                break
+            logger.warning("changes, round %d of %d: %s", number, ROUNDS, found)
+            if 2 * walk.received > counted:
+                return f"{found}, and most cases have changed"  # another round costs nearly what the whole window does
+        else:
+            return f"{found}, {ROUNDS} times over"
+        self.report.fields = self._fields_of_changes(walk.seen_fields, carried)
+        if set(self.report.fields.shown) != set(carried.fields):
+            return "Primero shows other fields than before"
         try:
-            walk, lacking = _walk(asked, window, carried, report)
-        except DataError as failure:
-            logger.warning("changes, round %d of %d: %s", number, ROUNDS, failure)
-            return "Primero's answers about its changes cannot be used"
-        counted = _count_open(asked, window, walk)
-        found = carried.fault(counted)
-        if lacking > 0:
-            found = f"{lacking} changed cases lacking"
-        elif walk.duplicate_count():
-            found = f"{walk.duplicate_count()} changed cases came twice"
-        if not found:
-            break
-        logger.warning("changes, round %d of %d: %s", number, ROUNDS, found)
-        if 2 * walk.received > counted:
-            return f"{found}, and most cases have changed"  # another round costs nearly what the whole window does
-    else:
-        return f"{found}, {ROUNDS} times over"
-    report.fields = _fields_of_changes(asked, walk.seen_fields, carried)
-    if set(report.fields.shown) != set(carried.fields):
-        return "Primero shows other fields than before"
-    try:
-        report.carried = carried.carry()
-    except DataError:
-        return "what is stored is damaged"
-    report.walks, report.since = number, to_query_time(carried.since)
-    return ""
+            self.report.carried = carried.carry()
+        except DataError:
+            return "what is stored is damaged"
+        self.report.walks, self.report.since = number, to_query_time(carried.since)
+        return ""
 
+    def _walk(self, window: Window, sink: Sink) -> tuple[Walk, int]:
+        """Walk a window into the sink from the start; the walk, and how many cases it lacks by Primero's count."""
+        sink.restart()
+        walk = Walk(self.client, window, self.zone, self.settled)
+        for frame in prefetch(walk.frames()):
+            sink.write(frame)
+        lacking, ahead = walk.missing_count(), walk.ahead
+        if window.modules:
+            others = Walk(self.client, replace(window, modules=()), self.zone, self.settled, LEAVING_FIELDS)
+            self.report.other_modules, settled = _leave_others(others, window.modules, sink)
+            # What a filtered walk was given, the walk of all must have, too; only a window with an end may cases have left meanwhile.
+            lost = walk.received - others.received if window.is_open or not others.received else 0
+            lacking = max(lacking, others.missing_count(), lost, settled - walk.counted)
+            ahead = ahead + others.ahead
+        self.report.kept, self.report.ahead = walk.kept, list(dict.fromkeys(ahead))
+        return walk, lacking
 
-def _walk(asked: _Question, window: Window, sink: Sink, report: PullReport) -> tuple[Walk, int]:
-    """Walk the window into the sink from the start; the walk, and how many cases it lacks by Primero's count."""
-    sink.restart()
-    walk = Walk(asked.client, window, asked.zone, asked.settled)
-    for frame in prefetch(walk.frames()):
-        sink.write(frame)
-    lacking, ahead = _missing_count(asked, window, walk), walk.ahead
-    if window.modules:
-        every = replace(window, modules=())
-        others = Walk(asked.client, every, asked.zone, asked.settled, LEAVING_FIELDS)
-        report.other_modules, settled = _leave_others(others, window.modules, sink)
-        # What a filtered walk was given, the walk of all must have, too; only a window with an end may cases have left meanwhile.
-        lost = walk.received - others.received if window.is_open or not others.received else 0
-        lacking = max(lacking, _missing_count(asked, every, others), lost, settled - walk.counted)
-        ahead = [*ahead, *others.ahead]
-    report.received, report.kept, report.ahead = walk.received, walk.kept, list(dict.fromkeys(ahead))
-    return walk, lacking
+    def _fields_of_changes(self, seen_fields: Collection[str], carried: Carried) -> FieldsFound:
+        """Which fields occur, where only changes came: a stored case that had a rare one is asked for it, by its id."""
+        seen = set(seen_fields)
+        examples = carried.examples([name for name in carried.fields if name not in seen])
+        seen |= set(carried.fields) - examples.keys()  # no stored case has a value there: they count as shown as before
+        rare = sorted(examples)
+        for start in range(0, len(rare), 8):  # an id for each: a URL has 1,000 bytes
+            names = rare[start : start + 8]
+            ids = sorted({examples[name] for name in names})
+            page = self.client.page("cases", {"id": ",".join(ids), "fields": ",".join(names), "per": len(ids)})
+            seen.update(*page.rows)
+        return find_fields(self.client, seen, self.known)[0]
 
 
 def _leave_others(walk: Walk, modules: tuple[str, ...], sink: Sink) -> tuple[int, int]:
@@ -276,21 +254,19 @@ def _leave_others(walk: Walk, modules: tuple[str, ...], sink: Sink) -> tuple[int
     return left, settled
 
 
-def survey(client: PrimeroClient) -> Survey:
-    """See how many cases the account sees, and find the zone of the server's stamps; nearly always UTC.
+def survey(client: PrimeroClient) -> tuple[timedelta, int]:
+    """The offset from UTC of the server's stamps, nearly always none, and how many cases the account sees.
 
     Primero writes a stamp in its process's zone and compares it as if it were UTC, so on a server that does not run in
     UTC every window is off by hours, and its answers do not show it. Asks for a known case by its own stamp.
-
     Raises RefusedError where the account sees no case at all, TransientError where Primero's database gave up.
     """
-    newest: dict[str, str | int] = {
-        "order_by": "created_at",
-        "order": "desc",
-        "per": KNOWN_CASES,
-        "fields": "created_at",
-    }
-    shown = retry_while_empty(client, lambda: _with_rows(client.page("cases", newest)))
+
+    def newest() -> Page | None:
+        page = client.page("cases", {**NEWEST, "per": 100, "fields": "created_at"})
+        return page if page.rows else None
+
+    shown = retry_while_empty(client, newest)
     if shown is None:
         raise emptiness(client)
     known = [row for row in shown.rows if is_uuid(row.get("id")) and read_moment(row.get("last_updated_at"))]
@@ -300,34 +276,26 @@ def survey(client: PrimeroClient) -> Survey:
             "administrators have to look at these cases",
             see="unreliable-answers",
         )
-    return Survey(_zone(client, known[:3]), shown.total)
-
-
-def _with_rows(page: Page) -> Page | None:
-    return page if page.rows else None
+    return _zone(client, known[:3]), shown.total
 
 
 def _zone(client: PrimeroClient, rows: list[dict[str, Any]]) -> timedelta:
-    """The offset from UTC of the server's stamps, by which it finds one of these cases."""
-    for hours in (0, *_ZONES):
+    """The offset from UTC of the server's stamps, by which it finds one of these cases within two seconds of its stamp."""
+    for hours in dict.fromkeys((0, 7, *range(-12, 15))):  # UTC and Cambodia first
         zone = timedelta(hours=hours)
-        if any(_found_at(client, row, zone) for row in rows[: None if hours == 0 else 1]):
-            if hours:
-                logger.warning("Primero keeps its stamps %+d hours off UTC; windows are asked accordingly", hours)
-            return zone
+        for row in rows if hours == 0 else rows[:1]:
+            moment = datetime.fromisoformat(row["last_updated_at"]) + zone
+            around = [to_query_time(moment + timedelta(seconds=seconds)) for seconds in (-2, 2)]
+            if client.count({"id": row["id"], "last_updated_at": "..".join(around)}):
+                if hours:
+                    logger.warning("Primero keeps its stamps %+d hours off UTC; windows are asked accordingly", hours)
+                return zone
     require_windows(client)
     raise DataError(
         "Primero does not find a case by the time stamp it gives for it, in any time zone, so no quarter could be cut right; "
         "its administrators have to look at the server's time zone",
         see="unreliable-answers",
     )
-
-
-def _found_at(client: PrimeroClient, row: dict[str, Any], zone: timedelta) -> bool:
-    """Whether Primero finds the case within two seconds of its stamp, shifted by `zone`."""
-    moment = datetime.fromisoformat(row["last_updated_at"]) + zone
-    around = f"{to_query_time(moment - timedelta(seconds=2))}..{to_query_time(moment + timedelta(seconds=2))}"
-    return client.page("cases", {"id": row["id"], "last_updated_at": around, "per": 0}).total > 0
 
 
 def primero_now(client: PrimeroClient, zone: timedelta) -> datetime:
@@ -337,62 +305,11 @@ def primero_now(client: PrimeroClient, zone: timedelta) -> datetime:
     """
     if client.server_time is None:
         ours = datetime.now(UTC)
-        for since in (to_query_time(ours - _RECENT + zone), EARLIEST):
-            asked: dict[str, str | int] = {
-                "last_updated_at": f"{since}..{to_query_time(ours + AHEAD + zone)}",
-                "order_by": "last_updated_at",
-                "order": "desc",
-                "per": 1,
-                "fields": "status",
-            }
-            found = [read_moment(row.get("last_updated_at")) for row in client.page("cases", asked).rows]
-            if found and found[0] and found[0] <= client.latest():
-                client.note_newest(found[0])
+        for since in (to_query_time(ours - timedelta(days=1) + zone), EARLIEST):  # the last day is a smaller question
+            span = f"{since}..{to_query_time(ours + AHEAD + zone)}"
+            page = client.page("cases", {**LATEST, "last_updated_at": span, "per": 1})
+            stamp = read_moment(page.rows[0].get("last_updated_at")) if page.rows else None
+            if stamp and stamp <= client.latest():
+                client.newest_stamp = max(stamp, client.newest_stamp or stamp)
                 break
     return client.now()
-
-
-def _missing_count(asked: _Question, window: Window, walk: Walk) -> int:
-    """How many cases Primero counts in the settled part of the window beyond those received there.
-
-    Fewer than received is fair: a case edited meanwhile has left. A count of nothing after cases came is not believed.
-    """
-    until = walk.counted_until
-    if until <= window.start:
-        return 0
-    question = window.filters(asked.zone, until=until)
-    return _count(asked, question, walk, some=bool(walk.counted)) - walk.counted
-
-
-def _count_open(asked: _Question, window: Window, walk: Walk) -> int:
-    """How many cases Primero counts in an open window, of all modules, from its first second on."""
-    question = replace(window, modules=(), since=window.start).filters(asked.zone)
-    return _count(asked, question, walk, some=bool(walk.received))
-
-
-def _count(asked: _Question, question: Mapping[str, str], walk: Walk, *, some: bool) -> int:
-    """Count cases; a count of nothing is asked again where cases came, and is refused where there must be `some`."""
-    whole: dict[str, str | int] = {**question, "per": 0, "fields": "created_at"}
-    times = EMPTY_ASKED if walk.received else 1
-    total = retry_while_empty(asked.client, lambda: asked.client.page("cases", whole).total, times)
-    if not total and some:
-        raise TransientError(
-            f"Primero counted no case in the quarter just after it gave some: {GAVE_UP}", see="primero-gave-up"
-        )
-    return total
-
-
-def _fields_of_changes(asked: _Question, seen_fields: Collection[str], carried: Carried) -> FieldsFound:
-    """Which fields occur, where only changes came: a stored case that had a rare one is asked for it, by its id.
-
-    A field that no stored case has a value of, as one that only cases without a set have, counts as shown as before.
-    """
-    seen = set(seen_fields)
-    examples = carried.examples([name for name in carried.fields if name not in seen])
-    seen |= set(carried.fields) - examples.keys()
-    rare = sorted(examples)
-    for names in (rare[start : start + _EXAMPLES] for start in range(0, len(rare), _EXAMPLES)):
-        ids = sorted({examples[name] for name in names})
-        page = asked.client.page("cases", {"id": ",".join(ids), "fields": ",".join(names), "per": len(ids)})
-        seen.update(*page.rows)
-    return find_fields(asked.client, seen, asked.known)[0]

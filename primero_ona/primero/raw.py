@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,6 @@ from primero_ona.texts import json_text, listed
 #: A whole number that may not fit into 64 bits, where a number can stand. The search takes twice the time of decoding, so
 #: it is made only where so many digits stand side by side at all.
 _LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
-
-#: Python reads whole numbers up to 4,300 digits; none that means something has a hundredth of them.
-_MOST_DIGITS = 4_000
 
 
 def decode(content: bytes) -> Any:  # noqa: ANN401
@@ -53,28 +51,17 @@ def _has_19_digits(content: bytes) -> bool:
 
 
 def _by_python(content: bytes) -> Any:  # noqa: ANN401
-    """Decode JSON exactly; a whole number that Python refuses to read for its length is as good as infinite."""
-    return json.loads(content, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else float("inf"))
+    """Decode JSON exactly; a whole number that Python refuses to read, for more than 4,300 digits, is as good as infinite."""
+    return json.loads(content, parse_int=lambda digits: int(digits) if len(digits) <= 4_000 else float("inf"))
 
 
-Row = Mapping[str, Any]
-
-#: What stands between two elements of a JSON list that is written with indentation. A text never holds it: JSON escapes
-#: the line breaks of texts.
-_BETWEEN = ",\n  "
-#: How a list or an object within the list ends, then.
-_NESTED = (b"\n  ]", b"\n  }")
-
-
-def raw_columns(rows: Sequence[Row], precision: LocationPrecision) -> dict[str, pa.Array]:
+def raw_columns(rows: Sequence[Mapping[str, Any]], precision: LocationPrecision) -> dict[str, pa.Array]:
     """All columns of PULLED_SCHEMA but the stamps, of rows as Primero sent them."""
-    columns = {
-        name: texts([row.get(name) for row in rows])
-        for name in PULLED_SCHEMA.names
-        if name not in {"id", "last_updated_at", "created_at", "services_section", *LOCATION_FIELDS}
-    }
-    for name in LOCATION_FIELDS:
-        columns[name] = texts([cut_location(row.get(name), precision) for row in rows])
+    columns = {}
+    for name, kind in PULLED_COLUMNS.items():
+        if kind == "JSON":
+            values = [row.get(name) for row in rows]
+            columns[name] = texts([cut_location(v, precision) for v in values] if name in LOCATION_FIELDS else values)
     columns["id"] = pa.array([row["id"] for row in rows], pa.string())
     columns["services_section"] = sections([row.get("services_section") for row in rows])
     return columns
@@ -82,15 +69,13 @@ def raw_columns(rows: Sequence[Row], precision: LocationPrecision) -> dict[str, 
 
 def texts(values: list[Any]) -> pa.Array:
     """The JSON text of each value; null for null."""
-    try:
+    with suppress(TypeError):  # one of them may be beyond orjson
+        # Each element on lines of its own; no text has such an end of a line within it, since JSON escapes line breaks.
         lines = orjson.dumps(values, option=orjson.OPT_INDENT_2)
-    except TypeError:  # one of them is beyond orjson
-        return pa.array([json_text(value) for value in values], pa.string())
-    if not values or any(end in lines for end in _NESTED):
-        one_by_one = [None if value is None else orjson.dumps(value) for value in values]
-        return pa.array(one_by_one, pa.binary()).cast(pa.string())
-    every = pc.split_pattern(pa.scalar(lines[4:-2].decode()), _BETWEEN).values
-    return pc.if_else(pc.equal(every, "null"), None, every)
+        if values and b"\n  ]" not in lines and b"\n  }" not in lines:  # no lists or objects within the list
+            every = pc.split_pattern(pa.scalar(lines[4:-2].decode()), ",\n  ").values
+            return pc.if_else(pc.equal(every, "null"), None, every)
+    return pa.array([json_text(value) for value in values], pa.string())
 
 
 def sections(values: Sequence[Any]) -> pa.Array:

@@ -1,7 +1,4 @@
-"""Read Primero's reference data, complete lists of locations, lookups and forms with their date, and what they mean.
-
-A list that Primero refuses to this account (403) is not the end: the last one that was read serves, and is said to be old.
-"""
+"""Read Primero's reference data, complete lists of locations, lookups and forms with their date, and what they mean."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
 import orjson
@@ -19,22 +17,19 @@ import pyarrow as pa
 
 from primero_ona.contract.derived import District
 from primero_ona.errors import DataError, TransientError
-from primero_ona.primero.client import AnswerRefusedError, PrimeroClient
-from primero_ona.storage.frames import BATCH_ROWS, Frames
+from primero_ona.primero.client import AnswerRefusedError, PrimeroClient, is_list_of_objects
+from primero_ona.storage.frames import BATCH_ROWS, Frames, to_frame
 from primero_ona.texts import normalize
 
 ListName = Literal["lookups", "forms", "locations"]
 LISTS: tuple[ListName, ...] = get_args(ListName)
 
-#: What identifies an element of each list.
-_KEYS: Mapping[ListName, str] = {"lookups": "unique_id", "forms": "unique_id", "locations": "code"}
-
-#: How each list is asked for. Neither locations nor lookups have an order of their own, and pages of a list without an
-#: order lose and repeat rows. Disabled values are wanted: old cases use them.
-_PARAMS: Mapping[ListName, Mapping[str, str | int]] = {
-    "lookups": {"order_by": "unique_id", "order": "asc"},
-    "forms": {"record_type": "case"},
-    "locations": {"hierarchy": "true", "order_by": "code", "order": "asc"},
+#: How each list is asked for, and what identifies an element; forms have no pages. Neither locations nor lookups have an
+#: order of their own, and pages of a list without an order lose and repeat rows. Disabled values are wanted: old cases use them.
+_QUESTIONS: Mapping[ListName, tuple[Mapping[str, str], str | None]] = {
+    "lookups": ({"order_by": "unique_id", "order": "asc"}, "unique_id"),
+    "forms": ({"record_type": "case"}, None),
+    "locations": ({"hierarchy": "true", "order_by": "code", "order": "asc"}, "code"),
 }
 
 #: Elements in storage: the list, and the element as Primero sent it, as JSON.
@@ -43,7 +38,7 @@ REFERENCE_SCHEMA = pa.schema([("list", pa.string()), ("content", pa.string())])
 
 @dataclass(frozen=True)
 class ReferenceList:
-    """One list: its elements as JSON, when it was read (UTC, ISO 8601) and from which version of Primero.
+    """One list: its elements as JSON, when it was read (UTC, ISO 8601), from which version of Primero.
 
     `refused`: Primero refused it at the last refresh, so these are older elements, or none (`fetched_at` null).
     """
@@ -97,8 +92,9 @@ class Reference:
         def read(_columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
             for name in LISTS:
                 contents = self.lists[name].contents
-                for start in range(0, len(contents), BATCH_ROWS):
-                    yield _frame(name, contents[start : start + BATCH_ROWS])
+                table = pa.table({"list": [name] * len(contents), "content": contents}, schema=REFERENCE_SCHEMA)
+                for batch in table.to_batches(BATCH_ROWS):
+                    yield to_frame(pa.Table.from_batches([batch]))
 
         return Frames(read, {"lists": self.facts})
 
@@ -111,17 +107,10 @@ class Reference:
             contents[frame["list"].iloc[0]] += pa.array(frame["content"]).to_pylist()
             if all(len(contents[name]) == facts[name]["rows"] for name in names):
                 break
-        return cls({name: _list_of(contents[name], facts[name]) for name in names})
-
-
-def _list_of(contents: Sequence[str], facts: Mapping[str, Any]) -> ReferenceList:
-    return ReferenceList(tuple(contents), facts["fetched_at"], facts["version"], facts["refused"])
-
-
-def _frame(name: ListName, contents: Sequence[str]) -> pd.DataFrame:
-    table = pa.table({"list": [name] * len(contents), "content": contents}, schema=REFERENCE_SCHEMA)
-    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
-    return frame
+        stored = ("fetched_at", "version", "refused")
+        return cls(
+            {name: ReferenceList(tuple(contents[name]), *(facts[name][key] for key in stored)) for name in names}
+        )
 
 
 def refresh(client: PrimeroClient, last: Reference | None, now: datetime) -> Reference:
@@ -135,7 +124,7 @@ def refresh(client: PrimeroClient, last: Reference | None, now: datetime) -> Ref
     lists: dict[ListName, ReferenceList] = {}
     for name in LISTS:
         try:
-            lists[name] = ReferenceList(contents_of(_fetch(client, name)), stamp, version)
+            lists[name] = ReferenceList(tuple(map(content_of, read_list(client, name))), stamp, version)
         except AnswerRefusedError as refused:
             if refused.status != 403:
                 raise
@@ -143,60 +132,51 @@ def refresh(client: PrimeroClient, last: Reference | None, now: datetime) -> Ref
     return Reference(lists)
 
 
-def contents_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Elements as JSON, the same element always as the same text; a question mark stands for half a character."""
-    return tuple(map(_content_of, rows))
-
-
-def _content_of(row: Mapping[str, Any]) -> str:
+def content_of(row: Mapping[str, Any]) -> str:
+    """An element as JSON, the same element always as the same text; a question mark stands for half a character."""
     try:
         return orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode()
     except TypeError:
         return json.dumps(row, sort_keys=True, ensure_ascii=False).encode(errors="replace").decode()
 
 
-def _fetch(client: PrimeroClient, name: ListName) -> list[dict[str, Any]]:
-    rows = _forms(client) if name == "forms" else complete_list(client, name, _KEYS[name], _PARAMS[name])
+def read_list(client: PrimeroClient, name: ListName) -> list[dict[str, Any]]:
+    """Every element of a list, each once, in the order received.
+
+    Raises TransientError where pages and `total` do not agree, since the list was edited meanwhile; DataError where it is empty
+    or has not the known shape.
+    """
+    params, key = _QUESTIONS[name]
+    if key is None:
+        rows = client.get(name, params).get("data")
+        if not is_list_of_objects(rows):
+            raise DataError(
+                f"Primero's answer to {name} has no list `data`; is PRIMERO_URL a Primero v2?", see="not-primero"
+            )
+    else:
+        found: dict[str, dict[str, Any]] = {}
+        # A row that goes between two pages moves the others up, one of them past the reader: the last total would not tell.
+        totals: set[int] = set()
+        for page in client.pages(name, params, key):
+            totals.add(page.total)
+            found.update((str(row.get(key)), row) for row in page.rows)
+        if totals != {len(found)}:
+            raise TransientError(
+                f"Primero gave {len(found)} of {page.total} {name}; the list is not whole, or was edited meanwhile; try again later",
+                see="moving-list",
+            )
+        rows = list(found.values())
     if not rows:
         raise DataError(
-            f"Primero lists no {name}; nothing was changed; ask its administrators what became of them",
-            see="places",
+            f"Primero lists no {name}; nothing was changed; ask its administrators what became of them", see="places"
         )
     return rows
-
-
-def _forms(client: PrimeroClient) -> list[dict[str, Any]]:
-    """The forms, which have no pages and no `total`."""
-    rows = client.get("forms", _PARAMS["forms"]).get("data")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataError("Primero's answer to forms has no list `data`; is PRIMERO_URL a Primero v2?", see="not-primero")
-    return rows
-
-
-def complete_list(client: PrimeroClient, path: str, key: str, params: Mapping[str, str | int]) -> list[dict[str, Any]]:
-    """Every element of a paged list, once by `key`, in the order received.
-
-    Raises TransientError where pages and `total` do not agree, since the list was edited meanwhile; DataError as `pages`.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    # A row that goes between two pages moves the others up, one of them past the reader: the last total would not tell.
-    totals: set[int] = set()
-    for page in client.pages(path, params, key):
-        totals.add(page.total)
-        found.update((str(row.get(key)), row) for row in page.rows)
-    if totals != {len(found)}:
-        raise TransientError(
-            f"Primero gave {len(found)} of {page.total} {path}; the list is not whole, or was edited meanwhile; try again later",
-            see="moving-list",
-        )
-    return list(found.values())
 
 
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One option of a field, disabled ones included: its id, and its texts, empty where there is none."""
 
     id: str
@@ -204,8 +184,7 @@ class Option:
     km: str
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """A field of Primero: the form that shows it best, its labels, and its options in Primero's order, by id."""
 
     form: str
@@ -228,10 +207,8 @@ class Districts(NamedTuple):
 
 #: The levels of Cambodia's tree, from the top, by the types that Primero gives its places.
 _LEVELS = ("country", "province", "district", "commune", "village")
-_PROVINCE, _DISTRICT = 1, 2
+_BELOW = dict(pairwise(_LEVELS))
 _OTHER_LEVELS = frozenset(_LEVELS) - {"district"}
-_NO_PROVINCE = "has no province above it"
-_NO_LEVEL = "is of a type that is none of ours, and stands below no place that is"
 
 
 def districts(locations: Iterable[Row]) -> Districts:
@@ -248,16 +225,13 @@ def districts(locations: Iterable[Row]) -> Districts:
             continue  # nine in ten: their own type says that they are villages or communes
         # The place itself stands last in its hierarchy, or, as Primero's own documentation has it, not at all.
         line = [places.get(str(step), {}) for step in place.get("hierarchy") or () if str(step) != code] + [place]
-        levels = _levels(line)
-        if levels[-1] == _DISTRICT:
-            tree = [*zip(line, levels, strict=True)]
-            province = next((above for above, level in reversed(tree) if level == _PROVINCE), None)
-            if province is None:
-                odd[code] = _NO_PROVINCE
-            else:
-                found.append(_district(place, province))
-        elif levels[-1] is None and len(line) > 1:
-            odd[code] = _NO_LEVEL
+        level, province = _level(line)
+        if level == "district" and province is not None:
+            found.append(_district(place, province))
+        elif level == "district":
+            odd[code] = "has no province above it"
+        elif level is None and len(line) > 1:
+            odd[code] = "is of a type that is none of ours, and stands below no place that is"
     if not found:
         raise DataError(
             "Primero returned no districts with a province above them; nothing was changed. Ask its administrators.",
@@ -270,15 +244,16 @@ def _kind(place: Row) -> str:
     return str(place.get("type")).strip().lower()
 
 
-def _levels(line: Iterable[Row]) -> list[int | None]:
-    """The level of each place of a line from the top down; None where neither its type nor the place above says it."""
-    levels: list[int | None] = []
+def _level(line: Iterable[Row]) -> tuple[str | None, Row | None]:
+    """The level of the last place of a line from the top down, None where nothing says it, and the nearest province."""
+    level: str | None = None
+    province: Row | None = None
     for place in line:
         kind = _kind(place)
-        above = levels[-1] if levels else None
-        below = None if above is None or not place else above + 1
-        levels.append(_LEVELS.index(kind) if kind in _LEVELS else below)
-    return levels
+        below = _BELOW.get(level, "lower") if level and place else None
+        level = kind if kind in _LEVELS else below
+        province = place if level == "province" else province
+    return level, province
 
 
 def _district(place: Row, province: Row) -> District:
@@ -311,25 +286,15 @@ def catalogue(lookups: Sequence[Row], forms: Sequence[Row]) -> Catalogue:
     the others only add options that it lacks.
     """
     by_lookup = {str(lookup.get("unique_id")): lookup.get("values") or () for lookup in lookups}
-    sections = {
-        field.get("subform_section_id"): field.get("name")
-        for _, field in _fields(forms)
-        if field.get("type") == "subform"
-    }
-    ranked = sorted(_fields(forms), key=lambda pair: _rank(*pair))
+    fields = [(form, field) for form in forms for field in form.get("fields") or ()]
+    sections = {each.get("subform_section_id"): each.get("name") for _, each in fields if each.get("type") == "subform"}
     found: dict[tuple[str | None, str], Field] = {}
-    for form, raw in ranked:
+    for form, raw in sorted(fields, key=lambda pair: _rank(*pair)):
         field = _field(form, raw, by_lookup)
         section = str(sections.get(form.get("id")) or form.get("unique_id")) if form.get("is_nested") else None
-        first = found.get((section, field.name))
-        found[section, field.name] = _joined(first, field) if first else field
+        first = found.get((section, field.name), field)
+        found[section, field.name] = first._replace(options={**field.options, **first.options})
     return found
-
-
-def _fields(forms: Iterable[Row]) -> Iterator[tuple[Row, Row]]:
-    for form in forms:
-        for each in form.get("fields") or ():
-            yield form, each
 
 
 def _rank(form: Row, field: Row) -> tuple[bool, bool, int, int]:
@@ -339,21 +304,12 @@ def _rank(form: Row, field: Row) -> tuple[bool, bool, int, int]:
 
 def _field(form: Row, field: Row, lookups: Mapping[str, Sequence[Row]]) -> Field:
     kind, _, lookup = str(field.get("option_strings_source") or "").partition(" ")
-    options = lookups.get(lookup, ()) if kind == "lookup" else field.get("option_strings_text") or ()
-    texts = field.get("display_name")
-    return Field(
-        form=str(form.get("unique_id")),
-        name=str(field.get("name")),
-        en=_text(texts, "en"),
-        km=_text(texts, "km"),
-        options={option.id: option for option in map(_option, options)},
-    )
+    options: dict[str, Option] = {}
+    for each in lookups.get(lookup, ()) if kind == "lookup" else field.get("option_strings_text") or ():
+        code = str(each.get("id"))
+        options[code] = Option(code, *_texts(each.get("display_text")))
+    return Field(str(form.get("unique_id")), str(field.get("name")), *_texts(field.get("display_name")), options)
 
 
-def _option(option: Row) -> Option:
-    texts = option.get("display_text")
-    return Option(str(option.get("id")), _text(texts, "en"), _text(texts, "km"))
-
-
-def _joined(first: Field, other: Field) -> Field:
-    return Field(first.form, first.name, first.en, first.km, {**other.options, **first.options})
+def _texts(texts: Any) -> tuple[str, str]:  # noqa: ANN401
+    return _text(texts, "en"), _text(texts, "km")

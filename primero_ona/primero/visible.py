@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from primero_ona.errors import RefusedError, SyncError, TransientError
-from primero_ona.primero.client import PrimeroClient
+from primero_ona.primero.client import ALL_TIME, NEWEST, PAGE_ROWS, PrimeroClient
 from primero_ona.primero.fields import CASE_FIELDS, ESSENTIAL_FIELDS, FieldsFound, KnownFields
-from primero_ona.primero.walk import ALL_TIME
 
 #: How often an answer of "no cases" is asked before it is believed, and the seconds between: a database time-out inside
 #: Primero looks the same, and passes.
@@ -22,9 +21,6 @@ GAVE_UP = (
     "Primero's database gave up a question (a time-out, or a lost connection), which Primero answers as if there were no case; "
     "try again later, and tell Primero's administrators if it lasts"
 )
-
-#: Cases among which each essential field must occur. Of fewer, as of a Primero that has just begun, none may have it yet.
-YOUNG = 20
 
 Answer = TypeVar("Answer")
 
@@ -41,11 +37,8 @@ def retry_while_empty(client: PrimeroClient, ask: Callable[[], Answer], times: i
 
 
 def emptiness(client: PrimeroClient, times: int = EMPTY_ASKED) -> SyncError:
-    """Say why Primero shows no case: a count without any filter is cheap, and comes when other questions time out.
-
-    TransientError where it counts some, RefusedError where the account sees none.
-    """
-    if retry_while_empty(client, lambda: client.page("cases", {"per": 0, "fields": "status"}).total, times):
+    """Say why Primero shows no case: TransientError where it counts some without a filter, else RefusedError."""
+    if retry_while_empty(client, lambda: client.count({}), times):
         return TransientError(GAVE_UP, see="primero-gave-up")
     return RefusedError(
         "Primero shows this account no case at all, of any time; check that its role may read cases with the scope `all`",
@@ -82,12 +75,8 @@ class KnownScope:
 
 
 def require_windows(client: PrimeroClient) -> None:
-    """Make sure that questions with a window are answered, where one found nothing; a window of all time is the dearest.
-
-    Raises what `emptiness` says where it finds nothing either.
-    """
-    of_all_time: dict[str, str | int] = {"last_updated_at": ALL_TIME, "per": 0, "fields": "status"}
-    if not retry_while_empty(client, lambda: client.page("cases", of_all_time).total):
+    """Make sure that questions with a window are answered, where one found nothing; else raise as `emptiness` says."""
+    if not retry_while_empty(client, lambda: client.count({"last_updated_at": ALL_TIME})):
         raise emptiness(client)
 
 
@@ -100,18 +89,17 @@ def check_fields(client: PrimeroClient, seen_fields: Collection[str], known: Kno
     shown does not occur any more and its loss was not accepted.
     """
     found, rows = find_fields(client, seen_fields, known)
-    missing = found.missing
-    refused = [name for name in missing if name in ESSENTIAL_FIELDS]
-    if refused and rows >= YOUNG:
+    refused = [name for name in found.missing if name in ESSENTIAL_FIELDS]
+    if refused and rows >= 20:  # of fewer, as of a Primero that has just begun, none may have it yet
         raise RefusedError(
-            f"no case has the field{_s(refused)} {', '.join(refused)}; Primero leaves out what the account's role may not "
+            f"no case has the field{'s' * (len(refused) > 1)} {', '.join(refused)}; Primero leaves out what the account's role may not "
             "read: let its administrators grant the forms with these fields",
             see="missing-field",
         )
-    lost = [name for name in missing if name in known.shown and name not in known.accepted]
+    lost = [name for name in found.missing if name in known.shown and name not in known.accepted]
     if lost:
         raise RefusedError(
-            f"earlier pulls were shown the field{_s(lost)} {', '.join(lost)}, and none of Primero's newest {rows:,} cases "
+            f"earlier pulls were shown the field{'s' * (len(lost) > 1)} {', '.join(lost)}, and none of Primero's newest {rows:,} cases "
             "has it any more; nothing was stored. If the account's role has lost it, let Primero's administrators grant its "
             f"form again; if it is gone for good, run `primero-ona fields accept {' '.join(lost)}`, and its columns become empty",
             see="lost-field",
@@ -124,12 +112,7 @@ def find_fields(client: PrimeroClient, seen_fields: Collection[str], known: Know
     asked = [name for name in CASE_FIELDS if name not in seen_fields or name in known.accepted]
     if not asked:
         return FieldsFound(CASE_FIELDS), 0
-    question: dict[str, str | int] = {
-        "order_by": "created_at",
-        "order": "desc",
-        "per": 1000,
-        "fields": ",".join(asked),
-    }
+    question: dict[str, str | int] = {**NEWEST, "per": PAGE_ROWS, "fields": ",".join(asked)}
     rows = retry_while_empty(client, lambda: client.page("cases", question).rows)
     if not rows:
         raise TransientError(f"Primero shows no case where it has just shown some: {GAVE_UP}", see="primero-gave-up")
@@ -138,7 +121,3 @@ def find_fields(client: PrimeroClient, seen_fields: Collection[str], known: Know
     shown = tuple(name for name in CASE_FIELDS if name not in missing)
     returned = tuple(name for name in asked if name in known.accepted and name in newest)
     return FieldsFound(shown, missing, returned), len(rows)
-
-
-def _s(names: Collection[str]) -> str:
-    return "s" if len(names) > 1 else ""

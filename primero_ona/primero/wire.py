@@ -18,9 +18,6 @@ from typing import Any
 import urllib3
 from requests.adapters import HTTPAdapter
 
-#: Bytes read at once, and decompressed at once.
-_BLOCK = 1 << 18
-
 
 class TooLargeError(Exception):
     """An answer has more bytes than one may have."""
@@ -55,10 +52,7 @@ class Line:
                 self._request = None
 
     def connect(self, make: Callable[[], socket.socket]) -> socket.socket:
-        """Open a connection by `make`, in a thread of its own: looking up a name knows no time limit, and cannot be ended.
-
-        Raises TimeoutError at the deadline.
-        """
+        """Open a connection in a thread of its own: looking up a name cannot be ended. Raises TimeoutError at the deadline."""
         made: Future[socket.socket] = Future()
 
         def work() -> None:
@@ -120,8 +114,8 @@ class LineAdapter(HTTPAdapter):
 def read(response: urllib3.BaseHTTPResponse, most: int) -> bytes:
     """Read an answer whole, decompressed; raises TooLargeError beyond `most` bytes, and what urllib3 raises."""
     content = bytearray()
-    # `stream` would read the head of a chunk without any limit.
-    while block := response.read(_BLOCK, decode_content=True):
+    # 256 KB at once, also when decompressed. `stream` would read the head of a chunk without any limit.
+    while block := response.read(1 << 18, decode_content=True):
         content += block
         if len(content) > most:
             raise TooLargeError

@@ -16,7 +16,7 @@ import pytest
 
 from primero_ona.definitions import build_defs
 from primero_ona.errors import UsageError
-from primero_ona.graph.run_guard import TAGS, guarded, require_plain_run
+from primero_ona.graph.run_guard import TAGS, guarded_executor, require_plain_run
 from primero_ona.settings import GraphSettings
 from primero_ona_tests import TEMPLATE, quick
 from primero_ona_tests.attacks.installation import (
@@ -316,7 +316,7 @@ def guarded_job() -> dg.JobDefinition:
     @dg.op(config_schema={})
     def nothing() -> None: ...
 
-    @dg.job(executor_def=guarded(dg.in_process_executor))
+    @dg.job(executor_def=guarded_executor)
     def tiny() -> None:
         nothing()
 
@@ -330,6 +330,9 @@ def test_a_refusal_names_sections_and_tags_and_no_value():
         with pytest.raises(UsageError) as found:
             require_plain_run({**config, MARKER: MARKER}, {})
         assert MARKER not in str(found.value)
+    for config in ([MARKER], MARKER, {MARKER: [{MARKER: 0}]}):
+        with pytest.raises(UsageError, match="sets an unknown section"):
+            require_plain_run(config, {})
     with pytest.raises(UsageError) as found:
         require_plain_run({}, {"image": MARKER})
     assert MARKER not in str(found.value)

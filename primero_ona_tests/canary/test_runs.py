@@ -75,9 +75,10 @@ def test_no_fault_of_primero_leaves_a_marker(listening, production, monkeypatch)
     primero = listening.graph.primero
 
     def hasty(_: PrimeroResource) -> PrimeroClient:
-        ours = {"timeout": (0.5, 0.2), "answer_seconds": 0.2, "patience": 0.5, "pause": 0.0}
-        return PrimeroClient(primero.url, primero.username, primero.password, **ours)
+        return PrimeroClient(primero.url, primero.username, primero.password, pause=0.0)
 
+    for limit, value in {"TIMEOUT": (0.5, 0.2), "ANSWER_SECONDS": 0.2, "PATIENCE": 0.5}.items():
+        monkeypatch.setattr(f"primero_ona.primero.client.{limit}", value)
     monkeypatch.setattr(PrimeroResource, "client", hasty)
     monkeypatch.setattr("primero_ona.primero.visible.EMPTY_PAUSE", 0.0)
     pull = part(listening, production, *PULLED)

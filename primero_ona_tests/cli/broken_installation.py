@@ -28,7 +28,7 @@ from dagster._core.remote_origin import (
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-from primero_ona.diagnosis import fingerprint
+from primero_ona.graph.machine import fingerprint
 from primero_ona.graph.runs import open_instance
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona_tests.certificates import Authority

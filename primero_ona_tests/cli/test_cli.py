@@ -19,6 +19,7 @@ import typer
 from cryptography.fernet import Fernet
 from typer.testing import CliRunner
 
+from primero_ona.cli import output
 from primero_ona.cli.app import app
 from primero_ona.quarters import current_quarter
 from primero_ona.sandbox.primero import SandboxPrimero
@@ -199,6 +200,19 @@ def test_output_that_cannot_be_written_does_not_change_the_exit_code(
     assert "unexpected" not in result.err
 
 
+@pytest.mark.proves("output")
+def test_what_looks_like_markup_or_an_emoji_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """`[/b]` in a label of Primero's ended `labels diff` with an internal error, and ONA's administrators were given the address
+    `2001:db8:a🅱2` to admit.
+    """
+    texts = ("2001:db8:a:b:2", "[red]x", "[/b]")
+    output.out.print(output.table(("code", "in use"), [(texts[0], " ".join(texts))], texts=True))
+    output.note(" ".join(texts))
+    output.error(" ".join(texts))
+    shown = capsys.readouterr()
+    assert [(shown.out + shown.err).count(text) for text in texts] == [4, 3, 3]
+
+
 def test_a_wrong_password_is_told_once_and_names_the_variables(applied: Terminal) -> None:
     """Six failed logins lock the account."""
     result = applied.run("sync", "--quarter", "2024-Q1", PRIMERO_PASSWORD="not-the-one")
@@ -287,9 +301,9 @@ def test_a_command_under_a_faulty_machine_ends_with_one_sentence(applied: Termin
 def test_a_history_that_cannot_be_written_ends_with_one_sentence(applied: Terminal) -> None:
     """Dagster fails there by itself, where no step of ours could name it; afterwards the same folder serves."""
     home = str(applied.folder / "limited_home")
-    # Without bytecode: Python would leave files that the limit has cut off, and every later process would fail on them.
-    limits = {"script": 'ulimit -f 20; "$@"', "PYTHONDONTWRITEBYTECODE": "1"}
-    limited = applied.interpret("sync", "--quarter", "2024-Q1", DAGSTER_HOME=home, **limits)
+    # Python itself would leave half a compiled module under this limit.
+    script = 'ulimit -f 20; PYTHONDONTWRITEBYTECODE=1 "$@"'
+    limited = applied.interpret("sync", "--quarter", "2024-Q1", script=script, DAGSTER_HOME=home)
     assert limited.code == 3, limited.err
     assert "primero-ona: Dagster's history in DAGSTER_HOME cannot be read or written (SQLITE_IOERR" in limited.err
     assert limited.out == ""
@@ -309,8 +323,8 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
         yield from commands(command, (*path, name))
 
 
-def test_the_command_line_imports_no_library_that_help_does_not_need() -> None:
-    """`--help` answers in a fifth of a second; with Dagster alone it would take six times as long."""
+def test_the_command_line_imports_no_library_before_a_command_needs_it() -> None:
+    """A command waits for its own libraries only; Dagster alone takes a second."""
     heavy = ("dagster", "numpy", "pyarrow", "pandas", "psycopg", "pydantic", "requests", "sqlalchemy", "yaml")
     script = f"import sys, primero_ona.cli.app; print([name for name in {heavy!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)

@@ -22,8 +22,9 @@ from primero_ona.cli.app import app
 from primero_ona.cli.common import apply_schema, refresh_reference, sync_quarters
 from primero_ona.cli.doctor import diagnose
 from primero_ona.cli.output import exit_code
-from primero_ona.diagnosis import Diagnosis, fingerprint
+from primero_ona.errors import Diagnosis
 from primero_ona.graph.assets.quarterly import PRIMERO
+from primero_ona.graph.machine import fingerprint
 from primero_ona.graph.runs import open_instance
 from primero_ona.ona.diagnosis import diagnose as diagnose_ona
 from primero_ona.quarters import current_quarter

@@ -6,8 +6,8 @@ import pytest
 
 from primero_ona import errors
 from primero_ona.cli.output import CODES, exit_code
-from primero_ona.definitions import NotLoadedError
 from primero_ona.errors import UNEXPECTED, SyncError
+from primero_ona.graph.steps import NotLoadedError
 from primero_ona.primero.client import AnswerRefusedError
 
 

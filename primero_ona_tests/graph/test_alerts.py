@@ -27,11 +27,10 @@ from dagster._core.storage.dagster_run import DagsterRun
 from primero_ona.definitions import build_defs
 from primero_ona.errors import CheckError, ConfigError, DataError, RefusedError, TransientError
 from primero_ona.graph.dead_runs import PROCESS_TAG, end_dead_runs
-from primero_ona.graph.resources import PrimeroResource
 from primero_ona.pipeline.alerts import Fault, State, channels, ping
 from primero_ona.quarters import Quarter, quarters_between
 from primero_ona.settings import AlertSettings, GraphSettings
-from primero_ona_tests.harness import Q1, small, sync_quarter, wired
+from primero_ona_tests.harness import Q1, GivenPrimero, small, sync_quarter, wired
 
 GRAPH = build_defs(settings=GraphSettings(PRIMERO_ONA_START="2000-Q1"))
 SENSOR = GRAPH.resolve_sensor_def("report_faults")
@@ -210,7 +209,7 @@ def test_a_month_with_faults_on_ten_days_each_reported_once(watch: Watch, monkey
         watch.check(dg.AssetKey("ona_dashboards"), "complete", passed=not begins)
 
     def disk(begins: bool) -> None:
-        overdue[:] = [Fault("overdue:space", "The disk is full.", "", "", "", "", confirm=True)] if begins else []
+        overdue[:] = [Fault("overdue:space", "The disk is full.", "", "", "", confirm=True)] if begins else []
 
     kinds = {
         2: fails(TransientError("cannot be reached")), 3: fails(DataError("a column is missing")), 5: disk, 8: check,
@@ -398,7 +397,7 @@ def test_a_state_of_an_older_version_is_forgotten() -> None:
 def test_a_real_run_with_a_wrong_password_is_reported_and_its_end(postgres: Any, watch: Watch) -> None:
     """What the steps record is what the message says."""
     with wired(postgres, "alerts", small(20), watch.instance) as graph:
-        wrong = PrimeroResource(url=graph.primero.url, username=graph.primero.username, password="not-it", pause=0)
+        wrong = GivenPrimero(graph.primero.url, graph.primero.username, "not-it")
         job = graph.wire(primero=wrong).resolve_job_def("sync_quarter")
         assert sync_quarter(job, watch.instance, Q1).kind == RefusedError.__name__
         watch.look()

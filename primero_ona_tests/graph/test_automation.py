@@ -17,7 +17,7 @@ from primero_ona.definitions import build_defs
 from primero_ona.graph.assets.ona import CASES_KEY, SERVICES_KEY
 from primero_ona.graph.assets.quarterly import PRIMERO
 from primero_ona.graph.automation import quarters_to_refresh
-from primero_ona.graph.due import read_cursor
+from primero_ona.graph.due import Cursor
 from primero_ona.pipeline.stored import current_versions
 from primero_ona.primero.changes import Changes
 from primero_ona.quarters import PHNOM_PENH, Quarter
@@ -50,6 +50,20 @@ def tick(name: str, at: str) -> list[tuple[str | None, str | None]]:
 def test_closing_takes_the_quarter_that_has_just_ended(at: str, key: str) -> None:
     """On 5 January it is the fourth quarter of last year; the one that has just opened would be empty."""
     assert tick("close_quarter", at) == [(key, f"{Quarter.parse(key)}:closed:{at[:10]}")]
+
+
+def test_a_quarter_before_the_first_is_not_asked_for() -> None:
+    """In the first quarter of an installation the whole tick failed, and Dagster would have tried it again."""
+    moment = datetime(2023, 1, 5, 2, tzinfo=PHNOM_PENH)
+    context = dg.build_schedule_context(scheduled_execution_time=moment, repository_def=DEFS.get_repository_def())
+    asked = {
+        name: [
+            request.partition_key
+            for request in DEFS.resolve_schedule_def(name).evaluate_tick(context).run_requests or ()
+        ]
+        for name in ("close_quarter", "refresh_nightly", "write_reports")
+    }
+    assert asked == {"close_quarter": [], "refresh_nightly": ["2023-01-01"], "write_reports": ["2023-01-01"]}
 
 
 @pytest.mark.proves("urgent-runs")
@@ -302,7 +316,7 @@ def test_quarters_before_the_start_are_left_out_and_counted(watch: Watch) -> Non
 def test_a_cursor_of_an_older_version_is_forgotten_and_costs_one_sync(watch: Watch) -> None:
     """An update must not stop the sensor."""
     watch.cursor = json.dumps({"version": 0, "anything": 1})
-    assert read_cursor(watch.cursor) is None
+    assert Cursor.read(watch.cursor) == Cursor()
     assert "2025-01-01" in watch.asked()
     assert watch.asked() == []
 

@@ -7,19 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from primero_ona.graph.due import (
-    FOR_GOOD,
-    TOO_SOON,
-    WAITS,
-    Attempt,
-    Change,
-    Cursor,
-    Due,
-    Versions,
-    judge,
-    read_cursor,
-    write_cursor,
-)
+from primero_ona.graph.due import FOR_GOOD, TOO_SOON, WAITS, Attempt, Change, Cursor, Due, Versions, judge
 from primero_ona.ona.bookkeeping import LastLoad
 from primero_ona.primero.changes import Changes
 from primero_ona.quarters import Quarter
@@ -137,22 +125,22 @@ LOOK = Changes("2024-05-15T03:00:00.000Z", 7)
 @pytest.mark.proves("due")
 def test_a_change_is_remembered_until_a_pull_that_began_later_is_loaded() -> None:
     """A load alone proves nothing: its pull may have been over before the change was made."""
-    cursor = Cursor.after(None, LOOK, [Q], ("p", "m"), NOW)
+    cursor = Cursor().after(LOOK, [Q], ("p", "m"), NOW)
     assert cursor.unnumbered
     cursor = cursor.known(9, {Q: BEFORE})
     assert (cursor.unnumbered, cursor.changes) == (False, {Q: Change(NOW, 9)})
-    cursor = read_cursor(write_cursor(cursor))
+    cursor = Cursor.read(cursor.write())
     assert cursor.changes == {Q: Change(NOW, 9)}
-    later = Cursor.after(cursor, LOOK, [], ("p", "m"), NOW + HOUR)
+    later = cursor.after(LOOK, [], ("p", "m"), NOW + HOUR)
     assert (later.changes, later.versions.since) == (cursor.changes, NOW)
     assert later.known(None, {Q: SINCE}).changes == {}
-    again = Cursor.after(cursor, LOOK, [Q], ("p", "newer"), NOW + HOUR)
+    again = cursor.after(LOOK, [Q], ("p", "newer"), NOW + HOUR)
     assert (again.changes, again.versions.since) == ({Q: Change(NOW + HOUR, None)}, NOW + HOUR)
 
 
 def test_a_cursor_of_the_version_before_knows_the_look() -> None:
     """An update must neither stop the sensor nor have every unsettled quarter pulled."""
     text = '{"version": 2, "newest": "2024-05-15T03:00:00.000Z", "total": 7, "ahead": ""}'
-    before = read_cursor(text)
+    before = Cursor.read(text)
     assert (before.look, before.changes) == (LOOK, {})
-    assert Cursor.after(before, LOOK, [], ("p", "m"), NOW).versions.since == NOW
+    assert before.after(LOOK, [], ("p", "m"), NOW).versions.since == NOW

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 import pytest
 
 from primero_ona.graph.assets.indicators import poorly_covered, unusual_changes
@@ -13,12 +11,11 @@ from primero_ona.quarters import Quarter
 NOW = Quarter(2024, 2)
 
 
-def totals(*children: int | None, **more: int) -> dict[tuple[str, date], Total]:
+def totals(*children: int | None, **more: int) -> dict[tuple[str, Quarter], Total]:
     """Totals of 4.8 in 2023-Q2, 2024-Q1 and 2024-Q2; None where there is no figure."""
-    days = date(2023, 4, 1), date(2024, 1, 1), date(2024, 4, 1)
-    found = dict(zip(days, children, strict=True))
+    found = dict(zip((Quarter(2023, 2), Quarter(2024, 1), NOW), children, strict=True))
     known = {"age_unknown": 0, "undated": 0} | more
-    return {("4.8", day): Total(number, **known) for day, number in found.items() if number is not None}
+    return {("4.8", quarter): Total(number, **known) for quarter, number in found.items() if number is not None}
 
 
 @pytest.mark.parametrize(

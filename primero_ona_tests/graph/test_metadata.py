@@ -14,6 +14,7 @@ from primero_ona.graph.metadata import (
     totals_metadata,
     traffic_metadata,
 )
+from primero_ona.primero.client import Traffic
 from primero_ona.quarters import Quarter
 
 
@@ -71,9 +72,9 @@ def test_a_rough_number_changes_once_in_ten_cases(count: int, text: str) -> None
 
 def test_traffic_does_not_tell_how_long_a_case_is() -> None:
     """The bytes of one answer less those of another are the length of one case, and of its words."""
-    few = traffic_metadata(21, 3 * 2**20 + 10, 0.123)
+    few = traffic_metadata(Traffic(21, 3 * 2**20 + 10, 0.123))
     assert few == {"requests (about)": 30, "received (MB, about)": 4, "waited for Primero (s)": 0.12}
-    assert traffic_metadata(30, 3 * 2**20 + 500, 0.123) == few
+    assert traffic_metadata(Traffic(30, 3 * 2**20 + 500, 0.123)) == few
 
 
 def test_national_totals_are_shown_of_the_quarter_that_has_ended_and_of_eight() -> None:

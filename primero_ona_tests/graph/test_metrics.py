@@ -17,8 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from primero_ona.graph import metrics
 from primero_ona.graph.assets.quarterly import PRIMERO
-from primero_ona.graph.resources import OnaDatabaseResource
-from primero_ona_tests.harness import Q1, Graph, small, wired
+from primero_ona_tests.harness import Q1, GivenOna, Graph, small, wired
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def url(graph: Graph) -> str:
     """Where it is served."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    arguments = (graph.instance, OnaDatabaseResource(url=graph.url), "127.0.0.1", port)
+    arguments = (graph.instance, GivenOna(graph.url), "127.0.0.1", port)
     threading.Thread(target=metrics.serve, args=arguments, daemon=True).start()
     until = time.monotonic() + 20
     while time.monotonic() < until:
@@ -105,7 +104,7 @@ def test_health_follows_the_daemon(graph: Graph, url: str) -> None:
 def test_an_ona_that_cannot_be_asked_leaves_the_other_figures(graph: Graph, tmp_path: Any) -> None:
     """And a file for node_exporter has the same as the page."""
     path = tmp_path / "figures.prom"
-    metrics.write(graph.instance, OnaDatabaseResource(url="postgresql://u:s3cret@127.0.0.1:9/x"), path)
+    metrics.write(graph.instance, GivenOna("postgresql://u:s3cret@127.0.0.1:9/x"), path)
     found = samples(path.read_text())
     assert (found["ona_up",], found["runs", "queued"]) == (0, 1)
     assert not [name for name in found if name[0] == "rows"]

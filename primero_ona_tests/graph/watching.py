@@ -16,13 +16,12 @@ from dagster._core.storage.dagster_run import DagsterRun
 
 from primero_ona.definitions import build_defs
 from primero_ona.graph.due import PULLED
-from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
 from primero_ona.graph.steps import stop_run_retries
 from primero_ona.pipeline.stored import current_versions
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona.settings import GraphSettings
-from primero_ona_tests.harness import Clock
+from primero_ona_tests.harness import Clock, GivenOna, GivenPrimero
 
 DEFS = build_defs(settings=GraphSettings(PRIMERO_ONA_START="2023-Q1"))
 
@@ -48,13 +47,8 @@ class Watch:
             cursor=self.cursor,
             definitions=DEFS,
             resources={
-                "primero": PrimeroResource(
-                    url=self.url or self.primero.url,
-                    username=self.primero.username,
-                    password=self.primero.password,
-                    pause=0,
-                ),
-                "ona": OnaDatabaseResource(url=self.ona_url),
+                "primero": GivenPrimero(self.url or self.primero.url, self.primero.username, self.primero.password),
+                "ona": GivenOna(self.ona_url),
             },
         )
         data = DEFS.resolve_sensor_def("watch_primero").evaluate_tick(context)

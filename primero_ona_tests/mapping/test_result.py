@@ -53,7 +53,7 @@ def test_findings_of_batches_add_up():
     first.add("sex", "b", 2)
     second.add("sex", "b")
     second.add("age", None)
-    first.merge(second)
+    first.update(second)
     assert first.as_list() == [
         {"field": "age", "code": None, "count": 1},
         {"field": "sex", "code": "b", "count": 3},

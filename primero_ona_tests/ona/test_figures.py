@@ -9,7 +9,6 @@ import pytest
 from primero_ona.errors import DataError, TransientError
 from primero_ona.ona.connection import connect, lock_loads
 from primero_ona.ona.erasure import erase
-from primero_ona.ona.figures import FigureCounts
 from primero_ona.ona.variants import Lists, fingerprint, variants
 from primero_ona_tests.harness import NOW
 from primero_ona_tests.ona.figures import DEFAULTS, TODAY, computed, frames, stored
@@ -63,12 +62,11 @@ def written(url):
 def test_an_unchanged_computation_writes_nothing(ona_url, ona):
     """Rows written for nothing would make everything look revised."""
     load(ona, *ROWS)
-    first = computed(ona)
+    computed(ona)
     before = written(ona_url)
-    assert (first.inserted, first.revised) == (len(before), 0)
-    again = computed(ona, now=NOW.replace(hour=5))
-    assert again == FigureCounts(unchanged=len(before))
-    assert written(ona_url) == before
+    computed(ona, now=NOW.replace(hour=5))
+    assert written(ona_url) == before != {}
+    assert read(ona_url, "SELECT FROM primero_sync.indicator_history") == []
 
 
 def test_only_figures_that_differ_are_written_and_stamped(ona_url, ona):
@@ -77,13 +75,12 @@ def test_only_figures_that_differ_are_written_and_stamped(ona_url, ona):
     computed(ona)
     before, later = written(ona_url), NOW.replace(hour=5)
     ona.execute("UPDATE cases SET sex = 'Male' WHERE case_id = 'case-1'")
-    counts = computed(ona, now=later)
+    computed(ona, now=later)
     after = written(ona_url)
     changed = {key for key in after if after[key] != before.get(key)}
     assert {key[4] for key in changed} == {"sex", "sex_age", "province_sex"}
     assert {after[key][-1] for key in changed} == {later}
-    assert counts.inserted + counts.updated == len(changed)
-    assert counts.removed == len(before.keys() - after.keys()) > 0
+    assert before.keys() - after.keys(), "what no child is left in is removed"
 
 
 @pytest.mark.proves("figures-fresh")
@@ -158,9 +155,9 @@ def test_a_revised_figure_is_kept_with_what_may_have_caused_it(ona_url, ona, hap
     again(ona, *ROWS)
     computed(ona)
     happens(ona)
-    counts = computed(ona, run_id="run-2")
+    computed(ona, run_id="run-2")
     kept = read(ona_url, "SELECT * FROM primero_sync.indicator_history")
-    assert counts.revised == len(kept) > 0
+    assert kept
     plain = [row for row in kept if row["dimension"] in ("all", "sex")]
     assert {row["reason"] for row in plain if row["new"] > row["old"]} == rising
     assert {row["reason"] for row in plain if row["new"] < row["old"]} == falling
@@ -191,17 +188,17 @@ def test_a_figure_is_computed_only_where_something_happened_since(ona):
     """A sync that changes nothing must not pay for it; and nothing that changes a figure may be missed."""
     load(ona, *ROWS)
     ask = {"always": False, "now": datetime.now(UTC)}
-    assert computed(ona, **ask).computed, "it was never computed"
-    assert not computed(ona, **ask).computed
+    assert computed(ona, **ask), "it was never computed"
+    assert not computed(ona, **ask)
     load(ona, *ROWS)
-    assert not computed(ona, **ask).computed, "a load that writes nothing changes nothing"
+    assert not computed(ona, **ask), "a load that writes nothing changes nothing"
     load(ona, [case(1, age=3), *ROWS[0][1:]], ROWS[1])
-    assert computed(ona, **ask).computed
-    assert computed(ona, **ask | {"defaults": DEFAULTS | {"4.8": "registered"}}).computed
-    assert computed(ona, **ask | {"first_year": 2021}).computed
+    assert computed(ona, **ask)
+    assert computed(ona, **ask | {"defaults": DEFAULTS | {"4.8": "registered"}})
+    assert computed(ona, **ask | {"first_year": 2021})
     erase(ona, [id_of(1)], NOW)
-    assert computed(ona, **ask | {"first_year": 2021}).computed
-    assert computed(ona, **ask | {"now": datetime.now(UTC) + timedelta(days=1)}).computed, "periods may have begun"
+    assert computed(ona, **ask | {"first_year": 2021})
+    assert computed(ona, **ask | {"now": datetime.now(UTC) + timedelta(days=1)}), "periods may have begun"
 
 
 @pytest.mark.proves("figures-fresh")

@@ -163,18 +163,26 @@ def test_rows_that_do_not_arrive_are_noticed(ona_url, ona):
     assert case_ids(ona_url) == {}
 
 
-def test_a_row_that_appears_after_the_decision_never_becomes_another_childs(ona_url, ona, monkeypatch):
+@pytest.mark.parametrize(
+    ("table", "written"),
+    [
+        ("cases", "cases (case_id, primero_id) VALUES ('case-1', %s)"),
+        ("services", "services (unique_id, case_id, primero_case_id) VALUES ('service-1', 'case-2', %s)"),
+    ],
+)
+def test_a_row_that_appears_after_the_decision_never_becomes_another_childs(ona_url, ona, monkeypatch, table, written):
     """ONA has other writers, whom our lock does not stop; the last guard is in the statement itself."""
 
     def somebody_writes_first(*arguments):
         with connect(ona_url) as other:
-            other.execute("INSERT INTO cases (case_id, primero_id) VALUES ('case-1', %s)", (id_of(2),))
+            other.execute(f"INSERT INTO {written}".encode(), (id_of(2),))
         return remove_services(*arguments)
 
     monkeypatch.setattr("primero_ona.ona.load.remove_services", somebody_writes_first)
-    with pytest.raises(TransientError, match="0 rows of cases were written where 1 should"):
-        load(ona, [case(1)])
-    assert case_ids(ona_url) == {"case-1": id_of(2)}
+    with pytest.raises(TransientError, match=f"0 rows of {table} were written where 1 should"):
+        load(ona, [case(1)], [service(1, 1)])
+    found = read(ona_url, "SELECT primero_id::text AS id FROM cases UNION SELECT primero_case_id::text FROM services")
+    assert found == [{"id": id_of(2)}]
 
 
 def test_tables_are_found_by_the_search_path(ona_url, empty_ona):

@@ -11,13 +11,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from primero_ona.graph.resources import OnaDatabaseResource
 from primero_ona.ona.bookkeeping import list_entries, quarter_status
 from primero_ona.ona.connection import connect, lock_loads, lock_of_all
 from primero_ona.ona.erasure import erase, note_stored_rows
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.ona.roles import ROLES, VIEWS_SCHEMA, roles_sql
-from primero_ona_tests.harness import NOW, Graph, small, wired
+from primero_ona_tests.harness import NOW, GivenOna, Graph, small, wired
 
 #: Whether each role may do it: owner, loader, dashboard, auditor, figures.
 MAY = {
@@ -150,7 +149,7 @@ def test_each_role_may_do_exactly_this(graph, statement):
 @pytest.mark.proves("ona-roles")
 def test_a_whole_sync_works_as_the_loader(graph):
     """Rights that a sync lacks are found at the quarter's end, by those who wait for the figures."""
-    graph.defs = graph.wire(ona=OnaDatabaseResource(url=login(graph, "ona_loader")))
+    graph.defs = graph.wire(ona=GivenOna(login(graph, "ona_loader")))
     outcome = graph.sync()
     assert outcome.failure is None
     assert graph.sql("SELECT count(*) FROM cases")[0][0] > 10
@@ -194,7 +193,7 @@ def test_every_table_of_the_bookkeeping_has_its_rights(graph):
 @pytest.mark.proves("erasure")
 def test_an_erasure_and_an_audit_work_with_their_own_rights(graph):
     """Column grants are easily one column short, and an erasure is a promise to a family."""
-    graph.defs = graph.wire(ona=OnaDatabaseResource(url=login(graph, "ona_loader")))
+    graph.defs = graph.wire(ona=GivenOna(login(graph, "ona_loader")))
     graph.sync()
     case = graph.sql("SELECT primero_id::text FROM cases ORDER BY 1 LIMIT 1")[0][0]
     with connect(login(graph, "ona_loader")) as conn:
@@ -226,7 +225,7 @@ def strangers(graph) -> Iterator[list[str]]:
 @pytest.mark.proves("lock-needs-right")
 def test_who_may_only_connect_holds_no_load_up(graph, strangers):
     """A forgotten login on some laptop could otherwise stop every load, and for as long as it likes."""
-    graph.defs = graph.wire(ona=OnaDatabaseResource(url=login(graph, "ona_loader")))
+    graph.defs = graph.wire(ona=GivenOna(login(graph, "ona_loader")))
     holders = [as_user(graph, "stranger"), login(graph, "ona_dashboard"), login(graph, "ona_auditor")]
     with contextlib.ExitStack() as stack:
         for url in holders:

@@ -18,8 +18,7 @@ from primero_ona.mapping.membership import membership, sort_cases
 from primero_ona.ona.bookkeeping import PULL_NUMBER, next_pull
 from primero_ona.ona.connection import connect, partition_lock
 from primero_ona.ona.erasure import erase
-from primero_ona.pipeline.carry import rule_sources, rules_version
-from primero_ona.pipeline.stored import EXITS, UNDER18, forget
+from primero_ona.pipeline.stored import EXITS, UNDER18, forget, rule_sources, rules_version
 from primero_ona.primero.fields import PullPolicy, cut_location
 from primero_ona.primero.raw import raw_columns
 from primero_ona.primero.walk import believed
@@ -86,7 +85,7 @@ def registered_ahead(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     day = local_today() + timedelta(days=2)
     world.primero.update(world.open_ids()[0], registration_date=day.isoformat(), date_of_birth="2010-01-01")
     assert world.pull().report.since
-    for module in ("extract", "sink"):
+    for module in ("carry", "sink"):
         monkeypatch.setattr(f"primero_ona.pipeline.{module}.local_today", lambda: day)
 
 

@@ -1,6 +1,6 @@
 """Bounds in time and bytes: an answer may trickle, hang, swell or repeat itself in any form, and the question ends.
 
-Raw sockets, since no honest server has these forms. Deadlines are shortened by the client's own parameters.
+Raw sockets, since no honest server has these forms. The limits of the client are shortened.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from primero_ona.primero.changes import changes_since
 from primero_ona.primero.client import Page, PrimeroClient
 from primero_ona.primero.inventory import take_inventory
 from primero_ona.primero.pull import pull_cases
-from primero_ona.primero.reference import complete_list
+from primero_ona.primero.reference import read_list
 from primero_ona.primero.walk import Window
 from primero_ona.quarters import Quarter
 from primero_ona.sandbox.cases import Wish
@@ -78,19 +78,19 @@ TRICKLES: dict[str, tuple[bytes, bytes]] = {
     "what follows the last chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X-A: a\r\n"),
     "an error's body": (b"HTTP/1.1 503 No\r\nContent-Length: 9000000\r\n\r\n", b" "),
 }
-LIMITS = {
-    "one answer": {"answer_seconds": 0.3},
-    "all attempts": {"patience": 0.3},
-    "a tick of the sensor": {"total": 0.3},
-}
+LIMITS = {"one answer": "ANSWER_SECONDS", "all attempts": "PATIENCE", "a tick of the sensor": None}
+CLIENT = "primero_ona.primero.client"
 
 
 @pytest.mark.parametrize("limit", LIMITS)
 @pytest.mark.parametrize("form", TRICKLES)
 @pytest.mark.proves("slow-answer")
-def test_an_answer_that_trickles_in_any_form_is_left_at_each_deadline_and_is_transient(form, limit):
+def test_an_answer_that_trickles_in_any_form_is_left_at_each_deadline_and_is_transient(form, limit, monkeypatch):
     """A piece that comes in time meets no limit on silence, so a run was held for ever, and Primero's place in the queue."""
     begun, piece = TRICKLES[form]
+    if LIMITS[limit]:
+        monkeypatch.setattr(f"{CLIENT}.{LIMITS[limit]}", 0.3)
+    monkeypatch.setattr(f"{CLIENT}.TIMEOUT", (5, 30))
     stopped, hung_up = threading.Event(), threading.Event()
 
     def trickle(connection: socket.socket) -> None:
@@ -111,7 +111,7 @@ def test_an_answer_that_trickles_in_any_form_is_left_at_each_deadline_and_is_tra
 
     with (
         serving(trickle) as url,
-        PrimeroClient(url, "u", "p", pause=0, timeout=(5, 30), **LIMITS[limit]) as client,
+        PrimeroClient(url, "u", "p", pause=0, total=None if LIMITS[limit] else 0.3) as client,
         pytest.raises(TransientError, match="did not end its answer to cases"),
     ):
         client.page("cases", {"per": 1})
@@ -121,8 +121,9 @@ def test_an_answer_that_trickles_in_any_form_is_left_at_each_deadline_and_is_tra
 
 
 @pytest.mark.proves("slow-answer")
-def test_a_handshake_of_tls_that_trickles_is_left():
+def test_a_handshake_of_tls_that_trickles_is_left(monkeypatch):
     """It comes before anything of HTTP, and its socket is another one than the answer's."""
+    monkeypatch.setattr(f"{CLIENT}.ANSWER_SECONDS", 0.3)
     stopped = threading.Event()
 
     def trickle(connection: socket.socket) -> None:
@@ -132,7 +133,7 @@ def test_a_handshake_of_tls_that_trickles_is_left():
 
     with (
         serving(trickle) as url,
-        PrimeroClient(url.replace("http", "https"), "u", "p", pause=0, answer_seconds=0.3) as client,
+        PrimeroClient(url.replace("http", "https"), "u", "p", pause=0) as client,
         pytest.raises(TransientError, match="did not end its answer"),
     ):
         client.page("cases", {"per": 1})
@@ -144,8 +145,9 @@ def test_a_name_server_that_hangs_is_not_waited_for(monkeypatch):
     """Looking up a name knows no time limit at all, and there is no socket that could be shut."""
     stopped = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: stopped.wait(30) and [])
+    monkeypatch.setattr(f"{CLIENT}.ANSWER_SECONDS", 0.3)
     with (
-        PrimeroClient("https://primero.example.org", "u", "p", pause=0, answer_seconds=0.3) as client,
+        PrimeroClient("https://primero.example.org", "u", "p", pause=0) as client,
         pytest.raises(TransientError, match="did not end its answer"),
     ):
         client.page("cases", {"per": 1})
@@ -154,8 +156,9 @@ def test_a_name_server_that_hangs_is_not_waited_for(monkeypatch):
 
 
 @pytest.mark.proves("slow-answer")
-def test_the_deadline_of_one_answer_does_not_end_the_next_one():
+def test_the_deadline_of_one_answer_does_not_end_the_next_one(monkeypatch):
     """The timer belongs to a request, and the connection is kept for the next."""
+    monkeypatch.setattr(f"{CLIENT}.ANSWER_SECONDS", 0.5)
 
     def answer(connection: socket.socket) -> None:
         while True:
@@ -163,7 +166,7 @@ def test_the_deadline_of_one_answer_does_not_end_the_next_one():
             if not connection.recv(65_536):
                 return
 
-    with serving(answer) as url, PrimeroClient(url, "u", "p", pause=0, answer_seconds=0.5) as client:
+    with serving(answer) as url, PrimeroClient(url, "u", "p", pause=0) as client:
         until = datetime.now(UTC).timestamp() + 1.2
         while datetime.now(UTC).timestamp() < until:
             assert client.page("cases", {"per": 1}).rows == []
@@ -181,10 +184,11 @@ LARGE: dict[str, bytes] = {
 
 @pytest.mark.parametrize("form", LARGE)
 @pytest.mark.proves("huge-answer")
-def test_an_answer_that_swells_is_left_at_the_limit_and_takes_no_more_memory(form):
+def test_an_answer_that_swells_is_left_at_the_limit_and_takes_no_more_memory(form, monkeypatch):
     """Ten megabytes of gzip became 2.8 GB, which ends the process, and with it what it worked at."""
+    monkeypatch.setattr(f"{CLIENT}.ANSWER_BYTES", 2_000_000)
     with serving(lambda connection: connection.sendall(LARGE[form])) as url:
-        client = PrimeroClient(url, "u", "p", pause=0, answer_bytes=2_000_000)
+        client = PrimeroClient(url, "u", "p", pause=0)
         tracemalloc.start()
         try:
             with client, pytest.raises(DataError, match="more than 2,000,000 bytes"):
@@ -197,8 +201,9 @@ def test_an_answer_that_swells_is_left_at_the_limit_and_takes_no_more_memory(for
 
 @pytest.mark.parametrize("head", [b"", b"Content-Length: 99999999999\r\n", b"Transfer-Encoding: chunked\r\n"], ids=str)
 @pytest.mark.proves("huge-answer")
-def test_a_body_without_an_end_is_left_at_the_limit(head):
+def test_a_body_without_an_end_is_left_at_the_limit(head, monkeypatch):
     """It comes quickly, so that no deadline saves the memory."""
+    monkeypatch.setattr(f"{CLIENT}.ANSWER_BYTES", 2_000_000)
     piece = b" " * 65_536
     sent = (b"10000\r\n" + piece + b"\r\n") if b"chunked" in head else piece
 
@@ -209,7 +214,7 @@ def test_a_body_without_an_end_is_left_at_the_limit(head):
 
     with (
         serving(pour) as url,
-        PrimeroClient(url, "u", "p", pause=0, answer_bytes=2_000_000) as client,
+        PrimeroClient(url, "u", "p", pause=0) as client,
         pytest.raises(DataError, match="more than 2,000,000 bytes"),
     ):
         client.page("cases", {"per": 1})
@@ -342,5 +347,5 @@ def test_a_reference_list_whose_pages_are_all_alike_is_asked_for_twice():
         PrimeroClient(url, "u", "p", pause=0) as client,
         pytest.raises(DataError, match="page 2 of locations brings nothing"),
     ):
-        complete_list(client, "locations", "code", {})
+        read_list(client, "locations")
     assert len(asked) == 2

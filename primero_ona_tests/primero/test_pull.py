@@ -322,7 +322,7 @@ def test_the_first_question_of_a_pull_reads_no_json(primero):
 def test_an_empty_quarter_is_an_answer_after_it_was_asked_again(primero):
     """A quarter before the first case has no rows, and that is no fault."""
     report, sink = pull(primero, Quarter(2019, 1))
-    assert (report.received, sink.ids) == (0, [])
+    assert (report.kept, sink.ids) == (0, [])
 
 
 def test_rows_outside_the_exact_window_are_cut_though_primero_sends_them(primero):

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from primero_ona.errors import DataError
-from primero_ona.primero.reference import catalogue, contents_of, districts
+from primero_ona.primero.reference import catalogue, content_of, districts
 
 
 def place(code: str, kind: str, *above: str, en: str = "", km: str = "", **more: Any) -> dict[str, Any]:
@@ -165,5 +165,7 @@ def test_null_texts_and_missing_lists_are_untranslated():
 
 def test_half_a_character_in_a_list_costs_that_character_alone():
     """It is valid JSON that UTF-8 cannot hold, so one name stopped the refresh of all lists."""
-    contents = contents_of([{"unique_id": "a", "name": {"en": "Kep\ud800"}}, {"unique_id": "b", "name": {"en": "ក"}}])
+    contents = map(
+        content_of, [{"unique_id": "a", "name": {"en": "Kep\ud800"}}, {"unique_id": "b", "name": {"en": "ក"}}]
+    )
     assert [orjson.loads(content)["name"]["en"] for content in contents] == ["Kep?", "ក"]

@@ -36,8 +36,17 @@ from primero_ona.pipeline.carry import CARRY
 from primero_ona.pipeline.load import load_stored_quarter
 from primero_ona.pipeline.reconcile import Reconciliation, reconcile
 from primero_ona.pipeline.reference import scope_in_use
-from primero_ona.pipeline.stored import EXITS, REFERENCE, REINTEGRATION, UNDER18, Scope, StoredAssets
-from primero_ona.pipeline.transform import map_quarter_cases, map_quarter_services
+from primero_ona.pipeline.stored import (
+    EXITS,
+    MAPPED_CASES,
+    MAPPED_SERVICES,
+    REFERENCE,
+    REINTEGRATION,
+    UNDER18,
+    Scope,
+    StoredAssets,
+)
+from primero_ona.pipeline.transform import map_quarter
 from primero_ona.primero.client import PrimeroClient
 from primero_ona.primero.fields import PullPolicy
 from primero_ona.quarters import Quarter
@@ -147,8 +156,8 @@ def stored_content(place: Place, quarter: Quarter) -> dict[str, Any]:
 
 def load(place: Place, quarter: Quarter, run_id: str) -> None:
     """Map what is stored of a quarter and load it, as the mapped assets and ONA's do."""
-    map_quarter_cases(place.connect, place.stored, quarter)
-    map_quarter_services(place.connect, place.stored, quarter)
+    for asset in (MAPPED_CASES, MAPPED_SERVICES):
+        map_quarter(place.connect, place.stored, quarter, asset)
     with place.connect() as conn:
         load_stored_quarter(conn, place.stored, quarter, run_id, datetime.now(UTC))
 

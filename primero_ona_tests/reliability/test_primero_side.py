@@ -23,7 +23,7 @@ from primero_ona.primero.walk import Window
 from primero_ona.sandbox.cases import Wish
 from primero_ona.sandbox.primero import SandboxPrimero
 from primero_ona_tests import quick
-from primero_ona_tests.harness import NOW, Q1, Q2, Clock
+from primero_ona_tests.harness import NOW, Q1, Q2, Clock, GivenPrimero
 from primero_ona_tests.primero.pulling import Kept, truth
 from primero_ona_tests.primero.test_bounds import serving
 from primero_ona_tests.reliability.syncing import sync_plainly
@@ -184,24 +184,22 @@ def test_a_server_that_names_a_time_is_given_it(primero, pauses):
 
 
 @pytest.mark.proves("retries")
-def test_no_attempt_is_begun_after_the_patience_is_spent(primero, pauses):
+def test_no_attempt_is_begun_after_the_patience_is_spent(primero, pauses, monkeypatch):
     """The total must hold whatever the pauses: a minute of patience does not allow a third pause of 25 seconds."""
     primero.fail("unavailable", times=None, seconds=25)
+    monkeypatch.setattr(client_module, "PATIENCE", 20)
     credentials = (primero.url, primero.username, primero.password)
-    with PrimeroClient(*credentials, patience=20) as client, pytest.raises(TransientError):
+    with PrimeroClient(*credentials) as client, pytest.raises(TransientError):
         client.page("cases", {"per": 1})
     assert (len(primero.log), pauses) == (1, [])
 
 
 @pytest.mark.proves("slow-answer")
-def test_an_answer_that_never_ends_is_left(primero):
+def test_an_answer_that_never_ends_is_left(primero, monkeypatch):
     """It keeps trickling, so that no limit on silence ever meets it."""
     primero.fail("endless", times=None)
-    credentials = (primero.url, primero.username, primero.password)
-    with (
-        PrimeroClient(*credentials, pause=0, answer_seconds=0.3) as client,
-        pytest.raises(TransientError, match="did not end"),
-    ):
+    monkeypatch.setattr(client_module, "ANSWER_SECONDS", 0.3)
+    with asked(primero) as client, pytest.raises(TransientError, match="did not end"):
         client.page("cases", {"per": 1})
 
 
@@ -217,12 +215,12 @@ def test_the_questions_of_one_client_share_a_total(primero):
 
 
 @pytest.mark.proves("retries")
-def test_silence_is_given_up_after_three_tries(primero):
+def test_silence_is_given_up_after_three_tries(primero, monkeypatch):
     """Five minutes of silence, with the time limits shortened a thousandfold."""
     primero.fail("silence", times=None, seconds=2)
-    credentials = (primero.url, primero.username, primero.password)
+    monkeypatch.setattr(client_module, "TIMEOUT", (1, 0.2))
     with (
-        PrimeroClient(*credentials, pause=0, timeout=(1, 0.2)) as client,
+        asked(primero) as client,
         pytest.raises(TransientError, match="did not answer cases in time, 3 times"),
     ):
         client.page("cases", {"per": 1})
@@ -260,9 +258,7 @@ def client_json(value: object) -> str:
 @pytest.mark.proves("refused-login")
 def test_a_wrong_password_is_asked_once_by_a_run_and_the_run_is_not_tried_again(graph):
     """Six failed logins lock the account of everybody who uses it, and run retries are asked by a daemon."""
-    from primero_ona.graph.resources import PrimeroResource
-
-    wrong = PrimeroResource(url=graph.primero.url, username=graph.primero.username, password="wrong", pause=0)
+    wrong = GivenPrimero(graph.primero.url, graph.primero.username, "wrong")
     graph.defs = graph.wire(primero=wrong)
     outcome = graph.sync(Q1)
     assert (outcome.kind, "refuses the login" in (outcome.failure or "")) == ("RefusedError", True)
@@ -292,9 +288,7 @@ def test_a_wrong_password_is_asked_once_by_a_tick_of_the_sensor(graph):
     """It ticks every quarter of an hour."""
     import dagster as dg
 
-    from primero_ona.graph.resources import PrimeroResource
-
-    wrong = PrimeroResource(url=graph.primero.url, username=graph.primero.username, password="wrong", pause=0)
+    wrong = GivenPrimero(graph.primero.url, graph.primero.username, "wrong")
     sensor = graph.defs.get_sensor_def("watch_primero")
     context = dg.build_sensor_context(
         instance=graph.instance, resources={"primero": wrong, "ona": graph.resources["ona"]}, cursor=None

@@ -24,8 +24,8 @@ from primero_ona.ona.bookkeeping import PULL_NUMBER
 from primero_ona.ona.connection import connect
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.pipeline.load import load_stored_quarter
-from primero_ona.pipeline.stored import EXITS, REINTEGRATION, UNDER18, StoredAssets
-from primero_ona.pipeline.transform import map_quarter_cases, map_quarter_services
+from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, StoredAssets
+from primero_ona.pipeline.transform import map_quarter
 from primero_ona.primero.raw import RAW_SCHEMA
 from primero_ona.quarters import Quarter
 from primero_ona.storage.partitions import PartitionStore, PartitionWriter, Stored
@@ -95,8 +95,8 @@ def map_and_load(stored: StoredAssets, count: int, url: str) -> None:
     fill(stored.writer(UNDER18, quarter), raw_frames(count))
     for asset in (REINTEGRATION, EXITS):
         fill(stored.writer(asset, quarter), iter(()))
-    map_quarter_cases(lambda: connect(url), stored, quarter)
-    map_quarter_services(lambda: connect(url), stored, quarter)
+    for asset in (MAPPED_CASES, MAPPED_SERVICES):
+        map_quarter(lambda: connect(url), stored, quarter, asset)
     with connect(url) as conn:
         loaded = load_stored_quarter(conn, stored, quarter, "memory", datetime.now(UTC))
     assert (loaded.cases.inserted, loaded.services.inserted) == (count * RAW_ROWS, count * RAW_ROWS * 3)

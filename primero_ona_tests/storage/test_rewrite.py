@@ -14,8 +14,6 @@ from cryptography.fernet import Fernet
 
 from primero_ona.definitions import build_defs
 from primero_ona.errors import ConfigError, DataError, TransientError
-from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage
-from primero_ona.graph.retention import oldest_kept
 from primero_ona.ona.connection import connect, lock_of_all, partition_lock
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.pipeline import stored as upkeep
@@ -24,7 +22,7 @@ from primero_ona.primero.raw import EXIT_SCHEMA
 from primero_ona.quarters import Quarter, current_quarter
 from primero_ona.settings import GraphSettings
 from primero_ona.storage.partitions import PartitionStore, forget, purge, rotate
-from primero_ona_tests.harness import table
+from primero_ona_tests.harness import GivenOna, GivenStorage, table
 from primero_ona_tests.raw import raw_frame, uuid_of
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
@@ -134,20 +132,20 @@ def test_what_cannot_be_removed_is_an_error_that_says_that_it_is_still_there(tmp
 def test_the_retention_setting_deletes_on_schedule(tmp_path, ona, ona_url):
     """What must be deleted by hand is not deleted."""
     open_quarter = current_quarter()
-    old = oldest_kept(open_quarter, 3)
-    for quarter in (open_quarter, oldest_kept(open_quarter, 2), old):
+    kept = open_quarter.previous().previous()
+    for quarter in (open_quarter, kept, kept.previous()):
         write(tmp_path, quarter, 1)
     defs = build_defs(
         settings=GraphSettings(PRIMERO_ONA_RETENTION_QUARTERS="2"),
         resources={
-            "partitions": PartitionStorage(url=str(tmp_path), fernet_keys=OLD),
-            "ona": OnaDatabaseResource(url=ona_url),
+            "partitions": GivenStorage(str(tmp_path), OLD),
+            "ona": GivenOna(ona_url),
         },
     )
     assert defs.resolve_schedule_def("purge_nightly").default_status == dg.DefaultScheduleStatus.RUNNING
     with dg.DagsterInstance.ephemeral() as instance:
         assert defs.resolve_job_def("purge_stored").execute_in_process(instance=instance).success
-    assert stored(tmp_path).quarters(ASSET) == [oldest_kept(open_quarter, 2), open_quarter]
+    assert stored(tmp_path).quarters(ASSET) == [kept, open_quarter]
 
 
 def test_without_a_retention_setting_nothing_deletes_by_itself():

@@ -1,13 +1,12 @@
 """Group 3_load: a quarter's rows go into ONA, cases and services in one transaction; their checks; and who reads them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
-from primero_ona.contract.column import Table
 from primero_ona.contract.derived import INDICATOR_FIGURES
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.graph.checks import Results, answer, check_specs, report
@@ -21,14 +20,10 @@ from primero_ona.graph.metadata import (
     lineage_from,
     quarter_metadata,
 )
-from primero_ona.graph.resources import OnaDatabaseResource
+from primero_ona.graph.resources import Ona, Partitions
 from primero_ona.mapping.labels import MAPPING_VERSION
-from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, StoredAssets
+from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES
 from primero_ona.quarters import Quarter
-
-if TYPE_CHECKING:
-    from primero_ona.ona.checks import Comparison, KeyCounts
-    from primero_ona.ona.load import TableCounts
 
 CASES_KEY = dg.AssetKey(["ona", "cases"])
 SERVICES_KEY = dg.AssetKey(["ona", "services"])
@@ -48,20 +43,11 @@ DASHBOARDS = dg.AssetSpec(
     kinds={"dashboard"},
 )
 
-
 #: What the load itself checks of each table, in its transaction, where the mapped rows are at hand.
-_LOAD_CHECKS = (
-    (
-        "quarter_loaded",
-        "Every mapped row of the quarter stands in ONA with equal content, or is counted as stale.",
-        False,
-    ),
-    (
-        "plain_keys",
-        "Rows that share their plain key with another row, which has it; they are in ONA under a key of their own.",
-        False,
-    ),
-)
+_LOAD_CHECKS = {
+    "quarter_loaded": "Every mapped row of the quarter stands in ONA with equal content, or is counted as stale.",
+    "plain_keys": "Rows that share their plain key with another row, which has it; they are in ONA under a key of their own.",
+}
 
 
 def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
@@ -81,21 +67,16 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
                 kinds={"postgres", "table"},
                 code_version=MAPPING_VERSION,
                 freshness_policy=LOADED,
-                metadata={
-                    **contract_metadata(table, loaded=True),
-                    "dagster/table_name": table.name,
-                },
+                metadata={**contract_metadata(table, loaded=True), "dagster/table_name": table.name},
             )
             for key, (table, _, text) in _TABLES.items()
         ],
-        check_specs=[spec for key in _TABLES for spec in check_specs(quarters, key, *_LOAD_CHECKS)],
+        check_specs=[spec for key in _TABLES for spec in check_specs(quarters, key, _LOAD_CHECKS)],
         partitions_def=quarters,
         pool="ona_database",
     )
     def load_quarter_into_ona(
-        context: dg.AssetExecutionContext,
-        ona: dg.ResourceParam[OnaDatabaseResource],
-        partitions: dg.ResourceParam[StoredAssets],
+        context: dg.AssetExecutionContext, ona: Ona, partitions: Partitions
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         """Load the quarter in one transaction and report by table what was written, and whether it stands there."""
         from primero_ona.pipeline.load import load_stored_quarter, table_sizes
@@ -104,80 +85,60 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
         with ona.connection() as connection:
             result = load_stored_quarter(connection, partitions, quarter, context.run_id, datetime.now(UTC))
             sizes = table_sizes(connection)
+        answers = []
         for key, counts in ((CASES_KEY, result.cases), (SERVICES_KEY, result.services)):
             table, mapped, _ = _TABLES[key]
-            size = {"dagster/row_count": sizes[table.name], "connection to ONA": ona.protection()}
-            metadata = {**_metadata(quarter, counts), **size, **lineage_from(dg.AssetKey(mapped), table)}
-            yield dg.MaterializeResult(asset_key=key, metadata=metadata)
-        yield from report(
-            [
-                *(_loaded(key, result.compared[table.name]) for key, (table, *_) in _TABLES.items()),
-                _plain_keys(CASES_KEY, result.cases),
-                _plain_keys(SERVICES_KEY, result.services),
+            outcomes = asdict(counts)
+            metadata = {
+                **quarter_metadata(quarter, counts.inserted + counts.updated + counts.unchanged),
+                **outcomes,
+                "rows by outcome": count_table(outcomes, "outcome"),
+                "dagster/row_count": sizes[table.name],
+                "connection to ONA": ona.protection(),
+            }
+            yield dg.MaterializeResult(asset_key=key, metadata=metadata | lineage_from(mapped, table))
+            found = result.compared[table.name]
+            faults = {
+                "mapped row missing in ONA": found.missing,
+                "mapped row with other content in ONA": found.different,
+            }
+            good = f"of {found.rows:,} mapped rows {found.equal:,} stand in ONA, {found.stale:,} are stale"
+            own = {"row under a key of its own: another row has the plain one": counts.own_keys}
+            answers += [
+                answer(key, "quarter_loaded", faults, good=good, rows=found.rows, stale=found.stale),
+                answer(key, "plain_keys", own, good="every row has its plain key", warn=True),
             ]
-        )
+        yield from report(answers)
 
     return load_quarter_into_ona
 
 
 def ona_checks(quarters: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
     """What must hold of all of ONA's rows, by its own SQL: the last defence, whatever ran before."""
-    unique = ("keys_unique", "Keys are unique and never null, across all quarters.", False)
+    unique = {"keys_unique": "Keys are unique and never null, across all quarters."}
+    orphans = {"no_orphans": "No service stands in ONA without its case."}
 
     @dg.multi_asset_check(
         name="check_ona",
-        specs=[
-            *check_specs(quarters, CASES_KEY, unique),
-            *check_specs(
-                quarters, SERVICES_KEY, unique, ("no_orphans", "No service stands in ONA without its case.", False)
-            ),
-        ],
+        specs=[*check_specs(quarters, CASES_KEY, unique), *check_specs(quarters, SERVICES_KEY, unique | orphans)],
         config_schema={},
         pool="ona_database",
     )
-    def check(ona: dg.ResourceParam[OnaDatabaseResource]) -> Results:
+    def check(ona: Ona) -> Results:
         """Count keys that are missing or repeated, and services without their case."""
         from primero_ona.ona.checks import check_keys, count_orphan_services
 
         with ona.connection() as connection:
-            keys, orphans = check_keys(connection), count_orphan_services(connection)
-        lost = {"service without its case": orphans}
-        yield from report(
-            [
-                *(_keys_unique(key, table, keys) for key, (table, *_) in _TABLES.items()),
-                answer(SERVICES_KEY, "no_orphans", lost, good="every service has its case"),
-            ]
-        )
+            keys, lost = check_keys(connection), {"service without its case": count_orphan_services(connection)}
+        answers = [answer(SERVICES_KEY, "no_orphans", lost, good="every service has its case")]
+        for key, (table, *_) in _TABLES.items():
+            # Its own key, and of cases Primero's id too.
+            own = {name: counts for name, counts in keys.items() if name.startswith(f"{table.name}.")}
+            faults = {f"{name} missing": counts.missing for name, counts in own.items()}
+            faults |= {f"{name} repeated": counts.repeated for name, counts in own.items()}
+            rows = own[f"{table.name}.{table.key}"].rows
+            good = f"all {rows:,} rows have a key of their own"
+            answers.append(answer(key, "keys_unique", faults, good=good, rows=rows))
+        yield from report(answers)
 
     return check
-
-
-def _keys_unique(asset: dg.AssetKey, table: Table, keys: "Mapping[str, KeyCounts]") -> dg.AssetCheckResult:
-    """All key columns of a table: its own key, and of cases Primero's id too."""
-    own = {name: counts for name, counts in keys.items() if name.startswith(f"{table.name}.")}
-    missing = {f"{name} missing": counts.missing for name, counts in own.items()}
-    repeated = {f"{name} repeated": counts.repeated for name, counts in own.items()}
-    rows = own[f"{table.name}.{table.key}"].rows
-    return answer(
-        asset, "keys_unique", missing | repeated, good=f"all {rows:,} rows have a key of their own", rows=rows
-    )
-
-
-def _loaded(asset: dg.AssetKey, found: "Comparison") -> dg.AssetCheckResult:
-    faults = {"mapped row missing in ONA": found.missing, "mapped row with other content in ONA": found.different}
-    good = f"of {found.rows:,} mapped rows {found.equal:,} stand in ONA, {found.stale:,} are stale"
-    return answer(asset, "quarter_loaded", faults, good=good, rows=found.rows, stale=found.stale)
-
-
-def _plain_keys(asset: dg.AssetKey, counts: "TableCounts") -> dg.AssetCheckResult:
-    faults = {"row under a key of its own: another row has the plain one": counts.own_keys}
-    return answer(asset, "plain_keys", faults, good="every row has its plain key", warn=True)
-
-
-def _metadata(quarter: Quarter, counts: "TableCounts") -> dict[str, Any]:
-    numbers = asdict(counts)
-    return {
-        **quarter_metadata(quarter, counts.inserted + counts.updated + counts.unchanged),
-        **numbers,
-        "rows by outcome": count_table(numbers, "outcome"),
-    }

@@ -8,6 +8,7 @@ import dagster as dg
 
 from primero_ona.contract.column import Table
 from primero_ona.contract.tables import CASES, SERVICES
+from primero_ona.errors import NAMED_CASES
 from primero_ona.graph.assets.reference import LOOKUP_KEY, REFERENCE_KEY
 from primero_ona.graph.metadata import (
     EXTRACT,
@@ -23,17 +24,9 @@ from primero_ona.graph.metadata import (
     traffic_metadata,
 )
 from primero_ona.graph.partitions import WHOLE_TAG
-from primero_ona.graph.resources import OnaDatabaseResource, PrimeroResource
-from primero_ona.pipeline.stored import (
-    EXITS,
-    MAPPED_CASES,
-    MAPPED_SERVICES,
-    REINTEGRATION,
-    UNDER18,
-    StoredAssets,
-    current_versions,
-)
-from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS, PullPolicy
+from primero_ona.graph.resources import Ona, Partitions, Primero
+from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES, REINTEGRATION, UNDER18, current_versions
+from primero_ona.primero.fields import EXIT_COLUMNS, RAW_COLUMNS, PullPolicy, warn_of_fields
 from primero_ona.quarters import Quarter, local_time
 
 if TYPE_CHECKING:
@@ -76,10 +69,7 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
         pool="primero_api",
     )
     def pull_quarter(
-        context: dg.AssetExecutionContext,
-        primero: dg.ResourceParam[PrimeroResource],
-        ona: dg.ResourceParam[OnaDatabaseResource],
-        partitions: dg.ResourceParam[StoredAssets],
+        context: dg.AssetExecutionContext, primero: Primero, ona: Ona, partitions: Partitions
     ) -> Iterator[dg.MaterializeResult[Any]]:
         """Walk the quarter, or its changes, and sort its cases while they arrive."""
         from primero_ona.pipeline import extract
@@ -88,8 +78,16 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
         with primero.client() as client:
             whole = WHOLE_TAG in context.run.tags
             pulled = extract.pull_quarter(client, ona.connection, partitions, quarter, policy, whole=whole)
-        for text in pulled.warnings:
+        report = pulled.report
+        for text in warn_of_fields(report.fields.missing):
             context.log.warning(text)
+        if report.ahead:
+            context.log.warning(
+                "%d cases are stamped more than an hour ahead of Primero's own time; they came with the open quarter, stamped "
+                "with its start. Let Primero's administrators look at the server's clock. The first: %s",
+                len(report.ahead),
+                ", ".join(pulled.ahead[:NAMED_CASES]),
+            )
         facts = {"policy": policy.description, "connection to Primero": client.protection, **_metadata(pulled)}
         for asset, rows in pulled.rows.items():
             yield dg.MaterializeResult(asset_key=asset, metadata={**quarter_metadata(quarter, rows), **facts})
@@ -97,32 +95,26 @@ def raw_assets(quarters: dg.PartitionsDefinition[str], policy: PullPolicy) -> dg
     return pull_quarter
 
 
-def _walk(pulled: "Pulled") -> dict[str, Any]:
-    """How the quarter was walked: whole, and why, or its changes, and what was carried over."""
-    report = pulled.report
-    if report.since is None:
-        because = f", since {report.whole_because}" if report.whole_because else ""
-        return {"walked": f"the whole quarter{because}"}
-    return {
-        "walked": f"changes since {local_time(datetime.fromisoformat(report.since))}, Phnom Penh",
-        "cases that came": report.kept + report.other_modules,
-        "carried over": report.carried,
-        "last whole walk": f"{local_time(datetime.fromisoformat(report.whole_at))}, Phnom Penh",
-    }
-
-
 def _metadata(pulled: "Pulled") -> dict[str, Any]:
-    """What a pull saw; why a case is not included would tell its consent, its module or its age."""
+    """What a pull saw, and how; why a case is not included would tell its consent, its module or its age."""
     report = pulled.report
+    walked: dict[str, Any] = {"walked": f"the whole quarter, since {report.whole_because}"}
+    if report.since is not None:
+        walked = {
+            "walked": f"changes since {local_time(datetime.fromisoformat(report.since))}, Phnom Penh",
+            "cases that came": report.kept + report.other_modules,
+            "carried over": report.carried,
+            "last whole walk": f"{local_time(datetime.fromisoformat(report.whole_at))}, Phnom Penh",
+        }
     return {
         "cases in the window": report.kept + report.other_modules + report.carried,
-        **_walk(pulled),
+        **walked,
         "not included": pulled.rows[EXITS],
         "excluded as erased": pulled.erased,
         "Primero version": report.version or "not visible to this account",
         "walks": report.walks,
         "stamped ahead": len(report.ahead),
-        **traffic_metadata(report.requests, report.bytes, report.seconds),
+        **traffic_metadata(report.traffic),
     }
 
 
@@ -131,13 +123,13 @@ def mapped_assets(quarters: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
     cases = "Cases as rows of ONA's table: codes became labels, places have names."
     services = "Services of the mapped cases, one row each."
     return [
-        _mapped_asset(MAPPED_CASES, CASES, cases, quarters, LOOKUP_KEY),
-        _mapped_asset(MAPPED_SERVICES, SERVICES, services, quarters),
+        _mapped_asset(quarters, MAPPED_CASES, CASES, cases, [LOOKUP_KEY]),
+        _mapped_asset(quarters, MAPPED_SERVICES, SERVICES, services, []),
     ]
 
 
 def _mapped_asset(
-    name: str, table: Table, text: str, quarters: dg.PartitionsDefinition[str], *more: dg.AssetKey
+    quarters: dg.PartitionsDefinition[str], name: str, table: Table, text: str, more: list[dg.AssetKey]
 ) -> dg.AssetsDefinition:
     """The asset of a table's rows; `more`: what it reads beside the raw cases and the reference data."""
 
@@ -152,18 +144,13 @@ def _mapped_asset(
         partitions_def=quarters,
         config_schema={},
     )
-    def mapped(
-        context: dg.AssetExecutionContext,
-        ona: dg.ResourceParam[OnaDatabaseResource],
-        partitions: dg.ResourceParam[StoredAssets],
-    ) -> dg.MaterializeResult[Any]:
+    def mapped(context: dg.AssetExecutionContext, ona: Ona, partitions: Partitions) -> dg.MaterializeResult[Any]:
         """Map and store the rows of a quarter, with the columns of the table contract."""
-        from primero_ona.pipeline.transform import map_quarter_cases, map_quarter_services
+        from primero_ona.pipeline.transform import map_quarter
 
         quarter = Quarter.parse(context.partition_key)
-        map_quarter = map_quarter_cases if table is CASES else map_quarter_services
-        stored = map_quarter(ona.connection, partitions, quarter)
+        rows, summary = map_quarter(ona.connection, partitions, quarter, name)
         lineage = lineage_from_raw((REINTEGRATION, UNDER18), table)
-        return dg.MaterializeResult(metadata={**stored_metadata(quarter, stored.rows, stored.summary), **lineage})
+        return dg.MaterializeResult(metadata={**stored_metadata(quarter, rows, summary), **lineage})
 
     return mapped
