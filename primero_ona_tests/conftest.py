@@ -116,7 +116,7 @@ def ona_url(postgres: Any, request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def empty_ona(ona_url: str) -> Iterator[psycopg.Connection]:
     """A session in a database without any table."""
-    with connect(ona_url, application_name="tests", lock_timeout=5) as conn:
+    with connect(ona_url, lock_timeout=5) as conn:
         yield conn
 
 

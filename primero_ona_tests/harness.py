@@ -23,7 +23,7 @@ from psycopg import sql
 from primero_ona.definitions import build_defs
 from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
 from primero_ona.graph.runs import Outcome, RunOutcome, execute
-from primero_ona.ona.connection import Connect, connect, translate_errors
+from primero_ona.ona.connection import Connect, connect, partition_lock, translate_errors
 from primero_ona.pipeline.reference import fill_dictionary, fill_lookup
 from primero_ona.pipeline.stored import REFERENCE, StoredAssets
 from primero_ona.primero.client import PrimeroClient
@@ -238,7 +238,8 @@ def seed_reference(
     seed = _seeds.get((id(made), key))
     place = stored.store.place
     # A test may cut this connection, too.
-    with connect() as conn, translate_errors("seeding the reference data"):
+    action = "seeding the reference data"
+    with connect() as lock, partition_lock(lock, REFERENCE), connect() as conn, translate_errors(action):
         empty = all(
             conn.execute(f"SELECT NOT EXISTS (SELECT FROM {table})".encode()).fetchone() == (True,) for table in _FILLED
         )
@@ -247,9 +248,9 @@ def seed_reference(
                 with conn.cursor().copy(f"COPY {table} FROM STDIN".encode()) as copy:
                     copy.write(rows)
             # Last, since where it is, nothing is seeded again.
-            draft = place.draft(_REFERENCE_FILE)
-            draft.open().write_bytes(seed.file)
-            draft.publish()
+            written = place.begin(_REFERENCE_FILE)
+            written.write_bytes(seed.file)
+            place.publish(_REFERENCE_FILE, written)
             return
         frames = made.frames()
         with stored.writer(REFERENCE) as writer:

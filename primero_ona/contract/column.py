@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
@@ -18,28 +17,13 @@ PersonalData = Literal["key", "quasi-identifier", "sensitive", "none"]
 PlaceRule = Literal["location", "province", "province_code", "district", "district_code"]
 LabelRule = Literal["label", "labels", "label_or_code"]
 CodeRule = Literal["option_name", "codes"]
-Rule = (
-    PlaceRule
-    | LabelRule
-    | CodeRule
-    | Literal["date", "service_date", "case_source", "age", "age_group", "consent", "consent_status"]
-)
+OwnRule = Literal["date", "service_date", "case_source", "age", "age_group", "consent", "consent_status"]
+Rule = PlaceRule | LabelRule | CodeRule | OwnRule
 
-
-@cache
-def _arrow_types() -> dict[ColumnType, pa.DataType]:
-    """A uuid stays text in frames: pandas and Parquet have no common type for it, PostgreSQL reads the text."""
-    import pyarrow as pa  # noqa: PLC0415  every process that loads the graph imports the contract
-
-    return {
-        "text": pa.string(),
-        "date": pa.date32(),
-        "integer": pa.int32(),
-        "boolean": pa.bool_(),
-        "timestamp": pa.timestamp("ms"),
-        "timestamptz": pa.timestamp("ms", tz="UTC"),
-        "uuid": pa.string(),
-    }
+#: A uuid stays text in frames: pandas and Parquet have no common type for it, PostgreSQL reads the text.
+_ARROW: dict[ColumnType, str] = {
+    "text": "string", "uuid": "string", "date": "date32", "integer": "int32", "boolean": "bool", "timestamp": "timestamp[ms]",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,11 +32,9 @@ class Column:
 
     `purpose`: why it is filled, for the record of processing. `field`: the field of Primero that it is made of, which is
     asked for and stored; `rule`: how; without one, the mapping of the table makes the column itself. `origin`: the field of a
-    column that names none in `field`. `derived`: it says
-    something else than the field's own label. `day`: it is the age on the day that this field has, made at the pull, since
-    the date of birth goes no further. `allowed`: its values, where they are few and fixed. `within`: smallest and largest
-    number. `added`: this project brought it to ONA. `hidden`: the dashboards' views leave it out. `set_by_load`: it is not
-    in the mapped frames.
+    column that names none in `field`. `day`: it is the age on the day that this field has, made at the pull, since the date of
+    birth goes no further. `allowed`: its values, where they are few and fixed. `within`: smallest and largest number. `added`:
+    this project brought it to ONA. `hidden`: the dashboards' views leave it out. `set_by_load`: it is not in the mapped frames.
     """
 
     name: str
@@ -62,7 +44,6 @@ class Column:
     purpose: str = ""
     field: str | None = None
     rule: Rule | None = None
-    derived: bool = False
     day: str | None = None
     allowed: tuple[str, ...] | None = None
     within: tuple[int, int] | None = None
@@ -75,12 +56,19 @@ class Column:
     @property
     def arrow_type(self) -> pa.DataType:
         """The type of the column in a mapped frame."""
-        return _arrow_types()[self.type]
+        import pyarrow as pa  # noqa: PLC0415  every process that loads the graph imports the contract
+
+        return pa.timestamp("ms", "UTC") if self.type == "timestamptz" else pa.type_for_alias(_ARROW[self.type])
 
     @property
     def labels(self) -> str | None:
         """The field whose table in `mapping/labels.yaml` gives the values, one or several joined with `, `."""
         return self.field if self.rule in get_args(LabelRule) else None
+
+    @property
+    def derived(self) -> bool:
+        """Whether the column says something else than the field's own label."""
+        return self.day is not None or self.rule in {"case_source", "consent_status", "age_group", *get_args(PlaceRule)}
 
     @property
     def has_options(self) -> bool:
@@ -131,11 +119,6 @@ class Table:
     def mapped_names(self) -> list[str]:
         """The names of the mapped columns, in the order of the mapped frames."""
         return [column.name for column in self.mapped]
-
-    @property
-    def frame_names(self) -> list[str]:
-        """The names of all columns of the mapped frames, in their order."""
-        return [column.name for column in self.frame_columns]
 
     @property
     def field_names(self) -> tuple[str, ...]:

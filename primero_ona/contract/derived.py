@@ -21,10 +21,8 @@ LOCATIONS_LOOKUP = Table(
         Column("district_km", "text", "Name of the district in Khmer", added=True),
         Column("province_km", "text", "Name of the province in Khmer", added=True),
         Column("gazetteer_code", "text", "Official code of the district, four digits", added=True),
-        Column(
-            "status", "text", "`retired` where Primero has the district no more, or has disabled it; else `current`",
-            added=True, allowed=(CURRENT, RETIRED),
-        ),
+        Column("status", "text", "`retired` where Primero has the district no more, or has disabled it; else `current`",
+               added=True, allowed=(CURRENT, RETIRED)),
     ),
 )  # fmt: skip
 
@@ -52,39 +50,29 @@ DATA_DICTIONARY = Table(
         Column("primero_form", "text", "Form of Primero that shows the field; empty where there is none"),
         Column("primero_field", "text", "Field of Primero that the column comes from; empty where there is none"),
         Column("field_label_en", "text", "What the column means, in English"),
-        Column(
-            "field_label_km", "text",
-            "What the column means, in Khmer; untranslated where it equals the English text: then `reviewed` is false",
-        ),
-        Column(
-            "option_id", "text", "Id of the option; empty in the row that describes the column itself", nullable=False,
-        ),
+        Column("field_label_km", "text",
+               "What the column means, in Khmer; untranslated where it equals the English text: then `reviewed` is false"),
+        Column("option_id", "text", "Id of the option; empty in the row that describes the column itself",
+               nullable=False),
         Column("option_value", "text", "The option exactly as it stands in the table; empty in the column's own row"),
-        Column(
-            "option_value_km", "text",
-            "The option in Khmer; untranslated where it equals `option_value`: then `reviewed` is false",
-        ),
+        Column("option_value_km", "text",
+               "The option in Khmer; untranslated where it equals `option_value`: then `reviewed` is false"),
         Column("sort_order", "integer", "Place of the column in its table, and of the option among its options"),
         Column("reviewed", "boolean", "Whether a person approved the Khmer text; new and changed texts begin as false"),
     ),
 )  # fmt: skip
-
 
 #: What stands beside every figure, until the ministry has said which variant is meant.
 UNCONFIRMED: LiteralString = "definition not confirmed by the ministry"
 
 FIGURE_COLUMNS = (
     Column("indicator", "text", "Indicator", nullable=False, allowed=("4.8", "4.11a")),
-    Column(
-        "variant", "text", "Which definition of the indicator; the ministry has confirmed none", nullable=False,
-        allowed=("event", "registered", "served", "open", "registered_or_served"),
-    ),
+    Column("variant", "text", "Which definition of the indicator; the ministry has confirmed none", nullable=False,
+           allowed=("event", "registered", "served", "open", "registered_or_served")),
     Column("period", "text", "Kind of period", nullable=False, allowed=("month", "quarter", "year")),
     Column("period_start", "date", "First day of the period, in Phnom Penh", nullable=False),
-    Column(
-        "dimension", "text", "What the children are grouped by, such as sex or province; `all` for all of them",
-        nullable=False,
-    ),
+    Column("dimension", "text", "What the children are grouped by, such as sex or province; `all` for all of them",
+           nullable=False),
     Column("value", "text", "Value of the dimension; `(empty)` where it is not recorded", "sensitive", nullable=False),
     Column("children", "integer", "Children that count, each once", "quasi-identifier", nullable=False),
     Column("updated_at", "timestamptz", "When this figure last changed", nullable=False),
@@ -115,10 +103,8 @@ INDICATOR_REPORT = Table(
         Column("label_1_km", "text", "The same in Khmer, where Primero has it", "sensitive"),
         Column("label_2", "text", "Value of the second grouping", "sensitive"),
         Column("label_2_km", "text", "The same in Khmer, where Primero has it", "sensitive"),
-        Column(
-            "children", "text", "Children that count, each once; in the public edition a text such as `<5`",
-            "quasi-identifier",
-        ),
+        Column("children", "text", "Children that count, each once; in the public edition a text such as `<5`",
+               "quasi-identifier"),
         Column("note", "text", "That the ministry has confirmed no definition"),
     ),
 )  # fmt: skip

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
-from primero_ona.ona.connection import translate_errors
+from primero_ona.ona.connection import read_as, scalar, translate_errors
 from primero_ona.quarters import Quarter
 
 Summary = Mapping[str, Any]
@@ -24,15 +23,6 @@ PULL_NUMBER = "pull_number"
 RECEIVED = "received"
 
 
-@dataclass(frozen=True)
-class Origin:
-    """What the rows of a load come from: the number of their pull, and the versions of the pull and of the mapping."""
-
-    pull: int | None
-    pull_version: str | None
-    mapping_version: str | None
-
-
 def update_quarantine(
     conn: psycopg.Connection, quarter: Quarter, run_id: str, now: datetime, summaries: Iterable[Summary]
 ) -> None:
@@ -40,12 +30,13 @@ def update_quarantine(
 
     An entry that is not seen again is resolved, and so is one of any other quarter whose case has now come with this one.
     """
-    conn.execute(_SEEN)
     entries = Counter(
-        (entry["table"], entry["primero_id"], entry["reason"])
+        (entry["table"], entry["primero_id"] or "", entry["reason"])
         for summary in summaries
         for entry in summary.get("quarantine", ())
     )
+    columns = "table_name text, primero_id text, reason text, entries integer"
+    conn.execute(f"CREATE TEMPORARY TABLE seen_quarantine ({columns}) ON COMMIT DROP")
     with conn.cursor() as cursor, cursor.copy("COPY seen_quarantine FROM STDIN") as copy:
         for entry, count in entries.items():
             copy.write_row((*entry, count))
@@ -62,7 +53,8 @@ def replace_unmapped(conn: psycopg.Connection, quarter: Quarter, run_id: str, su
         for finding in summary.get("findings", ()):
             counts[finding["field"], finding["code"]] += int(finding["count"])
     conn.execute("DELETE FROM primero_sync.unmapped WHERE quarter = %s", (quarter.name,))
-    with conn.cursor() as cursor, cursor.copy(_COPY_UNMAPPED) as copy:
+    statement = "COPY primero_sync.unmapped (quarter, field, code, count, run_id) FROM STDIN"
+    with conn.cursor() as cursor, cursor.copy(statement) as copy:
         for (field, code), count in counts.items():
             copy.write_row((quarter.name, field, code, count, run_id))
 
@@ -72,16 +64,21 @@ def record_run(
     quarter: Quarter,
     run_id: str,
     started: datetime,
-    origin: Origin,
+    pulled: Summary,
+    mapped: Summary,
     counts: Mapping[str, Mapping[str, int]],
-    walk: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record a load; a run that loads a quarter again adds a row, and the last one counts. `walk`: see `walk_of`."""
-    values = (run_id, quarter.name, started, *astuple(origin), json.dumps(counts), walk and json.dumps(walk))
-    conn.execute(_KEEP_RUN, values)
+    """Record a load; a run that loads a quarter again adds a row, and the last one counts.
+
+    `pulled` and `mapped` are the summaries of what was loaded: the number of the pull, the versions of the pull and of the
+    mapping, and how the pull walked its quarter.
+    """
+    versions = (pulled.get(PULL_NUMBER), pulled.get("stored_version"), mapped.get("mapping_version"))
+    walk = _walk_of(pulled.get("pull"))
+    conn.execute(_KEEP_RUN, (run_id, quarter.name, started, *versions, Jsonb(counts), walk and Jsonb(walk)))
 
 
-def walk_of(pull: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _walk_of(pull: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """What is remembered of how a pull walked its quarter, from the report in its summary; None where an older version pulled.
 
     `since`: only changes since then were walked, None where the whole quarter was; how many cases `came`, and how many were
@@ -89,47 +86,33 @@ def walk_of(pull: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """
     if not pull or "whole_at" not in pull:
         return None
-    return {
-        "since": pull["since"],
-        "came": pull["kept"] + pull["other_modules"],
-        "carried": pull["carried"],
-        "whole_at": pull["whole_at"],
-    }
+    came = pull["kept"] + pull["other_modules"]
+    return {"since": pull["since"], "came": came, "carried": pull["carried"], "whole_at": pull["whole_at"]}
 
 
 def next_pull(conn: psycopg.Connection) -> int:
     """Take the number of a pull, before anything is asked of Primero: a pull that asks later has a higher one."""
     with translate_errors("numbering a pull in ONA"):
-        row = conn.execute("SELECT nextval('primero_sync.pulls')").fetchone()
-    return int(row[0]) if row else 0
+        return int(scalar(conn, "SELECT nextval('primero_sync.pulls')"))
 
 
-def was_loaded(conn: psycopg.Connection, quarter: Quarter, pull: int | None) -> bool:
+def was_loaded(conn: psycopg.Connection, quarter: Quarter, pull: int) -> bool:
     """Whether the quarter was loaded from this pull before: then its rows are stored, and not received just now."""
-    if pull is None:
-        return True
-    query = "SELECT FROM primero_sync.runs WHERE quarter = %s AND pull = %s LIMIT 1"
-    return conn.execute(query, (quarter.name, pull)).fetchone() is not None
+    query = "SELECT EXISTS (SELECT FROM primero_sync.runs WHERE quarter = %s AND pull = %s)"
+    return bool(scalar(conn, query, (quarter.name, pull)))
 
 
 def last_pull(conn: psycopg.Connection, quarter: Quarter) -> int | None:
     """The number of the latest pull of which anything was ever loaded into the quarter; None where nothing was."""
     with translate_errors("reading the sync's bookkeeping in ONA"):
-        row = conn.execute("SELECT max(pull) FROM primero_sync.runs WHERE quarter = %s", (quarter.name,)).fetchone()
-    return row[0] if row else None
+        found: int | None = scalar(conn, "SELECT max(pull) FROM primero_sync.runs WHERE quarter = %s", (quarter.name,))
+    return found
 
-
-_SEEN = """
-CREATE TEMPORARY TABLE seen_quarantine
-    (table_name text, primero_id text, reason text, entries integer) ON COMMIT DROP
-"""
 
 _KEEP_ENTRIES = """
 INSERT INTO primero_sync.quarantine AS q
        (quarter, table_name, primero_id, reason, entries, run_id, first_seen, last_seen)
-SELECT %(quarter)s, table_name, COALESCE(primero_id, ''), reason, sum(entries), %(run_id)s, %(now)s, %(now)s
-  FROM seen_quarantine
- GROUP BY table_name, COALESCE(primero_id, ''), reason
+SELECT %(quarter)s, table_name, primero_id, reason, entries, %(run_id)s, %(now)s, %(now)s FROM seen_quarantine
 ON CONFLICT (primero_id, quarter, table_name, reason, (COALESCE(other_id, ''))) DO UPDATE
    SET entries = excluded.entries, run_id = excluded.run_id, last_seen = excluded.last_seen, resolved_at = NULL
 """
@@ -140,7 +123,7 @@ UPDATE primero_sync.quarantine AS q
  WHERE q.quarter = %(quarter)s AND q.resolved_at IS NULL
    AND NOT EXISTS (
     SELECT FROM seen_quarantine AS s
-     WHERE COALESCE(s.primero_id, '') = q.primero_id AND s.table_name = q.table_name AND s.reason = q.reason)
+     WHERE (s.table_name, s.primero_id, s.reason) = (q.table_name, q.primero_id, q.reason))
 """
 
 # A case lies in one quarter only, that of its last change: what another quarter's sync said of it is over.
@@ -151,15 +134,13 @@ UPDATE primero_sync.quarantine AS q
    AND q.primero_id IN (
     SELECT primero_id::text FROM staged_cases
     UNION SELECT primero_id::text FROM staged_exits
-    UNION SELECT primero_id FROM seen_quarantine WHERE table_name = 'cases')
+    UNION SELECT primero_id FROM seen_quarantine WHERE table_name = 'cases' AND primero_id <> '')
 """
-
-_COPY_UNMAPPED = "COPY primero_sync.unmapped (quarter, field, code, count, run_id) FROM STDIN"
 
 # The time of the end is the server's: the loader may not name one.
 _KEEP_RUN = """
 INSERT INTO primero_sync.runs (run_id, quarter, started_at, pull, pull_version, mapping_version, counts, walk)
-VALUES (%s, %s, %s, %s, %s, %s, %s::jsonb, %s::jsonb)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 
@@ -183,12 +164,7 @@ class Entry:
 
 def list_entries(conn: psycopg.Connection, *, quarter: str | None = None, resolved: bool = False) -> list[Entry]:
     """The open entries, or all with `resolved`; of one quarter (`2024-Q1`) or of all, oldest quarter first."""
-    with (
-        translate_errors("reading the quarantine in ONA"),
-        conn.transaction(),
-        conn.cursor(row_factory=class_row(Entry)) as cursor,
-    ):
-        return cursor.execute(_LIST, {"quarter": quarter, "resolved": resolved}).fetchall()
+    return read_as(conn, Entry, "reading the quarantine in ONA", _LIST, {"quarter": quarter, "resolved": resolved})
 
 
 _LIST = """
@@ -205,7 +181,7 @@ class QuarterStatus:
     """The last load of one quarter. Times are aware, in UTC; `counts` are those of the load, per table.
 
     `loads`: how often the quarter was loaded. `changed_at`: the last load that wrote or removed a row, if any did.
-    `walk`: how its pull walked the quarter; see `walk_of`. `stale`: rows of the last load that were older than ONA's.
+    `walk`: how its pull walked the quarter; see `_walk_of`. `stale`: rows of the last load that were older than ONA's.
     `quarantined` and `unmapped`: what is open now.
     """
 
@@ -226,12 +202,7 @@ class QuarterStatus:
 
 def quarter_status(conn: psycopg.Connection) -> list[QuarterStatus]:
     """The status of every quarter that was ever loaded, oldest quarter first."""
-    with (
-        translate_errors("reading the sync's bookkeeping in ONA"),
-        conn.transaction(),
-        conn.cursor(row_factory=class_row(QuarterStatus)) as cursor,
-    ):
-        return cursor.execute(_STATUS).fetchall()
+    return read_as(conn, QuarterStatus, "reading the sync's bookkeeping in ONA", _STATUS)
 
 
 @dataclass(frozen=True)
@@ -260,21 +231,21 @@ SELECT DISTINCT ON (quarter)
 
 _STATUS = """
 WITH loads AS (
-    SELECT *,
-           (SELECT sum(n.value::bigint)
-              FROM jsonb_each(counts) AS t, jsonb_each_text(t.value) AS n
-             WHERE n.key IN ('inserted', 'updated', 'removed')) > 0 AS changed,
-           (SELECT sum(n.value::bigint) FROM jsonb_each(counts) AS t, jsonb_each_text(t.value) AS n WHERE n.key = 'stale') AS stale
-      FROM primero_sync.runs
+    SELECT r.*, done.changed, done.stale
+      FROM primero_sync.runs AS r, LATERAL (
+        SELECT sum(n.value::bigint) FILTER (WHERE n.key IN ('inserted', 'updated', 'removed')) > 0 AS changed,
+               sum(n.value::bigint) FILTER (WHERE n.key = 'stale') AS stale
+          FROM jsonb_each(r.counts) AS t, jsonb_each_text(t.value) AS n) AS done
 ),
 last AS (
-    SELECT DISTINCT ON (quarter) * FROM loads ORDER BY quarter, finished_at DESC
+    SELECT DISTINCT ON (quarter) *, count(*) OVER of_quarter AS loads,
+           max(finished_at) FILTER (WHERE changed) OVER of_quarter AS changed_at
+      FROM loads
+    WINDOW of_quarter AS (PARTITION BY quarter)
+     ORDER BY quarter, finished_at DESC
 )
-SELECT last.quarter, last.run_id, last.started_at, last.finished_at, last.pull_version, last.mapping_version,
-       last.counts, last.walk,
-       last.stale::bigint AS stale,
-       (SELECT count(*) FROM loads WHERE loads.quarter = last.quarter) AS loads,
-       (SELECT max(finished_at) FROM loads WHERE loads.quarter = last.quarter AND loads.changed) AS changed_at,
+SELECT last.quarter, last.loads, last.run_id, last.started_at, last.finished_at, last.changed_at, last.pull_version,
+       last.mapping_version, last.counts, last.walk, last.stale::bigint AS stale,
        (SELECT count(*) FROM primero_sync.quarantine AS q
          WHERE q.quarter = last.quarter AND q.resolved_at IS NULL) AS quarantined,
        (SELECT COALESCE(sum(u.count), 0)::bigint FROM primero_sync.unmapped AS u WHERE u.quarter = last.quarter) AS unmapped

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from types import MappingProxyType
-from typing import Any
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
+from psycopg import sql
+from psycopg.abc import Params
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
+from psycopg.rows import class_row
 
 from primero_ona.errors import ConfigError, TransientError, database_error
 from primero_ona.tls import database_protection
+
+Kind = TypeVar("Kind")
 
 #: Opens a connection to ONA's database, and closes it at the end.
 Connect = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
@@ -28,21 +32,32 @@ STATEMENT_TIMEOUT = 900
 #: Seconds to wait for a lock. Loads of a backfill wait for each other, one takes seconds; half of it would fail runs
 #: that only had to queue behind a slow one, double would hide a session that holds ONA's tables.
 LOCK_TIMEOUT = 300
-#: Seconds that a transaction may wait for us. One that compares all of Primero with ONA waits for each of Primero's pages, and
-#: for up to 1,000 cases that are asked for one by one; ONA's own limit, often a minute, would end it.
-IDLE_TIMEOUT = 7_200
-#: Seconds of silence before the network is probed: firewalls between here and ONA drop idle sessions after minutes, and
-#: a load is silent while its next frame is read.
-KEEPALIVE_IDLE = 30
-#: Memory of one sort or hash. PostgreSQL's 4 MB would send the joins of 300,000 services to disk; more than this brings
-#: nothing, and a server of 1 GB bears it a few times over.
-WORK_MEMORY = "64MB"
+#: How long a step waits for another one that stores the same partition: not long, for a pull of a whole country takes hours.
+_WAIT = "60s"
+
+#: What makes a transaction independent of how ONA's server and role are set: dates are read and written alike.
+_SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    # A transaction that compares all of Primero with ONA waits for each of Primero's pages, and for up to 1,000 cases that are
+    # asked for one by one; ONA's own limit, often a minute, would end it.
+    "idle_in_transaction_session_timeout": "2h",
+    "transaction_timeout": "0",
+    # An error where rows would be hidden: a load that does not see a child takes it for gone, or for new.
+    "row_security": "off",
+    # PostgreSQL's 4 MB would send the joins of 300,000 services to disk; more than this brings nothing, and a server of 1 GB
+    # bears it a few times over.
+    "work_mem": "64MB",
+    # Statements over a quarter take tenths of a second; compiling them first would take longer than that.
+    "jit": "off",
+    # Joins by keys need to know how many rows there are, and little else: a tenth of the usual sample says it.
+    "default_statistics_target": "10",
+}
 
 
 def connect(
     url: str,
     *,
-    application_name: str = "primero-ona",
     connect_timeout: int = 10,
     statement_timeout: float = STATEMENT_TIMEOUT,
     lock_timeout: float = LOCK_TIMEOUT,
@@ -58,27 +73,28 @@ def connect(
         conn = OnaConnection.connect(
             url,
             autocommit=True,
-            application_name=application_name,
+            application_name="primero-ona",
             connect_timeout=connect_timeout,
             client_encoding="utf8",
-            keepalives_idle=KEEPALIVE_IDLE,
+            # Firewalls between here and ONA drop idle sessions after minutes, and a load is silent while its next frame is read.
+            keepalives_idle=30,
             prepare_threshold=None,
         )
-        conn.settings = _settings(statement_timeout, lock_timeout)
+        conn.settings = _SETTINGS | {"statement_timeout": f"{statement_timeout}s", "lock_timeout": f"{lock_timeout}s"}
         return conn
 
 
 class OnaConnection(psycopg.Connection[Any]):
     """A connection that sets up each transaction by itself, and has none but transactions: see `connect`."""
 
-    settings: Mapping[str, str] = MappingProxyType({})
+    settings: Mapping[str, str]
 
     @contextmanager
     def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[Any]:
         """See psycopg; the outermost one begins with the settings."""
         begins = self.info.transaction_status == TransactionStatus.IDLE
         with super().transaction(savepoint_name, force_rollback) as transaction:
-            if begins and self.settings:
+            if begins:
                 super().execute(_SET_LOCAL, ([*self.settings], [*self.settings.values()]))
             yield transaction
 
@@ -109,29 +125,6 @@ def parameters_of(url: str) -> dict[str, object]:
         ) from None
 
 
-def _settings(statement_timeout: float, lock_timeout: float) -> Mapping[str, str]:
-    """What makes a transaction independent of how ONA's server and role are set: dates are read and written alike."""
-    return {
-        "TimeZone": "UTC",
-        "DateStyle": "ISO, YMD",
-        "statement_timeout": _milliseconds(statement_timeout),
-        "lock_timeout": _milliseconds(lock_timeout),
-        "idle_in_transaction_session_timeout": _milliseconds(IDLE_TIMEOUT),
-        "transaction_timeout": "0",
-        # An error where rows would be hidden: a load that does not see a child takes it for gone, or for new.
-        "row_security": "off",
-        "work_mem": WORK_MEMORY,
-        # Statements over a quarter take tenths of a second; compiling them first would take longer than that.
-        "jit": "off",
-        # Joins by keys need to know how many rows there are, and little else: a tenth of the usual sample says it.
-        "default_statistics_target": "10",
-    }
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{round(seconds * 1000)}ms"
-
-
 @contextmanager
 def translate_errors(action: str) -> Iterator[None]:
     """Let an error of psycopg leave as a failure; `action` says what was tried, as in `loading 2024-Q1 into ONA`."""
@@ -141,41 +134,49 @@ def translate_errors(action: str) -> Iterator[None]:
         raise database_error(error, action) from None
 
 
-#: How long a step waits for another one that stores the same partition.
-_WAIT = "60s"
+def scalar(conn: psycopg.Connection, query: LiteralString | sql.Composed, params: Params | None = None) -> Any:  # noqa: ANN401
+    """The value that a statement returns; None where it returns no row."""
+    row = conn.execute(query, params).fetchone()
+    return row[0] if row else None
 
 
-@contextmanager
-def partition_lock(conn: psycopg.Connection, partition: str) -> Iterator[None]:
+def read_as(
+    conn: psycopg.Connection, kind: type[Kind], action: str, query: LiteralString, params: Params | None = None
+) -> list[Kind]:
+    """Read rows as objects of `kind`, whose fields are the columns; `action` as in `translate_errors`."""
+    with translate_errors(action), conn.transaction(), conn.cursor(row_factory=class_row(kind)) as cursor:
+        return cursor.execute(query, params).fetchall()
+
+
+def partition_lock(conn: psycopg.Connection, partition: str) -> AbstractContextManager[None]:
     """Hold the lock of a partition, under which its files may be written; `conn` is in no transaction and belongs to the lock.
 
     Raises TransientError where another step holds it, or where an erasure, a rotation or a purge is at work.
     """
-    with translate_errors("locking a stored partition"), conn.transaction():
-        _wait_no_longer(conn)
-        try:
-            conn.execute(_MAKE_ROW, (partition,))
-            conn.execute(_LOCK_ROW, (partition,))
-        except psycopg.errors.LockNotAvailable:
-            raise TransientError(
-                f"another run or command is storing {partition}; nothing was changed, the next try may succeed",
-                see="two-pulls",
-            ) from None
-        yield
+    busy = f"another run or command is storing {partition}; nothing was changed, the next try may succeed"
+    make = "INSERT INTO primero_sync.partitions (partition) VALUES (%(partition)s) ON CONFLICT DO NOTHING"
+    hold = "SELECT FROM primero_sync.partitions WHERE partition = %(partition)s FOR UPDATE"
+    return _lock(conn, "locking a stored partition", busy, make, hold, partition=partition)
+
+
+def lock_of_all(conn: psycopg.Connection) -> AbstractContextManager[None]:
+    """Hold the lock of all partitions: no run writes one meanwhile. Raises TransientError where a run is at work."""
+    busy = "a run is storing a quarter; nothing was changed in the stored partitions, try again when it has ended"
+    return _lock(conn, "locking the stored partitions", busy, "LOCK TABLE primero_sync.partitions IN EXCLUSIVE MODE")
 
 
 @contextmanager
-def lock_of_all(conn: psycopg.Connection) -> Iterator[None]:
-    """Hold the lock of all partitions: no run writes one meanwhile. Raises TransientError where a run is at work."""
-    with translate_errors("locking the stored partitions"), conn.transaction():
-        _wait_no_longer(conn)
+def _lock(
+    conn: psycopg.Connection, action: str, busy: str, *statements: LiteralString, **params: str
+) -> Iterator[None]:
+    with translate_errors(action), conn.transaction():
+        conn.execute(f"SET LOCAL lock_timeout = '{_WAIT}'")
+        conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         try:
-            conn.execute("LOCK TABLE primero_sync.partitions IN EXCLUSIVE MODE")
+            for statement in statements:
+                conn.execute(statement, params)
         except psycopg.errors.LockNotAvailable:
-            raise TransientError(
-                "a run is storing a quarter; nothing was changed in the stored partitions, try again when it has ended",
-                see="two-pulls",
-            ) from None
+            raise TransientError(busy, see="two-pulls") from None
         yield
 
 
@@ -183,16 +184,6 @@ def require_held(conn: psycopg.Connection) -> None:
     """Make sure that the lock is still held, before what was written under it counts; raises as any statement does."""
     with translate_errors("keeping the lock of a stored partition"):
         conn.execute("SELECT 1")
-
-
-def _wait_no_longer(conn: psycopg.Connection) -> None:
-    # A pull holds its lock as long as it lasts, which may be hours for a whole country.
-    conn.execute(f"SET LOCAL lock_timeout = '{_WAIT}'")
-    conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-
-
-_MAKE_ROW = "INSERT INTO primero_sync.partitions (partition) VALUES (%s) ON CONFLICT DO NOTHING"
-_LOCK_ROW = "SELECT FROM primero_sync.partitions WHERE partition = %s FOR UPDATE"
 
 
 def lock_loads(conn: psycopg.Connection) -> None:
@@ -206,28 +197,19 @@ def lock_loads(conn: psycopg.Connection) -> None:
         with conn.transaction():
             conn.execute(_LOCK)
     except psycopg.errors.LockNotAvailable:
-        raise TransientError(
-            f"another sync is loading into ONA and did not end in time ({_holder(conn)}); nothing was changed, "
-            "the next try may succeed",
-            see="ona-busy",
-        ) from None
-
-
-def _holder(conn: psycopg.Connection) -> str:
-    """Say which session holds the lock of the loads; PostgreSQL says since when only to logins that may see the session."""
-    row = conn.execute(_FIND_HOLDER).fetchone()
-    if row is None:
-        return "its session has ended meanwhile"
-    pid, application, since = row
-    return f"process {pid} of the server, {application or 'no application name'}, since {since or 'an unknown time'}"
+        holder = scalar(conn, _FIND_HOLDER) or "its session has ended meanwhile"
+        text = f"another sync is loading into ONA and did not end in time ({holder}); nothing was changed"
+        raise TransientError(f"{text}, the next try may succeed", see="ona-busy") from None
 
 
 # SHARE UPDATE EXCLUSIVE is the weakest mode that conflicts with itself. It needs UPDATE, DELETE or TRUNCATE on the table; what
 # a login may take with SELECT or INSERT alone (ACCESS SHARE, ROW SHARE, ROW EXCLUSIVE) does not conflict with it.
 _LOCK = "LOCK TABLE primero_sync.load_lock IN SHARE UPDATE EXCLUSIVE MODE"
 
+# PostgreSQL says since when only to logins that may see the session.
 _FIND_HOLDER = """
-SELECT l.pid, a.application_name, to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')
+SELECT format('process %s of the server, %s, since %s', l.pid, COALESCE(NULLIF(a.application_name, ''), 'no application name'),
+              COALESCE(to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'), 'an unknown time'))
   FROM pg_catalog.pg_locks AS l
   LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
  WHERE l.relation = to_regclass('primero_sync.load_lock')

@@ -8,6 +8,7 @@ it is still in Primero.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +24,8 @@ from primero_ona.ona.target import Target
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Statements = tuple[tuple[str, LiteralString], ...]
 
 
 @dataclass(frozen=True)
@@ -48,29 +51,21 @@ def read_ids(texts: Iterable[str]) -> list[str]:
 def erase(conn: psycopg.Connection, ids: Sequence[str], now: datetime) -> tuple[Erased, set[str]]:
     """Remove cases from ONA and from the bookkeeping in one transaction, and write an audit line for each.
 
-    Returns what was removed, and the Case IDs that the cases had in ONA.
-
-    Repeating it is safe, and counts up what was still found; the line keeps the time of the first one. `conn` is in
-    no transaction; `now` is aware.
+    Returns what was removed, and the plain Case IDs that the cases had in ONA. Repeating it is safe, and counts up what was
+    still found; the line keeps the time of the first one. `conn` is in no transaction; `now` is aware.
     """
-    total = Erased()
-    case_ids: set[str] = set()
     with translate_errors("erasing cases from ONA"), conn.transaction():
         lock_loads(conn)
-        target = Target.find(conn)
-        for case in ids:
-            case_ids |= _case_ids(conn, target, case)
-            found = _erase(conn, target, case)
-            line = {"subject": subject_of(case), "now": now, **vars(found)}
-            conn.execute(_WRITE_LINE, line)
-            total = Erased(*(old + new for old, new in zip(vars(total).values(), vars(found).values(), strict=True)))
-    return total, case_ids
+        query = sql.SQL("SELECT split_part(case_id, '~', 1) FROM {cases} WHERE primero_id::text = ANY (%s)")
+        rows = conn.execute(query.format(**Target.find(conn).names), (list(ids),)).fetchall()
+        erased = _erase(conn, _OF_CASE, {case: subject_of(case) for case in ids}, now)
+    return erased, {row[0] for row in rows}
 
 
 def legacy_rows(conn: psycopg.Connection, case_ids: Sequence[str]) -> list[str]:
     """Those of the Case IDs under which ONA has a row of the legacy pipeline, which has no Primero id."""
-    with translate_errors("looking for rows of the legacy pipeline in ONA"), conn.transaction():
-        query = sql.SQL("SELECT case_id FROM {cases} WHERE primero_id IS NULL AND case_id = ANY (%s) ORDER BY 1")
+    query = sql.SQL("SELECT case_id FROM {cases} WHERE primero_id IS NULL AND case_id = ANY (%s) ORDER BY 1")
+    with translate_errors("looking for rows of the legacy pipeline in ONA"):
         rows = conn.execute(query.format(**Target.find(conn).names), (list(case_ids),)).fetchall()
     return [row[0] for row in rows]
 
@@ -80,67 +75,47 @@ def erase_legacy(conn: psycopg.Connection, case_ids: Sequence[str], now: datetim
 
     The line that remains has a random subject: a hash of a Case ID would give the Case ID away to a few guesses.
     """
-    total = Erased()
     with translate_errors("erasing rows of the legacy pipeline from ONA"), conn.transaction():
         lock_loads(conn)
-        names = Target.find(conn).names
-        for case_id in case_ids:
-            services = conn.execute(sql.SQL(_ERASE_LEGACY_SERVICES).format(**names), (case_id,)).rowcount
-            cases = conn.execute(sql.SQL(_ERASE_LEGACY_CASE).format(**names), (case_id,)).rowcount
-            line = {
-                "subject": subject_of(str(uuid4())),
-                "now": now,
-                "cases": cases,
-                "services": services,
-                "bookkeeping": 0,
-            }
-            conn.execute(_WRITE_LINE, line)
-            total = Erased(total.cases + cases, total.services + services)
-    return total
+        return _erase(conn, _OF_LEGACY_ROW, {case_id: subject_of(str(uuid4())) for case_id in case_ids}, now)
 
 
-def _case_ids(conn: psycopg.Connection, target: Target, case: str) -> set[str]:
-    """The plain Case IDs of the rows of a case."""
-    query = sql.SQL("SELECT split_part(case_id, '~', 1) FROM {cases} WHERE primero_id::text = %s")
-    return {row[0] for row in conn.execute(query.format(**target.names), (case,)).fetchall()}
-
-
-def _erase(conn: psycopg.Connection, target: Target, case: str) -> Erased:
-    known = {"case": case}
-
-    def run(statement: LiteralString) -> int:
-        return conn.execute(sql.SQL(statement).format(**target.names), known).rowcount
-
-    services = run(_ERASE_SERVICES)
-    cases = run(_ERASE_CASE)
-    return Erased(cases, services, run(_ERASE_QUARANTINE) + run(_ERASE_EXIT))
+def _erase(conn: psycopg.Connection, statements: Statements, subjects: Mapping[str, str], now: datetime) -> Erased:
+    """Run the statements for each case, and write the audit line of its subject."""
+    names, total = Target.find(conn).names, Counter[str]()
+    for case, subject in subjects.items():
+        removed = Counter(cases=0, services=0, bookkeeping=0)
+        for counted_as, statement in statements:
+            removed[counted_as] += conn.execute(sql.SQL(statement).format(**names), {"case": case}).rowcount
+        conn.execute(_WRITE_LINE, {"subject": subject, "now": now, **removed})
+        total.update(removed)
+    return Erased(**total)
 
 
 def note_stored_rows(conn: psycopg.Connection, rows: Mapping[str, int]) -> None:
     """Add to the audit lines how many rows of stored partitions went, by Primero id."""
     with translate_errors("noting an erasure in ONA"), conn.transaction():
         for case, count in rows.items():
-            conn.execute(
-                "UPDATE primero_sync.erasures SET stored_rows = stored_rows + %s WHERE subject = %s",
-                (count, subject_of(case)),
-            )
+            query = "UPDATE primero_sync.erasures SET stored_rows = stored_rows + %s WHERE subject = %s"
+            conn.execute(query, (count, subject_of(case)))
 
 
-_ERASE_SERVICES = """
-DELETE FROM {services} AS v
- WHERE v.primero_case_id::text = %(case)s
-    OR v.case_id IN (SELECT c.case_id FROM {cases} AS c WHERE c.primero_id::text = %(case)s)
-"""
+# What is removed of a case, by what its rows count as; services first, which are found by the case's row, too.
+_OF_CASE: Statements = (
+    (
+        "services",
+        """DELETE FROM {services} WHERE primero_case_id::text = %(case)s
+              OR case_id IN (SELECT c.case_id FROM {cases} AS c WHERE c.primero_id::text = %(case)s)""",
+    ),
+    ("cases", "DELETE FROM {cases} WHERE primero_id::text = %(case)s"),
+    ("bookkeeping", "DELETE FROM primero_sync.quarantine WHERE primero_id = %(case)s OR other_id = %(case)s"),
+    ("bookkeeping", "DELETE FROM primero_sync.exits WHERE primero_id::text = %(case)s"),
+)
 
-_ERASE_LEGACY_SERVICES = "DELETE FROM {services} WHERE primero_case_id IS NULL AND case_id = %s"
-
-_ERASE_LEGACY_CASE = "DELETE FROM {cases} WHERE primero_id IS NULL AND case_id = %s"
-
-_ERASE_CASE = "DELETE FROM {cases} AS c WHERE c.primero_id::text = %(case)s"
-
-_ERASE_QUARANTINE = "DELETE FROM primero_sync.quarantine WHERE primero_id = %(case)s OR other_id = %(case)s"
-
-_ERASE_EXIT = "DELETE FROM primero_sync.exits WHERE primero_id::text = %(case)s"
+_OF_LEGACY_ROW: Statements = (
+    ("services", "DELETE FROM {services} WHERE primero_case_id IS NULL AND case_id = %(case)s"),
+    ("cases", "DELETE FROM {cases} WHERE primero_id IS NULL AND case_id = %(case)s"),
+)
 
 _WRITE_LINE = """
 INSERT INTO primero_sync.erasures AS e (subject, erased_at, cases, services, bookkeeping)
@@ -181,20 +156,15 @@ def remove_erased(conn: psycopg.Connection) -> dict[str, int]:
     """
     if conn.execute("SELECT FROM primero_sync.erasures LIMIT 1").fetchone() is None:
         return {}
-    return {
-        "services": conn.execute(_UNSTAGE_SERVICES).rowcount,
-        "cases": conn.execute(_UNSTAGE_CASES).rowcount,
-    }
+    removed = {}
+    for table, column in (("services", "primero_case_id"), ("cases", "primero_id")):
+        names = {"staged": sql.Identifier(f"staged_{table}"), "id": sql.Identifier("s", column)}
+        removed[table] = conn.execute(sql.SQL(_UNSTAGE).format(**names)).rowcount
+    return removed
 
 
-_UNSTAGE_SERVICES = """
-DELETE FROM staged_services AS s
+_UNSTAGE = """
+DELETE FROM {staged} AS s
  USING primero_sync.erasures AS e
- WHERE e.subject = encode(sha256(convert_to(s.primero_case_id::text, 'UTF8')), 'hex')
-"""
-
-_UNSTAGE_CASES = """
-DELETE FROM staged_cases AS s
- USING primero_sync.erasures AS e
- WHERE e.subject = encode(sha256(convert_to(s.primero_id::text, 'UTF8')), 'hex')
+ WHERE e.subject = encode(sha256(convert_to({id}::text, 'UTF8')), 'hex')
 """

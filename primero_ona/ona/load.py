@@ -12,12 +12,10 @@ from primero_ona.errors import TransientError
 from primero_ona.ona.bookkeeping import (
     PULL_NUMBER,
     RECEIVED,
-    Origin,
     last_pull,
     record_run,
     replace_unmapped,
     update_quarantine,
-    walk_of,
     was_loaded,
 )
 from primero_ona.ona.checks import Comparison, compare_staged
@@ -92,11 +90,8 @@ def load_quarter(
         summaries = (cases.summary, services.summary)
         update_quarantine(conn, quarter, run_id, now, summaries)
         replace_unmapped(conn, quarter, run_id, summaries)
-        origin = Origin(
-            exits.summary.get(PULL_NUMBER), exits.summary.get("stored_version"), cases.summary.get("mapping_version")
-        )
         done = {table: asdict(counted) for table, counted in counts.items()}
-        record_run(conn, quarter, run_id, now, origin, done, walk_of(exits.summary.get("pull")))
+        record_run(conn, quarter, run_id, now, exits.summary, cases.summary, done)
         compared = compare_staged(conn, target, stale)
     return LoadResult(counts["cases"], counts["services"], compared)
 

@@ -12,11 +12,11 @@ from importlib.resources import files
 import psycopg
 from psycopg import sql
 
-from primero_ona.contract.column import Column, Table
+from primero_ona.contract.column import Table
 from primero_ona.contract.tables import SERVICES, TABLES
 from primero_ona.errors import DataError
 from primero_ona.ona.checks import UNIQUE, obstacles
-from primero_ona.ona.connection import translate_errors
+from primero_ona.ona.connection import scalar, translate_errors
 from primero_ona.ona.target import BOOKKEEPING, VIEWS, Target, View, commas
 
 #: Columns by which a load finds a case's services.
@@ -39,11 +39,8 @@ def plan(conn: psycopg.Connection) -> list[Change]:
     with translate_errors("comparing ONA's tables with the contract"):
         target = Target.find(conn)
         if found := obstacles(conn, target):
-            raise DataError(
-                f"ONA's tables cannot be loaded into: {'; '.join(found)}; nothing was changed; ask ONA's administrators, then "
-                "plan again",
-                see="ona-schema",
-            )
+            text = f"ONA's tables cannot be loaded into: {'; '.join(found)}; nothing was changed"
+            raise DataError(f"{text}; ask ONA's administrators, then plan again", see="ona-schema")
         return [
             *_bookkeeping(conn),
             *(change for table in TABLES for change in _table(conn, target, table)),
@@ -61,10 +58,11 @@ def apply(conn: psycopg.Connection, changes: Sequence[Change]) -> None:
 
 
 def _bookkeeping(conn: psycopg.Connection) -> Iterator[Change]:
-    known = conn.execute("SELECT to_regnamespace(%s) IS NOT NULL", (BOOKKEEPING,)).fetchone()
-    if known != (True,):
+    if scalar(conn, "SELECT to_regnamespace(%s) IS NULL", (BOOKKEEPING,)):
         yield Change(f"CREATE SCHEMA IF NOT EXISTS {BOOKKEEPING};", "the sync keeps its own tables apart from ONA's")
-    done = _schema_version(conn)
+    done = 0
+    if scalar(conn, "SELECT to_regclass(%s) IS NOT NULL", (f"{BOOKKEEPING}.schema_version",)):
+        done = scalar(conn, "SELECT COALESCE(max(version), 0) FROM primero_sync.schema_version")
     scripts = files("primero_ona.ona").joinpath("migrations").iterdir()
     for script in sorted((s for s in scripts if s.name.endswith(".sql")), key=lambda script: script.name):
         version = int(script.name[:3])
@@ -76,25 +74,21 @@ def _bookkeeping(conn: psycopg.Connection) -> Iterator[Change]:
             yield Change(text + recorded, text.splitlines()[0].removeprefix("-- "))
 
 
-def _schema_version(conn: psycopg.Connection) -> int:
-    name = f"{BOOKKEEPING}.schema_version"
-    if conn.execute("SELECT to_regclass(%s) IS NULL", (name,)).fetchone() == (True,):
-        return 0
-    query = sql.SQL("SELECT COALESCE(max(version), 0) FROM {}").format(sql.Identifier(BOOKKEEPING, "schema_version"))
-    row = conn.execute(query).fetchone()
-    return int(row[0]) if row else 0
-
-
 def _table(conn: psycopg.Connection, target: Target, table: Table) -> Iterator[Change]:
     """Create the table where it is missing, else add the columns that it lacks."""
     present = target.columns(conn, table)
     if not present:
-        columns = sql.SQL(",\n    ").join([*(_declared(column, table) for column in table.columns), *_joint_key(table)])
+        lines = [
+            sql.SQL("{} {}" if column.nullable else "{} {} NOT NULL").format(
+                sql.Identifier(column.name), sql.SQL(column.type)
+            )
+            for column in table.columns
+        ]
+        lines.append(sql.SQL("PRIMARY KEY ({})").format(commas((table.key, *table.key_rest))))
         # With room in each page: a row that changes stays there, and its entries in the indexes with it.
-        create = sql.SQL("CREATE TABLE IF NOT EXISTS {} (\n    {}\n) WITH (fillfactor = 80);").format(
-            target.name(table), columns
-        )
-        yield Change(create.as_string(conn), f"ONA has no table {table.name}: {table.description}")
+        create = sql.SQL("CREATE TABLE IF NOT EXISTS {} (\n    {}\n) WITH (fillfactor = 80);")
+        statement = create.format(target.name(table), sql.SQL(",\n    ").join(lines))
+        yield Change(statement.as_string(conn), f"ONA has no table {table.name}: {table.description}")
         return
     if table.key not in present and not table.key_rest:
         raise DataError(
@@ -110,27 +104,10 @@ def _table(conn: psycopg.Connection, target: Target, table: Table) -> Iterator[C
             yield Change(added.as_string(conn), f"{table.name} has no {column.name}: {column.description}")
 
 
-def _declared(column: Column, table: Table) -> sql.Composed:
-    parts = [sql.Identifier(column.name), sql.SQL(column.type)]
-    if column.name == table.key and not table.key_rest:
-        parts.append(sql.SQL("PRIMARY KEY"))
-    elif not column.nullable:
-        parts.append(sql.SQL("NOT NULL"))
-    return sql.SQL(" ").join(parts)
-
-
-def _joint_key(table: Table) -> list[sql.Composed]:
-    """The key of a table that needs more than one column for it."""
-    if not table.key_rest:
-        return []
-    return [sql.SQL("PRIMARY KEY ({})").format(commas((table.key, *table.key_rest)))]
-
-
 def _view(conn: psycopg.Connection, target: Target, view: View) -> Iterator[Change]:
     """Create the view where ONA has nothing of that name; what stands there already stays as it is."""
-    name = sql.Identifier(target.schema, view.name)
-    if conn.execute(_FIND_RELATION, {"schema": target.schema, "name": view.name}).fetchone() is None:
-        query = sql.SQL(view.query).format(**target.names)
+    if not scalar(conn, _HAS_RELATION, {"schema": target.schema, "name": view.name}):
+        name, query = sql.Identifier(target.schema, view.name), sql.SQL(view.query).format(**target.names)
         statement = sql.SQL("CREATE OR REPLACE VIEW {} AS {};").format(name, query)
         yield Change(statement.as_string(conn), f"ONA has no view {view.name}: {view.description}")
 
@@ -138,9 +115,15 @@ def _view(conn: psycopg.Connection, target: Target, view: View) -> Iterator[Chan
 def _index(conn: psycopg.Connection, target: Target, table: Table, column: str, *, unique: bool) -> Iterator[Change]:
     """Index the column where no index of that kind serves; the key of a table that is still to be made has one."""
     present = target.columns(conn, table)
-    if unique:
-        _refuse_deferrable(conn, target, table, column)
-    if (not present and column == table.key) or _is_indexed(conn, target, table, column, unique=unique):
+    asked = {"schema": target.schema, "table": table.name, "column": column}
+    indexes = conn.execute(_INDEXES, asked).fetchall()
+    if unique and (True, False) in indexes:  # ON CONFLICT fails on it, even where there is a usable index beside it
+        raise DataError(
+            f"the unique constraint on {table.name}.{column} in ONA is deferrable, so rows cannot be merged by it; "
+            "ask ONA's administrators to make it NOT DEFERRABLE, then plan again",
+            see="ona-schema",
+        )
+    if (not present and column == table.key) or (not unique and indexes) or (True, True) in indexes:
         return
     if unique and column in present:
         _refuse_repeated(conn, target, table, column)
@@ -154,54 +137,32 @@ def _index(conn: psycopg.Connection, target: Target, table: Table, column: str, 
     yield Change(statement.as_string(conn), f"{table.name}.{column} {why}")
 
 
-def _is_indexed(conn: psycopg.Connection, target: Target, table: Table, column: str, *, unique: bool) -> bool:
-    names = {"schema": target.schema, "table": table.name, "column": column}
-    return conn.execute(_USABLE_INDEX if unique else _ANY_INDEX, names).fetchone() == (True,)
-
-
-def _refuse_deferrable(conn: psycopg.Connection, target: Target, table: Table, column: str) -> None:
-    """Refuse a constraint that ON CONFLICT fails on, even where there is a usable index beside it."""
-    names = {"schema": target.schema, "table": table.name, "column": column}
-    if conn.execute(_DEFERRABLE_INDEX, names).fetchone() == (True,):
-        raise DataError(
-            f"the unique constraint on {table.name}.{column} in ONA is deferrable, so rows cannot be merged by it; "
-            "ask ONA's administrators to make it NOT DEFERRABLE, then plan again",
-            see="ona-schema",
-        )
-
-
 def _refuse_repeated(conn: psycopg.Connection, target: Target, table: Table, column: str) -> None:
     query = sql.SQL("SELECT count(*) FROM (SELECT FROM {} WHERE {c} IS NOT NULL GROUP BY {c} HAVING count(*) > 1) AS r")
-    row = conn.execute(query.format(target.name(table), c=sql.Identifier(column))).fetchone()
-    if row and row[0]:
+    if repeated := scalar(conn, query.format(target.name(table), c=sql.Identifier(column))):
         raise DataError(
-            f"{row[0]:,} values of {table.name}.{column} occur more than once in ONA, so the column cannot become a key; "
+            f"{repeated:,} values of {table.name}.{column} occur more than once in ONA, so the column cannot become a key; "
             "ask ONA's administrators to remove the surplus rows, then plan again",
             see="ona-schema",
         )
 
 
-#: Asked of the catalog, which every login may read: `to_regclass` fails where a login may not use the schema.
-_FIND_RELATION = """
-SELECT 1
-  FROM pg_catalog.pg_class AS c
-  JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
- WHERE n.nspname = %(schema)s AND c.relname = %(name)s
-"""
-
-#: An index over the whole table that begins with the column; a partial or invalid one serves no query.
-_ANY_INDEX = """
+# Asked of the catalog, which every login may read: `to_regclass` fails where a login may not use the schema.
+_HAS_RELATION = """
 SELECT EXISTS (
-    SELECT FROM pg_catalog.pg_index AS i
-      JOIN pg_catalog.pg_class AS c ON c.oid = i.indrelid
+    SELECT FROM pg_catalog.pg_class AS c
       JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-      JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
-     WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND a.attname = %(column)s
-       AND i.indisvalid AND i.indpred IS NULL)
+     WHERE n.nspname = %(schema)s AND c.relname = %(name)s)
 """
 
-_UNIQUE_INDEX = _ANY_INDEX.removesuffix(")\n") + "       AND i.indisunique AND i.indnkeyatts = 1"
-
-#: One that ON CONFLICT accepts, and one that it fails on.
-_USABLE_INDEX = _UNIQUE_INDEX + " AND i.indimmediate)"
-_DEFERRABLE_INDEX = _UNIQUE_INDEX + " AND NOT i.indimmediate)"
+# The indexes over the whole table that begin with the column, whether each is unique by it alone, and whether at once: a partial
+# or an invalid one serves no query.
+_INDEXES = """
+SELECT i.indisunique AND i.indnkeyatts = 1, i.indimmediate
+  FROM pg_catalog.pg_index AS i
+  JOIN pg_catalog.pg_class AS c ON c.oid = i.indrelid
+  JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+ WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND a.attname = %(column)s
+   AND i.indisvalid AND i.indpred IS NULL
+"""

@@ -11,10 +11,9 @@ from datetime import datetime
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import class_row
 
 from primero_ona.errors import UsageError
-from primero_ona.ona.connection import translate_errors
+from primero_ona.ona.connection import read_as, scalar, translate_errors
 from primero_ona.ona.target import Target
 
 
@@ -30,11 +29,8 @@ class Field:
 
 def shown_fields(conn: psycopg.Connection) -> list[Field]:
     """Read the fields that pulls were shown, by name."""
-    with (
-        translate_errors("reading the fields that Primero has shown"),
-        conn.cursor(row_factory=class_row(Field)) as cursor,
-    ):
-        return cursor.execute("SELECT * FROM primero_sync.fields ORDER BY name").fetchall()
+    query = "SELECT name, first_seen, last_seen, accepted_at FROM primero_sync.fields ORDER BY name"
+    return read_as(conn, Field, "reading the fields that Primero has shown", query)
 
 
 def note_fields(conn: psycopg.Connection, shown: Collection[str], returned: Collection[str], now: datetime) -> None:
@@ -48,15 +44,15 @@ def accept_fields(conn: psycopg.Connection, names: Collection[str], now: datetim
 
     Raises UsageError where a name is not one of a field that pulls were shown, since nothing was lost then.
     """
-    with translate_errors("accepting the loss of fields"), conn.transaction():
-        known = {field.name for field in shown_fields(conn)}
-        if unknown := set(names) - known:
+    action = "accepting the loss of fields"
+    with translate_errors(action), conn.transaction():
+        accepted = read_as(conn, Field, action, _ACCEPT, {"names": list(names), "now": now})
+        if unknown := set(names) - {field.name for field in accepted}:
             raise UsageError(
                 f"{len(unknown)} of these names {'is' if len(unknown) == 1 else 'are'} of no field that a pull was ever shown, so "
                 "nothing was accepted; `primero-ona fields list` has the names"
             )
-        conn.execute(_ACCEPT, {"names": list(names), "now": now})
-        return [field for field in shown_fields(conn) if field.name in names]
+    return accepted
 
 
 _NOTE = """
@@ -68,7 +64,10 @@ ON CONFLICT (name) DO UPDATE
 """
 
 _ACCEPT = """
-UPDATE primero_sync.fields SET accepted_at = %(now)s WHERE name = ANY (%(names)s::text[]) AND accepted_at IS NULL
+WITH accepted AS (
+    UPDATE primero_sync.fields SET accepted_at = COALESCE(accepted_at, %(now)s) WHERE name = ANY (%(names)s::text[])
+    RETURNING name, first_seen, last_seen, accepted_at)
+SELECT * FROM accepted ORDER BY name
 """
 
 
@@ -79,48 +78,44 @@ def visible_cases(conn: psycopg.Connection) -> tuple[int | None, int, bool]:
     it was accepted that fewer are visible than stand there.
     """
     with translate_errors("reading how many of Primero's cases were visible"):
-        row = conn.execute("SELECT cases, accepted_at IS NOT NULL FROM primero_sync.visible_cases").fetchone()
-        standing = conn.execute(sql.SQL(_STANDING).format(**Target.find(conn).names)).fetchone()
-    last, accepted = row or (None, False)
-    return last, int(standing[0]) if standing else 0, accepted
+        query = sql.SQL(_VISIBLE).format(**Target.find(conn).names)
+        last, standing, accepted = conn.execute(query).fetchall()[0]
+    return last, standing, accepted
 
 
 def note_visible(conn: psycopg.Connection, cases: int, *, restored: bool) -> None:
     """Remember how many cases a pull could see; an acceptance ends where they are `restored`, as many as stand in ONA."""
     with translate_errors("remembering how many of Primero's cases are visible"):
-        conn.execute(_NOTE_VISIBLE, {"cases": cases, "restored": restored})
+        conn.execute(_NOTE_VISIBLE, {"cases": cases, "accepted": False, "restored": restored})
 
 
 def accept_visible(conn: psycopg.Connection, cases: int) -> None:
     """Accept that so many cases are visible, however many stood in ONA or were visible before. Safe to repeat."""
     with translate_errors("accepting how many of Primero's cases are visible"):
-        conn.execute(_ACCEPT_VISIBLE, {"cases": cases})
+        conn.execute(_NOTE_VISIBLE, {"cases": cases, "accepted": True, "restored": False})
 
 
-#: Rows of the old pipeline are not counted: it is not known whether Primero still has their cases.
-_STANDING = "SELECT count(*) FROM {cases} WHERE primero_id IS NOT NULL"
-
-_NOTE_VISIBLE = """
-INSERT INTO primero_sync.visible_cases AS v (cases, seen_at) VALUES (%(cases)s, now())
-ON CONFLICT (one) DO UPDATE
-   SET cases = excluded.cases, seen_at = excluded.seen_at,
-       accepted_at = CASE WHEN %(restored)s THEN NULL ELSE v.accepted_at END
+# Rows of the old pipeline are not counted: it is not known whether Primero still has their cases.
+_VISIBLE = """
+SELECT max(cases), (SELECT count(*) FROM {cases} WHERE primero_id IS NOT NULL), COALESCE(bool_or(accepted_at IS NOT NULL), false)
+  FROM primero_sync.visible_cases
 """
 
-_ACCEPT_VISIBLE = """
-INSERT INTO primero_sync.visible_cases (cases, seen_at, accepted_at) VALUES (%(cases)s, now(), now())
+_NOTE_VISIBLE = """
+INSERT INTO primero_sync.visible_cases AS v (cases, seen_at, accepted_at)
+VALUES (%(cases)s, now(), CASE WHEN %(accepted)s THEN now() END)
 ON CONFLICT (one) DO UPDATE
-   SET cases = excluded.cases, seen_at = excluded.seen_at, accepted_at = excluded.accepted_at
+   SET cases = excluded.cases, seen_at = excluded.seen_at,
+       accepted_at = CASE WHEN %(restored)s THEN NULL ELSE COALESCE(excluded.accepted_at, v.accepted_at) END
 """
 
 
 def login_refused_at(conn: psycopg.Connection, subject: str) -> datetime | None:
     """Read when this login was refused (aware, UTC); None where it was not."""
+    query = "SELECT refused_at FROM primero_sync.refused_logins WHERE subject = %s"
     with translate_errors("reading whether Primero has refused the login"):
-        row = conn.execute(
-            "SELECT refused_at FROM primero_sync.refused_logins WHERE subject = %s", (subject,)
-        ).fetchone()
-    return row[0] if row else None
+        refused: datetime | None = scalar(conn, query, (subject,))
+    return refused
 
 
 def note_refused_login(conn: psycopg.Connection, subject: str) -> None:

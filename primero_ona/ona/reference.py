@@ -8,20 +8,19 @@ stays while the English option stays, no translation gives way to the lack of on
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import pandas as pd
 import psycopg
 import pyarrow as pa
 from psycopg import sql
-from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
-from primero_ona.contract.column import Column, Table
 from primero_ona.contract.derived import CURRENT, DATA_DICTIONARY, LOCATIONS_LOOKUP, RETIRED, District
 from primero_ona.contract.tables import CASES, SERVICES
 from primero_ona.errors import DataError, UsageError
-from primero_ona.ona.connection import translate_errors
+from primero_ona.ona.connection import read_as, scalar, translate_errors
 from primero_ona.ona.target import Row, Target, Text, Upkeep, insert_rows, locked, read_rows, update_row
 from primero_ona.texts import normalize, same_text
 
@@ -61,16 +60,13 @@ def sync_lookup(
     so do the districts with an `odd` code: Primero has them, but does not say clearly where they lie.
     Raises DataError where Primero names no district or a code twice, TransientError where the table is kept locked.
     """
-    codes = {district.code for district in districts}
-    if not districts or len(codes) != len(districts):
-        raise DataError(
-            "Primero's districts are none, or have a code twice; ONA's locations_lookup was left as it is",
-            see="places",
-        )
+    wanted = {district.code: _row(district) for district in districts}
+    if not wanted or len(wanted) != len(districts):
+        text = "Primero's districts are none, or have a code twice; ONA's locations_lookup was left as it is"
+        raise DataError(text, see="places")
     with locked(conn, LOCATIONS_LOOKUP, "keeping ONA's locations_lookup up to date") as target:
         there = {(row["code"] or "").lstrip("0"): row for row in read_rows(conn, target, LOCATIONS_LOOKUP)}
         provinces = {row["province_code"]: row for row in there.values()}
-        wanted = {district.code: _row(district) for district in districts}
         new = [_in_use(row, provinces) for code, row in wanted.items() if code not in there]
         insert_rows(conn, target, LOCATIONS_LOOKUP, new)
         updated = 0
@@ -80,22 +76,17 @@ def sync_lookup(
                 updated += 1
         present = {**there, **{row["code"] or "": row for row in new}}
         changed = [name for code, row in wanted.items() for name in _changed_names(present[code], row)]
-        _record(conn, changed, now)
+        findings = {"now": now, "seen": Jsonb([asdict(name) for name in changed])}
+        conn.execute(_RESOLVE_GONE, findings)
+        conn.execute(_OPEN_NEW, findings)
     retired = sorted(code for code in present if code not in odd and wanted.get(code, {}).get("status") != CURRENT)
     return LookupResult(Upkeep(len(new), updated, len(there) - updated), retired, changed, sorted(odd))
 
 
 def _row(district: District) -> Row:
-    return {
-        "code": district.code,
-        "district": district.district,
-        "province": district.province,
-        "province_code": district.province_code,
-        "district_km": district.district_km or None,
-        "province_km": district.province_km or None,
-        "gazetteer_code": _gazetteer_code(district.code),
-        "status": CURRENT if district.current else RETIRED,
-    }
+    names = {name: text or None for name, text in district._asdict().items() if name != "current"}
+    status = CURRENT if district.current else RETIRED
+    return {**names, "gazetteer_code": _gazetteer_code(district.code), "status": status}
 
 
 def _gazetteer_code(code: str) -> Text:
@@ -125,28 +116,9 @@ def _changed_names(row: Row, wanted: Row) -> list[ChangedName]:
     ]
 
 
-def _record(conn: psycopg.Connection, changed: Sequence[ChangedName], now: datetime) -> None:
-    """Open the findings that are new, and resolve those that are seen no more."""
-    conn.execute(
-        "CREATE TEMPORARY TABLE seen_names (code text, column_name text, in_use text, primeros text) ON COMMIT DROP"
-    )
-    with conn.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO seen_names VALUES (%s, %s, %s, %s)",
-            [(name.code, name.column_name, name.in_use, name.primeros) for name in changed],
-        )
-    conn.execute(_RESOLVE_GONE, {"now": now})
-    conn.execute(_OPEN_NEW, {"now": now})
-
-
 def changed_names(conn: psycopg.Connection) -> list[ChangedName]:
     """The changed names that are not accepted yet, by code."""
-    with (
-        translate_errors("reading the changed names of places"),
-        conn.transaction(),
-        conn.cursor(row_factory=class_row(ChangedName)) as cursor,
-    ):
-        return cursor.execute(_READ_OPEN).fetchall()
+    return read_as(conn, ChangedName, "reading the changed names of places", _READ_OPEN)
 
 
 def accept_names(conn: psycopg.Connection, codes: Collection[str] | None, now: datetime) -> list[ChangedName]:
@@ -156,26 +128,15 @@ def accept_names(conn: psycopg.Connection, codes: Collection[str] | None, now: d
     """
     with locked(conn, LOCATIONS_LOOKUP, "accepting names of places") as target:
         provinces = {row["code"]: row["province_code"] for row in read_rows(conn, target, LOCATIONS_LOOKUP)}
-        there = changed_names(conn)
-        chosen = [name for name in there if codes is None or {name.code, provinces.get(name.code)} & set(codes)]
-        _refuse_unknown(codes, chosen, provinces)
+        of_codes = [(name, {name.code, provinces.get(name.code)}) for name in changed_names(conn)]
+        chosen = [name for name, its_codes in of_codes if codes is None or its_codes & set(codes)]
+        if unknown := sorted(set(codes or ()).difference(*(its_codes for _, its_codes in of_codes))):
+            text = f"no name has changed for the code {', '.join(unknown)}; nothing was accepted"
+            raise UsageError(f"{text}; `primero-ona places changes` lists those that have")
         for name in chosen:
-            _accept(conn, target, name, now)
+            update_row(conn, target, LOCATIONS_LOOKUP, {"code": name.code}, {name.column_name: name.primeros})
+            conn.execute(_ACCEPT, {"now": now, "code": name.code, "column_name": name.column_name})
     return chosen
-
-
-def _refuse_unknown(codes: Collection[str] | None, chosen: Sequence[ChangedName], provinces: dict[Text, Text]) -> None:
-    met = {name.code for name in chosen} | {provinces.get(name.code) for name in chosen}
-    if unknown := sorted(set(codes or ()) - met):
-        raise UsageError(
-            f"no name has changed for the code {', '.join(unknown)}; nothing was accepted; "
-            "`primero-ona places changes` lists those that have"
-        )
-
-
-def _accept(conn: psycopg.Connection, target: Target, name: ChangedName, now: datetime) -> None:
-    update_row(conn, target, LOCATIONS_LOOKUP, {"code": name.code}, {name.column_name: name.primeros})
-    conn.execute(_ACCEPT, {"now": now, "code": name.code, "column_name": name.column_name})
 
 
 _RESOLVE_GONE = """
@@ -183,7 +144,7 @@ UPDATE primero_sync.place_names AS p
    SET resolved_at = %(now)s
  WHERE p.resolved_at IS NULL
    AND NOT EXISTS (
-    SELECT FROM seen_names AS s
+    SELECT FROM jsonb_to_recordset(%(seen)s) AS s (code text, column_name text, in_use text, primeros text)
      WHERE (s.code, s.column_name, s.primeros) = (p.code, p.column_name, p.primeros)
        AND s.in_use IS NOT DISTINCT FROM p.in_use)
 """
@@ -191,7 +152,7 @@ UPDATE primero_sync.place_names AS p
 _OPEN_NEW = """
 INSERT INTO primero_sync.place_names (code, column_name, in_use, primeros, first_seen)
 SELECT code, column_name, in_use, primeros, %(now)s
-  FROM seen_names
+  FROM jsonb_to_recordset(%(seen)s) AS s (code text, column_name text, in_use text, primeros text)
 ON CONFLICT (code, column_name) WHERE resolved_at IS NULL DO NOTHING
 """
 
@@ -217,11 +178,8 @@ def read_places(conn: psycopg.Connection) -> pd.DataFrame:
     with translate_errors("reading ONA's locations_lookup"):
         target = Target.find(conn)
         rows = conn.execute(query.format(as_text, target.name(LOCATIONS_LOOKUP))).fetchall()
-    text = pd.ArrowDtype(pa.string())
-    return pd.DataFrame(rows, columns=pd.Index(names), dtype=text)
+    return pd.DataFrame(rows, columns=pd.Index(names), dtype=pd.ArrowDtype(pa.string()))
 
-
-Key = tuple[str | None, ...]
 
 _KEY = (DATA_DICTIONARY.key, *DATA_DICTIONARY.key_rest)
 #: Each Khmer column and the English one that stands in its place where there is no translation.
@@ -247,32 +205,26 @@ def sync_dictionary(conn: psycopg.Connection, rows: Sequence[Row]) -> Upkeep:
     return Upkeep(len(new), updated, len(known) - updated)
 
 
-def _key(row: Row) -> Key:
+def _key(row: Row) -> tuple[Text, ...]:
     return tuple(row[name] for name in _KEY)
 
 
 def _changed_row(there: Row, wanted: Row) -> Row:
     """The columns that differ, once what people did is respected."""
     # The approval was for a translation of these English texts.
-    same_english = all(same_text(there[english], wanted[english]) for english in _KHMER.values())
-    reviewed = (there["reviewed"] or "").lower() in _TRUE and same_english
-    kept = {khmer: _khmer(there, wanted, khmer, reviewed=reviewed) for khmer in _KHMER}
-    meant: Row = {**wanted, **kept}
+    same_english = {khmer: same_text(there[english], wanted[english]) for khmer, english in _KHMER.items()}
+    reviewed = (there["reviewed"] or "").lower() in _TRUE and all(same_english.values())
+    meant = dict(wanted)
+    for khmer, english in _KHMER.items():
+        translated_there = bool(normalize(there[khmer])) and not same_text(there[khmer], there[english])
+        untranslated_now = same_text(wanted[khmer], wanted[english]) and same_english[khmer]
+        # Else Primero's is taken, for it is what is shown, also where it differs by marks alone that show nothing.
+        if translated_there and (reviewed or untranslated_now):
+            meant[khmer] = there[khmer]
     changes = {name: text for name, text in meant.items() if name != "reviewed" and there[name] != text}
     if reviewed or there["reviewed"] == wanted["reviewed"]:
         return changes
     return changes | ({"reviewed": wanted["reviewed"]} if changes or there["reviewed"] is None else {})
-
-
-def _khmer(there: Row, wanted: Row, name: str, *, reviewed: bool) -> str | None:
-    english = _KHMER[name]
-    translated_there = bool(normalize(there[name])) and not same_text(there[name], there[english])
-    untranslated_now = same_text(wanted[name], wanted[english])
-    same_meaning = same_text(there[english], wanted[english])
-    if translated_there and (reviewed or (untranslated_now and same_meaning)):
-        return there[name]
-    # What differs by marks that show nothing is the same text; Primero's is taken, for it is what is shown.
-    return wanted[name]
 
 
 def read_dictionary(conn: psycopg.Connection) -> list[Row]:
@@ -298,38 +250,20 @@ def _place(row: Row) -> int:
     return int(row["sort_order"] or 0)
 
 
-@dataclass(frozen=True)
-class Undescribed:
-    """Options of one column that occur in ONA without a row in the dictionary: how many texts, in how many rows."""
-
-    column: str
-    texts: int
-    rows: int
-
-
-def undescribed_options(conn: psycopg.Connection) -> list[Undescribed]:
-    """Options that occur in `cases` or `services` and have no row in the dictionary; counts only, no texts.
+def undescribed_options(conn: psycopg.Connection) -> dict[str, int]:
+    """By column how many options occur in `cases` or `services` and have no row in the dictionary; counts only, no texts.
 
     A text that stands where an option is due may be anything that a person wrote.
     """
+    found = {}
     with translate_errors("looking for options without a row in ONA's data_dictionary"):
         target = Target.find(conn)
-        found = [
-            _undescribed(conn, target, table, column)
-            for table in (CASES, SERVICES)
-            for column in table.columns
-            if column.has_options
-        ]
-    return [entry for entry in found if entry.texts]
-
-
-def _undescribed(conn: psycopg.Connection, target: Target, table: Table, column: Column) -> Undescribed:
-    query = sql.SQL(_UNDESCRIBED).format(
-        **{**target.names, "column": sql.Identifier(column.name), "occurring": target.name(table)}
-    )
-    row = conn.execute(query, {"table": table.name, "column": column.name}).fetchone()
-    texts, rows = row or (0, 0)
-    return Undescribed(f"{table.name}.{column.name}", int(texts), int(rows))
+        for table in (CASES, SERVICES):
+            for column in (column for column in table.columns if column.has_options):
+                parts = {"column": sql.Identifier(column.name), "occurring": target.name(table)}
+                query = sql.SQL(_UNDESCRIBED).format(**target.names, **parts)
+                found[f"{table.name}.{column.name}"] = scalar(conn, query, {"table": table.name, "column": column.name})
+    return {column: count for column, count in found.items() if count}
 
 
 def count_label(conn: psycopg.Connection, wanted: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], int]:
@@ -340,43 +274,26 @@ def count_label(conn: psycopg.Connection, wanted: Mapping[tuple[str, str], str])
         target = Target.find(conn)
         for (field, code), label in wanted.items():
             table, column = columns[field]
-            query = sql.SQL(_COUNT_LABEL).format(sql.Identifier(column.name), target.name(table))
-            row = conn.execute(query, {"label": f", {label}, "}).fetchone()
-            counts[field, code] = int(row[0]) if row else 0
+            with_label = sql.SQL("SELECT count(*) FROM {} WHERE strpos(', ' || {}::text || ', ', %(label)s) > 0")
+            query = with_label.format(target.name(table), sql.Identifier(column.name))
+            counts[field, code] = scalar(conn, query, {"label": f", {label}, "})
     return counts
 
 
 def count_unmapped(conn: psycopg.Connection) -> dict[tuple[str, str], int]:
     """How often each code that the mapping does not know occurred at the last sync of each quarter, all quarters together."""
+    query = "SELECT field, code, sum(count)::bigint FROM primero_sync.unmapped WHERE code IS NOT NULL GROUP BY 1, 2"
     with translate_errors("reading the unmapped codes"):
-        rows = conn.execute(_UNMAPPED).fetchall()
-    return {(field, code): int(count) for field, code, count in rows}
+        return {(field, code): count for field, code, count in conn.execute(query).fetchall()}
 
 
 # A label may hold `, ` itself, so the dictionary's texts are taken apart like those of the rows.
 _UNDESCRIBED = """
-WITH occurring AS (
-    SELECT {column}::text AS text, count(*) AS rows FROM {occurring} WHERE {column} IS NOT NULL GROUP BY 1
-),
-parts AS (
-    SELECT part, sum(rows) AS rows
-      FROM occurring, unnest(string_to_array(text, ', ')) AS part
-     WHERE part <> ''
-     GROUP BY part
-)
-SELECT count(*), COALESCE(sum(rows), 0)
-  FROM parts
- WHERE part NOT IN (
+SELECT count(DISTINCT part)
+  FROM (SELECT DISTINCT {column}::text AS text FROM {occurring}) AS occurring, unnest(string_to_array(text, ', ')) AS part
+ WHERE part <> ''
+   AND part NOT IN (
     SELECT known
       FROM {data_dictionary}, unnest(string_to_array(option_value::text, ', ')) AS known
      WHERE table_name = %(table)s AND column_name = %(column)s)
-"""
-
-_COUNT_LABEL = "SELECT count(*) FROM {1} WHERE strpos(', ' || {0}::text || ', ', %(label)s) > 0"
-
-_UNMAPPED = """
-SELECT field, code, sum(count)
-  FROM primero_sync.unmapped
- WHERE code IS NOT NULL
- GROUP BY field, code
 """

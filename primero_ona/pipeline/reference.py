@@ -34,7 +34,6 @@ def refresh_reference(
     fetched = refresh(client, last, now)
     frames = fetched.frames()
     with connect() as lock, partition_lock(lock, REFERENCE), stored.writer(REFERENCE) as writer:
-        stored.store.remove_unfinished(REFERENCE)
         for frame in frames:
             writer.write(frame)
         require_held(lock)

@@ -40,8 +40,6 @@ class QuarterSink:
 
     def __init__(self, stored: StoredAssets, quarter: Quarter, policy: PullPolicy, erased: frozenset[str]) -> None:
         self.quarter, self._policy, self.erased = quarter, policy, erased
-        for asset in SETS:
-            stored.store.remove_unfinished(asset, quarter.key)
         self._writers = {asset: stored.writer(asset, quarter) for asset in SETS}
         self._waiting: dict[str, list[pa.Table]] = {asset: [] for asset in SETS}
         self.reasons: Counter[str] = Counter()
@@ -55,7 +53,7 @@ class QuarterSink:
         self.next_registration = None
         for asset, writer in self._writers.items():
             self._waiting[asset] = []
-            writer.restart()
+            writer.discard()
 
     def write(self, frame: pd.DataFrame) -> None:
         """Take a frame of cases as pulled; their dates of birth become ages here and are not kept."""

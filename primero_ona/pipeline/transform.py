@@ -49,7 +49,6 @@ def map_quarter(connect: Connect, stored: StoredAssets, quarter: Quarter, asset:
         )
     tally = Tally()
     with connect() as lock, partition_lock(lock, quarter.key), stored.writer(asset, quarter) as writer:
-        stored.store.remove_unfinished(asset, quarter.key)
         for frame in mapped_frames(raw, fields, map_frame, tally):
             writer.write(frame)
         summary = {**tally.summary(), PULL_NUMBER: numbers.pop()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -17,29 +18,25 @@ Item = TypeVar("Item")
 BATCH_ROWS = 10_000
 
 
+@dataclass(frozen=True)
 class Frames:
     """A stream of pandas frames with Arrow dtypes, at most BATCH_ROWS rows each, which can be read more than once.
 
-    `read(columns)` opens the stream from its start; a source that can project reads just those columns, others ignore the
-    wish. `summary` has what is known beside the rows: counts, codes, quarantined ids; JSON types only.
+    `source(columns)` opens the stream from its start; one that can project reads just those columns, others ignore the wish.
+    `summary` has what is known beside the rows: counts, codes, quarantined ids; JSON types only.
     """
 
-    def __init__(
-        self,
-        read: Callable[[Sequence[str] | None], Iterator[pd.DataFrame]],
-        summary: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._read = read
-        self.summary: Mapping[str, Any] = summary or {}
+    source: Callable[[Sequence[str] | None], Iterator[pd.DataFrame]]
+    summary: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, *frames: pd.DataFrame, summary: Mapping[str, Any] | None = None) -> Frames:
         """A stream of frames that are in memory already."""
-        return cls(lambda _columns: iter(frames), summary)
+        return cls(lambda _columns: iter(frames), summary or {})
 
     def read(self, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
         """Open the stream from its start."""
-        return self._read(columns)
+        return self.source(columns)
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
         return self.read()

@@ -25,7 +25,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from primero_ona.errors import ConfigError, DataError
 from primero_ona.storage.frames import BATCH_ROWS, Frames, prefetch, to_frame
-from primero_ona.storage.places import SUFFIX, Draft, Place, place_at
+from primero_ona.storage.places import SUFFIX, Place, place_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,6 @@ WHOLE = "whole"
 #: Under this name the footer has all that is known of a file beside its rows.
 _FOOTER = b"primero_ona"
 _ENCRYPTION = pe.EncryptionConfiguration(footer_key="partitions", uniform_encryption=True, data_key_length_bits=256)
-_NO_FOOTER: Mapping[str, Any] = {"asset": None, "partition": None, "version": None, "summary": {}}
 _AGAIN = "materialize that asset again"
 
 
@@ -47,6 +46,10 @@ class Stored:
     asset: str
     schema: pa.Schema
     version: str
+
+    def at(self, partition: str) -> dict[str, Any]:
+        """What the footer of a partition says beside the summary."""
+        return {"asset": self.asset, "partition": partition, "version": self.version}
 
 
 class _Wrapping(pe.KmsClient):  # type: ignore[misc]  # pyarrow has no types
@@ -83,18 +86,15 @@ class PartitionStore:
         """The partitions of an asset that exist, in the order of their names."""
         return [name.partition("/")[2] for name in self.place.names(asset)]
 
-    def writer(self, stored: Stored, partition: str = WHOLE) -> PartitionWriter:
-        """Begin a partition; the old one stands until `commit`."""
-        return self.writer_at(f"{stored.asset}/{partition}", stored, partition)
+    def writer(self, stored: Stored, partition: str = WHOLE, name: str | None = None) -> PartitionWriter:
+        """Begin a partition, under its lock; the old one stands until `commit`, and what killed runs left of it goes.
 
-    def writer_at(self, name: str, stored: Stored, partition: str) -> PartitionWriter:
-        """Begin a file that replaces the one of that name, whatever place it says it belongs to."""
+        `name`: the file that it replaces, where that is not at the partition's own place.
+        """
         properties = self._factory.file_encryption_properties(self._connection, _ENCRYPTION)
-        return PartitionWriter(self.place.draft(name), stored, partition, properties)
-
-    def remove_unfinished(self, asset: str, partition: str = WHOLE) -> None:
-        """Remove what killed runs left of a partition, and what an older format stored; to be called under its lock."""
-        self.place.remove_unfinished(f"{asset}/{partition}")
+        file = name or f"{stored.asset}/{partition}"
+        self.place.remove_unfinished(file)
+        return PartitionWriter(self.place, file, stored.schema, stored.at(partition), properties)
 
     def open(self, stored: Stored, partition: str = WHOLE) -> Frames:
         """Open a partition as a stream that can be read many times, also after the file was replaced.
@@ -103,24 +103,22 @@ class PartitionStore:
         ConfigError where no key opens it.
         """
         file = self.open_fitting(stored, partition)
-
-        def read(columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
-            yield from prefetch(map(to_frame, file.tables(columns)))
-
-        return Frames(read, {**file.footer["summary"], "stored_version": file.footer["version"]})
+        summary = {**file.footer["summary"], "stored_version": file.footer["version"]}
+        return Frames(lambda columns: prefetch(map(to_frame, file.tables(columns))), summary)
 
     def open_fitting(self, stored: Stored, partition: str = WHOLE) -> StoredFile:
-        """Open the file of a partition that fits `stored` and its place; raises as `open`."""
+        """Open the file of a partition that fits `stored` and its place; raises as `open`, and names every mismatch."""
         file = self.open_file(f"{stored.asset}/{partition}")
-        file.require_fit(stored, partition)
+        found = {**file.footer, "columns": file.schema.names}
+        needed = {**stored.at(partition), "columns": stored.schema.names}
+        if mismatches := [
+            f"{name} is {found[name]!r}, needed {value!r}" for name, value in needed.items() if found[name] != value
+        ]:
+            raise DataError(f"{file.title} does not fit: {'; '.join(mismatches)}; {_AGAIN}", see="stored-partition")
         return file
 
-    def facts(self, asset: str, partition: str) -> Mapping[str, Any]:
-        """What the footer of a partition says, whatever version made it: `version` and `summary` among others."""
-        return self.open_file(f"{asset}/{partition}").footer
-
     def open_file(self, name: str) -> StoredFile:
-        """Open a file of the store, `asset/partition`; raises as `open`."""
+        """Open a file of the store, `asset/partition`, whatever made it; raises as `open`."""
         return StoredFile(self.place, name, lambda: self._factory.file_decryption_properties(self._connection))
 
 
@@ -131,14 +129,14 @@ class StoredFile:
     """
 
     def __init__(self, place: Place, name: str, decryption: Callable[[], Any]) -> None:
-        self._name, self._decryption = f"{name}{SUFFIX}", decryption
+        self.name, self.title, self._decryption = name, f"the stored partition {name}{SUFFIX}", decryption
         with self._faults():
             self._source = place.read(name)
             file = self._opened()
         self.schema: pa.Schema = file.schema_arrow.remove_metadata()
         self._groups = file.num_row_groups
-        known = (file.metadata.metadata or {}).get(_FOOTER, b"{}")
-        self.footer: dict[str, Any] = {**_NO_FOOTER, **orjson.loads(known)}
+        known = orjson.loads((file.metadata.metadata or {}).get(_FOOTER, b"{}"))
+        self.footer: dict[str, Any] = {**dict.fromkeys(("asset", "partition", "version")), "summary": {}, **known}
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Read the rows, at most BATCH_ROWS at once. Raises DataError where they are damaged."""
@@ -151,24 +149,6 @@ class StoredFile:
                 tables = [pa.Table.from_batches([batch]) for batch in batches]
             yield from tables
 
-    def require_fit(self, stored: Stored, partition: str) -> None:
-        """Raise DataError where the file was made for another place or reader, naming every mismatch."""
-        needed = {
-            "asset": stored.asset,
-            "partition": partition,
-            "version": stored.version,
-            "columns": stored.schema.names,
-        }
-        found = {**self.footer, "columns": self.schema.names}
-        mismatches = [
-            f"{name} is {found[name]!r}, needed {value!r}" for name, value in needed.items() if found[name] != value
-        ]
-        if mismatches:
-            raise DataError(
-                f"the stored partition {self._name} does not fit: {'; '.join(mismatches)}; {_AGAIN}",
-                see="stored-partition",
-            )
-
     def _opened(self) -> pq.ParquetFile:
         return pq.ParquetFile(self._source, decryption_properties=self._decryption())
 
@@ -179,15 +159,13 @@ class StoredFile:
             yield
         except InvalidToken:
             raise ConfigError(
-                f"no key in PRIMERO_ONA_STORAGE_KEYS opens the stored partition {self._name}; add the key it was made with, or {_AGAIN}",
+                f"no key in PRIMERO_ONA_STORAGE_KEYS opens {self.title}; add the key it was made with, or {_AGAIN}",
                 see="storage-keys",
             ) from None
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise DataError(
-                f"the stored partition {self._name} is damaged or no file of ours; {_AGAIN}", see="stored-partition"
-            ) from None
+            raise DataError(f"{self.title} is damaged or no file of ours; {_AGAIN}", see="stored-partition") from None
 
 
 class PartitionWriter:
@@ -197,8 +175,10 @@ class PartitionWriter:
     lock of the partition (`ona/connection.py`), not here.
     """
 
-    def __init__(self, draft: Draft, stored: Stored, partition: str, properties: Any) -> None:  # noqa: ANN401
-        self._draft, self._stored, self._partition, self._properties = draft, stored, partition, properties
+    def __init__(
+        self, place: Place, name: str, schema: pa.Schema, footer: Mapping[str, Any], encryption: object
+    ) -> None:
+        self._place, self._name, self._schema, self._footer, self._encryption = place, name, schema, footer, encryption
         self.rows = 0
 
     def __enter__(self) -> Self:
@@ -208,10 +188,12 @@ class PartitionWriter:
         self.discard()
 
     @cached_property
+    def _sink(self) -> Any:  # noqa: ANN401
+        return self._place.begin(self._name)
+
+    @cached_property
     def _file(self) -> pq.ParquetWriter:
-        return pq.ParquetWriter(
-            self._draft.open(), self._stored.schema, compression="zstd", encryption_properties=self._properties
-        )
+        return pq.ParquetWriter(self._sink, self._schema, compression="zstd", encryption_properties=self._encryption)
 
     def write(self, frame: pd.DataFrame) -> None:
         """Add a frame with the columns of the schema; an empty one adds nothing."""
@@ -220,49 +202,49 @@ class PartitionWriter:
     def table_of(self, frame: pd.DataFrame) -> pa.Table:
         """A frame with the columns of the schema as a table."""
         # Without pandas' own notes in the schema: pandas cannot read back what it notes of nested types.
-        table = pa.Table.from_pandas(frame, schema=self._stored.schema, preserve_index=False, nthreads=1)
+        table = pa.Table.from_pandas(frame, schema=self._schema, preserve_index=False, nthreads=1)
         return table.replace_schema_metadata()
 
     def write_table(self, table: pa.Table) -> None:
         """Add a table with the schema; an empty one adds nothing."""
-        if not len(table):
-            return
-        self._file.write_table(table)
-        self.rows += len(table)
-
-    def restart(self) -> None:
-        """Forget what was written and begin again."""
-        self.discard()
-        self.rows = 0
+        if len(table):
+            self._file.write_table(table)
+            self.rows += len(table)
 
     def discard(self) -> None:
-        """Remove what was written and not committed."""
-        if "_file" in self.__dict__:
+        """Remove what was written and not committed; the partition may be begun again."""
+        if file := self.__dict__.pop("_file", None):
             with suppress(OSError, pa.ArrowException):  # the failure that led here is the one to show
-                self._file.close()
-            del self.__dict__["_file"]
-            self._draft.discard()
+                file.close()
+            self._place.discard(self.__dict__.pop("_sink"))
+            self.rows = 0
 
     def commit(self, summary: Mapping[str, Any]) -> None:
         """Make this the partition, with what is known beside its rows (JSON types)."""
-        footer = {
-            "asset": self._stored.asset,
-            "partition": self._partition,
-            "version": self._stored.version,
-            "summary": dict(summary),
-        }
+        footer = {**self._footer, "summary": dict(summary)}
         self._file.add_key_value_metadata({_FOOTER.decode(): orjson.dumps(footer).decode()})
         self._file.close()
-        self._draft.publish()
-        del self.__dict__["_file"]
+        self._place.publish(self._name, self._sink)
+        del self._file, self._sink
 
 
 #: Columns that name a case by Primero's own id, in raw cases, exits, mapped cases and mapped services.
 _ID_COLUMNS = ("id", "primero_id", "primero_case_id")
-#: Columns that have its Case ID: as Primero sent it (JSON), and mapped.
-_RAW_CASE_ID, _CASE_ID = "case_id_display", "case_id"
 
-_QUARTER_KEY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+def _sent(case_id: str) -> str:
+    """A Case ID as ONA has it, of the JSON that Primero sent."""
+    try:
+        return str(orjson.loads(case_id)).strip()
+    except orjson.JSONDecodeError:
+        return case_id.strip()
+
+
+#: Columns that have a case's Case ID, and how it is read.
+_CASE_ID_COLUMNS: dict[str, Callable[[str], str]] = {
+    "case_id_display": _sent,
+    "case_id": lambda key: key.partition("~")[0],
+}
 
 
 def rotate(store: PartitionStore) -> int:
@@ -270,15 +252,15 @@ def rotate(store: PartitionStore) -> int:
     store.place.remove_leftovers()
     names = store.place.names()
     for name in names:
-        _rewrite(store, name, frozenset())
+        _rewrite(store, store.open_file(name), ())
     return len(names)
 
 
 def purge(store: PartitionStore, before: str) -> int:
     """Delete the partitions of all quarters before the first day `before` (2022-01-01), and what killed runs left; how many."""
     store.place.remove_leftovers()
-    names = {name: name.partition("/")[2] for name in store.place.names()}
-    old = [name for name, key in names.items() if _QUARTER_KEY.fullmatch(key) and key < before]
+    keys = {name: name.partition("/")[2] for name in store.place.names()}
+    old = [name for name, key in keys.items() if re.fullmatch(r"\d{4}-\d{2}-\d{2}", key) and key < before]
     for name in old:
         store.place.remove(name)
     return len(old)
@@ -290,65 +272,41 @@ def forget(store: PartitionStore, ids: Collection[str]) -> tuple[Counter[str], s
     gone: Counter[str] = Counter()
     case_ids: set[str] = set()
     for name in store.place.names():
-        found, named, in_summary = _holds(store, name, frozenset(ids))
-        gone.update(found)
-        case_ids |= named
-        if found or in_summary:
-            _rewrite(store, name, frozenset(ids))
+        file = store.open_file(name)
+        known = [column for column in (*_ID_COLUMNS, *_CASE_ID_COLUMNS) if column in file.schema.names]
+        found: Counter[str] = Counter()
+        for table in file.tables(known) if known else ():
+            mine = table.filter(_mine(table, ids)).to_pydict()
+            for column, values in mine.items():
+                if read := _CASE_ID_COLUMNS.get(column):
+                    case_ids |= {read(value) for value in values if value}
+                else:
+                    found.update(values)
+        if found or _without(file.footer["summary"], ids) != file.footer["summary"]:
+            _rewrite(store, file, ids)
+        gone += found
     return gone, case_ids
 
 
-def _holds(store: PartitionStore, name: str, ids: frozenset[str]) -> tuple[Counter[str], set[str], bool]:
-    """How many rows of a partition each case has, their Case IDs, and whether the summary names one of the cases."""
-    file = store.open_file(name)
-    found: Counter[str] = Counter()
-    case_ids: set[str] = set()
-    column = _id_column(file.schema.names)
-    if column is not None:
-        named = next((name for name in (_RAW_CASE_ID, _CASE_ID) if name in file.schema.names), None)
-        for table in file.tables([column, *([named] if named else [])]):
-            mine = table.filter(_mine(table, column, ids))
-            found.update(mine.column(column).to_pylist())
-            if named:
-                case_ids |= {_text(value, named) for value in mine.column(named).to_pylist() if value}
-    summary = file.footer["summary"]
-    return found, case_ids, _without(summary, ids) != summary
-
-
-def _text(value: str, column: str) -> str:
-    """A Case ID as ONA has it; in raw cases it is JSON."""
-    if column == _CASE_ID:
-        return value.partition("~")[0]
-    try:
-        return str(orjson.loads(value)).strip()
-    except orjson.JSONDecodeError:
-        return value.strip()
-
-
-def _rewrite(store: PartitionStore, name: str, ids: frozenset[str]) -> None:
+def _rewrite(store: PartitionStore, file: StoredFile, ids: Collection[str]) -> None:
     """Store a partition again, without the rows and the entries of these cases."""
-    file = store.open_file(name)
     footer = file.footer
-    column = _id_column(file.schema.names)
     stored = Stored(footer["asset"], file.schema, footer["version"])
-    with store.writer_at(name, stored, footer["partition"]) as writer:
+    with store.writer(stored, footer["partition"], file.name) as writer:
         for table in file.tables():
-            kept = table if column is None or not ids else table.filter(pc.invert(_mine(table, column, ids)))
-            if len(kept):
-                writer.write_table(kept)
+            writer.write_table(table.filter(pc.invert(_mine(table, ids))) if ids else table)
         writer.commit(_without(footer["summary"], ids))
 
 
-def _mine(table: pa.Table, column: str, ids: frozenset[str]) -> pa.ChunkedArray:
+def _mine(table: pa.Table, ids: Collection[str]) -> pa.ChunkedArray | pa.Array:
     """For each row whether it is of one of the cases."""
+    column = next((name for name in _ID_COLUMNS if name in table.column_names), None)
+    if column is None:
+        return pa.repeat(pa.scalar(value=False), len(table))
     return pc.is_in(table.column(column), value_set=pa.array(sorted(ids), pa.string()))
 
 
-def _id_column(names: Collection[str]) -> str | None:
-    return next((name for name in _ID_COLUMNS if name in names), None)
-
-
-def _without(summary: Mapping[str, Any], ids: frozenset[str]) -> Mapping[str, Any]:
+def _without(summary: Mapping[str, Any], ids: Collection[str]) -> Mapping[str, Any]:
     """A summary without what names one of the cases: entries of the quarantine, and those stamped ahead."""
     kept = dict(summary)
     if "quarantine" in summary:

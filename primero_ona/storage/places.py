@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
@@ -26,53 +26,8 @@ from primero_ona.tls import bucket_protection
 SUFFIX = ".parquet"
 
 
-class Draft(Protocol):
-    """A file that is being written; without `publish` the old one stays."""
-
-    def open(self) -> Any:  # noqa: ANN401
-        """What pyarrow writes to: a path or a stream."""
-
-    def publish(self) -> None:
-        """Make it the file, once pyarrow has closed it."""
-
-    def discard(self) -> None:
-        """Remove what was written of it."""
-
-
-class Place(Protocol):
-    """A folder or a bucket with files; its methods raise OSError or SyncError where it fails."""
-
-    def names(self, asset: str | None = None) -> list[str]:
-        """The names of all files, or of one asset's, in order."""
-
-    def read(self, name: str) -> pa.NativeFile:
-        """Open a file, which stays as it was opened when another replaces it; raises FileNotFoundError."""
-
-    def draft(self, name: str) -> Draft:
-        """Begin a file."""
-
-    def remove(self, name: str) -> None:
-        """Delete a file."""
-
-    def remove_unfinished(self, name: str) -> None:
-        """Remove what killed runs left of one file, and what older formats stored; the caller holds the lock of its partition."""
-
-    def remove_leftovers(self) -> None:
-        """Remove what killed runs left of any file, and what older formats stored; the caller holds the lock of all."""
-
-
-def place_at(address: str | Path) -> Place:
-    """The place at a path, a file:///path or an s3://bucket/prefix.
-
-    Raises ConfigError where it is not safe: open to every account of this machine, keeping old versions, or unencrypted on the way.
-    """
-    if isinstance(address, str) and address.startswith("s3://"):
-        return Bucket(address)
-    return Folder(Path(str(address).removeprefix("file://")))
-
-
 class Folder:
-    """A folder of this machine."""
+    """A folder of this machine; raises OSError where it fails, and ConfigError where every account may write to it."""
 
     def __init__(self, base: Path) -> None:
         refuse_open_storage(base)
@@ -83,23 +38,35 @@ class Folder:
         return self.base / f"{name}{SUFFIX}"
 
     def names(self, asset: str | None = None) -> list[str]:
-        """See Place."""
+        """The names of all files, or of one asset's, in order."""
         return sorted(f"{path.parent.name}/{path.stem}" for path in self.base.glob(f"{asset or '*'}/[!.]*{SUFFIX}"))
 
     def read(self, name: str) -> pa.NativeFile:
-        """See Place."""
+        """Open a file, which stays as it was opened when another replaces it; raises FileNotFoundError."""
         return pa.OSFile(str(self.path(name)))
 
-    def draft(self, name: str) -> Draft:
-        """See Place."""
-        return _FileDraft(self.path(name))
+    def begin(self, name: str) -> Path:
+        """Begin a file: what pyarrow writes to. Without `publish` the old one stays."""
+        path = self.path(name)
+        make_private(path.parent)
+        written = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        written.touch(0o600)
+        return written
+
+    def publish(self, name: str, written: Path) -> None:
+        """Make what was begun the file, once pyarrow has closed it."""
+        written.replace(self.path(name))
+
+    def discard(self, written: Path) -> None:
+        """Remove what was begun."""
+        written.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
-        """See Place."""
+        """Delete a file."""
         self.path(name).unlink()
 
     def remove_unfinished(self, name: str) -> None:
-        """See Place."""
+        """Remove what killed runs left of one file, and what older formats stored; the caller holds the lock of its partition."""
         path = self.path(name)
         pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
         for entry in list(path.parent.iterdir()) if path.parent.is_dir() else ():
@@ -109,7 +76,7 @@ class Folder:
                 shutil.rmtree(entry)
 
     def remove_leftovers(self) -> None:
-        """See Place."""
+        """Remove what killed runs left of any file, and what older formats stored; the caller holds the lock of all."""
         for folder in self.base.iterdir() if self.base.is_dir() else ():
             for entry in list(folder.iterdir()) if folder.is_dir() else ():
                 if entry.is_dir():
@@ -118,32 +85,11 @@ class Folder:
                     entry.unlink(missing_ok=True)
 
 
-class _FileDraft:
-    """A file beside the one that it will replace."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-
-    def open(self) -> Path:
-        """See Draft."""
-        make_private(self._path.parent)
-        self._temporary.touch(0o600)
-        return self._temporary
-
-    def publish(self) -> None:
-        """See Draft."""
-        self._temporary.replace(self._path)
-
-    def discard(self) -> None:
-        """See Draft."""
-        self._temporary.unlink(missing_ok=True)
-
-
 class Bucket:
     """A bucket, or a prefix in it, of S3 or of what speaks its language (`primero-ona[s3]`).
 
-    Address and credentials come from AWS's usual variables and files, as boto3 reads them.
+    Address and credentials come from AWS's usual variables and files, as boto3 reads them. Raises SyncError where it fails, and
+    ConfigError where it keeps old versions, or is not encrypted on the way.
     """
 
     def __init__(self, url: str) -> None:
@@ -163,40 +109,43 @@ class Bucket:
             raise _versioned(status.lower())
 
     def names(self, asset: str | None = None) -> list[str]:
-        """See Place."""
+        """See Folder."""
         with _translated():
-            pages = self._s3.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=f"{self._prefix}{f'{asset}/' if asset else ''}"
-            )
+            prefix = f"{self._prefix}{asset}/" if asset else self._prefix
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
             names = [self._name(entry["Key"]) for page in pages for entry in page.get("Contents", ())]
         return sorted(name for name in names if name is not None)
 
     def read(self, name: str) -> pa.NativeFile:
-        """See Place. The whole file comes into memory: it is compressed, and one quarter's."""
+        """See Folder. The whole file comes into memory: it is compressed, and one quarter's."""
         with _translated():
             return pa.BufferReader(self._s3.get_object(Bucket=self._bucket, Key=self._key(name))["Body"].read())
 
-    def draft(self, name: str) -> Draft:
-        """See Place."""
-        return _BucketDraft(self, name)
+    def begin(self, _name: str) -> pa.NativeFile:
+        """See Folder: it lies in memory, encrypted and compressed as it will be stored."""
+        return pa.BufferOutputStream()
 
-    def put(self, name: str, content: bytes) -> None:
-        """Store a file by one request."""
+    def publish(self, name: str, written: pa.NativeFile) -> None:
+        """See Folder; one request."""
         with _translated():
+            content = written.getvalue().to_pybytes()
             answer = self._s3.put_object(Bucket=self._bucket, Key=self._key(name), Body=content)
         if "VersionId" in answer:  # switched on since this process began
             raise _versioned("enabled")
 
+    def discard(self, written: pa.NativeFile) -> None:
+        """See Folder; nothing of it has left this process."""
+
     def remove(self, name: str) -> None:
-        """See Place."""
+        """See Folder."""
         with _translated():
             self._s3.delete_object(Bucket=self._bucket, Key=self._key(name))
 
     def remove_unfinished(self, name: str) -> None:
-        """See Place; what is not put whole never comes here."""
+        """See Folder; what is not put whole never comes here."""
 
     def remove_leftovers(self) -> None:
-        """See Place. We begin no upload in parts; another tool that copied partitions here may have left one."""
+        """See Folder. We begin no upload in parts; another tool that copied partitions here may have left one."""
         with _translated():
             pages = self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
             for upload in [upload for page in pages for upload in page.get("Uploads", ())]:
@@ -214,25 +163,14 @@ class Bucket:
         return f"{self._prefix}{name}{SUFFIX}"
 
 
-class _BucketDraft:
-    """A file in memory, encrypted and compressed as it will be stored."""
+Place = Folder | Bucket
 
-    def __init__(self, bucket: Bucket, name: str) -> None:
-        self._bucket, self._name, self._sink = bucket, name, pa.BufferOutputStream()
 
-    def open(self) -> pa.NativeFile:
-        """See Draft."""
-        self._sink = pa.BufferOutputStream()
-        return self._sink
-
-    def publish(self) -> None:
-        """See Draft."""
-        self._bucket.put(self._name, self._sink.getvalue().to_pybytes())
-        self.discard()
-
-    def discard(self) -> None:
-        """See Draft."""
-        self._sink = pa.BufferOutputStream()
+def place_at(address: str | Path) -> Place:
+    """The place at a path, a file:///path or an s3://bucket/prefix; raises as they do."""
+    if isinstance(address, str) and address.startswith("s3://"):
+        return Bucket(address)
+    return Folder(Path(str(address).removeprefix("file://")))
 
 
 def _versioned(status: str) -> ConfigError:

@@ -43,7 +43,7 @@ def own(key: str, number: int, *, digits: int = 8, place: int = 1) -> str:
 
 def case(number: int, **changes: Any) -> dict[str, Any]:
     """A mapped case; `changes` replace single columns."""
-    row = dict.fromkeys(CASES.frame_names) | {
+    row = dict.fromkeys(CASES.arrow_schema().names) | {
         "case_id": f"case-{number}",
         "registration_date": date(2024, 1, 15),
         "case_source": "primero",
@@ -63,7 +63,7 @@ def case(number: int, **changes: Any) -> dict[str, Any]:
 
 def service(number: int, of: int, **changes: Any) -> dict[str, Any]:
     """A mapped service of case `of`."""
-    row = dict.fromkeys(SERVICES.frame_names) | {
+    row = dict.fromkeys(SERVICES.arrow_schema().names) | {
         "unique_id": f"service-{number}",
         "case_id": f"case-{of}",
         "service_type": "Counselling",

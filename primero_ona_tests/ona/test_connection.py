@@ -24,6 +24,7 @@ from primero_ona.errors import (
     database_error,
 )
 from primero_ona.ona.connection import connect, translate_errors
+from primero_ona.ona.primero_state import note_fields, shown_fields
 from primero_ona.sandbox.postgres import postgres_library
 
 HBA = "local all postgres trust\nlocal all locked scram-sha-256\n"
@@ -45,10 +46,10 @@ def strict_server() -> Iterator[Any]:
 
 def test_a_session_is_in_utc_and_has_its_limits(ona_url):
     """Stamps are compared and written as UTC; a session in local time would shift them by seven hours."""
-    with connect(ona_url, application_name="me", statement_timeout=2.5, lock_timeout=1) as conn:
+    with connect(ona_url, statement_timeout=2.5, lock_timeout=1) as conn:
         names = ("TimeZone", "statement_timeout", "lock_timeout", "application_name", "DateStyle", "client_encoding")
         found = [conn.execute("SELECT current_setting(%s)", (name,)).fetchone() for name in names]
-    assert [row[0] for row in found if row] == ["UTC", "2500ms", "1s", "me", "ISO, YMD", "UTF8"]
+    assert [row[0] for row in found if row] == ["UTC", "2500ms", "1s", "primero-ona", "ISO, YMD", "UTF8"]
 
 
 @pytest.mark.proves("session-settings")
@@ -75,6 +76,15 @@ def test_how_the_login_is_set_up_makes_no_difference(ona_url, setting):
         time.sleep(0.1)
         found = conn.execute("SELECT '2024-03-01 00:00:00+07'::timestamptz, '2024-03-01'::date")
         assert found.fetchone() == (datetime(2024, 2, 29, 17, tzinfo=UTC), date(2024, 3, 1))
+
+
+@pytest.mark.proves("session-settings")
+def test_times_that_are_read_as_objects_are_in_utc_too(ona_url, ona):
+    """`fields list` shows them without a zone."""
+    note_fields(ona, ["sex"], (), datetime(2024, 2, 29, 20, tzinfo=UTC))
+    url = f"{ona_url}{'&' if '?' in ona_url else '?'}options={quote('-c TimeZone=Asia/Phnom_Penh')}"
+    with connect(url) as conn:
+        assert [f"{field.first_seen:%Y-%m-%d %H:%M}" for field in shown_fields(conn)] == ["2024-02-29 20:00"]
 
 
 def test_an_address_that_is_not_admitted_says_whom_to_ask(strict_server):

@@ -137,9 +137,7 @@ def test_a_second_sync_that_waits_too_long_says_who_is_in_the_way(ona_url, ona, 
             lock_loads(ona)
             with pytest.raises(TransientError, match="another sync is loading") as caught:
                 waits(waiting)
-            holder = (
-                rf"\(process {ona.info.backend_pid} of the server, tests, since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC\)"
-            )
+            holder = rf"\(process {ona.info.backend_pid} of the server, primero-ona, since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC\)"
             assert re.search(holder, str(caught.value))
             assert case_ids(ona_url) == {}
         waits(waiting)

@@ -127,14 +127,14 @@ def test_a_connection_dropped_in_mid_copy_changes_nothing(ona_url, loaded, at):
 
 
 @contextmanager
-def watching(ona_url: str, delay: float) -> Iterator[None]:
+def watching(ona_url: str, pid: int, delay: float) -> Iterator[None]:
     """Cut the loads of this project from the outside after a while, like an administrator or a failover."""
     stop = threading.Event()
 
     def watch() -> None:
         stop.wait(delay)
         with psycopg.connect(ona_url, autocommit=True) as other:
-            other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim'")
+            other.execute("SELECT pg_terminate_backend(%s)", (pid,))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -151,7 +151,7 @@ def test_a_session_ended_at_any_moment_leaves_all_or_nothing(ona_url, ona, delay
     """Which moment it is cannot be chosen from the outside, and must not matter."""
     load(ona, [case(1)], [service(1, 1)])
     old = read(ona_url, EVERYTHING)
-    with suppress(TransientError), watching(ona_url, delay), connect(ona_url, application_name="victim") as conn:
+    with suppress(TransientError), connect(ona_url) as conn, watching(ona_url, conn.info.backend_pid, delay):
         load(
             conn,
             [case(number, sex="Male") for number in range(1, 40)],

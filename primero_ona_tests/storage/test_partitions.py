@@ -55,7 +55,7 @@ def test_frames_come_back_in_order_with_their_types_and_their_summary(store: Par
     assert all(piece.dtypes.to_dict() == frame(1).dtypes.to_dict() for piece in opened)
     assert opened.summary == {"findings": [{"field": "sex", "code": "x", "count": 1}], "stored_version": "one"}
     assert [list(piece.columns) for piece in opened.read(["n"])] == [["n"]] * 2
-    assert store.facts("asset", PARTITION)["version"] == "one"
+    assert store.open_file(f"asset/{PARTITION}").footer["version"] == "one"
     assert (store.partitions("asset"), store.partitions("none")) == ([PARTITION], [])
 
 
@@ -102,9 +102,9 @@ def test_a_write_that_does_not_end_leaves_the_old_partition(store: PartitionStor
         writer.discard()
     elif end == "killed":
         assert len(list(path.parent.iterdir())) == 2
-        store.remove_unfinished("asset", PARTITION)
+        store.writer(STORED, PARTITION)
     else:
-        writer.restart()
+        writer.discard()
         writer.write(frame(4))
         writer.commit({})
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
@@ -130,7 +130,7 @@ def test_only_what_is_unfinished_of_one_partition_is_removed_and_what_an_older_f
     old = path.parent / PARTITION / "g20240101000000-0a0a0a0a"
     old.mkdir(parents=True)
     (old / "part-00000.parquet.fernet").write_bytes(b"x")
-    store.remove_unfinished("asset", PARTITION)
+    store.writer(STORED, PARTITION)
     other.commit({})
     assert store.partitions("asset") == [PARTITION, "2024-04-01"]
     assert not (path.parent / PARTITION).exists()

@@ -199,7 +199,7 @@ def check_data_dictionary(ona: Ona, partitions: Partitions) -> Results:
     unknown = [(change.field, change.code) for change in changes if not change.primeros]
     tables = _table("labels", known) | ({"unmapped codes": codes_table(unknown)} if unknown else {})
     yield answer(DICTIONARY_KEY, "labels", kinds, good="all labels are Primero's", warn=True, **tables)
-    texts = {f"text of {entry.column} without a row": entry.texts for entry in undescribed}
+    texts = {f"text of {column} without a row": count for column, count in undescribed.items()}
     good = "every option that occurs has its row"
     yield answer(DICTIONARY_KEY, "options_described", texts, good=good, warn=True)
 
