@@ -138,7 +138,8 @@ def test_keys_rotate_and_purge_work_from_the_command_line(graph, monkeypatch):
     from cryptography.fernet import Fernet
 
     assert [graph.sync(quarter).failure for quarter in (Q1, Q2)] == [None, None]
-    monkeypatch.setattr("primero_ona.graph.runs.open_instance", lambda: nullcontext(graph.instance))
+    for module in ("common", "storage"):
+        monkeypatch.setattr(f"primero_ona.cli.{module}.open_instance", lambda: nullcontext(graph.instance))
 
     new = Fernet.generate_key().decode()
     monkeypatch.setenv("PRIMERO_ONA_STORAGE_KEYS", f"{new},{graph.key}")

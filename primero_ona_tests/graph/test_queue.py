@@ -108,7 +108,7 @@ def test_a_run_whose_daemon_died_or_that_was_deleted_ends_the_command(instance: 
 def test_runs_that_a_dead_daemon_was_handed_are_executed_here(instance: dg.DagsterInstance, monkeypatch: Any) -> None:
     """Its last sign of life was half a minute old: for two minutes nobody can know."""
     monkeypatch.setattr(
-        "primero_ona.graph.runs.execute", lambda _job, _instance, outcome: setattr(outcome, "run_id", "here")
+        "primero_ona.cli.common.execute", lambda _job, _instance, outcome: setattr(outcome, "run_id", "here")
     )
     outcomes = two()
 
@@ -203,7 +203,7 @@ def test_no_run_begins_here_beside_one_that_a_stopped_daemon_has_left(
 ) -> None:
     """`systemctl restart` stops the daemon first, and its run pulls on: Primero was asked by two."""
     monkeypatch.setattr(
-        "primero_ona.graph.runs.execute", lambda _job, _instance, outcome: setattr(outcome, "run_id", "here")
+        "primero_ona.cli.common.execute", lambda _job, _instance, outcome: setattr(outcome, "run_id", "here")
     )
     with held_by_this_process(instance) as held:
         if tags is None:
