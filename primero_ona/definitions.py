@@ -11,7 +11,7 @@ import dagster as dg
 
 from primero_ona.graph.alerts import alert_sensor
 from primero_ona.graph.assets import all_assets, all_checks, asset_jobs
-from primero_ona.graph.automation import change_sensor, schedule
+from primero_ona.graph.automation import change_sensor, purge_job, remove_job, schedule
 from primero_ona.graph.partitions import quarterly_partitions
 from primero_ona.graph.reconciliation import complete_check
 from primero_ona.graph.resources import (
@@ -22,7 +22,6 @@ from primero_ona.graph.resources import (
     refuse_local_storage,
     runs_elsewhere,
 )
-from primero_ona.graph.retention import purge_job, remove_job
 from primero_ona.graph.run_guard import guarded_executor
 from primero_ona.graph.steps import NotLoadedError, attach_safe_step
 from primero_ona.process import described, prepare_process

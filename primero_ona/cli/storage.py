@@ -11,8 +11,8 @@ from cryptography.fernet import Fernet
 from primero_ona.cli import output
 from primero_ona.cli.common import ona_connection, stored_assets
 from primero_ona.errors import UsageError
+from primero_ona.graph.automation import purge as purge_stored
 from primero_ona.graph.resources import PartitionStorage
-from primero_ona.graph.retention import purge as purge_stored
 from primero_ona.graph.runs import open_instance
 from primero_ona.ona.erasure import erase_legacy, legacy_rows, read_ids
 from primero_ona.pipeline.stored import forget as forget_everywhere

@@ -16,12 +16,12 @@ from dagster._core.storage.tags import (
 )
 
 from primero_ona.graph import dead_runs
+from primero_ona.graph.automation import remove_runs
 from primero_ona.graph.dead_runs import (
     PROCESS_TAG,
     ask_for_lost_retries,
     end_dead_runs,
 )
-from primero_ona.graph.retention import remove_runs
 from primero_ona_tests.graph.queued import ELSEWHERE, ENDS, dead_process, event, launched, report
 
 
