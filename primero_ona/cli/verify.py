@@ -10,14 +10,7 @@ import typer
 from rich.table import Table
 
 from primero_ona.cli import output
-from primero_ona.cli.common import (
-    AsJson,
-    ona_connection,
-    primero_client,
-    read_settings,
-    stored_assets,
-    sync_quarters,
-)
+from primero_ona.cli.common import AsJson, ona_connection, primero_client, read_settings, stored_assets, sync_quarters
 from primero_ona.errors import NAMED_CASES
 from primero_ona.graph.runs import Outcome
 from primero_ona.ona.compare import Comparison, TableComparison

@@ -5,6 +5,7 @@ those of Phnom Penh.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -277,7 +278,10 @@ def _ask_ona(ona: OnaDatabaseResource, cursor: Cursor) -> "tuple[Cursor, dict[Qu
 
 
 def purge(
-    instance: dg.DagsterInstance, stored: StoredAssets, connect: "Callable[[], psycopg.Connection]", before: Quarter
+    instance: dg.DagsterInstance,
+    stored: StoredAssets,
+    connect: "Callable[[], AbstractContextManager[psycopg.Connection]]",
+    before: Quarter,
 ) -> int:
     """Delete the stored partitions of quarters before `before`; how many. Dagster shows them as missing. Raises as `stored.purge`."""
     from primero_ona.pipeline.stored import purge as purge_stored

@@ -13,14 +13,7 @@ from primero_ona.mapping.locations import Places
 from primero_ona.mapping.membership import sort_cases
 from primero_ona.mapping.rows import map_cases, map_services
 from primero_ona.ona.erasure import erased_subjects, not_erased, without_erased
-from primero_ona.ona.reconcile import (
-    KNOWN_SCHEMA,
-    REMOVABLE,
-    SYNCED,
-    Finding,
-    QuarterDifferences,
-    ReconciliationTables,
-)
+from primero_ona.ona.reconcile import KNOWN_SCHEMA, REMOVABLE, SYNCED, Finding, QuarterDifferences, ReconciliationTables
 from primero_ona.ona.reference import read_places
 from primero_ona.pipeline.account import known_fields
 from primero_ona.pipeline.stored import Scope, outdated_quarters
