@@ -16,34 +16,16 @@ from typer.core import TyperGroup
 from primero_ona.cli import output
 from primero_ona.process import described, prepare_process
 
-#: By command, the module that has it, under its own name.
-_MODULES = {
-    "demo": "demo",
-    "dev": "demo",
-    "doctor": "doctor",
-    "sync": "sync",
-    "backfill": "sync",
-    "remap": "sync",
-    "status": "sync",
-    "findings": "quarantine",
-    "verify": "verify",
-    "compare": "verify",
-    "report": "sync",
-    "metrics": "installation",
-    "forget": "storage",
-    "purge": "storage",
-    "schema": "installation",
-    "reference": "reference",
-    "labels": "reference",
-    "places": "reference",
-    "dictionary": "reference",
-    "quarantine": "quarantine",
-    "fields": "reference",
-    "account": "reference",
-    "config": "doctor",
-    "keys": "storage",
-    "alerts": "installation",
-    "code-server": "installation",
+#: Modules of this package, and the commands that each has under their own names.
+_COMMANDS = {
+    "demo": ("demo", "dev"),
+    "doctor": ("doctor", "config"),
+    "sync": ("sync", "backfill", "remap", "status", "report"),
+    "quarantine": ("quarantine", "findings"),
+    "verify": ("verify", "compare"),
+    "reference": ("reference", "labels", "places", "dictionary", "fields", "account"),
+    "storage": ("forget", "purge", "keys"),
+    "installation": ("schema", "metrics", "alerts", "code-server"),
 }
 
 
@@ -66,7 +48,7 @@ class _Commands(UserDict[str, Any]):
 class _Group(TyperGroup):
     def __init__(self, **attributes: Any) -> None:  # noqa: ANN401
         super().__init__(**attributes)
-        self.commands = _Commands(_MODULES)
+        self.commands = _Commands({name: module for module, names in _COMMANDS.items() for name in names})
 
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
