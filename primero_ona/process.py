@@ -34,14 +34,10 @@ def prepare_process() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     # Where Dagster masks an exception in its event log, it gives the whole of it to this logger, which writes to stderr.
     # A filter, since Dagster sets its loggers up again in each process, and forgets everything else about this one.
-    logging.getLogger("dagster.redacted_errors").addFilter(_drop)
+    logging.getLogger("dagster.redacted_errors").addFilter(lambda _record: False)
     # Python looks for garbage after each 700 new objects, as a small program needs. A page of Primero is 20,000 objects and
     # leaves no cycles behind; the libraries are half a million that never go. So it looks seldom: 10 % of a sync's time.
     gc.set_threshold(50_000, 20, 100)
-
-
-def _drop(_record: logging.LogRecord) -> bool:
-    return False
 
 
 def described(error: BaseException) -> tuple[str, str]:

@@ -12,9 +12,6 @@ from urllib.parse import urlsplit
 
 from primero_ona.errors import ConfigError
 
-#: Seconds that a name server may take; looking up a name knows no time limit of its own.
-_NAME_SECONDS = 10.0
-
 #: How a connection is protected, as `config show` and the metadata of a run tell it.
 LOCAL, VERIFIED, UNPROTECTED = "on this machine", "encrypted, server verified", "NOT PROTECTED"
 
@@ -128,7 +125,7 @@ def resolve(host: str) -> list[str]:
 
     thread = Thread(target=look_up, daemon=True)
     thread.start()
-    thread.join(_NAME_SECONDS)
+    thread.join(10)  # seconds: looking up a name knows no time limit of its own
     return list(dict.fromkeys(found))
 
 

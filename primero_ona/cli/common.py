@@ -24,7 +24,7 @@ from primero_ona.graph.queue import (
     take_back,
 )
 from primero_ona.graph.resources import OnaDatabaseResource, PartitionStorage, PrimeroResource
-from primero_ona.graph.runs import Outcome, RunOutcome, ensure_home, execute, open_instance
+from primero_ona.graph.runs import Outcome, RunOutcome, execute, open_instance
 from primero_ona.ona.migrations import apply, plan
 from primero_ona.pipeline.stored import REFERENCE, StoredAssets
 from primero_ona.primero.client import PrimeroClient
@@ -73,7 +73,6 @@ def build_defs() -> dg.Definitions:
 @contextmanager
 def stored_assets() -> Iterator[StoredAssets]:
     """The stored partitions that the settings name."""
-    ensure_home()
     with open_instance() as instance:
         yield PartitionStorage().assets(instance)
 

@@ -17,7 +17,7 @@ from primero_ona.errors import ConfigError, TransientError
 from primero_ona.graph.dead_runs import ask_for_lost_retries
 from primero_ona.graph.metrics import serve, write
 from primero_ona.graph.resources import OnaDatabaseResource
-from primero_ona.graph.runs import ensure_home, open_instance
+from primero_ona.graph.runs import open_instance
 from primero_ona.ona.migrations import plan
 from primero_ona.ona.roles import roles_sql
 from primero_ona.pipeline.alerts import channels
@@ -62,7 +62,6 @@ def metrics(
 ) -> None:
     """Serve /metrics for Prometheus and /health for load balancers, until stopped: counts and ages, no data."""
     read_one(OnaSettings)
-    ensure_home()
     with open_instance() as instance:
         if textfile:
             write(instance, OnaDatabaseResource(), textfile)

@@ -219,16 +219,15 @@ def _show_checks(outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         for check in outcome.checks:
             answers[f"{check.asset}: {check.name}"]["passed" if check.passed else _SEVERITIES[check.severity]] += 1
-    if answers:
-        rows = [(name, f"{found['passed']} of {found.total()}", _bad(found)) for name, found in answers.items()]
+    rows = []
+    for name, found in answers.items():
+        bad = ", ".join(f"{count} {answer}" for answer, count in found.items() if answer != "passed")
+        rows.append((name, f"{found['passed']} of {found.total()}", bad))
+    if rows:
         out.print(table(("check", "passed", "not passed"), rows))
     for outcome in outcomes:
         if outcome.failure:
             error(f"{outcome.quarter}: {outcome.failure}")
-
-
-def _bad(answers: Counter[str]) -> str:
-    return ", ".join(f"{count} {answer}" for answer, count in answers.items() if answer != "passed")
 
 
 def show_status(rows: Sequence[QuarterStatus], outdated: Collection[str], *, as_json: bool) -> None:

@@ -51,7 +51,6 @@ REMOVABLE = ("gone", "out_of_scope", "unclaimed")
 #: changed before the first quarter of the syncs, in another state than ONA has.
 EXTRA = ("left", "gone", "out_of_scope", "unconfirmed", "unclaimed", "early")
 
-
 #: A repair takes no cases out of ONA that are merely out of the account's scope when they are more than this share of it
 #: (and more than a handful): then the account has lost its scope, and the dashboards would lose the children.
 SCOPE_LOSS_SHARE, HANDFUL = 0.05, 10
