@@ -32,6 +32,7 @@ from primero_ona.pipeline.stored import (
     StoredAssets,
     current_versions,
 )
+from primero_ona.pipeline.stored import purge as purge_stored
 from primero_ona.quarters import TIME_ZONE, Quarter, current_quarter, last_quarters, quarters_between
 
 if TYPE_CHECKING:
@@ -284,8 +285,6 @@ def purge(
     before: Quarter,
 ) -> int:
     """Delete the stored partitions of quarters before `before`; how many. Dagster shows them as missing. Raises as `stored.purge`."""
-    from primero_ona.pipeline.stored import purge as purge_stored
-
     count = purge_stored(stored, connect, before)
     storage = instance.event_log_storage
     if isinstance(storage, SqlEventLogStorage):  # Dagster cannot forget single partitions of an asset by itself

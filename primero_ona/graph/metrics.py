@@ -21,12 +21,11 @@ from primero_ona.graph.assets.quarterly import PRIMERO
 from primero_ona.graph.diagnosis import daemon, last_check, last_materialized
 from primero_ona.graph.reconciliation import COMPLETE
 from primero_ona.graph.resources import OnaDatabaseResource
+from primero_ona.ona.bookkeeping import QuarterStatus, quarter_status
 from primero_ona.process import machine_error, unexpected
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-    from primero_ona.ona.bookkeeping import QuarterStatus
 
 _RUNS = {
     "queued": [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED],
@@ -74,8 +73,6 @@ def _of_dagster(instance: dg.DagsterInstance) -> Iterator[Metric]:
 
 def _of_ona(ona: OnaDatabaseResource) -> Iterator[Metric]:
     """What the last load of each quarter did; only that ONA cannot be asked, where it cannot."""
-    from primero_ona.ona.bookkeeping import quarter_status
-
     rows: list[QuarterStatus] | None = None
     with suppress(SyncError), ona.connection(statement_timeout=10) as connection:
         rows = quarter_status(connection)

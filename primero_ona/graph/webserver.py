@@ -17,6 +17,10 @@ from contextlib import suppress
 from typing import Any
 
 import dagster as dg
+import uvicorn
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster_webserver.app import create_app_from_workspace_process_context
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocketClose
@@ -81,11 +85,6 @@ class OnlyOwnPages:
 
 def serve(port: int) -> None:
     """Serve the UI on 127.0.0.1 until the process is stopped."""
-    import uvicorn
-    from dagster._core.workspace.context import WorkspaceProcessContext
-    from dagster._core.workspace.load_target import WorkspaceFileTarget
-    from dagster_webserver.app import create_app_from_workspace_process_context
-
     target = WorkspaceFileTarget([_WORKSPACE])
     with (
         suppress(KeyboardInterrupt),
