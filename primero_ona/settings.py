@@ -99,6 +99,8 @@ def _from_files(group: type[BaseSettings]) -> dict[str, str]:
     for field in group.model_fields.values():
         variable = str(field.validation_alias)
         value = dotenv.get(variable.lower())
+        if is_secret(field) and value and not os.environ.get(variable):
+            refuse_open_secret(Path(".env"), ".env")
         if is_secret(field) and (path := named.get(variable + FILE_SUFFIX)):
             if named.get(variable):
                 raise ConfigError(f"{variable} and {variable}{FILE_SUFFIX} are both set; keep one of them")
@@ -106,8 +108,6 @@ def _from_files(group: type[BaseSettings]) -> dict[str, str]:
             if not (value := _text_of(Path(path), file).strip()):
                 raise ConfigError(f"{file} is empty")
             refuse_open_secret(Path(path), file)
-        elif is_secret(field) and value and not os.environ.get(variable):
-            refuse_open_secret(Path(".env"), ".env")
         if value:
             found[variable] = value
     return found

@@ -172,6 +172,11 @@ def test_a_dotenv_with_a_secret_is_a_file_with_a_secret(monkeypatch, tmp_path, g
         read_one(group)
     file.chmod(0o600)
     assert getattr(read_one(group), name).get_secret_value().endswith("@h/d")
+    file.chmod(0o644)
+    file.write_text(f"{variable.lower()}=postgresql://u:{SECRET}@h/d\n")
+    monkeypatch.setenv(f"{variable}_FILE", str(private(tmp_path / "secret", f"postgresql://u:{SECRET}@h/d", 0o600)))
+    with pytest.raises(ConfigError, match=r"\.env holds a secret"):
+        read_one(group)
 
 
 def test_a_secret_that_is_set_twice_or_cannot_be_read_is_named_without_its_value(monkeypatch, tmp_path):

@@ -32,6 +32,10 @@ _COMMANDS = {
 class _Commands(UserDict[str, Any]):
     """The commands by name; each module is imported when one of its commands is asked for."""
 
+    def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
+        """Import a command; what its module fails at is no lack of the command."""
+        return self[name] if name in self.data else default
+
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401
         """Import a command."""
         found = getattr(import_module(f"primero_ona.cli.{self.data[name]}"), name.replace("-", "_"))

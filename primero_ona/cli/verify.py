@@ -81,7 +81,8 @@ def _reconcile(grace: int) -> Reconciliation:
 
 
 def _as_json(found: Reconciliation) -> dict[str, Any]:
-    ahead = found.inventory.ahead
+    ahead, inventory = found.inventory.ahead, asdict(found.inventory)
+    inventory |= inventory.pop("traffic")
     return {
         "complete": found.complete,
         "sentence": found.sentence(),
@@ -93,7 +94,7 @@ def _as_json(found: Reconciliation) -> dict[str, Any]:
         "total": found.total,
         "quarters": found.quarters,
         "early": {"cases": found.early[:NAMED_CASES], "set PRIMERO_ONA_START to": found.first_early},
-        "inventory": {**asdict(found.inventory), "ahead": {"count": len(ahead), "cases": ahead[:NAMED_CASES]}},
+        "inventory": {**inventory, "ahead": {"count": len(ahead), "cases": ahead[:NAMED_CASES]}},
     }
 
 

@@ -60,7 +60,10 @@ class Labels:
         return hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:12]
 
     def parse_single(self, field: str, value: Any) -> Parsed:  # noqa: ANN401
-        """The label of a code, or of a list of codes joined, or null; codes that `labels.yaml` does not know are reported."""
+        """The label of a code, or of a list of codes joined, or null.
+
+        Codes that `labels.yaml` does not know are reported, and left out where Primero does not know them either.
+        """
         table = self.tables[field]
         codes = codes_of(value)
         labels = [self.label(field, code) for code in codes if code is not None]

@@ -54,7 +54,10 @@ def key_text(value: Any) -> str | None:  # noqa: ANN401
 
 
 def codes_of(value: Any) -> list[str | None]:  # noqa: ANN401
-    """The codes of a value, or of the elements of a list, without empty ones; None for an object or a list within a list."""
+    """The codes of a value, or of the elements of a list, without empty ones; None for an object or a list within a list.
+
+    A text may be a list, too.
+    """
     elements = []
     for element in value if isinstance(value, list) else [value]:
         read = listed(element)

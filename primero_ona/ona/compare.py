@@ -195,11 +195,11 @@ by_column AS (
       FROM (SELECT why, col, count(*) AS rows FROM found WHERE col IS NOT NULL GROUP BY why, col) AS counted
      GROUP BY why
 )
-SELECT why, count(DISTINCT row), COALESCE(columns, '{{}}'),
-       COALESCE(array_agg(DISTINCT id ORDER BY id) FILTER (WHERE place <= %(named)s AND id IS NOT NULL), '{{}}')
-  FROM ranked
+SELECT why, rows, COALESCE(columns, '{{}}'), ids
+  FROM (SELECT why, count(DISTINCT row) AS rows,
+               COALESCE(array_agg(DISTINCT id ORDER BY id) FILTER (WHERE place <= %(named)s AND id IS NOT NULL), '{{}}') AS ids
+          FROM ranked GROUP BY why) AS counted
   LEFT JOIN by_column USING (why)
- GROUP BY why, columns
 """
 
 # Why a row that both sides have differs in a column; `d` has the texts, `p` what is so of the row.

@@ -49,8 +49,8 @@ def compute_figures(
         conn.execute(_PLAN_BY_HASHES)
         target.run(conn, _DIFFERENCES, new_figures=_query(conn, target, first_year, today))
         keep_revisions(conn, target, run_id, definition, today)
-        target.run(conn, _REMOVE)
-        target.run(conn, _WRITE, now=now)
+        for statement in (_REMOVE, _UPDATE, _INSERT):
+            target.run(conn, statement, now=now)
         keep_state(conn, target, definition, defaults)
     return True
 
@@ -307,9 +307,17 @@ DELETE FROM {indicator_figures} AS f
      = (c.indicator, c.variant, c.period, c.period_start, c.dimension, c.value)
 """
 
-_WRITE = """
+# Without ON CONFLICT: a table that was restored without its key has its figures, too.
+_UPDATE = """
+UPDATE {indicator_figures} AS f
+   SET children = c.new, updated_at = {now}
+  FROM changed_figures AS c
+ WHERE c.old IS NOT NULL AND c.new IS NOT NULL
+   AND (f.indicator, f.variant, f.period, f.period_start, f.dimension, f.value)
+     = (c.indicator, c.variant, c.period, c.period_start, c.dimension, c.value)
+"""
+
+_INSERT = """
 INSERT INTO {indicator_figures} (indicator, variant, period, period_start, dimension, value, children, updated_at)
-SELECT indicator, variant, period, period_start, dimension, value, new, {now} FROM changed_figures WHERE new IS NOT NULL
-ON CONFLICT (indicator, variant, period, period_start, dimension, value) DO UPDATE
-   SET children = excluded.children, updated_at = excluded.updated_at
+SELECT indicator, variant, period, period_start, dimension, value, new, {now} FROM changed_figures WHERE old IS NULL
 """

@@ -34,6 +34,7 @@ def settle_keys(conn: psycopg.Connection, target: Target) -> dict[str, int]:
     )
     target.run(conn, _CLAIM_SERVICES)
     conn.execute("ANALYZE claims")
+    target.run(conn, _LEAVE_PLAIN_KEYS)
     target.run(conn, _FREE_SERVICES)
     if target.run(conn, "SELECT FROM {services} WHERE primero_case_id IS NULL LIMIT 1").rowcount:
         target.run(conn, _FREE_LEGACY_SERVICES)
@@ -89,13 +90,22 @@ SELECT s.primero_case_id::uuid AS owner, s.unique_id AS plain, s.place, c.create
     ON v.unique_id = s.unique_id AND s.place = 1
    AND (v.primero_case_id = s.primero_case_id OR (v.primero_case_id IS NULL AND v.case_id = s.case_id))
  CROSS JOIN LATERAL (
-    SELECT concat(s.unique_id, '~', left(s.primero_case_id::uuid::text, 8), again) AS short,
-           concat(s.unique_id, '~', replace(s.primero_case_id::uuid::text, '-', ''), again) AS long
-      FROM (SELECT CASE WHEN s.place > 1 THEN '~' || s.place END AS again) AS of_place) AS own
+    SELECT s.unique_id || '~' || left(s.primero_case_id::uuid::text, 8) || again AS short,
+           s.unique_id || '~' || replace(s.primero_case_id::uuid::text, '-', '') || again AS long
+      FROM (SELECT CASE WHEN s.place > 1 THEN '~' || s.place ELSE '' END AS again) AS of_place) AS own
   JOIN staged_cases AS c ON c.primero_id = s.primero_case_id
   LEFT JOIN {services} AS a ON a.unique_id = own.short AND a.primero_case_id = s.primero_case_id
   LEFT JOIN {services} AS b ON b.unique_id = own.long AND b.primero_case_id = s.primero_case_id
  WHERE v.unique_id IS NULL
+"""
+
+# A key of its own that is the plain one of another service of the case, an id in Primero that looks like it, is not held.
+_LEAVE_PLAIN_KEYS = """
+UPDATE claims
+   SET held = (SELECT v.unique_id FROM {services} AS v
+                WHERE v.unique_id = claims.long AND v.primero_case_id::uuid = claims.owner AND claims.held <> claims.long)
+  FROM staged_services AS s
+ WHERE claims.held = s.unique_id AND claims.owner = s.primero_case_id::uuid AND s.place = 1
 """
 
 _FREE_SERVICES = """

@@ -157,9 +157,10 @@ SELECT c.case_id
 
 _REMEMBER_EXITS = """
 INSERT INTO primero_sync.exits (primero_id, case_id, last_updated_at)
-SELECT primero_id, case_id, last_updated_at FROM staged_exits
-EXCEPT
-SELECT primero_id, case_id, last_updated_at FROM primero_sync.exits
+SELECT primero_id, case_id, last_updated_at
+  FROM staged_exits AS e
+ WHERE NOT EXISTS (
+    SELECT FROM primero_sync.exits AS x WHERE x.primero_id = e.primero_id AND x.last_updated_at = e.last_updated_at)
 ON CONFLICT (primero_id) DO UPDATE
    SET case_id = excluded.case_id, last_updated_at = excluded.last_updated_at
 """

@@ -40,12 +40,15 @@ class InventoryReport:
     """What an inventory saw: `settled` is Primero's own time shortly before it began; what was stamped later may be lacking.
 
     `latest`: the latest stamp that could be when it ended. `ahead`: ids of the cases whose stamps lie further ahead of
-    Primero's own time than can be.
+    Primero's own time than can be. `unstamped`: how many cases were left out since they have no readable time of their last
+    change, and so belong to no quarter.
     """
 
     settled: datetime
     latest: datetime
     cases: int
+    unstamped: int
+    takes: int
     fields: FieldsFound
     ahead: list[str]
     traffic: Traffic
@@ -79,7 +82,8 @@ def take_inventory(
     if take.unstamped:
         logger.warning("%d cases have no readable time of their last change; no quarter has them", take.unstamped)
     fields = check_fields(client, take.seen_fields, known or KnownFields())
-    return InventoryReport(settled, client.latest(), take.received, fields, take.ahead, client.traffic)
+    counts = take.received, take.unstamped, number
+    return InventoryReport(settled, client.latest(), *counts, fields, take.ahead, client.traffic)
 
 
 class _Take(Scan):

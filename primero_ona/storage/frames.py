@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 BATCH_ROWS = 10_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Frames:
     """A stream of pandas frames with Arrow dtypes, at most BATCH_ROWS rows each, which can be read more than once.
 

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 import typer
@@ -329,6 +330,13 @@ def test_the_command_line_imports_no_library_before_a_command_needs_it() -> None
     script = f"import sys, primero_ona.cli.app; print([name for name in {heavy!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_what_a_command_fails_at_when_it_is_imported_is_no_lack_of_the_command(monkeypatch) -> None:
+    """`No such command` would send people looking for another one."""
+    monkeypatch.setattr("primero_ona.cli.app.import_module", mock.Mock(side_effect=KeyError("anything")))
+    with pytest.raises(KeyError):
+        CliRunner().invoke(app, ["status"], catch_exceptions=False)
 
 
 @pytest.mark.parametrize("path", list(commands(typer.main.get_command(app))), ids=" ".join)

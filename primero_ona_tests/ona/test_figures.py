@@ -208,6 +208,8 @@ def test_figures_wait_for_a_load_and_fail_plainly_without_their_table(ona_url, o
         lock_loads(other)
         with connect(ona_url, lock_timeout=0.2) as conn, pytest.raises(TransientError, match="another sync is loading"):
             computed(conn)
+    ona.execute("ALTER TABLE indicator_figures DROP CONSTRAINT indicator_figures_pkey")
+    assert computed(ona), "a table that was restored without its key has its figures, too"
     ona.execute("DROP TABLE indicator_figures CASCADE")
     with pytest.raises(DataError, match="run `primero-ona schema apply`"):
         computed(ona)

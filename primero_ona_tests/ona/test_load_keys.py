@@ -198,6 +198,26 @@ def test_services_that_occur_again_within_a_case_get_the_number_of_their_place(o
     assert result.services == counts(4, updated=1, unchanged=3, removed=2, own_keys=3)
 
 
+def test_an_id_in_primero_that_looks_like_a_key_of_our_own_does_not_stop_a_quarter(ona_url, ona):
+    """Whoever may write an id there could keep the quarter out of ONA otherwise."""
+    looks = service(0, 2, unique_id=own("service-1", 2))
+    load(ona, [case(1), case(2)], [service(1, 1), looks])
+    both = [case(1), case(2)], [service(1, 1), looks, service(1, 2)]
+    assert load(ona, *both).services == counts(3, inserted=1, unchanged=2, own_keys=1)
+    keys = {"service-1": "case-1", own("service-1", 2): "case-2", own("service-1", 2, digits=32): "case-2"}
+    assert service_ids(ona_url) == keys
+    assert load(ona, *both, now=LATER).services == counts(3, unchanged=3, own_keys=1)
+    assert service_ids(ona_url) == keys
+
+
+def test_services_of_a_case_that_ona_knows_better_are_in_nobodys_way(ona_url, ona):
+    """Their keys would count as claims, and fail the load of those that are new."""
+    load(ona, [case(1, primero_updated_at=at(9))], [service(1, 1)], quarter=Q2)
+    result = load(ona, [case(1), case(2)], [service(1, 1, service_type="Old"), service(2, 1), service(2, 2)])
+    assert (result.cases, result.services) == (counts(2, inserted=1, stale=1), counts(3, inserted=1, stale=2))
+    assert service_ids(ona_url) == {"service-1": "case-1", "service-2": "case-2"}
+
+
 def test_a_service_keeps_its_plain_key_and_frees_it_when_it_goes(ona_url, ona):
     """In whatever order children come, and whoever was created first."""
     load(ona, [case(1)], [service(1, 1)], quarter=Q1)

@@ -164,7 +164,6 @@ def load(place: Place, quarter: Quarter, run_id: str) -> None:
 
 def reconciled(place: Place, scope: Scope) -> Reconciliation:
     """Compare all of Primero with all of ONA."""
-    place.seed()
     with place.client() as client, place.connect() as conn:
         return reconcile(client, conn, scope_in_use(scope, place.stored))
 
@@ -206,10 +205,10 @@ def sync_dagster(place: Place, key: str) -> None:
     """Entry point of a child: a real Dagster run of the main job in the instance on disk; exits with its code."""
     logging.disable(logging.CRITICAL)
     os.environ.update(place.environment)
-    place.seed()
     from primero_ona.cli.common import sync_quarters
 
     try:
+        place.seed()
         (outcome,) = sync_quarters([Quarter.parse(key)], quiet=True)
     except SyncError as failure:
         os._exit(exit_code(failure.kind))

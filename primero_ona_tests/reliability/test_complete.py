@@ -110,6 +110,8 @@ def test_cases_that_were_not_asked_about_are_no_proof(synced, command, monkeypat
     found = json.loads(result.stdout)
     assert (result.exit_code, found["complete"], found["total"]["unconfirmed"]) == (1, False, 1)
     assert "1 of the extra ones were never asked about (too many, " in found["sentence"]
+    counts = {"cases", "unstamped", "takes", "requests", "bytes", "seconds"}
+    assert found["inventory"].keys() == {"settled", "latest", "fields", "ahead", *counts}, "what scripts read"
 
 
 @pytest.mark.proves("verify")
