@@ -164,6 +164,7 @@ def load(place: Place, quarter: Quarter, run_id: str) -> None:
 
 def reconciled(place: Place, scope: Scope) -> Reconciliation:
     """Compare all of Primero with all of ONA."""
+    place.seed()
     with place.client() as client, place.connect() as conn:
         return reconcile(client, conn, scope_in_use(scope, place.stored))
 
