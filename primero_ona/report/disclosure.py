@@ -35,6 +35,16 @@ _OPTIONS = {
     "mip_max_nodes": 1000,
 }
 
+#: How a search ends that was not lost: with counts, without any, or among too many nodes.
+_ENDS = frozenset(
+    {
+        highspy.HighsModelStatus.kOptimal,
+        highspy.HighsModelStatus.kInfeasible,
+        highspy.HighsModelStatus.kSolutionLimit,
+        highspy.HighsModelStatus.kIterationLimit,
+    }
+)
+
 #: Counts at the least cost by cell; null where none agree with what is known.
 _Solve = Callable[[Mapping[int, float]], list[float] | None]
 
@@ -164,6 +174,10 @@ class Known:
         for cell, cost in costs.items():
             solver.changeColCost(cell, cost)
         solver.run()
+        if solver.getModelStatus() not in _ENDS:
+            # The simplex method may lose its way from the last solution; it finds it from none.
+            solver.clearSolver()
+            solver.run()
         # Nothing is unbounded.
         found = solver.getModelStatus() == highspy.HighsModelStatus.kOptimal
         counts = list(solver.getSolution().col_value) if found else None

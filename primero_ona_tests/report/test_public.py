@@ -136,6 +136,12 @@ def test_no_count_below_5_can_be_worked_out(counts, yes, services, data):
     assert publish(like, [], FEW) == published
 
 
+def test_a_search_that_loses_its_way_is_made_again():
+    """Of these counts the simplex method found none from its last solution, and nothing would be published."""
+    crossed = dict(zip(product(FEW["sex"], FEW["age_group"]), (12, 11, 3, 3), strict=True))
+    assert publish(of_one_period(crossed, 0, [0, 0]), [], FEW)
+
+
 @settings(max_examples=SAMPLES, deadline=None)
 @example([4, 7, 7], 18, 9, 0)  # rounded, 20 would need the most of each month
 @given(st.lists(small, min_size=3, max_size=3), st.integers(0, 39), st.integers(0, 39), st.integers(0))
