@@ -17,7 +17,7 @@ from primero_ona.cli import output
 from primero_ona.process import described, prepare_process
 
 #: Modules of this package, and the commands that each has under their own names.
-_COMMANDS = {
+COMMANDS = {
     "demo": ("demo", "dev"),
     "doctor": ("doctor", "config"),
     "sync": ("sync", "backfill", "remap", "status", "report"),
@@ -52,7 +52,7 @@ class _Commands(UserDict[str, Any]):
 class _Group(TyperGroup):
     def __init__(self, **attributes: Any) -> None:  # noqa: ANN401
         super().__init__(**attributes)
-        self.commands = _Commands({name: module for module, names in _COMMANDS.items() for name in names})
+        self.commands = _Commands({name: module for module, names in COMMANDS.items() for name in names})
 
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

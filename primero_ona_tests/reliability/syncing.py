@@ -25,7 +25,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
-from primero_ona.cli.app import app, main
+from primero_ona.cli.app import COMMANDS, app, main
 from primero_ona.cli.output import exit_code
 from primero_ona.errors import SyncError
 from primero_ona.ona.bookkeeping import RECEIVED
@@ -220,7 +220,7 @@ def sync_dagster(place: Place, key: str) -> None:
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    [__name__, "primero_ona.definitions", "primero_ona.cli.common", "pandera.pandas", "upath"]
+    [__name__, "primero_ona.definitions", *(f"primero_ona.cli.{each}" for each in COMMANDS), "pandera.pandas", "upath"]
 )
 
 
