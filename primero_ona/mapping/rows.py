@@ -59,6 +59,7 @@ def _columns(
 
     @cache
     def read_at_once(field: str, parsed: str) -> list[pa.Array]:
+        """Read a field once for all columns that are made of it; a column for each part of what it becomes."""
         parse, kinds = {
             "age": (lambda text: parse_age(decode(text)), [WHOLE, TEXT]),
             "consent": (lambda text: parse_consent(decode(text)), [TEXT, TEXT]),
@@ -68,6 +69,7 @@ def _columns(
         return [pa.array([value[part] for value in values], kind).take(rows) for part, kind in enumerate(kinds)]
 
     def make(column: Column) -> pa.Array:
+        """Apply the column's own rule."""
         if column.day:
             return raw(column.name)
         field, rule = str(column.field), str(column.rule)

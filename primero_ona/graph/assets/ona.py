@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -24,6 +24,10 @@ from primero_ona.graph.resources import Ona, Partitions
 from primero_ona.mapping.labels import MAPPING_VERSION
 from primero_ona.pipeline.stored import EXITS, MAPPED_CASES, MAPPED_SERVICES
 from primero_ona.quarters import Quarter
+
+if TYPE_CHECKING:
+    from primero_ona.ona.checks import Comparison
+    from primero_ona.ona.load import TableCounts
 
 CASES_KEY = dg.AssetKey(["ona", "cases"])
 SERVICES_KEY = dg.AssetKey(["ona", "services"])
@@ -97,20 +101,21 @@ def ona_assets(quarters: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
                 "connection to ONA": ona.protection(),
             }
             yield dg.MaterializeResult(asset_key=key, metadata=metadata | lineage_from(mapped, table))
-            found = result.compared[table.name]
-            faults = {
-                "mapped row missing in ONA": found.missing,
-                "mapped row with other content in ONA": found.different,
-            }
-            good = f"of {found.rows:,} mapped rows {found.equal:,} stand in ONA, {found.stale:,} are stale"
-            own = {"row under a key of its own: another row has the plain one": counts.own_keys}
-            answers += [
-                answer(key, "quarter_loaded", faults, good=good, rows=found.rows, stale=found.stale),
-                answer(key, "plain_keys", own, good="every row has its plain key", warn=True),
-            ]
+            answers += _load_answers(key, counts, result.compared[table.name])
         yield from report(answers)
 
     return load_quarter_into_ona
+
+
+def _load_answers(key: dg.AssetKey, counts: "TableCounts", found: "Comparison") -> list[dg.AssetCheckResult]:
+    """What the load's own checks of a table say."""
+    faults = {"mapped row missing in ONA": found.missing, "mapped row with other content in ONA": found.different}
+    good = f"of {found.rows:,} mapped rows {found.equal:,} stand in ONA, {found.stale:,} are stale"
+    own = {"row under a key of its own: another row has the plain one": counts.own_keys}
+    return [
+        answer(key, "quarter_loaded", faults, good=good, rows=found.rows, stale=found.stale),
+        answer(key, "plain_keys", own, good="every row has its plain key", warn=True),
+    ]
 
 
 def ona_checks(quarters: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
